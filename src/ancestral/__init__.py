@@ -1,0 +1,57 @@
+"""ancestral: the classical deep generative models, exact, fast and reproducible.
+
+The names a user needs are loaded when they are first used, so that importing the package, and
+asking the command line for help, costs next to nothing.
+
+>>> import ancestral
+>>> ancestral.VAE(n_latents=2).n_latents
+2
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ancestral._version import __version__
+
+if TYPE_CHECKING:
+    from ancestral.data import Batch, Data
+    from ancestral.methods import load
+    from ancestral.methods.vae import IWAE, VAE
+    from ancestral.models import Generator, LatentModel
+    from ancestral.objectives import Objective
+    from ancestral.train import Player, train
+
+_HOME = {
+    "VAE": "methods.vae",
+    "IWAE": "methods.vae",
+    "Batch": "data",
+    "Data": "data",
+    "Generator": "models",
+    "LatentModel": "models",
+    "Objective": "objectives",
+    "Player": "train",
+    "train": "train",
+    "load": "methods",
+    "conditional": "",
+    "datasets": "",
+    "networks": "",
+    "objectives": "",
+    "preprocess": "",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ancestral' has no attribute {name!r}")
+    home = _HOME[name]
+    if not home:
+        return import_module(f"ancestral.{name}")
+    return getattr(import_module(f"ancestral.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

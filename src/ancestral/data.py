@@ -1,0 +1,185 @@
+"""What flows in: minibatches, and the rows they are taken from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Rows = Tensor | np.ndarray
+
+
+class Batch(NamedTuple):
+    """A minibatch of rows.
+
+    Attributes
+    ----------
+    x : Tensor [batch, d]
+        The rows; zero where an entry is missing.
+    y : Tensor [batch] or [batch, d_y], optional
+        Class indices (-1 means unlabelled), or real targets.
+    mask : Tensor [batch, d], optional
+        1 where observed, 0 where missing; ``None`` when nothing is missing.
+    index : Tensor [batch], optional
+        Row numbers in the data set, by which a term may cache what depends on the batch alone.
+    """
+
+    x: Tensor
+    y: Tensor | None = None
+    mask: Tensor | None = None
+    index: Tensor | None = None
+
+
+class Data:
+    """Rows kept in one piece on the device; a minibatch is an index into them.
+
+    Bytes stay bytes (and a memory map stays on disk) until a minibatch is taken: only then do
+    its rows become floating-point numbers, ``NaN`` become zeros with a mask, and ``on_batch``
+    (standardisation, a fresh binarisation) is applied.
+
+    Parameters
+    ----------
+    x : Tensor or array [n, d]
+        uint8, bool or floating point; ``NaN`` marks a missing entry.
+    y : Tensor or array [n] or [n, d_y], optional
+        Class indices (-1 = unlabelled) or real targets.
+    unit : float
+        What the stored number one stands for; 1/255 turns bytes into pixels in [0, 1].
+    missing : bool
+        Whether ``x`` may hold ``NaN``; costs a pass over each minibatch.
+    on_batch : callable, optional
+        Tensor [batch, d] -> Tensor [batch, d], applied whenever a minibatch is taken.
+    on_epoch : callable, optional
+        The same, applied to all rows once per epoch (see :class:`~ancestral.preprocess.Binarize`).
+    dtype, device
+        Of the floating-point numbers in a minibatch.
+
+    Examples
+    --------
+    >>> data = Data(np.array([[1.0, np.nan], [3.0, 4.0]]), missing=True)
+    >>> batch = data.take(torch.tensor([0]))
+    >>> batch.x, batch.mask
+    (tensor([[1., 0.]]), tensor([[1., 0.]]))
+    """
+
+    def __init__(
+        self,
+        x: Rows,
+        y: Rows | None = None,
+        *,
+        unit: float = 1.0,
+        missing: bool = False,
+        on_batch: Callable[[Tensor], Tensor] | None = None,
+        on_epoch: Callable[[Tensor], Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        on_disk = isinstance(x, np.memmap)
+        self.x = x if on_disk else torch.as_tensor(_writable(x)).to(self.device)
+        self.y = None if y is None else torch.as_tensor(_writable(y)).to(self.device)
+        self.unit, self.missing, self.dtype = unit, missing, dtype
+        self.on_batch, self.on_epoch = on_batch, on_epoch
+        self._epoch_rows: Tensor | None = None
+        self._order: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x if self._order is None else self._order)
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns a row has."""
+        return int(self.x.shape[1])
+
+    def subset(self, rows: np.ndarray) -> Data:
+        """Return some of the rows, read in the same way; a memory map stays on disk."""
+        part = copy.copy(self)
+        chosen = torch.as_tensor(rows, device=self.device)
+        part.y = None if self.y is None else self.y[chosen]
+        if isinstance(self.x, np.memmap):
+            part._order = rows if self._order is None else self._order[rows]
+        else:
+            part.x = self.x[chosen]
+        return part
+
+    def take(self, index: Tensor) -> Batch:
+        """Take the minibatch of the rows ``index`` [batch]."""
+        x, mask = self._rows(index), None
+        if self.missing:
+            observed = ~x.isnan()
+            x, mask = x.nan_to_num(nan=0.0), observed.to(self.dtype)
+        if self.on_batch is not None:
+            x = self.on_batch(x)
+        x = x.to(self.dtype)
+        if mask is not None:
+            x = x * mask
+        y = None if self.y is None else self.y[index]
+        return Batch(x, y, mask, index)
+
+    def start_epoch(self, epoch: int, seed: int) -> None:
+        """Apply ``on_epoch`` afresh; the draw depends on (seed, epoch) alone."""
+        if self.on_epoch is None or isinstance(self.x, np.memmap):
+            return  # a row is visited once an epoch: for a memory map, drawing at the visit is equal
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix_seed(seed, epoch))
+            self._epoch_rows = None
+            blocks = torch.arange(len(self), device=self.device).split(8192)
+            rows = [self.on_epoch(self._rows(block)) for block in blocks]
+            self._epoch_rows = torch.cat(rows)
+
+    def batches(
+        self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True
+    ) -> Iterator[Tensor]:
+        """Yield the index of every minibatch of an epoch, all of one shape.
+
+        The last one is filled up from the beginning of the epoch's own order, so that every row
+        is visited and no shape changes.
+        """
+        n, size = len(self), min(batch_size, len(self))
+        order = np.arange(n)
+        if shuffle:
+            order = np.random.default_rng([seed, epoch]).permutation(n)
+        order = np.concatenate([order, order[: -n % size]])
+        for start in range(0, len(order), size):
+            yield torch.from_numpy(order[start : start + size]).to(self.device)
+
+    def chunks(self, size: int) -> Iterator[tuple[Batch, int]]:
+        """Yield (minibatch, number of its rows that count) in row order, for inference.
+
+        All have ``size`` rows, the last one padded with copies of its final row: with one shape
+        throughout, the result for a row does not depend on its neighbours.
+        """
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            index = torch.arange(start, start + size, device=self.device).clamp(max=stop - 1)
+            yield self.take(index), stop - start
+
+    def _rows(self, index: Tensor) -> Tensor:
+        if self._epoch_rows is not None:
+            return self._epoch_rows[index]
+        if isinstance(self.x, np.memmap):
+            where = index.cpu().numpy()
+            where = where if self._order is None else self._order[where]
+            rows = torch.from_numpy(np.asarray(self.x[where])).to(self.device)
+        else:
+            rows = self.x[index]
+        # double precision is kept until on_batch has taken a large offset away
+        rows = rows if rows.is_floating_point() else rows.to(self.dtype)
+        return rows * self.unit if self.unit != 1.0 else rows
+
+
+def _writable(x: Rows) -> Rows:
+    return x if isinstance(x, Tensor) else np.require(x, requirements="W")
+
+
+def mix_seed(*parts: int) -> int:
+    """Mix integers into one seed, so that neighbouring parts give unrelated streams.
+
+    >>> mix_seed(0, 1) != mix_seed(1, 0)
+    True
+    """
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,291 @@
+"""The scikit-learn face: fit, save and load, written once for every system."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, dataclass_transform
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from ancestral import engine, storage
+from ancestral.callbacks import ProgressBar
+from ancestral.data import Data
+from ancestral.fields import Count, Fraction, Positive, RandomState, as_tuples, check, hints
+from ancestral.networks import calibrate
+from ancestral.optim import SCHEDULES, Optimizer, adam, clipped
+from ancestral.train import Callback, History, Player, train
+
+LEAST_EPOCHS, LEAST_STEPS = 20, 1000
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+@dataclass(kw_only=True, eq=False, repr=False)
+class Estimator(BaseEstimator, ABC):
+    """A system with scikit-learn manners: its fields are the hyper-parameters.
+
+    A subclass lists its fields (they become the constructor: every subclass is made a dataclass)
+    and implements ``_prepare``, ``_build`` and ``_players``. Fields are checked at ``fit``
+    against their type hints, and the command line reads its options off them.
+
+    Parameters
+    ----------
+    max_epochs : int or "auto"
+        Passes over the training rows; ``"auto"`` makes 20, or more on small data: as many as
+        1,000 steps take.
+    batch_size : int
+        Rows a step.
+    learning_rate : float
+        Of Adam, at the start.
+    schedule : {"cosine", "constant"}
+        How the learning rate goes on: down to zero along half a cosine, or not at all.
+    clip_norm : float, optional
+        Gradients longer than this are scaled down to it.
+    validation_fraction : float
+        Part of the training rows held out, for a held-out curve in ``history_``.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    random_state : int, RandomState, Generator or None
+        Seeds everything random; with ``None`` every fit differs.
+    verbose : int
+        0 is silent, 1 shows a progress bar.
+
+    Attributes
+    ----------
+    model_ : torch.nn.Module
+        The fitted model, in evaluation mode.
+    history_ : list of dict
+        A record per epoch.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+    """
+
+    max_epochs: Count | Literal["auto"] = "auto"
+    batch_size: Count = 100
+    learning_rate: Positive = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip_norm: Positive | None = None
+    validation_fraction: Fraction = 0.0
+    device: str = "auto"
+    random_state: RandomState = None
+    verbose: Literal[0, 1] = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make the subclass a dataclass, so that no field can be lost by forgetting to."""
+        super().__init_subclass__(**kwargs)
+        dataclass(kw_only=True, eq=False, repr=False)(cls)
+
+    # ---- what a system implements
+
+    @abstractmethod
+    def _prepare(self, X: Any, y: Any, *, fit: bool) -> Data:
+        """Validate input; at ``fit`` also learn what the input looks like. Consumes no noise."""
+
+    @abstractmethod
+    def _build(self) -> dict[str, nn.Module]:
+        """Make the modules (``model_`` among them) from fields and what ``_prepare`` learnt."""
+
+    @abstractmethod
+    def _initialise(self, data: Data) -> None:
+        """Start parameters at values read off the training data, where that helps."""
+
+    @abstractmethod
+    def _players(self) -> Player | Mapping[str, Player]:
+        """Say who moves which parameters of ``model_``, by which objective."""
+
+    # ---- what a user calls
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from rows, afresh.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry. uint8 is read as pixels: 255 stands for one.
+        y : array-like [n_samples], optional
+            Labels, for systems that use them; -1 = unlabelled.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a field or the input is not what it should be; the message names it.
+        NonFiniteError
+            If training diverges.
+        """
+        self._check_fields()
+        device = engine.resolve_device(self.device)
+        data = self._prepare(X, y, fit=True)
+        self.seed_ = draw_seed(self.random_state)
+        with engine.private_randomness(device):
+            engine.seed(self.seed_)
+            self._adopt(self._build())
+            self._initialise(data)
+        training, validation = self._split(data)
+        self._move(device)
+        self.history_ = train(
+            self.model_,
+            self._players(),
+            training,
+            max_epochs=self._n_epochs(len(training)),
+            batch_size=self.batch_size,
+            random_state=self.seed_,
+            validation=validation,
+            callbacks=self._callbacks(),
+        )
+        self._calibrate(training)
+        return self
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Save the fitted estimator as a folder of safetensors and JSON, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            The folder to make.
+        overwrite : bool
+            Put it in the place of a folder that is there.
+
+        Raises
+        ------
+        FileExistsError
+            If ``path`` is there and ``overwrite`` false.
+        sklearn.exceptions.NotFittedError
+            If there is nothing to save yet.
+        """
+        self._check_fitted()
+        storage.write_folder(path, self._write, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Load what :meth:`save` wrote, on the CPU; no code is executed.
+
+        Raises
+        ------
+        ancestral.storage.ModelFileError
+            If it is missing, damaged, altered, of another format, or of another system.
+        """
+        weights, description = storage.load_model(path)
+        if description["method"] != cls.__name__:
+            raise storage.ModelFileError(
+                f"{path} holds a {description['method']}, not a {cls.__name__}: "
+                "ancestral.load(path) finds the right class by itself"
+            )
+        try:
+            estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
+            vars(estimator).update(description["fitted"])
+            estimator.history_ = History(description["history"])
+            estimator._adopt(estimator._build())
+            for name, module in estimator._modules().items():
+                prefix = f"{name}."
+                module.load_state_dict(
+                    {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+                )
+                module.eval()
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise storage.ModelFileError(
+                f"{path}: its description does not fit its weights ({reason})"
+            ) from None
+        return estimator
+
+    # ---- how it is done
+
+    def _write(self, folder: Path) -> None:
+        weights = {
+            f"{name}.{key}": value
+            for name, module in self._modules().items()
+            for key, value in module.state_dict().items()
+        }
+        fitted = {
+            k: v
+            for k, v in vars(self).items()
+            if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
+        }
+        params = self.get_params(deep=False) | {"random_state": self.seed_}
+        description = {
+            "method": type(self).__name__,
+            "params": params,
+            "fitted": fitted,
+            "history": list(self.history_),
+            "versions": storage.versions(),
+        }
+        storage.save_model(folder, weights, description)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}
+
+    def _adopt(self, modules: Mapping[str, nn.Module]) -> None:
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def _move(self, device: Any) -> None:
+        for module in self._modules().values():
+            module.to(device)
+
+    def _check_fields(self) -> None:
+        for name, hint in hints(type(self)).items():
+            check(name, getattr(self, name), hint)
+
+    def _check_fitted(self) -> None:
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self, "model_")
+
+    def _callbacks(self) -> list[Callback]:
+        return [ProgressBar(type(self).__name__)] if self.verbose else []
+
+    def _optimizer(self) -> Optimizer:
+        optimizer = adam(SCHEDULES[self.schedule](self.learning_rate))
+        return optimizer if self.clip_norm is None else clipped(optimizer, self.clip_norm)
+
+    def _n_epochs(self, n_rows: int) -> int:
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        steps_an_epoch = -(-n_rows // self.batch_size)
+        return max(LEAST_EPOCHS, -(-LEAST_STEPS // steps_an_epoch))
+
+    def _split(self, data: Data) -> tuple[Data, Data | None]:
+        n_held_out = round(self.validation_fraction * len(data))
+        if self.validation_fraction == 0:
+            return data, None
+        if not 0 < n_held_out < len(data):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves "
+                "nothing to train on or nothing to hold out"
+            )
+        order = np.random.default_rng(self.seed_).permutation(len(data))
+        return data.subset(np.sort(order[n_held_out:])), data.subset(np.sort(order[:n_held_out]))
+
+    def _calibrate(self, data: Data) -> None:
+        def passes() -> None:
+            with engine.private_randomness(data.device):
+                for number, index in enumerate(data.batches(self.batch_size, seed=self.seed_)):
+                    engine.seed(self.seed_, number)
+                    self.model_.run(data.take(index))
+
+        calibrate(self.model_, passes)
+
+
+def draw_seed(random_state: RandomState) -> int:
+    """Make one seed from any kind of random state, without touching NumPy's global stream.
+
+    >>> draw_seed(3)
+    3
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if random_state < 0:
+        raise ValueError(f"random_state={random_state}: a seed is not negative")
+    return int(random_state)

@@ -1,0 +1,140 @@
+"""How good is it: log-likelihood by importance sampling, with its errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ancestral import engine
+from ancestral.data import Data
+from ancestral.models import LatentModel
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Importance-sampled log-likelihoods of rows, in nats.
+
+    Attributes
+    ----------
+    values : array [n]
+        L_S of every row: a stochastic lower bound on log p(x).
+    monte_carlo_errors : array [n]
+        Standard error of each value that comes from sampling (delta method).
+    effective_sample_sizes : array [n]
+        (sum w)^2 / sum w^2, between 1 and the number of samples. Where it is near 1 the value
+        rests on one sample and is too low.
+    n_samples : int
+        S.
+    """
+
+    values: np.ndarray
+    monte_carlo_errors: np.ndarray
+    effective_sample_sizes: np.ndarray
+    n_samples: int
+
+    @property
+    def mean(self) -> float:
+        """Mean over the rows."""
+        return float(self.values.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over the rows, from their spread."""
+        n = len(self.values)
+        return float(self.values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} +- {self.standard_error:.2f} nats (L_{self.n_samples})"
+
+
+class ImportanceSum:
+    """Streaming sums of importance weights, in double precision on the log scale.
+
+    Examples
+    --------
+    >>> total = ImportanceSum(1)
+    >>> total.add(torch.tensor([[0.0], [0.0]]))
+    >>> total.add(torch.tensor([[0.0]]))
+    >>> total.log_mean(), total.effective_sample_size()
+    (tensor([0.], dtype=torch.float64), tensor([3.], dtype=torch.float64))
+    """
+
+    def __init__(self, n_rows: int, device: torch.device | str = "cpu") -> None:
+        self.log_w = torch.full((n_rows,), -math.inf, dtype=torch.float64, device=device)
+        self.log_w2 = self.log_w.clone()
+        self.n = 0
+
+    def add(self, log_w: Float[Tensor, "k batch"]) -> None:
+        """Add the weights of k more samples."""
+        log_w = log_w.double()
+        self.log_w = torch.logaddexp(self.log_w, torch.logsumexp(log_w, 0))
+        self.log_w2 = torch.logaddexp(self.log_w2, torch.logsumexp(2 * log_w, 0))
+        self.n += len(log_w)
+
+    def log_mean(self) -> Float[Tensor, " batch"]:
+        """Log of the mean weight."""
+        return self.log_w - math.log(self.n)
+
+    def effective_sample_size(self) -> Float[Tensor, " batch"]:
+        """(sum w)^2 / sum w^2."""
+        return torch.exp(2 * self.log_w - self.log_w2)
+
+    def standard_error(self) -> Float[Tensor, " batch"]:
+        """Monte Carlo standard error of :meth:`log_mean`, by the delta method."""
+        if self.n < 2:
+            return torch.full_like(self.log_w, math.nan)
+        relative_variance = self.n / self.effective_sample_size() - 1
+        return torch.sqrt(relative_variance.clamp(min=0) / (self.n - 1))
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: LatentModel,
+    data: Data,
+    n_samples: int = 5000,
+    *,
+    seed: int = 0,
+    rows_per_chunk: int = 100,
+    samples_per_chunk: int = 100,
+) -> LogLikelihood:
+    """Estimate log p(x) of every row by L_S with S = ``n_samples``, in chunks.
+
+    The sum over samples is streamed, so memory does not grow with S; the mean over rows is taken
+    of logarithms.
+
+    Parameters
+    ----------
+    model : LatentModel
+        In evaluation mode.
+    data : Data
+        The rows; missing entries are integrated out.
+    n_samples : int
+        S; the bias is about -Var(w) / (2 S p(x)^2).
+    seed : int
+        Of the samples. The user's random stream is untouched.
+    rows_per_chunk, samples_per_chunk : int
+        How much is held at once.
+
+    Raises
+    ------
+    ValueError
+        If ``n_samples`` is not positive.
+    """
+    if n_samples < 1:
+        raise ValueError(f"n_samples={n_samples}: at least one sample is needed")
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with engine.private_randomness(data.device):
+        for number, (batch, n_rows) in enumerate(data.chunks(min(rows_per_chunk, len(data)))):
+            engine.seed(seed, number)
+            total = ImportanceSum(len(batch.x), data.device)
+            while total.n < n_samples:
+                total.add(model.run(batch, min(samples_per_chunk, n_samples - total.n)).log_w)
+            row = (total.log_mean(), total.standard_error(), total.effective_sample_size())
+            parts.append(tuple(t[:n_rows] for t in row))  # type: ignore[arg-type]
+    values, errors, sizes = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+    return LogLikelihood(values, errors, sizes, n_samples)

@@ -1,0 +1,153 @@
+"""Hyper-parameter fields: what their type hints admit, in words, from text, and checked.
+
+An estimator's constructor is its configuration. The same hints serve the check at ``fit``, the
+options of the command line and configuration files.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from dataclasses import MISSING, fields
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Sizes = tuple[Count, ...]
+RandomState = int | np.random.RandomState | np.random.Generator | None
+
+Hint = Any
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_BOUNDS = {Ge: ("ge", "of at least"), Gt: ("gt", "above"), Lt: ("lt", "below")}
+
+
+def hints(cls: type) -> dict[str, Hint]:
+    """Return the type hint of every constructor field of a dataclass."""
+    resolved = get_type_hints(cls, include_extras=True)
+    return {f.name: resolved[f.name] for f in fields(cls) if f.init}
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """Return the default of every constructor field of a dataclass that has one."""
+    return {f.name: f.default for f in fields(cls) if f.init and f.default is not MISSING}
+
+
+def matches(value: object, hint: Hint) -> bool:
+    """Whether ``value`` is what ``hint`` admits; NumPy scalars and lists for tuples will do.
+
+    >>> matches((500, 0), Sizes)
+    False
+    """
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *bounds = get_args(hint)
+        return matches(value, base) and all(_within(value, b) for b in bounds)
+    if origin in (Union, types.UnionType):
+        return any(matches(value, h) for h in get_args(hint))
+    if origin is Literal:
+        return any(value == option and type(value) is type(option) for option in get_args(hint))
+    if origin is tuple:
+        item = get_args(hint)[0]
+        return isinstance(value, tuple | list) and all(matches(v, item) for v in value)
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+    if hint is float:
+        return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if hint is bool:
+        return isinstance(value, bool | np.bool_)
+    return value is None if hint in (None, type(None)) else isinstance(value, hint)
+
+
+def _within(value: Any, bound: object) -> bool:
+    match bound:
+        case Ge(limit):
+            return value >= limit
+        case Gt(limit):
+            return value > limit
+        case Lt(limit):
+            return value < limit
+    raise TypeError(f"{bound!r} is not a bound this module knows")
+
+
+def describe(hint: Hint) -> str:
+    """Say in words what ``hint`` admits.
+
+    >>> describe(Count | None)
+    'a whole number of at least 1, or none'
+    """
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *bounds = get_args(hint)
+        parts = [_BOUNDS[type(b)] for b in bounds]
+        limits = [f"{w} {getattr(b, a)}" for b, (a, w) in zip(bounds, parts, strict=True)]
+        return f"{describe(base)} {' and '.join(limits)}"
+    if origin in (Union, types.UnionType):
+        return ", or ".join(describe(h) for h in get_args(hint))
+    if origin is Literal:
+        return " | ".join(str(option) for option in get_args(hint))
+    if origin is tuple:
+        return f"a list of which each is {describe(get_args(hint)[0])}"
+    if hint in (None, type(None)):
+        return "none"
+    return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
+
+
+def check(name: str, value: object, hint: Hint) -> None:
+    """Raise unless ``value`` is what ``hint`` admits.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, its value and what was expected.
+
+    Examples
+    --------
+    >>> check("n_latents", 0, Count)
+    Traceback (most recent call last):
+    ValueError: n_latents=0: expected a whole number of at least 1
+    """
+    if not matches(value, hint):
+        raise ValueError(f"{name}={value!r}: expected {describe(hint)}")
+
+
+def parse(name: str, text: str, hint: Hint) -> Any:
+    """Read a value from text as a command line gives it; tuples as ``500,500`` or JSON.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, the text and what was expected.
+
+    Examples
+    --------
+    >>> parse("hidden", "500,500", Sizes)
+    (500, 500)
+    """
+    for candidate in _readings(text):
+        if matches(candidate, hint):
+            return candidate
+    raise ValueError(f"{name}={text!r}: expected {describe(hint)}")
+
+
+def _readings(text: str) -> list[Any]:
+    """What the text may stand for, the most specific first."""
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return [words[text.lower()], text]
+    readings = []
+    for wrapped in (text, f"[{text.rstrip(',')}]"):
+        try:
+            readings.append(as_tuples(json.loads(wrapped)))
+        except json.JSONDecodeError:
+            continue
+    return [*readings, text, tuple(text.split(","))]
+
+
+def as_tuples(value: Any) -> Any:
+    """Turn lists, at every depth, into tuples."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value

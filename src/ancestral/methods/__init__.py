@@ -1,0 +1,84 @@
+"""One file per system. The registry names them without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ancestral.estimator import Estimator
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of the registry.
+
+    Attributes
+    ----------
+    name : str
+        On the command line.
+    module, class_name : str
+        Where the estimator is.
+    summary : str
+        One line.
+    """
+
+    name: str
+    module: str
+    class_name: str
+    summary: str
+
+    def load(self) -> type:
+        """Import the estimator's class."""
+        return getattr(import_module(self.module), self.class_name)
+
+
+METHODS = {
+    m.name: m
+    for m in (
+        Method("vae", "ancestral.methods.vae", "VAE", "variational autoencoder (ELBO)"),
+        Method("iwae", "ancestral.methods.vae", "IWAE", "importance weighted autoencoder (L_K)"),
+    )
+}
+
+
+def find(name: str) -> Method:
+    """Return the method of that name, or of that class name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; it lists those there are.
+
+    Examples
+    --------
+    >>> find("VAE").name
+    'vae'
+    """
+    for method in METHODS.values():
+        if name in (method.name, method.class_name):
+            return method
+    close = get_close_matches(name, METHODS, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ValueError(f"method={name!r} is not known{hint}; there are {', '.join(METHODS)}")
+
+
+def load(path: Path | str) -> Estimator:
+    """Load a fitted estimator of whatever method from the folder it was saved in.
+
+    Raises
+    ------
+    ancestral.storage.ModelFileError
+        If the folder holds no saved model, a damaged one, or one of another format.
+    """
+    from ancestral import storage
+
+    name = storage.load_model(path)[1].get("method", "")
+    try:
+        method = find(name)
+    except ValueError as error:
+        raise storage.ModelFileError(f"{path}: {error}") from None
+    return method.load().load(path)

@@ -1,0 +1,214 @@
+"""Variational autoencoders: the ELBO (Kingma and Welling) and importance weights (Burda et al.)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ancestral.conditional import (
+    Bernoulli,
+    Categorical,
+    Chain,
+    Conditional,
+    Gaussian,
+    Poisson,
+    Product,
+    standard_normal,
+)
+from ancestral.data import Data
+from ancestral.density import LatentEstimator
+from ancestral.fields import Count, Sizes
+from ancestral.models import LatentModel
+from ancestral.networks import MLP, Heads, Take, dense, linear, logit, set_output_bias
+from ancestral.objectives import Objective, elbo, iwae
+from ancestral.preprocess import ColumnKind, Columns, Features
+from ancestral.train import Player
+
+Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
+
+
+class DeepLatentEstimator(LatentEstimator, ABC):
+    """Dense encoder and decoder around one or more layers of Gaussian latent variables.
+
+    Parameters
+    ----------
+    n_latents : int or list of int
+        Number of latent variables; a list makes several stochastic layers, from the data upward.
+    hidden : list of int, or list of such lists
+        Widths of the hidden layers between data and latents, mirrored in the decoder; one list
+        for each stochastic layer, or one for all of them.
+    activation : str
+        Of the hidden layers.
+    batch_norm : bool
+        Normalise hidden layers; for evaluation the statistics come from one pass over the
+        training rows.
+    """
+
+    n_latents: Count | Sizes = 50
+    hidden: Sizes | tuple[Sizes, ...] = (500, 500)
+    activation: Activation = "tanh"
+    batch_norm: bool = False
+
+    @abstractmethod
+    def _objective(self) -> Objective:
+        """Return what is minimised."""
+
+    def _players(self) -> Player:
+        return Player(self.model_, self._objective(), self._optimizer())
+
+    def _latent_sizes(self) -> tuple[int, ...]:
+        return (self.n_latents,) if isinstance(self.n_latents, int) else tuple(self.n_latents)
+
+    def _hidden_sizes(self) -> list[tuple[int, ...]]:
+        hidden, n_layers = tuple(self.hidden), len(self._latent_sizes())
+        per_layer = [tuple(h) for h in hidden if isinstance(h, tuple | list)]
+        if not per_layer:
+            return [hidden] * n_layers  # type: ignore[list-item]
+        if len(per_layer) != n_layers:
+            raise ValueError(
+                f"hidden={self.hidden} describes {len(per_layer)} stochastic layers and "
+                f"n_latents={self.n_latents} describes {n_layers}"
+            )
+        return per_layer
+
+    def _build(self) -> dict[str, nn.Module]:
+        columns = self._columns()
+        sizes, hidden = self._latent_sizes(), self._hidden_sizes()
+        style = {"activation": self.activation, "batch_norm": self.batch_norm}
+
+        def layer(n_in: int, widths: tuple[int, ...], n_out: int) -> Gaussian:
+            return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
+
+        bottom = layer(columns.n_features, hidden[0], sizes[0])
+        bottom.network = nn.Sequential(Features(columns), bottom.network)
+        steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
+        up = [layer(low, widths, high) for (low, high), widths in steps]
+        down = [layer(high, widths[::-1], low) for (low, high), widths in reversed(steps)]
+        model = LatentModel(
+            prior=stack([standard_normal(sizes[-1]), *down], sizes[::-1], reverse=True),
+            likelihood=decoder(columns, sizes, hidden[0][::-1], style),
+            posterior=stack([bottom, *up], sizes),
+        )
+        return {"columns_": columns, "model_": model}
+
+    def _initialise(self, data: Data) -> None:
+        start_at_means(self.model_.likelihood, self.columns_, data)
+
+
+class VAE(DeepLatentEstimator):
+    """Variational autoencoder (Kingma and Welling, 2014): maximises the ELBO.
+
+    Parameters
+    ----------
+    n_latent_samples : int
+        L: draws of z per row and step, over which the bound is averaged.
+    kl : {"auto", "analytic", "sampled"}
+        The KL term in closed form or at the samples; ``"auto"`` takes the closed form where there
+        is one (a single stochastic layer).
+
+    References
+    ----------
+    Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X = load_digits().data / 16
+    >>> vae = VAE(n_latents=5, hidden=(50,), max_epochs=5, random_state=0).fit(X)
+    >>> vae.transform(X).shape, vae.sample(3).shape
+    ((1797, 5), (3, 64))
+    """
+
+    n_latent_samples: Count = 1
+    kl: Literal["auto", "analytic", "sampled"] = "auto"
+
+    def _objective(self) -> Objective:
+        one_layer = len(self._latent_sizes()) == 1
+        kl = ("analytic" if one_layer else "sampled") if self.kl == "auto" else self.kl
+        if kl == "analytic" and not one_layer:
+            raise ValueError("kl='analytic': several stochastic layers have no closed form; 'auto'")
+        return elbo(self.n_latent_samples, kl)
+
+
+class IWAE(DeepLatentEstimator):
+    """Importance weighted autoencoder (Burda, Grosse and Salakhutdinov, 2016): maximises L_K.
+
+    Parameters
+    ----------
+    n_importance_samples : int
+        K: samples of z per row and step; the bound tightens with K.
+    gradient : {"reparameterised", "doubly"}
+        As in the paper, or the doubly reparameterised estimator of Tucker et al. (2018), whose
+        signal for the encoder does not fade as K grows.
+
+    References
+    ----------
+    Importance Weighted Autoencoders, https://arxiv.org/abs/1509.00519
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X = load_digits().data / 16
+    >>> iwae = IWAE(n_latents=5, hidden=(50,), max_epochs=5, random_state=0).fit(X)
+    >>> iwae.log_likelihood(X[:10], n_importance_samples=50).values.shape
+    (10,)
+    """
+
+    n_importance_samples: Count = 5
+    gradient: Literal["reparameterised", "doubly"] = "reparameterised"
+
+    def _objective(self) -> Objective:
+        if self.gradient == "doubly" and len(self._latent_sizes()) > 1:
+            raise ValueError("gradient='doubly' is for a single stochastic layer: n_latents=int")
+        return iwae(self.n_importance_samples, self.gradient)
+
+
+def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False) -> Conditional:
+    """Return the one layer itself, or several as a chain."""
+    return layers[0] if len(layers) == 1 else Chain(layers, sizes, reverse)
+
+
+def decoder(
+    columns: Columns, sizes: Sequence[int], widths: Sequence[int], style: dict[str, Any]
+) -> Conditional:
+    """p(x | z): a dense network on the lowest latent layer, with heads by the kinds of columns."""
+    bottom = [Take(0, sizes[0])] if len(sizes) > 1 else []
+    layers = [*bottom, *dense(sizes[0], widths, **style)]
+    n_in = widths[-1] if widths else sizes[0]
+    kinds = sorted(set(columns.kinds))
+    if len(kinds) == 1:
+        return _head(kinds[0], columns, n_in, layers)
+    parts = [_head(kind, columns, n_in, []) for kind in kinds]
+    return Product(parts, [columns.columns_of(k) for k in kinds], nn.Sequential(*layers))
+
+
+def _head(kind: ColumnKind, columns: Columns, n_in: int, below: Sequence[nn.Module]) -> Conditional:
+    chosen = columns.columns_of(kind)
+    n = len(chosen)
+    if kind == "gaussian":
+        return Gaussian(nn.Sequential(*below, Heads(n_in, (n, n))))
+    if kind == "categorical":
+        codes = [columns.n_categories[j] for j in chosen]
+        return Categorical(nn.Sequential(*below, linear(n_in, sum(codes))), codes)
+    network = nn.Sequential(*below, linear(n_in, n))
+    return Bernoulli(network) if kind == "bernoulli" else Poisson(network)
+
+
+def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:
+    """Start the output biases where a decoder that ignores z would put them."""
+    totals = [
+        (b.x.sum(0), b.mask.sum(0) if b.mask is not None else torch.full((), float(len(b.x))))
+        for b, _ in data.chunks(len(data) if len(data) < 4096 else 4096)
+    ]
+    mean = torch.stack([t for t, _ in totals]).sum(0) / sum(n for _, n in totals).clamp(min=1)
+    parts = likelihood.parts if isinstance(likelihood, Product) else [likelihood]
+    for part, kind in zip(parts, sorted(set(columns.kinds)), strict=True):
+        if kind == "bernoulli":
+            set_output_bias(part, logit(mean[columns.columns_of(kind)]))
+        elif kind == "poisson":
+            set_output_bias(part, mean[columns.columns_of(kind)].clamp(min=1e-3).log())

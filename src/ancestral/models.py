@@ -1,0 +1,200 @@
+"""Models: what is known of the joint distribution, and one forward pass through it.
+
+An explicit model knows its densities (:class:`LatentModel`); an implicit one can only be drawn
+from (:class:`Generator`). Either way a training step runs the model once, and every term of the
+objective reads the same :class:`Run`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from ancestral.conditional import Conditional, Context, Given, reads_context
+from ancestral.data import Batch
+from ancestral.distributions import centre, draw, log_prob
+from ancestral.networks import Taps, one_hot
+
+
+@dataclass(eq=False)
+class Run:
+    """The record of one forward pass; what was not part of it is ``None``.
+
+    Attributes
+    ----------
+    batch : Batch
+        What went in.
+    q, prior : Distribution
+        q(z | x) and p(z).
+    z : Tensor [k, batch, n_latents]
+        The latent sample.
+    log_px : Tensor [k, batch]
+        log p(x | z), of the observed entries, in nats.
+    taps : dict of Tensor
+        What the taps inside the networks saw.
+    sample : Tensor [batch, ...]
+        What a generator drew.
+    """
+
+    batch: Batch
+    q: Distribution | None = None
+    prior: Distribution | None = None
+    z: Tensor | None = None
+    log_px: Tensor | None = None
+    taps: dict[str, Tensor] = field(default_factory=dict)
+    sample: Tensor | None = None
+
+    @cached_property
+    def log_pz(self) -> Tensor:
+        """Log p(z) [k, batch]."""
+        assert self.prior is not None
+        assert self.z is not None
+        return log_prob(self.prior, self.z)
+
+    @cached_property
+    def log_qz(self) -> Tensor:
+        """Log q(z | x) [k, batch]."""
+        assert self.q is not None
+        assert self.z is not None
+        return log_prob(self.q, self.z)
+
+    @cached_property
+    def log_w(self) -> Tensor:
+        """Log importance weights log p(x, z) - log q(z | x), [k, batch]."""
+        assert self.log_px is not None
+        return self.log_px + self.log_pz - self.log_qz
+
+
+class LatentModel(nn.Module):
+    """An explicit latent-variable model p(z) p(x | z) with a recognition model q(z | x).
+
+    Parameters
+    ----------
+    prior : Conditional
+        p(z), or p(z | y).
+    likelihood : Conditional
+        p(x | z), or p(x | z, y).
+    posterior : Conditional
+        q(z | x), or q(z | x, y).
+
+    Notes
+    -----
+    A conditional is called on the plain tensor (the posterior on x, the likelihood on z, the
+    prior on nothing), unless its network begins with ``Read``: then on a ``Context`` with all
+    there is. Further modules (a classifier) may be added as attributes.
+
+    Examples
+    --------
+    >>> from ancestral.conditional import Bernoulli, Gaussian, standard_normal
+    >>> from ancestral.networks import MLP
+    >>> model = LatentModel(
+    ...     prior=standard_normal(2),
+    ...     likelihood=Bernoulli(MLP(2, (8,), 4)),
+    ...     posterior=Gaussian(MLP(4, (8,), heads=(2, 2))),
+    ... )
+    >>> model.run(Batch(torch.ones(3, 4)), k=5).log_w.shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, prior: Conditional, likelihood: Conditional, posterior: Conditional) -> None:
+        super().__init__()
+        self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
+        self._readers = {c for c in (prior, likelihood, posterior) if reads_context(c)}
+        self._taps = Taps(prior, likelihood, posterior)
+
+    def run(self, batch: Batch, k: int = 1) -> Run:
+        """Run the model once: the encoder once per row, k latent samples each, the decoder."""
+        q = self.encode(batch)
+        z = draw(q, (k,))
+        prior = self._call(self.prior, None, Context(y=batch.y))
+        log_px = log_prob(self.decode(z, batch.y), batch.x, batch.mask)
+        return Run(batch, q, prior, z, log_px, self._taps.take())
+
+    def encode(self, batch: Batch) -> Distribution:
+        """q(z | x) of a batch."""
+        context = Context(batch.x, batch.y, batch.mask)
+        return self._call(self.posterior, batch.x, context)
+
+    def decode(self, z: Float[Tensor, "*b l"], y: Tensor | None = None) -> Distribution:
+        """p(x | z) for latent vectors."""
+        return self._call(self.likelihood, z, Context(y=y, z=z))
+
+    def sample(self, n: int, y: Tensor | None = None, *, mean: bool = False) -> Tensor:
+        """Ancestral sampling: z from the prior, then x (or its mean) given z; [n, d].
+
+        Parameters
+        ----------
+        n : int
+            How many rows; with ``y`` [n], one for each label.
+        y : Tensor [n], optional
+            Labels, for a model that sees them.
+        mean : bool
+            Return E[x | z] in place of a draw.
+        """
+        prior = self._call(self.prior, None, Context(y=y))
+        in_prior = len(prior.batch_shape) + len(prior.event_shape)
+        z = prior.sample((n,) if in_prior == 1 else ())
+        p = self.decode(z, y)
+        return centre(p) if mean else p.sample()
+
+    def _call(self, conditional: Conditional, plain: Given, context: Context) -> Distribution:
+        return conditional(context if conditional in self._readers else plain)
+
+
+class Generator(nn.Module):
+    """An implicit model: noise (and a condition) through a network, density unknown.
+
+    Parameters
+    ----------
+    network : Module
+        Noise, or [condition, noise] side by side, to a sample [n, d].
+    noise : Conditional
+        Of the noise, called on nothing.
+    condition : {"x", "y"}, optional
+        Which field of a batch the sample is conditioned on.
+    n_classes : int, optional
+        Class indices in ``y`` become one-hot.
+
+    Examples
+    --------
+    >>> from ancestral.conditional import standard_normal
+    >>> from ancestral.networks import MLP
+    >>> Generator(MLP(2, (8,), 3), standard_normal(2)).sample(5).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        noise: Conditional,
+        condition: Literal["x", "y"] | None = None,
+        n_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.noise = network, noise
+        self.condition, self.n_classes = condition, n_classes
+        self._taps = Taps(network)
+
+    def run(self, batch: Batch) -> Run:
+        """Draw one sample for every row of the batch."""
+        sample = self.sample(len(batch.x), self.condition_of(batch))
+        return Run(batch, taps=self._taps.take(), sample=sample)
+
+    def condition_of(self, batch: Batch) -> Tensor | None:
+        """Return what the sample is conditioned on, [batch, ...]."""
+        if self.condition is None:
+            return None
+        c = getattr(batch, self.condition)
+        encode = self.condition == "y" and self.n_classes is not None
+        return one_hot(c, self.n_classes) if encode and self.n_classes else c
+
+    def sample(self, n: int, c: Tensor | None = None) -> Tensor:
+        """Draw [n, d], one for each row of ``c`` [n, ...] if there is a condition."""
+        h = self.noise().sample((n,))
+        return self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1))

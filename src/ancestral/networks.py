@@ -1,0 +1,382 @@
+"""Networks: what maps a context to parameters. Heads, batch normalisation, memory, taps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "softplus": nn.Softplus,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
+    """Return a dense layer with zero bias and Glorot-uniform (or ``"zero"``) weights."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.zeros_(layer.bias)
+    if init == "zero":
+        nn.init.zeros_(layer.weight)
+    else:
+        nn.init.xavier_uniform_(layer.weight)
+    return layer
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation without a running average.
+
+    In training mode it normalises by the statistics of all rows at hand (leading axes are
+    merged, so K importance samples count as rows); in evaluation mode by those that
+    :func:`calibrate` collected in one pass over the training set, as the memory-network paper
+    evaluates (Li, Zhu and Zhang, 2016).
+
+    Parameters
+    ----------
+    n : int
+        Number of features, the last axis.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether a learned scale and shift follow.
+    """
+
+    def __init__(self, n: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(n)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(n)) if affine else None
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("var", torch.ones(n))
+        self.mean: Tensor
+        self.var: Tensor
+        self.collected = 0
+        self.collecting = False
+
+    def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+        """Normalise, then scale and shift."""
+        mean, var = self.mean, self.var
+        if self.training:
+            var, mean = torch.var_mean(u, dim=tuple(range(u.ndim - 1)), correction=0)
+            if self.collecting:
+                self._collect(mean.detach(), var.detach())
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is None or self.bias is None:
+            return (u - mean) * scale
+        return (u - mean) * (scale * self.weight) + self.bias
+
+    def _collect(self, mean: Tensor, var: Tensor) -> None:
+        self.collected += 1
+        self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.collected)
+        self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
+
+
+def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
+    """Set the statistics of every :class:`BatchNorm` in ``model`` from passes over training data.
+
+    Parameters
+    ----------
+    model : Module
+        Left in evaluation mode.
+    passes : callable
+        Runs ``model`` in training mode, on one minibatch after another.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    if norms:
+        model.train()
+        for norm in norms:
+            norm.collected, norm.collecting = 0, True
+        try:
+            with torch.no_grad():
+                passes()
+        finally:
+            for norm in norms:
+                norm.collecting = False
+    model.eval()
+
+
+class Tap(nn.Module):
+    """Hands its input on and remembers it for the rest of the forward pass.
+
+    Put one where an objective must look inside a network (a classifier on hidden features, a
+    local reconstruction error); :meth:`LatentModel.run` gathers them into ``Run.taps``.
+
+    Parameters
+    ----------
+    name : str
+        Under which the value appears in ``Run.taps``.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.value: Tensor | None = None
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return ``u``."""
+        self.value = u
+        return u
+
+
+class Taps:
+    """All taps inside a model, found once.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Identity(), Tap("h"))
+    >>> taps, _ = Taps(network), network(torch.ones(1))
+    >>> taps.take()
+    {'h': tensor([1.])}
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.taps = [m for module in modules for m in module.modules() if isinstance(m, Tap)]
+
+    def take(self) -> dict[str, Tensor]:
+        """Return what the taps saw, leaving them empty."""
+        values = {tap.name: tap.value for tap in self.taps if tap.value is not None}
+        for tap in self.taps:
+            tap.value = None
+        return values
+
+
+class Heads(nn.Module):
+    """Several linear read-outs of the same features.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the features.
+    sizes : sequence of int
+        Widths of the read-outs.
+
+    Examples
+    --------
+    >>> mu, log_var = Heads(8, (2, 2))(torch.zeros(5, 8))
+    """
+
+    def __init__(self, n_in: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(linear(n_in, n) for n in sizes)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, ...]:
+        """Return one tensor per head."""
+        return tuple(layer(u) for layer in self.layers)
+
+
+class Constant(nn.Module):
+    """Learned tensors in place of a network's outputs, whatever the context.
+
+    Parameters
+    ----------
+    *values : Tensor
+        Initial values.
+
+    Examples
+    --------
+    >>> mu, log_var = Constant(torch.zeros(3), torch.zeros(3))()
+    """
+
+    def __init__(self, *values: Tensor) -> None:
+        super().__init__()
+        self.values = nn.ParameterList(nn.Parameter(v.clone()) for v in values)
+
+    def forward(self, c: object = None) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Return the tensors."""
+        return tuple(self.values)
+
+
+class Read(nn.Module):
+    """Concatenate chosen fields of a context: the first layer of a network that sees several.
+
+    Parameters
+    ----------
+    *fields : str
+        Of ``x y mask z``, in the order wanted.
+    n_classes : int, optional
+        Class indices in ``y`` become one-hot; an unlabelled row is all zeros.
+
+    Examples
+    --------
+    >>> from ancestral.conditional import Context
+    >>> context = Context(y=torch.tensor([1, -1]), z=torch.zeros(2, 1))
+    >>> Read("z", "y", n_classes=2)(context)
+    tensor([[0., 0., 1.],
+            [0., 0., 0.]])
+    """
+
+    def __init__(self, *fields: str, n_classes: int | None = None) -> None:
+        super().__init__()
+        self.reads, self.n_classes = fields, n_classes
+
+    def forward(self, context: object) -> Tensor:
+        """Return [..., width of the fields together]."""
+        values = [getattr(context, f) for f in self.reads]
+        shape = max(
+            (v.shape[:-1] for v, f in zip(values, self.reads, strict=True) if f != "y"),
+            key=len,
+            default=None,
+        )
+        parts = []
+        for field, value in zip(self.reads, values, strict=True):
+            if field == "y" and self.n_classes is not None:
+                value = one_hot(value, self.n_classes)
+            parts.append(value if shape is None else value.expand(*shape, value.shape[-1]))
+        return torch.cat(parts, -1)
+
+
+def one_hot(y: Tensor, n_classes: int) -> Tensor:
+    """Class indices [batch] to indicators [batch, n_classes]; -1 (unlabelled) to zeros."""
+    return (y.unsqueeze(-1) == torch.arange(n_classes, device=y.device)).to(
+        torch.get_default_dtype()
+    )
+
+
+class Take(nn.Module):
+    """Pass on the entries ``start`` to ``stop`` of a vector: one layer of a ``Chain``."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, u: Float[Tensor, "*b d"]) -> Tensor:
+        """Return [..., stop - start]."""
+        return u[..., self.start : self.stop]
+
+
+def dense(
+    n_in: int, hidden: Sequence[int], activation: str = "tanh", batch_norm: bool = False
+) -> list[nn.Module]:
+    """Dense layers with batch normalisation (if asked for) before the activation."""
+    layers: list[nn.Module] = []
+    for n_out in hidden:
+        layers.append(linear(n_in, n_out))
+        if batch_norm:
+            layers.append(BatchNorm(n_out))
+        layers.append(ACTIVATIONS[activation]())
+        n_in = n_out
+    return layers
+
+
+class MLP(nn.Sequential):
+    """A multi-layer perceptron: hidden dense layers, then one linear output or several heads.
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the input.
+    hidden : sequence of int
+        Widths of the hidden layers; none makes a linear map.
+    n_out : int, optional
+        Width of a single output.
+    heads : sequence of int, optional
+        Widths of several outputs, returned as a tuple, in place of ``n_out``.
+    activation : str
+        One of :data:`ACTIVATIONS`.
+    batch_norm : bool
+        Normalise before each activation (never the output).
+
+    Raises
+    ------
+    ValueError
+        Unless exactly one of ``n_out`` and ``heads`` is given, or for an unknown activation.
+
+    Examples
+    --------
+    >>> MLP(4, (8, 8), n_out=3)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+    >>> mu, log_var = MLP(4, (8,), heads=(2, 2))(torch.zeros(5, 4))
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden: Sequence[int] = (),
+        n_out: int | None = None,
+        *,
+        heads: Sequence[int] | None = None,
+        activation: str = "tanh",
+        batch_norm: bool = False,
+    ) -> None:
+        if (n_out is None) == (heads is None):
+            raise ValueError("give either n_out (one output) or heads (a tuple of outputs)")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        width = hidden[-1] if hidden else n_in
+        last = Heads(width, heads) if heads is not None else linear(width, n_out or 0)
+        super().__init__(*dense(n_in, hidden, activation, batch_norm), last)
+
+
+class Memory(nn.Module):
+    """A memory read by attention and composed with the input (Li, Zhu and Zhang, 2016).
+
+    a = sigmoid(h_g C + b), h_m = a M, and the ladder composition
+    s = sigmoid(c1 + c2 h_g + c3 h_m + c4 h_g h_m),
+    out = relu(a1 + a2 h_g + a3 h_m + a4 h_g h_m + b1 s).
+    At the start a2 = c2 = 1 and the other coefficients are zero: the layer returns relu(h_g).
+
+    Parameters
+    ----------
+    n : int
+        Width of the layer.
+    n_slots : int
+        Number of memory slots.
+
+    Examples
+    --------
+    >>> h = torch.rand(5, 8)
+    >>> torch.equal(Memory(8, 3)(h), h)
+    True
+    """
+
+    def __init__(self, n: int, n_slots: int) -> None:
+        super().__init__()
+        self.address = linear(n, n_slots)
+        self.slots = nn.Parameter(0.01 * torch.randn(n_slots, n))
+        self.a = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(-1).repeat(1, n))
+        self.c = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(-1).repeat(1, n))
+        self.b = nn.Parameter(torch.zeros(n))
+
+    def forward(self, h_g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+        """Return the composition of ``h_g`` with what the memory answers to it."""
+        h_m = torch.sigmoid(self.address(h_g)) @ self.slots
+        both = h_g * h_m
+        a1, a2, a3, a4 = self.a
+        c1, c2, c3, c4 = self.c
+        s = torch.sigmoid(c1 + c2 * h_g + c3 * h_m + c4 * both)
+        return torch.relu(a1 + a2 * h_g + a3 * h_m + a4 * both + self.b * s)
+
+
+def set_output_bias(network: nn.Module, value: Tensor) -> None:
+    """Start the bias of the last linear layer (the first head) at ``value`` [d].
+
+    A Bernoulli decoder that starts at the logits of the mean pixel need not learn them.
+    """
+    last = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    heads = [m for m in network.modules() if isinstance(m, Heads)]
+    layer = heads[-1].layers[0] if heads else last[-1]
+    with torch.no_grad():
+        layer.bias.copy_(value)  # type: ignore[operator, union-attr]
+
+
+def logit(p: Tensor, eps: float = 1e-3) -> Tensor:
+    """log(p / (1 - p)) with p held within [eps, 1 - eps]."""
+    p = p.clamp(eps, 1 - eps)
+    return torch.log(p) - torch.log1p(-p)
+
+
+def n_parameters(model: nn.Module) -> int:
+    """Count the trainable parameters.
+
+    >>> n_parameters(MLP(2, (), n_out=3))
+    9
+    """
+    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)

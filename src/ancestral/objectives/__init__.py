@@ -1,0 +1,27 @@
+"""Objectives: named terms on one run of a model, each in nats per example, to be minimised."""
+
+from ancestral.objectives.adversarial import critic_loss, generator_loss
+from ancestral.objectives.base import Objective, Term
+from ancestral.objectives.exact import nll
+from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
+from ancestral.objectives.margin import hinge, hinge_loss
+from ancestral.objectives.moments import cmmd, cmmd2, mmd, mmd2
+
+__all__ = [
+    "Objective",
+    "Term",
+    "cmmd",
+    "cmmd2",
+    "critic_loss",
+    "elbo",
+    "generator_loss",
+    "hinge",
+    "hinge_loss",
+    "iwae",
+    "log_mean_exp",
+    "mmd",
+    "mmd2",
+    "nll",
+    "posterior_mean",
+    "vimco",
+]

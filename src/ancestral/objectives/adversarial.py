@@ -1,0 +1,72 @@
+"""The two sides of the adversarial game (Goodfellow et al., 2014), written on logits.
+
+The model is a module with a ``generator`` and a ``critic``; the critic's output [n] or [n, 1] is
+the logit of "comes from the data".
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ancestral.data import Batch
+from ancestral.models import Run
+from ancestral.objectives.base import Objective
+
+
+def critic_loss() -> Objective:
+    """-E_data[log D(x)] - E_model[log(1 - D(x))], which the critic minimises.
+
+    At the best critic it equals log 4 - 2 JSD(data, model).
+
+    Returns
+    -------
+    Objective
+        Terms ``real`` and ``fake``; the generator gets no gradient.
+    """
+
+    def run(model: nn.Module, batch: Batch) -> Run:
+        with torch.no_grad():
+            return model.generator.run(batch)  # type: ignore[operator, union-attr]
+
+    def real(model: nn.Module, run: Run) -> Tensor:
+        return softplus(-model.critic(run.batch.x)).mean()  # type: ignore[operator]
+
+    def fake(model: nn.Module, run: Run) -> Tensor:
+        return softplus(model.critic(run.sample)).mean()  # type: ignore[operator]
+
+    return Objective({"real": real, "fake": fake}, run)
+
+
+def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating") -> Objective:
+    """What the generator minimises: -E[log D(G(h))], or E[log(1 - D(G(h)))].
+
+    Parameters
+    ----------
+    kind : {"non-saturating", "minimax"}
+        Per sample the two gradients are positive multiples of one another.
+
+    Returns
+    -------
+    Objective
+        Term ``fool``.
+
+    Raises
+    ------
+    ValueError
+        If ``kind`` is unknown.
+    """
+    if kind not in ("non-saturating", "minimax"):
+        raise ValueError(f"kind={kind!r}: expected 'non-saturating' or 'minimax'")
+
+    def run(model: nn.Module, batch: Batch) -> Run:
+        return model.generator.run(batch)  # type: ignore[operator, union-attr]
+
+    def fool(model: nn.Module, run: Run) -> Tensor:
+        logits = model.critic(run.sample)  # type: ignore[operator]
+        return softplus(-logits).mean() if kind == "non-saturating" else -softplus(logits).mean()
+
+    return Objective({"fool": fool}, run)

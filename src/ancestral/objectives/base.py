@@ -1,0 +1,62 @@
+"""An objective: how to run the model, and the named terms that read the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from ancestral.data import Batch
+from ancestral.models import Run
+
+Term = Callable[[nn.Module, Run], Tensor]
+"""(model, run) -> one named part of an objective: a scalar to minimise, in nats per example."""
+
+RunModel = Callable[[nn.Module, Batch], Run]
+
+
+def run_once(model: nn.Module, batch: Batch) -> Run:
+    """Run the model as it stands: ``model.run(batch)``."""
+    return model.run(batch)  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Named terms on one run of the model; the loss is their sum.
+
+    Parameters
+    ----------
+    terms : mapping of str to Term
+        Each minimised; their means over an epoch are logged under these names.
+    run : callable, optional
+        (model, batch) -> Run; by default ``model.run(batch)``.
+
+    Notes
+    -----
+    ``a + b`` has the terms of both and runs the model once: as ``a`` does if it says how, else as
+    ``b`` does. So a bound plus a hinge loss share encoder, noise and dropout.
+
+    Examples
+    --------
+    >>> a = Objective({"fit": lambda model, run: run.log_px.mean()})
+    >>> b = Objective({"size": lambda model, run: run.z.square().mean()})
+    >>> list((a + b).terms)
+    ['fit', 'size']
+    """
+
+    terms: Mapping[str, Term]
+    run: RunModel = field(default=run_once)
+
+    def __add__(self, other: Objective) -> Objective:
+        """Join the terms of two objectives on one run."""
+        twice = self.terms.keys() & other.terms.keys()
+        if twice:
+            raise ValueError(f"both objectives have a term named {', '.join(sorted(twice))}")
+        run = other.run if self.run is run_once else self.run
+        return Objective({**self.terms, **other.terms}, run)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Run the model once and evaluate every term on that run."""
+        run = self.run(model, batch)
+        return {name: term(model, run) for name, term in self.terms.items()}

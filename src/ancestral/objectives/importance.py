@@ -1,0 +1,182 @@
+"""Bounds on the log-likelihood from importance samples: ELBO, IWAE, VIMCO.
+
+``log_w`` [k, batch] are the log importance weights log p(x, z_k) - log q(z_k | x) of a run. Every
+term here is a negative bound: nats per example, minimised.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ancestral.data import Batch
+from ancestral.distributions import centre, detach, kl, log_prob
+from ancestral.models import LatentModel, Run
+from ancestral.objectives.base import Objective
+
+Gradient = Literal["reparameterised", "doubly"]
+
+
+def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, "*b"]:
+    """Log (1/K) sum_k exp(log_w_k).
+
+    >>> log_mean_exp(torch.tensor([[0.0], [0.0]]))
+    tensor([0.])
+    """
+    return torch.logsumexp(log_w, 0) - math.log(len(log_w))
+
+
+def elbo(n_samples: int = 1, kl: Literal["analytic", "sampled"] = "analytic") -> Objective:
+    """Evidence lower bound E_q[log p(x | z)] - KL(q(z | x) || p(z)) (Kingma and Welling, 2014).
+
+    Parameters
+    ----------
+    n_samples : int
+        Latent samples per row, over which the bound is averaged.
+    kl : {"analytic", "sampled"}
+        The closed form of the KL term (their estimator B), or log q(z | x) - log p(z) at the
+        samples (their estimator A). Both have the same mean.
+
+    Returns
+    -------
+    Objective
+        Terms ``reconstruction`` = -E_q[log p(x | z)] and ``kl``.
+
+    Raises
+    ------
+    ValueError
+        If ``n_samples`` is not positive or ``kl`` unknown.
+    """
+    _check_samples("n_samples", n_samples)
+    if kl not in ("analytic", "sampled"):
+        raise ValueError(f"kl={kl!r}: expected 'analytic' or 'sampled'")
+    kl_term = _analytic_kl if kl == "analytic" else _sampled_kl
+    return Objective({"reconstruction": _reconstruction, "kl": kl_term}, _runner(n_samples))
+
+
+def iwae(k: int, gradient: Gradient = "reparameterised") -> Objective:
+    """L_K = E[log (1/K) sum_k w_k] (Burda, Grosse and Salakhutdinov, 2016, equation 8).
+
+    Parameters
+    ----------
+    k : int
+        Importance samples per row; k = 1 is the ELBO.
+    gradient : {"reparameterised", "doubly"}
+        Plain differentiation of the bound, or the doubly reparameterised estimator (Tucker,
+        Lawson, Gu and Maddison, 2018), whose signal for q does not fade as k grows.
+
+    Returns
+    -------
+    Objective
+        Term ``bound`` = -L_K.
+
+    Raises
+    ------
+    ValueError
+        If ``k`` is not positive or ``gradient`` unknown.
+    """
+    _check_samples("k", k)
+    if gradient == "reparameterised":
+        return Objective({"bound": _negative_bound}, _runner(k))
+    if gradient == "doubly":
+        return Objective({"bound": _doubly_reparameterised}, _runner(k))
+    raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
+
+
+def vimco(k: int) -> Objective:
+    """L_K for latent bits, by the multi-sample score function (Mnih and Rezende, 2016).
+
+    The value is the bound; the gradient is VIMCO's: each sample's learning signal is the bound
+    less what the bound would be with its weight replaced by the geometric mean of the others.
+
+    Parameters
+    ----------
+    k : int
+        Samples per row, at least 2.
+
+    Returns
+    -------
+    Objective
+        Term ``bound`` = -L_K.
+
+    Raises
+    ------
+    ValueError
+        If ``k`` is below 2.
+    """
+    if k < 2:
+        raise ValueError(f"k={k}: VIMCO compares samples with one another and needs at least 2")
+    return Objective({"bound": _vimco}, _runner(k))
+
+
+def _runner(k: int):
+    def run(model: nn.Module, batch: Batch) -> Run:
+        assert isinstance(model, LatentModel)
+        return model.run(batch, k)
+
+    return run
+
+
+def _reconstruction(_: nn.Module, run: Run) -> Tensor:
+    assert run.log_px is not None
+    return -run.log_px.mean()
+
+
+def _analytic_kl(_: nn.Module, run: Run) -> Tensor:
+    assert run.q is not None
+    assert run.prior is not None
+    return kl(run.q, run.prior).mean()
+
+
+def _sampled_kl(_: nn.Module, run: Run) -> Tensor:
+    return (run.log_qz - run.log_pz).mean()
+
+
+def _negative_bound(_: nn.Module, run: Run) -> Tensor:
+    return -log_mean_exp(run.log_w).mean()
+
+
+def _doubly_reparameterised(model: nn.Module, run: Run) -> Tensor:
+    """Tucker et al., equation 8: theta sees sum w~ grad log p, phi sees sum w~^2 through z."""
+    assert run.q is not None
+    assert run.z is not None
+    z, weights = run.z, torch.softmax(run.log_w.detach(), 0).unsqueeze(-1)
+    if not z.requires_grad:
+        return _negative_bound(model, run)
+    # weighting log_w by w~ once gives theta its gradient; the hook weights what flows into z again
+    z.register_hook(lambda g: g * weights)
+    log_w = run.log_px + run.log_pz - log_prob(detach(run.q), z)
+    surrogate = -(weights.squeeze(-1) * log_w).sum(0).mean()
+    return _surrogate(_negative_bound(model, run), surrogate)
+
+
+def _vimco(model: nn.Module, run: Run) -> Tensor:
+    log_w = run.log_w
+    k = len(log_w)
+    with torch.no_grad():
+        mean_of_others = (log_w.sum(0) - log_w) / (k - 1)
+        swap = torch.eye(k, dtype=log_w.dtype, device=log_w.device).unsqueeze(-1)
+        replaced = log_w.unsqueeze(0) * (1 - swap) + mean_of_others.unsqueeze(0) * swap
+        signal = log_mean_exp(log_w) - log_mean_exp(replaced.transpose(0, 1))
+    bound = _negative_bound(model, run)
+    return _surrogate(bound, bound - (signal * run.log_qz).sum(0).mean())
+
+
+def _surrogate(value: Tensor, surrogate: Tensor) -> Tensor:
+    """Return ``value``, to be differentiated as ``surrogate``."""
+    return value.detach() + surrogate - surrogate.detach()
+
+
+def posterior_mean(run: Run) -> Tensor:
+    """E_q[z | x] [batch, n_latents]: the features of the averaging classifier."""
+    assert run.q is not None
+    return centre(run.q)
+
+
+def _check_samples(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name}={value}: at least one sample is needed")

@@ -1,0 +1,191 @@
+"""What is done to rows before a model sees them: binarise, corrupt, bring columns to one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ColumnKind = Literal["bernoulli", "gaussian", "categorical", "poisson"]
+
+
+def bernoulli_draw(x: Tensor) -> Tensor:
+    """Draw each entry as 1 with its own value as the probability, from torch's current stream."""
+    return (torch.rand_like(x) < x).to(x.dtype)
+
+
+def binarize(x: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Binarise an array of probabilities once, by a stream of its own; ``NaN`` stays.
+
+    Parameters
+    ----------
+    x : array
+        uint8 (255 stands for one) or floating point in [0, 1].
+    seed : int
+        Seeds the draw; the protocols of this library use 0, 1 and 2 for the test set.
+
+    Examples
+    --------
+    >>> binarize(np.array([[0.0, 1.0, np.nan]]))
+    array([[ 0.,  1., nan]])
+    """
+    rng = np.random.default_rng(seed)
+    p = x / np.float32(255) if x.dtype == np.uint8 else x
+    bits = (rng.random(p.shape, dtype=np.float32) < p).astype(p.dtype)
+    return np.where(np.isnan(p), p, bits)
+
+
+def corrupt(
+    x: np.ndarray,
+    kind: Literal["rect", "random", "half"],
+    amount: float = 12,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Mark entries as missing (``NaN``), in the ways the papers damage their test images.
+
+    Parameters
+    ----------
+    x : array [n, d]
+        Rows; with ``rect`` and ``half`` they are images of ``image_shape``.
+    kind : {"rect", "random", "half"}
+        A centred square of side ``amount``; every entry by itself with probability ``amount``;
+        the left half.
+    amount : float
+        Side in pixels, or probability; without meaning for ``half``.
+    image_shape : tuple, optional
+        (height, width) or (channels, height, width).
+    seed : int
+        Of the random drops.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, an image shape is needed and missing, or the amount out of range.
+
+    Examples
+    --------
+    >>> corrupt(np.zeros((1, 4)), "half", image_shape=(2, 2))
+    array([[nan,  0., nan,  0.]])
+    """
+    out = np.array(x, dtype=np.result_type(x.dtype, np.float32))
+    if kind == "random":
+        if not 0 <= amount <= 1:
+            raise ValueError(f"amount={amount}: a drop probability lies between 0 and 1")
+        out[np.random.default_rng(seed).random(x.shape) < amount] = np.nan
+        return out
+    if kind not in ("rect", "half"):
+        raise ValueError(f"kind={kind!r}: expected 'rect', 'random' or 'half'")
+    if image_shape is None or np.prod(image_shape) != x.shape[1]:
+        raise ValueError(
+            f"image_shape={image_shape} does not describe rows of {x.shape[1]} entries; "
+            f"kind={kind!r} needs the images' shape"
+        )
+    height, width = image_shape[-2:]
+    pixels = out.reshape(len(out), -1, height, width)
+    if kind == "half":
+        pixels[..., : width // 2] = np.nan
+    else:
+        side = int(amount)
+        if not 0 < side <= min(height, width):
+            raise ValueError(f"amount={amount}: a square inside {height}x{width} pixels is needed")
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels[..., top : top + side, left : left + side] = np.nan
+    return out
+
+
+class Columns(nn.Module):
+    """How the columns of a table become what a model sees, and back.
+
+    Gaussian columns are standardised (the log-density is brought back to the user's units by
+    ``log_volume``), Poisson counts are logged for the network only, categorical codes become
+    one-hot indicators for the network only, Bernoulli columns stay. A missing entry is all zeros.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        One of ``bernoulli gaussian categorical poisson`` per column.
+    loc, scale : arrays [d]
+        Of the Gaussian columns; 0 and 1 elsewhere.
+    n_categories : sequence of int
+        How many codes a categorical column has; 0 elsewhere.
+
+    Examples
+    --------
+    >>> columns = Columns(["gaussian", "categorical"], [2.0, 0.0], [4.0, 1.0], [0, 3])
+    >>> columns.to_model(torch.tensor([[6.0, 2.0]]))
+    tensor([[1., 2.]], dtype=torch.float64)
+    >>> columns.to_features(torch.tensor([[1.0, 2.0]]))
+    tensor([[1., 0., 0., 1.]])
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[ColumnKind],
+        loc: Sequence[float] | np.ndarray,
+        scale: Sequence[float] | np.ndarray,
+        n_categories: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.kinds, self.n_categories = tuple(kinds), tuple(int(n) for n in n_categories)
+        self.register_buffer("loc", torch.as_tensor(loc, dtype=torch.float64), persistent=False)
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64), persistent=False)
+        self.loc: Tensor
+        self.scale: Tensor
+
+    def columns_of(self, kind: ColumnKind) -> list[int]:
+        """Return the column numbers of one kind."""
+        return [j for j, k in enumerate(self.kinds) if k == kind]
+
+    @property
+    def n_features(self) -> int:
+        """Width of :meth:`to_features`."""
+        return sum(max(1, n) for n in self.n_categories)
+
+    def to_model(self, x: Tensor) -> Tensor:
+        """From the user's units [batch, d] to the model's."""
+        return (x - self.loc) / self.scale
+
+    def to_user(self, x: Tensor) -> Tensor:
+        """From the model's units [..., d] to the user's."""
+        return x * self.scale + self.loc
+
+    def log_volume(self, mask: Tensor | None) -> Tensor:
+        """Log-determinant of the standardisation over the observed entries, [] or [batch].
+
+        log p(x) in the user's units is the model's log-density minus this.
+        """
+        log_scale = self.scale.log()
+        return log_scale.sum() if mask is None else (mask * log_scale).sum(-1)
+
+    def to_features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """From the model's units [..., d] to network inputs [..., n_features]."""
+        if not any(k in ("categorical", "poisson") for k in self.kinds):
+            return x
+        parts = []
+        for j, (kind, n) in enumerate(zip(self.kinds, self.n_categories, strict=True)):
+            column = x[..., j : j + 1]
+            if kind == "poisson":
+                column = torch.log1p(column)
+            elif kind == "categorical":
+                column = nn.functional.one_hot(x[..., j].long(), n).to(x.dtype)
+            parts.append(column if mask is None else column * mask[..., j : j + 1])
+        return torch.cat(parts, -1)
+
+
+class Features(nn.Module):
+    """First layer of an encoder: what :class:`Columns` makes of a context's x and mask."""
+
+    reads = ("x", "mask")
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def forward(self, context: Any) -> Tensor:
+        """Return [..., n_features]."""
+        return self.columns.to_features(context.x, context.mask)

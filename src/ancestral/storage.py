@@ -1,0 +1,144 @@
+"""Write files and folders whole or not at all; models as safetensors plus JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ancestral._version import __version__
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+class ModelFileError(ValueError):
+    """A saved model is missing, damaged, or of a format this version can't read."""
+
+
+def write_file(path: Path | str, content: bytes | str) -> None:
+    """Write a file under a temporary name, then rename it: it is there whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: bool) -> None:
+    """Make a folder whole or not at all: ``fill`` works on a temporary one beside it.
+
+    Raises
+    ------
+    FileExistsError
+        If ``path`` is there and ``overwrite`` false.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is already there: choose another name, or overwrite it")
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file: a folder can't be put in its place")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    work.chmod(0o755)
+    try:
+        fill(work)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(work, path)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def versions() -> dict[str, str]:
+    """Return the versions a result depends on."""
+    libraries = {name: metadata.version(name) for name in ("torch", "numpy", "scikit-learn")}
+    return {"ancestral": __version__, "python": platform.python_version(), **libraries}
+
+
+def save_model(path: Path, weights: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write weights and a description into the folder ``path``, which exists."""
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+    save_file(tensors, path / WEIGHTS)
+    digest = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+    head = {"library": "ancestral", "format": FORMAT, "weights_sha256": digest}
+    write_file(path / DESCRIPTION, json.dumps(head | description, indent=1, default=_to_json))
+
+
+def load_model(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_model` wrote; no code is executed.
+
+    Raises
+    ------
+    ModelFileError
+        If something is missing, damaged, altered, or of another format.
+    """
+    path = Path(path)
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (path / name).is_file():
+            raise ModelFileError(f"{path} holds no saved model: {name} is missing")
+    try:
+        description = json.loads((path / DESCRIPTION).read_text())
+        format_ = description["format"]
+        if description["library"] != "ancestral" or not isinstance(format_, int):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise ModelFileError(
+            f"{path / DESCRIPTION} is damaged: it does not describe a model"
+        ) from None
+    if format_ != FORMAT:
+        written = description.get("versions", {}).get("ancestral", "another version")
+        raise ModelFileError(
+            f"{path} was written by ancestral {written} in format {format_}; this is ancestral "
+            f"{__version__}, which reads format {FORMAT}: load it with that version, or refit"
+        )
+    digest = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+    if digest != description.get("weights_sha256"):
+        raise ModelFileError(
+            f"{path / WEIGHTS} is not the file that was saved (its checksum differs): "
+            "it was damaged or altered; restore it or refit"
+        )
+    try:
+        return load_file(path / WEIGHTS), _from_json(description)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path / WEIGHTS} can't be read: {error}") from None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": value.dtype.str if value.dtype != object else "O"}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, torch.Tensor):
+        return _to_json(value.numpy())
+    raise TypeError(f"{type(value).__name__} can't be saved")
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"array", "dtype"}:
+            return np.array(value["array"], dtype=np.dtype(value["dtype"]))
+        return {k: _from_json(v) for k, v in value.items()}
+    return [_from_json(v) for v in value] if isinstance(value, list) else value

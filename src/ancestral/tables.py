@@ -1,0 +1,155 @@
+"""What the columns of a table look like: learnt at fit, checked ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+
+from ancestral.preprocess import ColumnKind, Columns
+
+KINDS = get_args(ColumnKind)
+SHOWN = 5
+
+
+def learn_columns(X: np.ndarray, likelihood: str | Sequence[str], unit: float = 1.0) -> Columns:
+    """Learn kind, location, scale and number of categories of every column of training rows.
+
+    Parameters
+    ----------
+    X : array [n, d]
+        ``NaN`` marks missing entries; uint8 and bool hold none.
+    likelihood : str or sequence of str
+        ``"auto"``, one kind for all columns, or one for each.
+    unit : float
+        What a stored one stands for.
+
+    Raises
+    ------
+    ValueError
+        If the values do not suit the likelihood: it names the columns and what would.
+    """
+    low, high = _range(X, unit)
+    _check_seen(low)
+    kinds = _kinds(likelihood, low, high)
+    d = X.shape[1]
+    loc, scale = np.zeros(d), np.ones(d)
+    gaussian = [j for j, k in enumerate(kinds) if k == "gaussian"]
+    if gaussian:
+        loc[gaussian], scale[gaussian] = _location_and_scale(X, gaussian, unit)
+    n_categories = [
+        int(high[j]) + 1 if k == "categorical" and np.isfinite(high[j]) else 0
+        for j, k in enumerate(kinds)
+    ]
+    columns = Columns(kinds, loc, scale, n_categories)
+    check_columns(X, columns, unit, fitting=True)
+    _check_varied(low, high, gaussian)
+    return columns
+
+
+def check_columns(
+    X: np.ndarray, columns: Columns, unit: float = 1.0, *, fitting: bool = False
+) -> None:
+    """Check that values suit the likelihood of their columns.
+
+    Raises
+    ------
+    ValueError
+        For a Bernoulli value outside [0, 1], a count or code that is negative or broken, or a
+        category that was not there at fit.
+    """
+    if X.dtype == np.bool_ or set(columns.kinds) == {"gaussian"}:
+        return
+    low, high = _range(X, unit if X.dtype == np.uint8 else 1.0)
+    for kind in ("bernoulli", "categorical", "poisson"):
+        chosen = columns.columns_of(kind)  # type: ignore[arg-type]
+        if kind == "bernoulli":
+            _refuse(chosen, (low < 0) | (high > 1), kind, "values within [0, 1]", low, high)
+        elif chosen:
+            broken = np.zeros(X.shape[1], dtype=bool)
+            part = X[:, chosen]
+            broken[chosen] = ((part != np.floor(part)) & ~np.isnan(part)).any(0)
+            _refuse(chosen, (low < 0) | broken, kind, "whole numbers from 0 on", low, high)
+    if not fitting:
+        limit = np.where(np.array(columns.n_categories) > 0, columns.n_categories, np.inf)
+        unseen = "codes that were there at fit"
+        _refuse(columns.columns_of("categorical"), high >= limit, "categorical", unseen, low, high)
+
+
+def _kinds(likelihood: str | Sequence[str], low: np.ndarray, high: np.ndarray) -> list[ColumnKind]:
+    if likelihood == "auto":
+        inside = bool(np.nanmin(low) >= 0 and np.nanmax(high) <= 1)
+        return ["bernoulli" if inside else "gaussian"] * len(low)
+    kinds = [likelihood] * len(low) if isinstance(likelihood, str) else list(likelihood)
+    unknown = sorted({k for k in kinds if k not in KINDS})
+    if unknown:
+        raise ValueError(f"likelihood={unknown[0]!r}: expected auto, {', '.join(KINDS)}")
+    if len(kinds) != len(low):
+        raise ValueError(f"likelihood names {len(kinds)} columns; the rows have {len(low)}")
+    return kinds  # type: ignore[return-value]
+
+
+def _range(X: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of every column; NaN where all are missing."""
+    if X.dtype.kind != "f":
+        return X.min(0) * unit, X.max(0) * unit
+    low, high = np.fmin.reduce(X, 0), np.fmax.reduce(X, 0)
+    return low.astype(np.float64), high.astype(np.float64)
+
+
+def _location_and_scale(
+    X: np.ndarray, columns: Sequence[int], unit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    total, squares, count = (np.zeros(len(columns)) for _ in range(3))
+    first = np.nan_to_num(np.asarray(X[0], dtype=np.float64)[columns])  # a shift, for precision
+    for start in range(0, len(X), 8192):
+        block = np.asarray(X[start : start + 8192], dtype=np.float64)[:, columns] - first
+        seen = ~np.isnan(block)
+        block = np.where(seen, block, 0.0)
+        total += block.sum(0)
+        squares += np.square(block).sum(0)
+        count += seen.sum(0)
+    count = np.maximum(count, 1)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0.0)
+    scale = np.sqrt(variance)
+    return (mean + first) * unit, np.where(scale > 0, scale, 1.0) * unit
+
+
+def _check_seen(low: np.ndarray) -> None:
+    empty = np.flatnonzero(np.isnan(low))
+    if len(empty):
+        raise ValueError(f"X: {_name(empty)} holds no observed value: drop it before fitting")
+
+
+def _check_varied(low: np.ndarray, high: np.ndarray, gaussian: Sequence[int]) -> None:
+    flat = [j for j in gaussian if low[j] == high[j]]
+    if flat:
+        raise ValueError(
+            f"X: {_name(flat)} is constant, and the density of a Gaussian that fits it grows "
+            "without bound: drop it, or give it another likelihood"
+        )
+
+
+def _refuse(
+    columns: Sequence[int],
+    bad: np.ndarray,
+    kind: str,
+    expected: str,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
+    wrong = [j for j in columns if bad[j]]
+    if wrong:
+        lowest, highest = np.nanmin(low[wrong]), np.nanmax(high[wrong])
+        raise ValueError(
+            f"X: {_name(wrong)} has values from {lowest:g} to {highest:g}; a {kind} likelihood "
+            f"needs {expected}. Rescale or recode the values, or choose another likelihood"
+        )
+
+
+def _name(columns: Sequence[int] | np.ndarray) -> str:
+    shown = ", ".join(str(int(j)) for j in columns[:SHOWN])
+    more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+    return f"column {shown}" if len(columns) == 1 else f"each of the columns {shown}{more}"
