@@ -1,0 +1,1035 @@
+"""Data sets: known counts and means of the catalogue, round trips of the user's formats, and a
+clear refusal of everything damaged. No test leaves this machine."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import inspect
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from dataclasses import FrozenInstanceError, replace
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from ancestral import datasets
+from ancestral.datasets import DataError, content_checksum, fetch, formats, housenumbers, load
+from ancestral.datasets.builders import BOSTON_SPLITS, grey_images, read_idx_splits
+from ancestral.datasets.catalogue import load_entry
+from ancestral.datasets.entries import ENTRIES, IDX
+from ancestral.datasets.entry import Entry, Form
+from ancestral.datasets.fetch import RemoteFile
+
+DATA = os.environ.get("ANCESTRAL_DATA")
+needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder with the data")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    """Keep every test from the user's cache and from proxies."""
+    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("ancestral.datasets.catalogue.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    monkeypatch.delenv("ANCESTRAL_DATA", raising=False)
+
+
+# ---------------------------------------------------------------- catalogue, against known facts
+
+SHAPES = {
+    "digits": (1500, 0, 297, 64, "float32"),
+    "mnist": (60_000, 0, 10_000, 784, "uint8"),
+    "binarized_mnist": (50_000, 10_000, 10_000, 784, "bool"),
+    "fashion_mnist": (60_000, 0, 10_000, 784, "uint8"),
+    "ocr_letters": (32_152, 10_000, 10_000, 128, "bool"),
+    "omniglot": (24_345, 0, 8_115, 784, "uint8"),
+    "frey_faces": (1_865, 0, 100, 560, "uint8"),
+    "boston_housing": (455, 0, 51, 13, "float64"),
+    "svhn_part": (7_000, 1_000, 2_000, 3_072, "uint8"),
+}
+LETTER_COUNTS = [
+    *(4034, 1284, 2114, 1442, 4955, 921, 2472, 861, 4913, 189, 909, 3140, 1602),
+    *(5024, 3897, 1377, 341, 2673, 1394, 2136, 2562, 664, 520, 413, 1221, 1094),
+]
+
+
+loaded = cache(load)  # the larger sets are looked at by more than one test
+
+
+def joined(data, key):
+    return np.concatenate([a for part, a in data.arrays().items() if part.startswith(key)])
+
+
+def counts(y):
+    return np.bincount(y).tolist()
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == "digits" else pytest.param(n, marks=needs_data) for n in SHAPES]
+)
+def test_sizes_dtype_and_checksum(name):
+    data = loaded(name)
+    *sizes, width, dtype = SHAPES[name]
+    splits = (data.x_train, data.x_valid, data.x_test)
+    assert [0 if x is None else len(x) for x in splits] == sizes
+    assert all(x.shape[1] == width and x.dtype == dtype for x in splits if x is not None)
+    assert all(x.flags.writeable for x in splits if x is not None)
+    assert data.checksum == content_checksum(data.arrays()) == ENTRIES[name].checksums[0]
+    assert data.source
+    assert data.licence
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    data = loaded("digits")
+    rows = np.concatenate([joined(data, "x") * 16, joined(data, "y")[:, None]], axis=1)
+    assert sorted(map(tuple, rows)) == sorted(map(tuple, np.c_[x, y]))
+    # Stratified: a class gives its share of the 297 test rows, to within one row.
+    share = np.bincount(y) * 297 / 1797
+    assert np.all(np.abs(np.bincount(data.y_test) - share) < 1)
+
+
+@needs_data
+def test_mnist_counts_and_mean():
+    data = loaded("mnist")
+    train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert counts(data.y_train) == train
+    assert counts(data.y_test) == test
+    assert data.x_train.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert data.x_train.std() / 255 == pytest.approx(0.3081, abs=5e-5)
+
+
+@needs_data
+def test_binarized_mnist_means_and_kinship_with_mnist():
+    data = loaded("binarized_mnist")
+    means = [data.x_train.mean(), data.x_valid.mean(), data.x_test.mean()]
+    assert means == pytest.approx([0.130562, 0.131127, 0.132512], abs=5e-7)
+    # Bits are draws from the grey values: a pixel's mean over the test set must agree.
+    grey = loaded("mnist").x_test.mean(axis=0) / 255
+    assert np.abs(data.x_test.mean(axis=0) - grey).max() < 5 * 0.5 / np.sqrt(10_000)
+
+
+@needs_data
+def test_fashion_counts_and_mean():
+    data = loaded("fashion_mnist")
+    assert counts(data.y_train) == [6000] * 10
+    assert counts(data.y_test) == [1000] * 10
+    assert data.x_train.mean() / 255 == pytest.approx(0.2860, abs=5e-5)
+    assert data.x_train.std() / 255 == pytest.approx(0.3530, abs=5e-5)
+
+
+@needs_data
+def test_letter_counts_and_mean():
+    data = loaded("ocr_letters")
+    assert counts(joined(data, "y")) == LETTER_COUNTS
+    assert joined(data, "x").mean() == pytest.approx(0.21968, abs=5e-6)
+    # Shuffled, not sorted: every letter is in every split.
+    assert len(np.unique(data.y_test)) == len(np.unique(data.y_valid)) == 26
+
+
+@needs_data
+def test_omniglot_characters_and_ink():
+    data = loaded("omniglot")
+    assert counts(data.y_train) == [15] * 1623
+    assert counts(data.y_test) == [5] * 1623
+    assert joined(data, "x").mean() / 255 == pytest.approx(0.0805, abs=5e-5)
+
+
+@needs_data
+def test_frey_mean_and_range():
+    x = joined(loaded("frey_faces"), "x")
+    assert x.mean() / 255 == pytest.approx(0.6057, abs=5e-5)
+    assert x.std() / 255 == pytest.approx(0.1761, abs=5e-5)
+    assert (x.min(), x.max()) == (8, 238)
+
+
+@needs_data
+def test_svhn_part_counts():
+    data = loaded("svhn_part")
+    expected = [684, 1968, 1590, 1104, 964, 909, 773, 767, 621, 620]
+    assert counts(joined(data, "y")) == expected
+    with np.load(Path(DATA) / "svhn" / "svhn_test_first10000.npz") as file:
+        first = file["x_test"][8_000]
+    assert np.array_equal(data.x_test[0].reshape(data.image_shape), first.transpose(2, 0, 1))
+
+
+@needs_data
+def test_boston_target_and_twenty_splits():
+    seen = set()
+    for split in range(BOSTON_SPLITS):
+        data = load("boston_housing", split=split)
+        y = joined(data, "y")
+        assert (y.mean(), y.std()) == pytest.approx((22.5328, 9.1880), abs=5e-5)
+        seen.add(data.checksum)
+    assert len(seen) == BOSTON_SPLITS
+    assert data.feature_names[5] == "RM"
+    assert np.corrcoef(joined(data, "x")[:, 5], y)[0, 1] == pytest.approx(0.695, abs=1e-3)
+
+
+def test_boston_split_out_of_range():
+    with pytest.raises(DataError, match="0 to 19"):
+        ENTRIES["boston_housing"].build({"x": np.zeros((506, 13)), "y": np.zeros(506)}, split=20)
+
+
+# ------------------------------------------------- the public originals give the same raw arrays
+
+
+@needs_data
+def test_letter_data_in_another_order_gives_the_same_data_set(tmp_path, monkeypatch):
+    with np.load(Path(DATA) / "ocr_letters" / "ocr_letters.npz") as file:
+        x, y = file["x"].reshape(-1, 128), file["y"]
+    order = np.random.default_rng(0).permutation(len(x))
+    line = np.frombuffer(b"7\t?\t-1\t1\t1\t0\t" + b"?\t" * 128 + b"\n", np.uint8)
+    text = np.tile(line, (len(x), 1))
+    text[:, 2] = y[order] + ord("a")
+    text[:, -257:-1:2] = x[order] + ord("0")
+    folder = tmp_path / "ocr_letters"
+    folder.mkdir()
+    (folder / "letter.data.gz").write_bytes(gzip.compress(text.tobytes(), 1))
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    assert load("ocr_letters").checksum == ENTRIES["ocr_letters"].checksums[0]
+
+
+@needs_data
+def test_binarized_mnist_from_text(tmp_path):
+    parts = {part: rows[:300] for part, rows in loaded("binarized_mnist").arrays().items()}
+    form = ENTRIES["binarized_mnist"].forms[1]
+    for file, part in zip(form.files, ("x_train", "x_valid", "x_test"), strict=True):
+        np.savetxt(tmp_path / file.name, parts[part], fmt="%d")
+    raw = form.read(*(tmp_path / file.name for file in form.files))
+    assert content_checksum(raw) == content_checksum(parts)
+
+
+@needs_data
+def test_frey_mat_and_boston_text(tmp_path, monkeypatch):
+    from scipy.io import savemat
+
+    with np.load(Path(DATA) / "frey_faces" / "frey_faces.npz") as file:
+        frames = file["x"].reshape(-1, 560).T
+    rows = (Path(DATA) / "boston_housing" / "boston_housing.txt").read_text().splitlines()
+    halves = ("\n  ".join([" ".join(r.split()[:11]), " ".join(r.split()[11:])]) for r in rows)
+    for name in ("frey_faces", "boston_housing"):
+        (tmp_path / name).mkdir()
+    savemat(tmp_path / "frey_faces" / "frey_rawface.mat", {"ff": frames})
+    header = " The Boston house-price data of 1978\n CRIM  per capita crime rate by town\n\n"
+    (tmp_path / "boston_housing" / "boston").write_text(header + "\n".join(halves))
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    for name in ("frey_faces", "boston_housing"):
+        assert load(name).checksum == ENTRIES[name].checksums[0]
+
+
+@needs_data
+def test_shrunk_drawings_equal_the_28x28_file():
+    with np.load(Path(DATA) / "omniglot" / "omniglot_28x28.npz") as file:
+        known = {x.tobytes() for x in file["x"]}
+    with np.load(Path(DATA) / "omniglot" / "images_evaluation.npz") as file:
+        paper = file["images"][::60].reshape(-1, 105, 105)
+    assert all(formats.shrink(~drawing).tobytes() in known for drawing in paper)
+
+
+def test_shrink_keeps_the_ink():
+    ink = np.random.default_rng(0).random((105, 105)) < 0.3
+    assert formats.shrink(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
+    assert np.all(formats.shrink(np.ones((105, 105), bool)) == 255)
+
+
+def test_drawings_from_a_zip(tmp_path):
+    ink = np.zeros((105, 105), bool)
+    ink[:15, :15] = True  # four by four whole target pixels
+    stream = BytesIO()
+    Image.fromarray(~ink).save(stream, "png")
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images/Latin/character02/0683_07.png", stream.getvalue())
+        archive.writestr("__MACOSX/images/Latin/._0683_07.png", b"")
+    drawings = formats.read_drawings(path)
+    assert list(drawings) == [(683, 7)]
+    assert drawings[683, 7].sum() == 16 * 255
+    assert np.all(drawings[683, 7][:4, :4] == 255)
+
+
+# ---------------------------------------------------------------------- SVHN from synthetic files
+
+
+def numbered_images(numbers):
+    """Images (32, 32, 3, n) that carry their number in two pixels of different channels."""
+    x = np.zeros((32, 32, 3, len(numbers)), np.uint8)
+    x[0, 1, 0], x[2, 0, 2] = numbers % 256, numbers // 256
+    return x
+
+
+@pytest.fixture
+def svhn_folder(tmp_path, monkeypatch):
+    from scipy.io import savemat
+
+    monkeypatch.setattr(housenumbers, "VALID_FROM_TRAIN", 4)
+    monkeypatch.setattr(housenumbers, "VALID_FROM_EXTRA", 2)
+    monkeypatch.setattr(housenumbers, "BLOCK", 7)
+    (tmp_path / "svhn").mkdir()
+    start = 0
+    for split, n in (("train", 110), ("extra", 230), ("test", 40)):
+        numbers = np.arange(start, start + n)
+        content = {"X": numbered_images(numbers), "y": (numbers % 10 + 1)[:, None]}
+        savemat(tmp_path / "svhn" / f"{split}_32x32.mat", content)
+        start += n
+    return tmp_path
+
+
+def test_svhn_splits_are_a_partition(svhn_folder):
+    paths = [svhn_folder / "svhn" / f"{s}_32x32.mat" for s in ("train", "extra", "test")]
+    raw = housenumbers.read_whole(*paths)
+    numbers = {}
+    for split in ("train", "valid", "test"):
+        x = raw[f"x_{split}"].reshape(-1, 3, 32, 32)
+        numbers[split] = x[:, 0, 0, 1].astype(int) + 256 * x[:, 2, 2, 0].astype(int)
+        assert np.array_equal(raw[f"y_{split}"], (numbers[split] % 10 + 1) % 10)
+    assert np.array_equal(numbers["test"], np.arange(340, 380))
+    assert np.array_equal(np.sort(np.r_[numbers["train"], numbers["valid"]]), np.arange(340))
+    assert counts(raw["y_valid"]) == [6] * 10
+    assert counts(raw["y_valid"][:40]) == [4] * 10
+    assert np.all(numbers["valid"][:40] < 110)
+
+
+def test_svhn_files_are_checked_where_no_content_checksum_is_known(svhn_folder, monkeypatch):
+    monkeypatch.setenv("ANCESTRAL_DATA", str(svhn_folder))
+    with pytest.raises(DataError, match=r"train_32x32\.mat: md5 is .* expected e26dedcc"):
+        load("svhn")
+    form = ENTRIES["svhn"].forms[0]
+    trusted = tuple(replace(file, checksum=None) for file in form.files)
+    data = load_entry(replace(ENTRIES["svhn"], forms=(replace(form, files=trusted),)))
+    assert data.checksum == content_checksum(data.arrays())
+    assert data.image_shape == (3, 32, 32)
+
+
+def test_svhn_with_only_the_part_in_place(tmp_path, monkeypatch):
+    (tmp_path / "svhn").mkdir()
+    (tmp_path / "svhn" / "svhn_test_first10000.npz").touch()
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="'svhn_part'"):
+        load("svhn")
+
+
+# -------------------------------------------------------- files of the catalogue that are damaged
+
+
+def idx(array):
+    head = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+    return head + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def tiny():
+    """A catalogue entry of MNIST's form, with its files' contents."""
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.integers(0, 256, (12, 28, 28)),
+        rng.integers(0, 10, 12),
+        rng.integers(0, 256, (5, 28, 28)),
+        rng.integers(0, 10, 5),
+    ]
+    bodies = {f"{n}.gz": gzip.compress(idx(a)) for n, a in zip(IDX, arrays, strict=True)}
+    files = tuple(
+        RemoteFile(name, None, f"md5:{hashlib.md5(body).hexdigest()}")
+        for name, body in bodies.items()
+    )
+    rows = [a.reshape(len(a), -1).astype(np.uint8) for a in arrays[::2]]
+    content = {"x_train": rows[0], "x_test": rows[1], "y_train": arrays[1], "y_test": arrays[3]}
+    entry = Entry(
+        name="tiny",
+        summary="random bytes",
+        size="10 kB",
+        source="drawn here",
+        licence="none",
+        forms=(Form(files, read_idx_splits),),
+        build=grey_images(*"0123456789"),
+        checksums=(content_checksum(content),),
+    )
+    return entry, bodies
+
+
+def put(folder, bodies):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, body in bodies.items():
+        (folder / name).write_bytes(body)
+
+
+IMAGES, LABELS = f"{IDX[0]}.gz", f"{IDX[1]}.gz"
+TWELVE = np.zeros((12, 28, 28))
+DAMAGE = {
+    "truncated gzip": (IMAGES, lambda body: body[:-50], "unpacked"),
+    "not gzip": (IMAGES, lambda body: b"<html>not found</html>", "unpacked"),
+    "empty": (IMAGES, lambda body: b"", "magic number"),
+    "labels for images": (IMAGES, lambda body: gzip.compress(idx(np.zeros(12))), "magic number"),
+    "header only": (IMAGES, lambda body: gzip.compress(idx(TWELVE)[:10]), "too few"),
+    "short data": (IMAGES, lambda body: gzip.compress(idx(TWELVE)[:-1]), "header says"),
+    "other pixels": (IMAGES, lambda body: gzip.compress(idx(TWELVE)), "not the expected one"),
+    "fewer labels": (LABELS, lambda body: gzip.compress(idx(np.zeros(11))), "not the expected"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_files_are_refused(case, tiny, tmp_path, monkeypatch):
+    entry, bodies = tiny
+    name, damage, message = DAMAGE[case]
+    put(tmp_path / "tiny", {**bodies, name: damage(bodies[name])})
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=message) as caught:
+        load_entry(entry)
+    assert name in str(caught.value)
+    assert "load again" in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_files_in_place_are_used_packed_or_not(tiny, tmp_path, monkeypatch):
+    entry, bodies = tiny
+    packed = entry.forms[0]
+    plain = Form(tuple(RemoteFile(f.name[:-3]) for f in packed.files), packed.read)
+    put(tmp_path / "tiny", {name[:-3]: gzip.decompress(body) for name, body in bodies.items()})
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    data = load_entry(replace(entry, forms=(packed, plain)))
+    assert data.checksum == entry.checksums[0]
+    assert data.class_names == tuple("0123456789")
+
+
+def test_one_file_missing_in_place(tiny, tmp_path, monkeypatch):
+    entry, bodies = tiny
+    del bodies[LABELS]
+    put(tmp_path / "tiny", bodies)
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=f"{LABELS} is missing in"):
+        load_entry(entry)
+
+
+def test_no_files_and_no_address(tiny, no_data):
+    with pytest.raises(DataError, match=r"Put train-images.* ANCESTRAL_DATA"):
+        load_entry(tiny[0])
+
+
+def test_data_variable_that_names_no_folder(monkeypatch):
+    monkeypatch.setenv("ANCESTRAL_DATA", "/nowhere/at/all")
+    with pytest.raises(DataError, match="is not a folder"):
+        load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("ocr_letters/ocr_letters.npz", b"not a zip"),
+        ("frey_faces/frey_rawface.mat", b"MATLAB 5.0 MAT-file" + bytes(200)),
+        ("boston_housing/boston_housing.txt", b"1 2 3\n"),
+        ("binarized_mnist/binarized_mnist.npz", b""),
+        ("ocr_letters/letter.data", b"1\ta\t2\n"),
+        ("svhn/svhn_test_first10000.npz", b"PK\x03\x04"),
+    ],
+)
+def test_damaged_originals_are_refused(name, body, tmp_path, monkeypatch):
+    path = tmp_path / name
+    put(path.parent, {path.name: body})
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=path.name):
+        load("svhn_part" if path.parent.name == "svhn" else path.parent.name)
+
+
+def test_arrays_of_wrong_shape_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "omniglot" / "omniglot_28x28.npz"
+    path.parent.mkdir()
+    np.savez(path, x=np.zeros((4, 28, 28), np.uint8), character=np.ones(4), drawer=np.ones(3))
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"omniglot_28x28\.npz"):
+        load("omniglot")
+
+
+def test_pickles_are_never_opened(tmp_path, monkeypatch):
+    path = tmp_path / "frey_faces" / "frey_faces.npz"
+    path.parent.mkdir()
+    np.savez(path, x=np.array([{}], object))
+    monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
+    for source in ("frey_faces", path):
+        with pytest.raises(DataError, match="plain arrays"):
+            load(source)
+
+
+# ----------------------------------------------------------------------- downloads, from localhost
+
+
+@pytest.fixture
+def server():
+    """Serve ``server.answers`` (path -> status, body, promised length) and count the requests."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.requests.append(self.path)
+            status, body, promised = self.server.answers.get(self.path, (404, b"", 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(promised))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.answers, http.requests = {}, []
+        http.url = f"http://127.0.0.1:{http.server_port}/"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield http
+        http.shutdown()
+        thread.join()
+
+
+def serve(server, entry, bodies, checksums=True):
+    """Return the entry with addresses at the server, which answers with the bodies."""
+    server.answers = {f"/{name}": (200, body, len(body)) for name, body in bodies.items()}
+    files = tuple(
+        replace(f, url=server.url + f.name, checksum=f.checksum if checksums else None)
+        for f in entry.forms[0].files
+    )
+    return replace(entry, forms=(replace(entry.forms[0], files=files),))
+
+
+def test_download_then_cache(server, tiny, tmp_path, no_data, capsys):
+    entry = serve(server, *tiny)
+    data = load_entry(entry, cache=tmp_path)
+    assert data.checksum == entry.checksums[0]
+    assert len(server.requests) == 4
+    assert "100%" in capsys.readouterr().err  # the progress bar
+    assert load_entry(entry, cache=tmp_path).checksum == data.checksum
+    assert len(server.requests) == 4
+    assert sorted(p.name for p in (tmp_path / "tiny").iterdir()) == sorted(tiny[1])
+
+
+def test_interrupted_download_goes_on_where_it_stopped(server, tiny, tmp_path, no_data):
+    entry = serve(server, *tiny)
+    put(tmp_path / "tiny", {IMAGES: tiny[1][IMAGES]})
+    load_entry(entry, cache=tmp_path)
+    assert len(server.requests) == 3
+
+
+BAD_ANSWERS = {
+    "corrupted": (lambda body: (200, b"x" + body[1:], len(body)), "is refused"),
+    "truncated": (lambda body: (200, body[:-9], len(body)), "failed|is refused"),
+    "404": (lambda body: (404, b"", 0), "failed .*404"),
+    "500": (lambda body: (500, b"", 0), "failed .*500"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ANSWERS)
+def test_bad_answers_leave_nothing(case, server, tiny, tmp_path, no_data):
+    entry, bodies = tiny
+    answer, message = BAD_ANSWERS[case]
+    entry = serve(server, entry, bodies)
+    server.answers[f"/{IMAGES}"] = answer(bodies[IMAGES])
+    with pytest.raises(DataError, match=message) as caught:
+        load_entry(entry, cache=tmp_path)
+    assert IMAGES in str(caught.value)
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+def test_no_server(tiny, tmp_path, no_data):
+    entry, _ = tiny
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
+        url = f"http://127.0.0.1:{http.server_port}/"
+    files = tuple(replace(f, url=url + f.name) for f in entry.forms[0].files)
+    with pytest.raises(DataError, match=r"download from .* failed"):
+        load_entry(replace(entry, forms=(Form(files, read_idx_splits),)), cache=tmp_path)
+
+
+def test_wrong_content_without_a_published_checksum_is_thrown_away(server, tiny, tmp_path, no_data):
+    entry, bodies = tiny
+    other = {**bodies, IMAGES: gzip.compress(idx(TWELVE))}
+    entry = serve(server, entry, other, checksums=False)
+    with pytest.raises(DataError, match="not the expected one"):
+        load_entry(entry, cache=tmp_path)
+    assert list((tmp_path / "tiny").iterdir()) == []
+
+
+def test_every_address_has_a_check():
+    for entry in ENTRIES.values():
+        files = [file for form in entry.forms for file in form.files]
+        assert entry.checksums or all(file.checksum for file in files), entry.name
+        assert all(file.checksum is None or file.checksum[:4] == "md5:" for file in files)
+
+
+# ------------------------------------------------------------------------------ names and options
+
+
+def test_names_and_descriptions():
+    assert set(datasets.names()) == {*SHAPES, "svhn"}
+    for name in datasets.names():
+        line = str(datasets.describe(name))
+        assert line.startswith(f"{name}: ")
+        assert "licence: " in line
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("minst", "mnist"), ("Boston-Housing", "boston")])
+def test_unknown_name_offers_the_closest(typed, meant):
+    for function in (load, datasets.describe):
+        with pytest.raises(DataError, match=rf"Did you mean '{meant}.*Names: digits, mnist"):
+            function(typed)
+
+
+def test_unknown_options_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"digits does not take split; it has no options"):
+        load("digits", split=1)
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((2, 2)))
+    with pytest.raises(DataError, match=r"does not take target; its options are test_fraction"):
+        load(path, target="y")
+
+
+def test_import_is_light():
+    code = (
+        "import sys, ancestral.datasets as d; d.names(); d.describe('mnist')\n"
+        "heavy = {'torch', 'sklearn', 'scipy', 'pooch', 'polars', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_public_functions_are_documented():
+    for name in datasets.__all__:
+        assert inspect.getdoc(getattr(datasets, name))
+
+
+# ------------------------------------------------------------------------------- Dataset, checksum
+
+
+def test_checksum_is_the_documented_hash():
+    x, y = np.arange(6, dtype=">f8").reshape(2, 3), np.array([1, 0])
+    by_hand = hashlib.sha256(b"x_train <f8 2x3\n" + x.astype("<f8").tobytes())
+    by_hand.update(b"y_train <i8 2\n" + y.astype("<i8").tobytes())
+    assert content_checksum({"y_train": y, "x_train": x, "x_test": None}) == by_hand.hexdigest()
+    assert content_checksum({"x_train": np.asfortranarray(x), "y_train": y}) == by_hand.hexdigest()
+
+
+def test_checksum_does_not_depend_on_blocks(monkeypatch):
+    x = np.random.default_rng(0).random((50, 3))
+    whole = content_checksum({"x_train": x})
+    monkeypatch.setattr("ancestral.datasets.core.BLOCK_BYTES", 100)
+    assert content_checksum({"x_train": x}) == whole
+
+
+BAD_SETS = [
+    ({"x_train": np.zeros(3)}, "expected \\(rows, features\\)"),
+    ({"x_train": np.zeros((0, 3))}, "at least one"),
+    ({"x_train": np.zeros((2, 3)), "y_train": np.zeros(3)}, "y_train has 3 rows"),
+    ({"x_train": np.zeros((2, 3)), "y_test": np.zeros(2)}, "x_test is missing"),
+    ({"x_train": np.zeros((2, 3)), "x_test": np.zeros((2, 4))}, "x_test has 4 features"),
+    ({"x_train": np.zeros((2, 3)), "image_shape": (2, 2)}, "image_shape"),
+    ({"x_train": np.zeros((2, 3)), "feature_names": ("a",)}, "feature names"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD_SETS)
+def test_dataset_refuses_arrays_that_do_not_fit(fields, message):
+    with pytest.raises(DataError, match=message):
+        datasets.Dataset(name="mine", **fields)
+
+
+def test_dataset_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        load("digits").name = "other"
+
+
+# --------------------------------------------------------------------------------- the user's .npy
+
+
+def test_npy_is_mapped_not_copied(tmp_path):
+    x = np.random.default_rng(0).random((20, 4, 5))
+    np.save(tmp_path / "x.npy", x)
+    data = load(tmp_path / "x.npy", test_fraction=0.25, shuffle=False)
+    assert data.image_shape == (4, 5)
+    assert np.array_equal(data.x_train, x[:15].reshape(15, 20))
+    assert np.array_equal(data.x_test, x[15:].reshape(5, 20))
+    for rows in (data.x_train, data.x_test):
+        assert isinstance(rows, np.memmap)
+        assert not rows.flags.owndata
+        assert not rows.flags.writeable
+    assert data.checksum == ""
+
+
+def test_npy_larger_than_memory(tmp_path):
+    path = tmp_path / "sparse.npy"
+    shape = (1 << 26, 1 << 14)  # a tebibyte, none of it written
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(file, header)
+        file.write(b"\x05")
+        start = file.tell() - 1
+        try:
+            file.truncate(start + shape[0] * shape[1])
+        except OSError:
+            pytest.skip("the file system has no sparse files of this size")
+    data = load(path)
+    assert data.x_train.shape == shape
+    assert data.x_train[0, 0] == 5
+    assert data.x_train[-1, -1] == 0
+
+
+def test_npy_of_zeros_and_ones_is_bits(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (10, 8)).astype(np.uint8)
+    np.save(tmp_path / "bits.npy", bits)
+    np.save(tmp_path / "bytes.npy", bits * 2)
+    assert load(tmp_path / "bits.npy").x_train.dtype == bool
+    assert np.array_equal(load(tmp_path / "bits.npy").x_train, bits)
+    assert load(tmp_path / "bytes.npy").x_train.dtype == np.uint8
+
+
+BAD_ARRAYS = {
+    "column": (np.zeros(4), r"reshape\(-1, 1\)"),
+    "scalar": (np.array(1.0), "neither rows"),
+    "text": (np.array([["a"]]), "expected numbers"),
+    "complex": (np.zeros((2, 2), complex), "expected numbers"),
+    "object": (np.array([[None]], object), "plain array"),
+    "channels last": (np.zeros((2, 8, 8, 3), np.uint8), "moveaxis"),
+    "two channels": (np.zeros((2, 2, 8, 8)), "1, 3 or 4 channels"),
+    "column-major": (np.asfortranarray(np.zeros((4, 8, 8))), "ascontiguousarray"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bad_npy(case, tmp_path):
+    array, message = BAD_ARRAYS[case]
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "x.npy")
+
+
+# --------------------------------------------------------------------------------- the user's .npz
+
+
+def test_npz_round_trip_of_all_parts(tmp_path):
+    digits = load("digits")
+    np.savez(tmp_path / "mine.npz", **digits.arrays())
+    data = load(str(tmp_path / "mine.npz"))
+    assert data.name == "mine"
+    assert data.checksum == digits.checksum
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("X", "Y"), ("data", "y"), ("X_train", "y_train")])
+def test_npz_names(names, tmp_path):
+    x, y = np.arange(12.0).reshape(6, 2), np.array([2, 0, 1, 2, 0, -1], np.int32)
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (x, y), strict=True)), other=np.zeros(3))
+    data = load(tmp_path / "a.npz")
+    assert np.array_equal(data.x_train, x)
+    assert data.y_train.dtype == np.int64
+    assert data.y_train.tolist() == y.tolist()
+    assert data.x_test is None
+
+
+def test_npz_channels_last_images_and_text_labels(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3)).astype(np.uint8)
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=x,
+        y_train=np.array(["dog", "cat", "dog", "cow"]),
+        x_test=x[:1],
+        y_test=np.array(["cow"]),
+    )
+    data = load(tmp_path / "a.npz")
+    assert data.image_shape == (3, 6, 5)
+    assert np.array_equal(data.x_train[1].reshape(3, 6, 5), x[1].transpose(2, 0, 1))
+    assert data.class_names == ("cat", "cow", "dog")
+    assert data.y_train.tolist() == [2, 0, 2, 1]
+    assert data.y_test.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("i4", "f8"), ("f2", "f4"), ("f4", "f4"), (">f8", "f8"), ("u1", "u1"), ("?", "?")],
+)
+def test_npz_dtypes(dtype, expected, tmp_path):
+    x = np.array([[0, 5], [7, 1]]).astype(dtype)
+    np.savez(tmp_path / "a.npz", x=x)
+    data = load(tmp_path / "a.npz")
+    assert data.x_train.dtype == np.dtype(expected)
+    assert data.x_train.dtype.isnative
+    assert np.array_equal(data.x_train, x)
+
+
+BAD_NPZ = [
+    ({"images": np.zeros((2, 2)), "z": np.zeros(1)}, {}, "holds the arrays images, z; expected"),
+    ({}, {}, r"\(none\)"),
+    ({"x": np.zeros((2, 2)), "y": np.zeros(3)}, {}, "y_train has 3 rows"),
+    ({"x": np.zeros((2, 2)), "y": np.zeros(2, complex)}, {}, "labels"),
+    ({"x_train": np.ones((4, 2)), "x_test": np.ones((4, 2))}, {"test_fraction": 0.5}, "its own"),
+    ({"x": np.zeros((2, 2))}, {"test_fraction": 0.1}, "leaves a split empty"),
+    ({"x": np.zeros((2, 2))}, {"test_fraction": 1.5}, "leaves a split empty"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "options", "message"), BAD_NPZ)
+def test_bad_npz(arrays, options, message, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "a.npz", **options)
+
+
+def test_test_fraction_is_a_seeded_partition(tmp_path):
+    x = np.arange(40.0).reshape(20, 2)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(20))
+    first, again, other = (
+        load(tmp_path / "a.npz", test_fraction=0.3, seed=seed) for seed in (1, 1, 2)
+    )
+    assert (len(first.x_train), len(first.x_test)) == (14, 6)
+    assert first.checksum == again.checksum != other.checksum
+    assert sorted(joined(first, "y")) == list(range(20))
+    assert np.array_equal(first.x_test, x[first.y_test])
+    assert "seed 1" in first.note
+
+
+# ------------------------------------------------------------------ the user's .csv, .parquet
+
+
+def table(path, frame):
+    frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_table_round_trip(suffix, tmp_path):
+    frame = pl.DataFrame(
+        {
+            "height": [1.5, None, 1.7],
+            "kind": ["dog", "cat", None],
+            "count": [3, 4, None],
+            "tame": [True, False, True],
+        }
+    )
+    data = load(table(tmp_path / f"pets{suffix}", frame), target="kind")
+    expected = [[1.5, 3, 1], [np.nan, 4, 0], [1.7, np.nan, 1]]
+    np.testing.assert_array_equal(data.x_train, expected)
+    assert data.x_train.dtype == np.float64
+    assert data.feature_names == ("height", "count", "tame")
+    assert data.class_names == ("cat", "dog")
+    assert data.y_train.tolist() == [1, 0, -1]
+    assert data.x_test is None
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_numeric_targets(suffix, tmp_path):
+    frame = pl.DataFrame({"a": [1.0, 2.0], "price": [1.5, 2.5], "label": [1, -1]})
+    path = table(tmp_path / f"t{suffix}", frame)
+    price, label = load(path, target="price"), load(path, target="label")
+    assert price.y_train.dtype == np.float64
+    assert price.y_train.tolist() == [1.5, 2.5]
+    assert label.y_train.dtype == np.int64
+    assert label.y_train.tolist() == [1, -1]
+    assert label.y_train.flags.writeable
+
+
+def test_parquet_keeps_bytes_bits_and_single_precision(tmp_path):
+    for dtype, cells in ((np.uint8, [0, 200]), (np.float32, [0.5, 1]), (np.bool_, [True, False])):
+        frame = pl.DataFrame({"a": np.array(cells, dtype), "b": np.array(cells, dtype)})
+        x = load(table(tmp_path / "t.parquet", frame)).x_train
+        assert x.dtype == dtype
+        assert x.tolist() == [[cells[0]] * 2, [cells[1]] * 2]
+
+
+def test_csv_that_pandas_wrote(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=list("abc"))
+    frame.iloc[3, 1] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = load(tmp_path / "t.csv", test_fraction=0.2, seed=3)
+    rows = joined(data, "x")
+    np.testing.assert_array_equal(np.sort(rows, axis=0), np.sort(frame.to_numpy(), axis=0))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("a;b\n1;2\n", {"separator": ";"}, [[1, 2]]),
+        ("1,2\n3,4\n", {"header": False}, [[1, 2], [3, 4]]),
+        ("0,1\n3,4\n", {}, [[3, 4]]),
+        ("a,b\nNA,1\n2,nan\n,3\n", {}, [[np.nan, 1], [2, np.nan], [np.nan, 3]]),
+        ("a,b\n1,\n2,\n", {}, [[1, np.nan], [2, np.nan]]),
+    ],
+)
+def test_csv_dialects(text, options, expected, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    np.testing.assert_array_equal(load(tmp_path / "t.csv", **options).x_train, expected)
+
+
+BAD_CSV = [
+    ("", {}, "not a readable table"),
+    ("a,b\n", {}, "no rows"),
+    ("a,city,zip\n1,Rome,x\n2,Oslo,y\n", {}, "'city' .*Rome.*'zip'.*target"),
+    ("a,city,zip\n1,Rome,x\n2,Oslo,y\n", {"target": "city"}, "not numbers: 'zip'"),
+    ("a;b\n1;2\n", {}, "separator"),
+    ("a,b\n1,2\n", {"target": "c"}, "no column 'c'.*a, b"),
+    ("colour,b\n1,2\n", {"target": "color"}, "Did you mean 'colour'"),
+    ("a\n1\n", {"target": "a"}, "no column is left"),
+    ("a,y\n1,2\n3,\n", {"target": "y"}, "1 empty cells"),
+    (",a\n0,1\n", {}, "has no name"),
+    ("1.5,2\n3,4\n", {}, "header=False"),
+    ("a,b\n1,2,3\n", {}, "not a readable table"),
+    ("a,b\n" + "1,2\n" * 20_000 + "1,late\n", {}, "'b' .*String"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "message"), BAD_CSV)
+def test_bad_csv(text, options, message, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "t.csv", **options)
+
+
+def test_bad_parquet(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(DataError, match="not a readable parquet"):
+        load(tmp_path / "t.parquet")
+    nested = table(tmp_path / "n.parquet", pl.DataFrame({"a": [[1, 2], [3]]}))
+    with pytest.raises(DataError, match="not numbers: 'a'"):
+        load(nested)
+
+
+# ------------------------------------------------------------------------ the user's images
+
+
+def picture(path, seed, size=(6, 5), mode="L"):
+    channels = () if mode == "L" else (len(mode),)
+    x = np.random.default_rng(seed).integers(0, 256, (*size, *channels)).astype(np.uint8)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    Image.fromarray(x).save(path)
+    return x
+
+
+def test_grey_images_round_trip(tmp_path):
+    known = [picture(tmp_path / f"{name}", i) for i, name in enumerate(["a.png", "b.bmp", "c.PNG"])]
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_text("no image")
+    data = load(tmp_path)
+    assert data.image_shape == (6, 5)
+    assert data.x_train.dtype == np.uint8
+    assert np.array_equal(data.x_train.reshape(3, 6, 5), known)
+
+
+def test_colour_images_with_classes(tmp_path):
+    known = [
+        picture(tmp_path / kind / f"{i}.png", i, mode="RGB")
+        for i, kind in enumerate(["cat", "cat", "dog"])
+    ]
+    data = load(str(tmp_path))
+    assert data.image_shape == (3, 6, 5)
+    assert np.array_equal(data.x_train.reshape(3, 3, 6, 5), np.transpose(known, (0, 3, 1, 2)))
+    assert data.class_names == ("cat", "dog")
+    assert data.y_train.tolist() == [0, 0, 1]
+    grey = load(tmp_path, grayscale=True)
+    luma = np.array(known) @ [0.299, 0.587, 0.114]  # ITU-R 601-2
+    assert np.abs(grey.x_train.reshape(3, 6, 5) - luma).max() < 1
+
+
+def test_grey_among_colour_becomes_colour(tmp_path):
+    grey = picture(tmp_path / "a.png", 0)
+    picture(tmp_path / "b.png", 1, mode="RGB")
+    x = load(tmp_path).x_train[0].reshape(3, 6, 5)
+    assert np.array_equal(x, np.stack([grey] * 3))
+
+
+def test_bits_become_black_and_white(tmp_path):
+    Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "a.png")
+    assert np.array_equal(load(tmp_path).x_train.reshape(4, 4), 255 * np.eye(4))
+
+
+def test_images_of_different_sizes(tmp_path):
+    picture(tmp_path / "a.png", 0)
+    picture(tmp_path / "b.png", 1, size=(7, 5))
+    with pytest.raises(DataError, match=r"a\.png is \(6, 5\) and .*b\.png is \(7, 5\)"):
+        load(tmp_path)
+    data = load(tmp_path, size=(3, 4))
+    assert data.image_shape == (3, 4)
+    assert data.x_train.shape == (2, 12)
+
+
+def test_resizing_keeps_a_flat_image_flat(tmp_path):
+    Image.new("RGB", (50, 40), (10, 20, 30)).save(tmp_path / "a.png")
+    x = load(tmp_path, size=(8, 9)).x_train.reshape(3, 8, 9)
+    assert np.array_equal(x, np.broadcast_to(np.array([10, 20, 30])[:, None, None], x.shape))
+
+
+def test_photographs_are_turned(tmp_path):
+    image = Image.new("L", (4, 2), 0)
+    image.putpixel((0, 0), 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn to the right
+    image.save(tmp_path / "a.png", exif=exif)
+    data = load(tmp_path)
+    assert data.image_shape == (4, 2)
+    assert np.argmax(data.x_train[0].reshape(4, 2)) == 1  # top left has gone top right
+
+
+def deep(path):
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(path / "a.png")
+
+
+def cut(path):
+    picture(path / "a.png", 0, size=(64, 64))
+    (path / "a.png").write_bytes((path / "a.png").read_bytes()[:2000])
+
+
+BAD_FOLDERS = {
+    "empty": (lambda path: None, {}, "holds no images"),
+    "no image": (lambda path: (path / "a.png").write_text("text"), {}, "not a readable image"),
+    "cut off": (cut, {}, "not a readable image .*truncated"),
+    "deep": (deep, {}, "more than 8 bits"),
+    "empty class": (lambda path: (path / "cat").mkdir(), {}, "this class holds no images"),
+    "mixed": (
+        lambda path: [picture(path / "a.png", 0), picture(path / "cat" / "b.png", 0)],
+        {},
+        "beside sub-folders",
+    ),
+    "bad size": (lambda path: picture(path / "a.png", 0), {"size": 28}, r"\(height, width\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_bad_folder(case, tmp_path):
+    make, options, message = BAD_FOLDERS[case]
+    make(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, **options)
+
+
+# ----------------------------------------------------------------------------------- bad paths
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.csv", "no such file"),
+        ("gone/", "no such file"),
+        ("there.xlsx", r"ending in '\.xlsx'"),
+        ("broken.npy", "not a readable .npy"),
+        ("broken.npz", "not a readable .npz"),
+        ("empty.npz", "not a readable .npz"),
+    ],
+)
+def test_bad_paths(name, message, tmp_path):
+    for present in ("there.xlsx", "broken.npy", "broken.npz"):
+        (tmp_path / present).write_bytes(b"nonsense")
+    (tmp_path / "empty.npz").touch()
+    with pytest.raises(DataError, match=message):
+        load(f"{tmp_path}/{name}")
