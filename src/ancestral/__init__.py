@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ancestral.methods.vae import IWAE, VAE
     from ancestral.models import Generator, LatentModel
     from ancestral.objectives import Objective
-    from ancestral.train import Player, train
+    from ancestral.train import Player
 
 _HOME = {
     "VAE": "methods.vae",
@@ -32,7 +32,6 @@ _HOME = {
     "LatentModel": "models",
     "Objective": "objectives",
     "Player": "train",
-    "train": "train",
     "load": "methods",
     "conditional": "",
     "datasets": "",
@@ -41,7 +40,23 @@ _HOME = {
     "preprocess": "",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [
+    "IWAE",
+    "VAE",
+    "Batch",
+    "Data",
+    "Generator",
+    "LatentModel",
+    "Objective",
+    "Player",
+    "__version__",
+    "conditional",
+    "datasets",
+    "load",
+    "networks",
+    "objectives",
+    "preprocess",
+]
 
 
 def __getattr__(name: str) -> Any:

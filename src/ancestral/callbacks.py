@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from tqdm import tqdm
 
 from ancestral.train import Progress
@@ -23,12 +25,15 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         """Follow training."""
         if progress.event == "start":
-            self.bar = tqdm(total=progress.n_steps, desc=self.name, unit="step", mininterval=0.5)
+            patience = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+            self.bar = tqdm(
+                total=progress.n_steps, desc=self.name, unit="step", mininterval=patience
+            )
         elif self.bar is not None and progress.event == "step":
             self.bar.update()
         elif self.bar is not None and progress.event == "epoch":
             record = progress.history[-1]
             shown = {k: f"{v:.2f}" for k, v in record.items() if k.endswith("loss")}
-            self.bar.set_postfix({"epoch": f"{progress.epoch}/{progress.n_epochs}", **shown})
+            self.bar.set_postfix({"epoch": f"{progress.epoch}/{progress.n_epochs}", **shown}, refresh=False)
         elif self.bar is not None and progress.event == "end":
             self.bar.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from sklearn.base import DensityMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 from torch import Tensor
@@ -26,7 +26,9 @@ from ancestral.tables import check_columns, learn_columns
 CHUNK = 256
 
 
-class LatentEstimator(TransformerMixin, DensityMixin, Estimator, ABC):
+class LatentEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Estimator, ABC
+):
     """What every explicit latent-variable model can do once it is fitted.
 
     Parameters
@@ -70,7 +72,12 @@ class LatentEstimator(TransformerMixin, DensityMixin, Estimator, ABC):
         return self._map_rows(X, mean)
 
     def log_likelihood(
-        self, X: Any, n_importance_samples: int | None = None, *, binarize_seed: int = 0
+        self,
+        X: Any,
+        n_importance_samples: int | None = None,
+        *,
+        binarize_seed: int = 0,
+        progress: bool = False,
     ) -> LogLikelihood:
         """Estimate log p(x) of every row by importance sampling, with its errors.
 
@@ -83,6 +90,8 @@ class LatentEstimator(TransformerMixin, DensityMixin, Estimator, ABC):
             S of the bound L_S; by default ``n_evaluation_samples``.
         binarize_seed : int
             Seeds that draw.
+        progress : bool
+            Show a progress bar.
 
         Returns
         -------
@@ -94,7 +103,9 @@ class LatentEstimator(TransformerMixin, DensityMixin, Estimator, ABC):
         check("n_importance_samples", n, Count)
         X = self._validate(X, fit=False)
         data = self._data(self._bits(X, binarize_seed), on_batch=self.columns_.to_model)
-        result = evaluate.log_likelihood(self.model_, data, n, seed=mix_seed(self.seed_, 1))
+        result = evaluate.log_likelihood(
+            self.model_, data, n, seed=mix_seed(self.seed_, 1), progress=progress
+        )
         volumes = [
             self.columns_.log_volume(batch.mask).expand(len(batch.x))[:rows]
             for batch, rows in data.chunks(CHUNK)
@@ -204,14 +215,19 @@ class LatentEstimator(TransformerMixin, DensityMixin, Estimator, ABC):
         return Columns(self.likelihood_, self.location_, self.scale_, self.n_categories_)
 
     def _validate(self, X: Any, *, fit: bool) -> np.ndarray:
-        checked = validate_data(
-            self,
-            X,
-            reset=fit,
-            dtype=[np.float32, np.float64, np.uint8, np.bool_],
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if fit else 1,
-        )
+        if isinstance(X, Tensor):
+            X = X.detach().cpu().numpy()
+        try:
+            checked = validate_data(
+                self,
+                X,
+                reset=fit,
+                dtype=[np.float32, np.float64, np.uint8, np.bool_],
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=2 if fit else 1,
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}{_hint(str(error))}") from None
         if not fit:
             check_columns(checked, self.columns_, self.unit_)
         # validation hands back a view that has forgotten it lies on disk
@@ -278,6 +294,17 @@ class LatentEstimator(TransformerMixin, DensityMixin, Estimator, ABC):
     if TYPE_CHECKING:  # fitted attributes; as plain annotations they would be fields
         model_: LatentModel
         columns_: Columns
+
+
+HINTS = {
+    "could not convert string": " Encode text as codes 0, 1, ... and name them 'categorical'.",
+    "array with dim": " Give images as rows, X.reshape(len(X), -1), and their image_shape.",
+    "contains infinity": " Mark missing values by NaN.",
+}
+
+
+def _hint(message: str) -> str:
+    return next((hint for key, hint in HINTS.items() if key in message), "")
 
 
 def _is_binary(X: np.ndarray) -> bool:

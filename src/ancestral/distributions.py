@@ -156,6 +156,7 @@ def log_prob(
     if mask is None:
         entries = p.log_prob(x)
         return entries if p.event_shape else entries.sum(-1)
+    x = torch.where(mask > 0, x, torch.zeros_like(x))  # whatever stands there, NaN included
     if not p.event_shape:
         return (p.log_prob(x) * mask).sum(-1)
     return _marginal_log_prob(p, x, mask)
@@ -188,7 +189,7 @@ def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
                 f"{type(p).__name__} has no closed-form marginal: it can't score missing entries"
             )
     # a missing entry was given mean 0, variance 1, value 0: take its constant out again
-    return marginal.log_prob(x * mask) + 0.5 * LOG_2PI * (1 - mask).sum(-1)
+    return marginal.log_prob(x) + 0.5 * LOG_2PI * (1 - mask).sum(-1)
 
 
 def kl(q: Distribution, p: Distribution) -> Float[Tensor, "*b"]:
@@ -261,7 +262,9 @@ def detach(p: Distribution) -> Distribution:
 
 def parameters(p: Distribution) -> dict[str, Tensor]:
     """Return the tensors that ``p`` was made from, by the names its constructor takes."""
-    names = (n for n in p.arg_constraints if n in p.__dict__)
-    if isinstance(p, MultivariateNormal):
-        return {"loc": p.loc, "scale_tril": p._unbroadcasted_scale_tril}
-    return {n: p.__dict__[n] for n in names}
+    match p:
+        case MultivariateNormal():
+            return {"loc": p.loc, "scale_tril": p._unbroadcasted_scale_tril}
+        case Bernoulli() | Categorical():
+            return {"logits": p.logits}
+    return {name: getattr(p, name) for name in p.arg_constraints}

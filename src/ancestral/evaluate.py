@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from ancestral import engine
 from ancestral.data import Data
@@ -60,8 +61,8 @@ class ImportanceSum:
     >>> total = ImportanceSum(1)
     >>> total.add(torch.tensor([[0.0], [0.0]]))
     >>> total.add(torch.tensor([[0.0]]))
-    >>> total.log_mean(), total.effective_sample_size()
-    (tensor([0.], dtype=torch.float64), tensor([3.], dtype=torch.float64))
+    >>> round(total.effective_sample_size().item(), 6)
+    3.0
     """
 
     def __init__(self, n_rows: int, device: torch.device | str = "cpu") -> None:
@@ -101,6 +102,7 @@ def log_likelihood(
     seed: int = 0,
     rows_per_chunk: int = 100,
     samples_per_chunk: int = 100,
+    progress: bool = False,
 ) -> LogLikelihood:
     """Estimate log p(x) of every row by L_S with S = ``n_samples``, in chunks.
 
@@ -119,6 +121,8 @@ def log_likelihood(
         Of the samples. The user's random stream is untouched.
     rows_per_chunk, samples_per_chunk : int
         How much is held at once.
+    progress : bool
+        Show a progress bar.
 
     Raises
     ------
@@ -129,7 +133,10 @@ def log_likelihood(
         raise ValueError(f"n_samples={n_samples}: at least one sample is needed")
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with engine.private_randomness(data.device):
-        for number, (batch, n_rows) in enumerate(data.chunks(min(rows_per_chunk, len(data)))):
+        chunks = data.chunks(min(rows_per_chunk, len(data)))
+        n_chunks = -(-len(data) // rows_per_chunk)
+        bar = tqdm(chunks, f"L_{n_samples}", n_chunks, disable=not progress, unit="chunk")
+        for number, (batch, n_rows) in enumerate(bar):
             engine.seed(seed, number)
             total = ImportanceSum(len(batch.x), data.device)
             while total.n < n_samples:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Iterable
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -91,7 +93,7 @@ def describe(hint: Hint) -> str:
     if origin is Literal:
         return " | ".join(str(option) for option in get_args(hint))
     if origin is tuple:
-        return f"a list of which each is {describe(get_args(hint)[0])}"
+        return f"a list, each {describe(get_args(hint)[0])}"
     if hint in (None, type(None)):
         return "none"
     return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
@@ -151,3 +153,14 @@ def _readings(text: str) -> list[Any]:
 def as_tuples(value: Any) -> Any:
     """Turn lists, at every depth, into tuples."""
     return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """End an error about an unknown name: the closest known one, or all of them.
+
+    >>> suggest("n_latent", ["n_latents", "hidden"])
+    ": did you mean 'n_latents'?"
+    """
+    names = list(known)
+    close = get_close_matches(name, names, n=1)
+    return f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"

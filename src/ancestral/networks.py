@@ -151,6 +151,8 @@ class Taps:
 class Heads(nn.Module):
     """Several linear read-outs of the same features.
 
+    All but the first start at zero: after a head for the mean, the log-variance starts at 0.
+
     Parameters
     ----------
     n_in : int
@@ -165,7 +167,9 @@ class Heads(nn.Module):
 
     def __init__(self, n_in: int, sizes: Sequence[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(linear(n_in, n) for n in sizes)
+        self.layers = nn.ModuleList(
+            linear(n_in, n, init="zero" if i else "glorot") for i, n in enumerate(sizes)
+        )
 
     def forward(self, u: Tensor) -> tuple[Tensor, ...]:
         """Return one tensor per head."""
@@ -178,7 +182,7 @@ class Constant(nn.Module):
     Parameters
     ----------
     *values : Tensor
-        Initial values.
+        Initial values; a single one is returned by itself, several as a tuple.
 
     Examples
     --------
@@ -189,9 +193,9 @@ class Constant(nn.Module):
         super().__init__()
         self.values = nn.ParameterList(nn.Parameter(v.clone()) for v in values)
 
-    def forward(self, c: object = None) -> tuple[Tensor, ...]:  # noqa: ARG002
+    def forward(self, c: object = None) -> Tensor | tuple[Tensor, ...]:  # noqa: ARG002
         """Return the tensors."""
-        return tuple(self.values)
+        return self.values[0] if len(self.values) == 1 else tuple(self.values)
 
 
 class Read(nn.Module):

@@ -46,27 +46,50 @@ def write_file(path: Path | str, content: bytes | str) -> None:
         raise
 
 
+def check_writable(path: Path | str, *, overwrite: bool) -> None:
+    """Check, before any work is done, that a folder can be made at ``path``.
+
+    Raises
+    ------
+    FileExistsError
+        If it is there and ``overwrite`` false, or is a file.
+    PermissionError
+        If the folder it would lie in can't be written to.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file: a folder can't be put in its place")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is already there: choose another name, or overwrite it")
+    above = next(p for p in path.absolute().parents if p.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path}: {above} is a file, not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: no permission to write in {above}")
+
+
 def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: bool) -> None:
     """Make a folder whole or not at all: ``fill`` works on a temporary one beside it.
 
     Raises
     ------
-    FileExistsError
-        If ``path`` is there and ``overwrite`` false.
+    FileExistsError, NotADirectoryError, PermissionError
+        As :func:`check_writable`.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is already there: choose another name, or overwrite it")
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file: a folder can't be put in its place")
+    check_writable(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     work.chmod(0o755)
     try:
         fill(work)
         if path.exists():
-            shutil.rmtree(path)
-        os.replace(work, path)
+            old = work.with_suffix(".old")
+            os.replace(path, old)  # the old folder goes only once the new one stands in its place
+            os.replace(work, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(work, path)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ancestral.fields import suggest
 
 if TYPE_CHECKING:
     from ancestral.estimator import Estimator
@@ -61,9 +62,7 @@ def find(name: str) -> Method:
     for method in METHODS.values():
         if name in (method.name, method.class_name):
             return method
-    close = get_close_matches(name, METHODS, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"method={name!r} is not known{hint}; there are {', '.join(METHODS)}")
+    raise ValueError(f"there is no method {name!r}{suggest(name, METHODS)}")
 
 
 def load(path: Path | str) -> Estimator:

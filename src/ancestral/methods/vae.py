@@ -51,8 +51,8 @@ class DeepLatentEstimator(LatentEstimator, ABC):
 
     n_latents: Count | Sizes = 50
     hidden: Sizes | tuple[Sizes, ...] = (500, 500)
-    activation: Activation = "tanh"
-    batch_norm: bool = False
+    activation: Activation = "relu"
+    batch_norm: bool = True
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -79,6 +79,8 @@ class DeepLatentEstimator(LatentEstimator, ABC):
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         sizes, hidden = self._latent_sizes(), self._hidden_sizes()
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
         style = {"activation": self.activation, "batch_norm": self.batch_norm}
 
         def layer(n_in: int, widths: tuple[int, ...], n_out: int) -> Gaussian:

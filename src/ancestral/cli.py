@@ -1,0 +1,195 @@
+"""The command line: fit, evaluate, sample, impute, report, demo, methods, datasets.
+
+Options of ``fit`` are read off the estimator's fields, so they are the constructor's own. Nothing
+here imports torch before it is needed: help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ancestral import methods
+from ancestral._version import __version__
+
+EXAMPLES = """\
+examples:
+  ancestral demo                                   fit real models offline, write a page to look at
+  ancestral fit vae digits                         fit; the run folder is runs/vae-digits
+  ancestral fit iwae mnist --n-importance-samples 5 --max-epochs 20
+  ancestral fit vae my_table.csv --n-latents 5     your own rows; empty cells are missing values
+  ancestral fit vae --help                         every option of a method, with its default
+  ancestral evaluate runs/vae-digits               log-likelihood of the test rows
+  ancestral sample runs/vae-digits -n 100 --out samples.png
+  ancestral impute runs/vae-table damaged.csv --out filled.csv
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = build_parser(arguments).parse_args(arguments)
+    if options.command in LISTS:
+        print("\n".join(LISTS[options.command]()))
+        return 0
+    from ancestral import commands  # imports torch
+
+    try:
+        commands.COMMANDS[options.command](options)
+    except KeyboardInterrupt:
+        print("\nancestral: interrupted", file=sys.stderr)
+        return 130
+    except commands.FOR_THE_USER as error:
+        print(f"ancestral: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _list_methods() -> list[str]:
+    return [f"{method.name:10} {method.summary}" for method in methods.METHODS.values()]
+
+
+def _list_datasets() -> list[str]:
+    from ancestral import datasets
+
+    return [str(datasets.describe(name)) for name in datasets.names()]
+
+
+LISTS = {"methods": _list_methods, "datasets": _list_datasets}
+
+
+def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Make the parser; the options of a method are added when ``arguments`` name it."""
+    parser = argparse.ArgumentParser(
+        prog="ancestral",
+        description="The classical deep generative models, exact, fast and reproducible.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ancestral {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_fit(commands, arguments)
+    _add_evaluate(commands)
+    _add_sample(commands)
+    _add_impute(commands)
+    report = _add(commands, "report", "write the report page of a run again")
+    report.add_argument("run", type=Path, help="run folder")
+    report.add_argument("--n-importance-samples", type=int, default=100, metavar="S")
+    demo = _add(commands, "demo", "fit real models on digits, offline, and write a report page")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
+    _add(commands, "methods", "list the systems that can be fitted")
+    _add(commands, "datasets", "list the data sets that can be named")
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, **how: Any) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False, **how
+    )
+
+
+def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
+    fit = _add(
+        commands,
+        "fit",
+        "fit a system to data and leave a run folder",
+        epilog="`ancestral fit METHOD --help` shows the options of a method.",
+    )
+    listed = ", ".join(methods.METHODS)
+    fit.add_argument("method", nargs="?", help=f"one of: {listed}", metavar="METHOD")
+    fit.add_argument(
+        "data", nargs="?", metavar="DATA",
+        help="a name (`ancestral datasets`), a .npy .npz .csv .parquet file, or a folder of images",
+    )
+    fit.add_argument("--out", type=Path, help="run folder (default: runs/METHOD-DATA)")
+    fit.add_argument("--overwrite", action="store_true", help="replace the run folder")
+    fit.add_argument("--config", type=Path, help="TOML file; options given here override it")
+    fit.add_argument("--no-report", action="store_true", help="leave out the report page")
+    _add_data_options(fit)
+    if "fit" in arguments:
+        named = [a for a in arguments if a in methods.METHODS]
+        if named:
+            _add_fields(fit, methods.find(named[0]).load())
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("your own data")
+    group.add_argument("--target", metavar="COLUMN", help="column of a table that holds labels")
+    group.add_argument("--test-fraction", type=float, metavar="F", help="rows held out for testing")
+    group.add_argument("--grayscale", action="store_true", help="read pictures in grey")
+    group.add_argument("--size", metavar="H,W", help="resize pictures")
+
+
+def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
+    """Add an option for every field of an estimator, its help taken from the docstrings."""
+    from ancestral.fields import defaults, describe, hints
+
+    described = field_help(cls)
+    group = parser.add_argument_group(f"options of {cls.__name__}")
+    values = defaults(cls)
+    for name, hint in hints(cls).items():
+        text = f"{described.get(name, '')} [{describe(hint)}; default: {values[name]}]"
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"field.{name}",
+            metavar=name.split("_")[-1].upper(),
+            help=text.strip().replace("%", "%%"),
+        )
+
+
+def field_help(cls: type) -> dict[str, str]:
+    """Collect what the docstrings of a class and its bases say of each parameter."""
+    from docstring_parser import parse
+
+    texts = {}
+    for base in reversed(cls.__mro__):
+        for parameter in parse(base.__doc__ or "").params if "ancestral" in base.__module__ else ():
+            texts[parameter.arg_name] = " ".join((parameter.description or "").split())
+    return texts
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = _add(commands, "evaluate", "estimate the log-likelihood of held-out rows")
+    evaluate.add_argument("run", type=Path, help="run folder, or a saved model")
+    evaluate.add_argument("data", nargs="?", help="other data than the run's own")
+    evaluate.add_argument(
+        "--n-importance-samples", type=int, default=5000, metavar="S",
+        help="samples per row of the bound L_S (default: 5000)",
+    )
+    evaluate.add_argument("--split", choices=["test", "valid", "train"], help="which rows")
+    evaluate.add_argument("--rows", type=int, metavar="N", help="the first N rows only")
+    evaluate.add_argument(
+        "--binarize-seed", type=int, default=0, help="seed of the one binarisation of grey values"
+    )
+    _add_data_options(evaluate)
+
+
+def _add_sample(commands: Any) -> None:
+    sample = _add(commands, "sample", "draw rows from a fitted model")
+    sample.add_argument("run", type=Path, help="run folder, or a saved model")
+    sample.add_argument("-n", type=int, default=64, help="how many (default: 64)")
+    sample.add_argument(
+        "--out", type=Path, required=True, help=".npy, .npz, .csv, .parquet, or .png for images"
+    )
+    sample.add_argument("--mean", action="store_true", help="E[x | z] in place of a draw of x")
+    sample.add_argument("--random-state", type=int, help="seed (default: the fit's own)")
+
+
+def _add_impute(commands: Any) -> None:
+    impute = _add(commands, "impute", "fill in missing values")
+    impute.add_argument("run", type=Path, help="run folder, or a saved model")
+    impute.add_argument("data", help="rows with missing values (NaN, empty cells)")
+    impute.add_argument(
+        "--out", type=Path, required=True, help=".npy, .npz, .csv, .parquet, or .png for images"
+    )
+    impute.add_argument("--n-iter", type=int, default=100, help="rounds (default: 100)")
+    impute.add_argument("--fill", choices=["mean", "sample"], default="mean")
+    _add_data_options(impute)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

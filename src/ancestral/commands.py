@@ -1,0 +1,193 @@
+"""What the commands do, one function each, called with the parsed options."""
+
+from __future__ import annotations
+
+import io
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ancestral import datasets, experiment, methods, storage
+from ancestral.experiment import Config
+from ancestral.fields import Sizes, hints, parse
+from ancestral.train import NonFiniteError
+
+WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
+
+
+def fit(options: Namespace) -> None:
+    """``ancestral fit METHOD DATA``."""
+    config = _config(options)
+    name = f"{config.method}-{Path(config.data).stem}"
+    out = options.out or Path("runs") / name
+    torch.set_flush_denormal(True)  # this process is ours: tiny weights may become zeros
+    config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
+    folder = experiment.run(
+        config, out, overwrite=options.overwrite, report=not options.no_report
+    )
+    metric = experiment.read_metrics(folder)[-1]
+    _print_metric(metric)
+    print(f"run folder: {folder}")
+    if not options.no_report:
+        print(f"report:     {folder / 'report.html'}")
+    print(f"to quote:   ancestral evaluate {folder}")
+
+
+def evaluate(options: Namespace) -> None:
+    """``ancestral evaluate RUN``."""
+    estimator, config = experiment.open_run(options.run)
+    dataset = _dataset(options, config)
+    torch.set_flush_denormal(True)
+    metric, _ = experiment.evaluate(
+        estimator,
+        dataset,
+        options.n_importance_samples,
+        split=options.split,
+        binarize_seed=options.binarize_seed,
+        n_rows=options.rows,
+        progress=True,
+    )
+    _print_metric(metric)
+    if (options.run / experiment.METRICS).is_file():
+        experiment.add_metric(options.run, metric)
+
+
+def sample(options: Namespace) -> None:
+    """``ancestral sample RUN``."""
+    _check_suffix(options.out)
+    estimator, config = experiment.open_run(options.run)
+    rows = estimator.sample(options.n, mean=options.mean, random_state=options.random_state)
+    _write_rows(options.out, rows, estimator.image_shape, _column_names(estimator, config))
+
+
+def impute(options: Namespace) -> None:
+    """``ancestral impute RUN DATA``."""
+    _check_suffix(options.out)
+    estimator, _ = experiment.open_run(options.run)
+    dataset = datasets.load(options.data, **_data_options(options))
+    rows = estimator.impute(dataset.x_train, n_iter=options.n_iter, fill=options.fill)
+    _write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
+    n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
+    print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")
+
+
+def report(options: Namespace) -> None:
+    """``ancestral report RUN``."""
+    estimator, config = experiment.open_run(options.run)
+    if config is None:
+        raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
+    dataset = config.dataset()
+    _, result = experiment.evaluate(estimator, dataset, options.n_importance_samples)
+    print(experiment.write_report(options.run, estimator, dataset, result, config))
+
+
+def demo(options: Namespace) -> None:
+    """``ancestral demo``."""
+    from ancestral.demo import run
+
+    print(f"\nopen this page: {run(options.out)}")
+
+
+COMMANDS = {
+    "fit": fit,
+    "evaluate": evaluate,
+    "sample": sample,
+    "impute": impute,
+    "report": report,
+    "demo": demo,
+}
+
+FOR_THE_USER = (ValueError, OSError, NonFiniteError)
+"""Errors whose messages are written for the user: no traceback is shown."""
+
+
+def _config(options: Namespace) -> Config:
+    config = experiment.read_config(options.config) if options.config else Config("", "")
+    method, data = options.method or config.method, options.data or config.data
+    if not method or not data:
+        raise ValueError("fit needs a METHOD and DATA: `ancestral fit vae digits`, or --config")
+    known = hints(methods.find(method).load())
+    given = {
+        name: parse(name, text, known[name])
+        for key, text in vars(options).items()
+        if key.startswith("field.") and text is not None
+        for name in [key.removeprefix("field.")]
+    }
+    return Config(
+        method, data, config.options | given, config.data_options | _data_options(options)
+    )
+
+
+def _data_options(options: Namespace) -> dict[str, Any]:
+    size = parse("size", options.size, Sizes) if options.size else None
+    given = {
+        "target": options.target,
+        "test_fraction": options.test_fraction,
+        "grayscale": options.grayscale or None,
+        "size": size,
+    }
+    return {k: v for k, v in given.items() if v is not None}
+
+
+def _dataset(options: Namespace, config: Config | None) -> datasets.Dataset:
+    if options.data:
+        return datasets.load(options.data, **_data_options(options))
+    if config is None:
+        raise ValueError(f"{options.run} does not say what data it is about: name them")
+    return config.dataset()
+
+
+def _print_metric(metric: dict[str, Any]) -> None:
+    size = metric["median_effective_sample_size"]
+    print(
+        f"{metric['split']} {metric['metric']}: "
+        f"{metric['value']:.3f} +- {metric['standard_error']:.3f} "
+        f"({metric['n_rows']} rows, median effective sample size {size:.1f}, "
+        f"{metric['seconds']:.0f} s)"
+    )
+
+
+def _column_names(estimator: Any, config: Config | None) -> tuple[str, ...] | None:
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None or config is None or not Path(config.data).is_file():
+        return names
+    return config.dataset().feature_names
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in WRITERS:
+        raise ValueError(f"out={path}: expected a name ending in {' '.join(WRITERS)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"out={path}: the folder {path.parent} is not there")
+
+
+def _write_rows(
+    path: Path,
+    rows: np.ndarray,
+    image_shape: tuple[int, ...] | None,
+    names: tuple[str, ...] | None,
+) -> None:
+    """Write rows in the format that the file's name asks for."""
+    file = io.BytesIO()
+    match path.suffix:
+        case ".npy":
+            np.save(file, rows)
+        case ".npz":
+            np.savez_compressed(file, x=rows)
+        case ".png":
+            from ancestral.report import sheet_png
+
+            if image_shape is None:
+                raise ValueError(f"out={path}: the model is not one of images; try .csv")
+            file.write(sheet_png(rows, image_shape))
+        case _:
+            import polars as pl
+
+            columns = names if names is not None else [f"x{j}" for j in range(rows.shape[1])]
+            frame = pl.DataFrame(rows, schema=[str(c) for c in columns])
+            (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(file)
+    storage.write_file(path, file.getvalue())

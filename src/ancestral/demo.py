@@ -1,0 +1,29 @@
+"""The demonstration: two real models on scikit-learn's digits, offline, and pages to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ancestral import experiment
+from ancestral.experiment import Config
+
+COMMON = {
+    "n_latents": 20,
+    "hidden": (200, 200),
+    "max_epochs": 300,
+    "learning_rate": 2e-3,
+    "validation_fraction": 0.1,
+    "random_state": 0,
+    "verbose": 1,
+}
+
+
+def run(out: Path) -> Path:
+    """Fit a VAE and an IWAE, each into a run folder below ``out``; return the page to open."""
+    for method, more in (("vae", {}), ("iwae", {"n_importance_samples": 5})):
+        config = Config(method, "digits", COMMON | more)
+        folder = experiment.run(config, out / f"{method}-digits", overwrite=True)
+        metric = experiment.read_metrics(folder)[-1]
+        print(f"{method}: test {metric['metric']}: {metric['value']:.2f} "
+              f"+- {metric['standard_error']:.2f}")
+    return folder / "report.html"

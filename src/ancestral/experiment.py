@@ -1,0 +1,234 @@
+"""Run folders: what was asked, what came out, and everything needed to ask again.
+
+A run folder holds ``config.toml`` (feed it back to ``ancestral fit --config``), ``versions.json``,
+``history.csv`` (the learning curves), ``metrics.json``, ``model/`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ancestral import datasets, methods, storage
+from ancestral.density import LatentEstimator
+from ancestral.evaluate import LogLikelihood
+from ancestral.fields import as_tuples, check, hints, suggest
+
+QUICK_SAMPLES = 100
+"""Importance samples of the look at the test rows that every run takes."""
+
+CONFIG, METRICS, MODEL = "config.toml", "metrics.json", "model"
+
+
+@dataclass
+class Config:
+    """What a run is made of.
+
+    Attributes
+    ----------
+    method : str
+        A name of the registry.
+    data : str
+        A data set's name, or the path of a file or folder.
+    options : dict
+        Fields of the estimator that differ from its defaults.
+    data_options : dict
+        What :func:`ancestral.datasets.load` is told besides.
+    """
+
+    method: str
+    data: str
+    options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+
+    def to_toml(self) -> str:
+        """Write as TOML."""
+        lines = [f"method = {json.dumps(self.method)}", f"data = {json.dumps(self.data)}"]
+        for title, table in (("options", self.options), ("data_options", self.data_options)):
+            lines += ["", f"[{title}]"]
+            lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
+        return "\n".join(lines) + "\n"
+
+    def estimator(self) -> LatentEstimator:
+        """Make the estimator, its options checked."""
+        cls = methods.find(self.method).load()
+        known = hints(cls)
+        for name, value in self.options.items():
+            if name not in known:
+                raise ValueError(f"{cls.__name__} has no option {name!r}{suggest(name, known)}")
+            check(name, value, known[name])
+        return cls(**self.options)
+
+    def dataset(self) -> datasets.Dataset:
+        """Load the data."""
+        return datasets.load(self.data, **self.data_options)
+
+
+def read_config(path: Path | str) -> Config:
+    """Read what :meth:`Config.to_toml` wrote, or a person did.
+
+    Raises
+    ------
+    ValueError
+        If the file is not TOML, or has keys or values that are not what they should be.
+    """
+    try:
+        table = as_tables(tomllib.loads(Path(path).read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config {path} is not valid TOML: {error}") from None
+    known = ("method", "data", "options", "data_options")
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f"config {path}: unknown key {key!r}{suggest(key, known)}")
+        expected = str if key in ("method", "data") else dict
+        if not isinstance(value, expected):
+            raise ValueError(f"config {path}: {key}={value!r} should be a {expected.__name__}")
+    return Config(**{"method": "", "data": "", **table})
+
+
+def as_tables(value: Any) -> Any:
+    """Turn lists, at every depth, into tuples."""
+    return {k: as_tables(v) if isinstance(v, dict) else as_tuples(v) for k, v in value.items()}
+
+
+def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = True) -> Path:
+    """Fit, take a quick look at the test rows, and leave a run folder.
+
+    Raises
+    ------
+    FileExistsError
+        If ``out`` is there and ``overwrite`` false; checked before anything is computed.
+    """
+    storage.check_writable(out, overwrite=overwrite)
+    estimator, dataset = config.estimator(), config.dataset()
+    if dataset.image_shape is not None and estimator.image_shape is None:
+        estimator.image_shape = dataset.image_shape
+    began = perf_counter()
+    estimator.fit(dataset.x_train, dataset.y_train)
+    seconds = perf_counter() - began
+    metric, quick = evaluate(estimator, dataset, QUICK_SAMPLES)
+
+    def fill(folder: Path) -> None:
+        storage.write_file(folder / CONFIG, config.to_toml())
+        storage.write_file(folder / "versions.json", json.dumps(storage.versions(), indent=1))
+        storage.write_file(folder / "history.csv", to_csv(estimator.history_))
+        storage.write_file(folder / METRICS, json.dumps([metric | {"fit_seconds": seconds}], indent=1))
+        estimator.save(folder / MODEL)
+        if report:
+            write_report(folder, estimator, dataset, quick, config)
+
+    storage.write_folder(out, fill, overwrite=overwrite)
+    return out
+
+
+def write_report(
+    folder: Path,
+    estimator: LatentEstimator,
+    dataset: datasets.Dataset,
+    evaluation: LogLikelihood | None,
+    config: Config,
+) -> Path:
+    """Write the report page of a run."""
+    from ancestral import report
+
+    path = folder / "report.html"
+    title = f"{type(estimator).__name__} on {dataset.name}"
+    command = f"ancestral fit {config.method} {config.data}"
+    options = {k: v for k, v in config.options.items() if k != "verbose"}
+    command += "".join(f" --{k.replace('_', '-')} {_as_argument(v)}" for k, v in options.items())
+    report.write(path, estimator, dataset, title=title, evaluation=evaluation, command=command)
+    return path
+
+
+def open_run(path: Path | str) -> tuple[LatentEstimator, Config | None]:
+    """Load the model of a run folder, or of a folder that is just a saved model.
+
+    Raises
+    ------
+    ancestral.storage.ModelFileError
+        If there is none, or it can't be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise storage.ModelFileError(f"{path} is not there: expected the folder of a run")
+    is_run = (path / MODEL).is_dir()
+    config = read_config(path / CONFIG) if (path / CONFIG).is_file() else None
+    return methods.load(path / MODEL if is_run else path), config
+
+
+def evaluate(
+    estimator: LatentEstimator,
+    dataset: datasets.Dataset,
+    n_importance_samples: int,
+    *,
+    split: str | None = None,
+    binarize_seed: int = 0,
+    n_rows: int | None = None,
+    progress: bool = False,
+) -> tuple[dict[str, Any], LogLikelihood]:
+    """Estimate the log-likelihood of one split (by default the test rows, if there are some).
+
+    Returns
+    -------
+    (dict, LogLikelihood)
+        What goes into ``metrics.json``, and the values themselves.
+    """
+    split = split or ("train" if dataset.x_test is None else "test")
+    X = getattr(dataset, f"x_{split}")
+    if X is None:
+        raise ValueError(f"split={split!r}: the data set {dataset.name} has no such rows")
+    X = X[:n_rows]
+    began = perf_counter()
+    result = estimator.log_likelihood(
+        X, n_importance_samples, binarize_seed=binarize_seed, progress=progress
+    )
+    metric = {
+        "metric": f"log-likelihood L_{n_importance_samples}, nats",
+        "split": split,
+        "n_rows": len(X),
+        "value": result.mean,
+        "standard_error": result.standard_error,
+        "median_effective_sample_size": float(np.median(result.effective_sample_sizes)),
+        "binarize_seed": binarize_seed if estimator.draws_bits_ else None,
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+        "seconds": perf_counter() - began,
+    }
+    return metric, result
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.json``: one record per evaluation."""
+    return json.loads((folder / METRICS).read_text())
+
+
+def add_metric(folder: Path, metric: dict[str, Any]) -> None:
+    """Append to ``metrics.json``."""
+    metrics = [*read_metrics(folder), metric]
+    storage.write_file(folder / METRICS, json.dumps(metrics, indent=1))
+
+
+def to_csv(history: list[dict[str, float]]) -> str:
+    """Write records as CSV, a column for every name that occurs.
+
+    >>> to_csv([{"epoch": 1, "loss": 2.5}])
+    'epoch,loss\\n1,2.5\\n'
+    """
+    names = list(dict.fromkeys(k for record in history for k in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _as_argument(value: Any) -> str:
+    return json.dumps(value).replace(" ", "") if isinstance(value, tuple | list) else str(value)

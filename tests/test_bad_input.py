@@ -1,0 +1,197 @@
+"""Bad input: each a clear message that names the argument, what was expected, and what to do."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+import ancestral
+from ancestral import IWAE, VAE
+from ancestral.storage import ModelFileError
+
+QUICK = {"n_latents": 2, "hidden": (8,), "max_epochs": 1, "random_state": 0}
+RNG = np.random.default_rng(0)
+GOOD = RNG.random((50, 4))
+
+
+def with_value(value, row=3, column=1):
+    X = GOOD.copy()
+    X[row, column] = value
+    return X
+
+
+BAD_ROWS = {
+    "infinite": ({}, with_value(np.inf), "contains infinity"),
+    "one row": ({}, GOOD[:1], r"1 sample\(s\).*minimum of 2"),
+    "no rows": ({}, GOOD[:0], "0 sample"),
+    "no columns": ({}, GOOD[:, :0], "0 feature"),
+    "one dimension": ({}, GOOD[0], "Expected 2D array, got 1D"),
+    "three dimensions": ({}, GOOD.reshape(5, 10, 4), r"image_shape"),
+    "strings": ({}, np.array([["a", "b"]] * 5), "could not convert string to float.*codes"),
+    "ragged": ({}, [[1, 2], [3]], "inhomogeneous"),
+    "constant column": (
+        {"likelihood": "gaussian"},
+        np.c_[GOOD, np.full(50, 2.0)],
+        "column 4 is constant.*drop it",
+    ),
+    "empty column": ({}, np.c_[GOOD, np.full(50, np.nan)], "column 4 holds no observed value"),
+    "pixels out of range": (
+        {"likelihood": "bernoulli"},
+        GOOD * 255,
+        r"columns 0, 1, 2, 3 has values from .* to 25\d.*\[0, 1\].*Rescale",
+    ),
+    "negative counts": ({"likelihood": "poisson"}, -np.ones((5, 2)), "whole numbers from 0 on"),
+    "broken codes": ({"likelihood": "categorical"}, GOOD * 3, "whole numbers from 0 on"),
+}
+
+BAD_FIELDS = [
+    (VAE, {"n_latents": 0}, r"n_latents=0: expected a whole number of at least 1"),
+    (VAE, {"n_latents": "many"}, "n_latents='many'"),
+    (VAE, {"n_latents": 2.5}, "n_latents=2.5"),
+    (VAE, {"hidden": (500, 0)}, "hidden="),
+    (VAE, {"hidden": ((8,), (8,), (8,)), "n_latents": (2, 2)}, "3 stochastic layers"),
+    (VAE, {"likelihood": "binomial"}, "likelihood='binomial': expected auto, bernoulli"),
+    (VAE, {"likelihood": ("gaussian",)}, "names 1 columns; the rows have 4"),
+    (VAE, {"activation": "sin"}, "activation='sin': expected tanh"),
+    (VAE, {"kl": "exact"}, "kl='exact': expected auto"),
+    (VAE, {"kl": "analytic", "n_latents": (2, 2)}, "no closed form"),
+    (VAE, {"max_epochs": 0}, "max_epochs=0"),
+    (VAE, {"max_epochs": "long"}, "max_epochs='long'.*auto"),
+    (VAE, {"batch_size": -5}, "batch_size=-5"),
+    (VAE, {"batch_size": 1}, "batch_norm=True compares rows"),
+    (VAE, {"learning_rate": 0.0}, "learning_rate=0.0: expected a number above 0"),
+    (VAE, {"validation_fraction": 1.0}, "validation_fraction=1.0"),
+    (VAE, {"validation_fraction": 0.001}, "nothing to hold out"),
+    (VAE, {"device": "tpu9"}, "device='tpu9' can't be used.*auto"),
+    (VAE, {"random_state": "seed"}, "random_state='seed'"),
+    (VAE, {"random_state": -1}, "random_state=-1"),
+    (VAE, {"image_shape": (3, 3)}, r"image_shape=\(3, 3\).*of 4 entries"),
+    (VAE, {"binarize": True}, "binarize=True"),
+    (VAE, {"verbose": 7}, "verbose=7"),
+    (IWAE, {"n_importance_samples": 0}, "n_importance_samples=0"),
+    (IWAE, {"gradient": "triply"}, "gradient='triply'"),
+    (IWAE, {"gradient": "doubly", "n_latents": (2, 2)}, "single stochastic layer"),
+]
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_rows(case):
+    fields, X, message = BAD_ROWS[case]
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        VAE(**QUICK | fields).fit(X)
+
+
+@pytest.mark.parametrize(("cls", "fields", "message"), BAD_FIELDS)
+def test_fields(cls, fields, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**QUICK | fields).fit(GOOD)
+
+
+@pytest.mark.parametrize("X", [GOOD[:, :1], with_value(np.nan), np.repeat(GOOD[:1], 9, 0)])
+def test_unusual_rows_that_are_fine(X):
+    values = VAE(**QUICK).fit(X).score_samples(X)
+    assert np.isfinite(values).all()
+
+
+def test_after_fit():
+    vae = VAE(**QUICK).fit(GOOD)
+    with pytest.raises(ValueError, match="4 features"):
+        vae.transform(GOOD[:, :2])
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        vae.score_samples(GOOD * 2)
+    with pytest.raises(ValueError, match="n_samples=0"):
+        vae.sample(0)
+    with pytest.raises(ValueError, match="n_iter=0"):
+        vae.impute(GOOD, n_iter=0)
+    with pytest.raises(ValueError, match="fill='median'"):
+        vae.impute(GOOD, fill="median")
+    with pytest.raises(ValueError, match="n_importance_samples=0"):
+        vae.log_likelihood(GOOD, 0)
+    codes = VAE(**QUICK, likelihood="categorical").fit(GOOD.round())
+    with pytest.raises(ValueError, match="codes that were there at fit"):
+        codes.transform(GOOD.round() + 2)
+
+
+def test_not_fitted(tmp_path):
+    for use in (VAE().transform, VAE().score_samples, VAE().impute, VAE().reconstruct):
+        with pytest.raises(NotFittedError):
+            use(GOOD)
+    with pytest.raises(NotFittedError):
+        VAE().sample()
+    with pytest.raises(NotFittedError):
+        VAE().save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def saved(tmp_path):
+    VAE(**QUICK).fit(GOOD).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_saving_over_something(saved):
+    vae = VAE(**QUICK).fit(GOOD)
+    with pytest.raises(FileExistsError, match="already there"):
+        vae.save(saved)
+    vae.save(saved, overwrite=True)
+    (saved.parent / "file").write_text("mine")
+    with pytest.raises(FileExistsError, match="is a file"):
+        vae.save(saved.parent / "file", overwrite=True)
+    assert (saved.parent / "file").read_text() == "mine"
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        vae.save(saved.parent / "file" / "model")
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["file", "model"]
+
+
+def edit(path, **changes):
+    description = json.loads((path / "model.json").read_text())
+    (path / "model.json").write_text(json.dumps(description | changes))
+
+
+def test_model_of_another_version(saved):
+    edit(saved, format=99, versions={"ancestral": "7.0"})
+    with pytest.raises(ModelFileError, match=r"ancestral 7\.0 in format 99.*reads format 1"):
+        ancestral.load(saved)
+
+
+def test_model_of_another_system(saved):
+    with pytest.raises(ModelFileError, match="holds a VAE, not a IWAE"):
+        IWAE.load(saved)
+    edit(saved, method="os.system")
+    with pytest.raises(ModelFileError, match="no method 'os.system'"):
+        ancestral.load(saved)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_missing_part(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(ModelFileError, match=f"{name} is missing"):
+        ancestral.load(saved)
+
+
+def test_tampered_weights(saved):
+    weights = bytearray((saved / "model.safetensors").read_bytes())
+    weights[-3] ^= 1
+    (saved / "model.safetensors").write_bytes(bytes(weights))
+    with pytest.raises(ModelFileError, match="checksum differs"):
+        ancestral.load(saved)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"library": "other", "format": 1}', "\x00\x01"]
+)
+def test_tampered_description(saved, text):
+    (saved / "model.json").write_text(text)
+    with pytest.raises(ModelFileError, match="damaged"):
+        ancestral.load(saved)
+
+
+def test_description_that_does_not_fit_its_weights(saved):
+    description = json.loads((saved / "model.json").read_text())
+    edit(saved, params=description["params"] | {"n_latents": 5})
+    with pytest.raises(ModelFileError, match="does not fit its weights"):
+        ancestral.load(saved)
+    edit(saved, params=description["params"] | {"no_such_field": 5})
+    with pytest.raises(ModelFileError, match="does not fit its weights"):
+        ancestral.load(saved)

@@ -1,0 +1,165 @@
+"""The command line as a user types it: outputs, exit codes, nothing half-written."""
+
+import csv
+import json
+import tomllib
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ancestral
+from ancestral.cli import main
+
+TINY = ["--n-latents", "2", "--hidden", "16", "--max-epochs", "2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def table(here):
+    rng = np.random.default_rng(0)
+    size = rng.normal(5, 2, 120)
+    frame = {"size": size, "weight": 3 * size + rng.normal(size=120)}
+    frame["kind"] = ["small" if s < 5 else "large" for s in size]
+    frame["size"] = [None if i % 10 == 0 else s for i, s in enumerate(size)]
+    pl.DataFrame(frame).write_csv(here / "table.csv")
+    return "table.csv"
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_a_run_folder_holds_everything(here, capsys):
+    assert run("fit", "vae", "digits", *TINY, "--out", "run") == 0
+    names = {p.name for p in (here / "run").iterdir()}
+    assert names == {
+        "config.toml", "versions.json", "history.csv", "metrics.json", "model", "report.html",
+    }  # fmt: skip
+    out = capsys.readouterr().out
+    metric = json.loads((here / "run/metrics.json").read_text())[0]
+    assert f"{metric['value']:.3f}" in out
+    rows = list(csv.DictReader((here / "run/history.csv").open()))
+    assert [r["epoch"] for r in rows] == ["1", "2"]
+    assert json.loads((here / "run/versions.json").read_text())["torch"]
+    config = tomllib.loads((here / "run/config.toml").read_text())
+    assert config["options"]["hidden"] == [16]
+
+    assert run("evaluate", "run", "--n-importance-samples", 20, "--rows", 50) == 0
+    metrics = json.loads((here / "run/metrics.json").read_text())
+    assert metrics[1]["n_rows"] == 50
+    assert metrics[1]["metric"] == "log-likelihood L_20, nats"
+
+    assert run("fit", "--config", "run/config.toml", "--out", "again", "--no-report") == 0
+    first, again = (ancestral.load(here / f"{name}/model") for name in ("run", "again"))
+    np.testing.assert_array_equal(first.sample(3), again.sample(3))
+
+    (here / "run/report.html").unlink()
+    assert run("report", "run") == 0
+    assert "VAE on digits" in (here / "run/report.html").read_text()
+
+
+def test_own_table(here, table, capsys):
+    target = ["--target", "kind"]
+    assert run("fit", "vae", table, *target, *TINY, "--test-fraction", 0.2, "--out", "r") == 0
+    assert run("impute", "r", table, *target, "--out", "filled.csv") == 0
+    assert "filled in 12 missing entries of 120 rows" in capsys.readouterr().out
+    filled, damaged = pl.read_csv("filled.csv"), pl.read_csv(table)
+    assert filled.columns == ["size", "weight"]
+    assert filled["size"].null_count() == 0
+    seen = ~damaged["size"].is_null()
+    np.testing.assert_allclose(filled["size"].filter(seen), damaged["size"].filter(seen))
+    assert run("sample", "r", "-n", 7, "--out", "s.csv") == 0
+    assert pl.read_csv("s.csv").shape == (7, 2)
+
+
+def test_samples_as_array_and_picture(here):
+    assert run("fit", "iwae", "digits", *TINY, "--n-importance-samples", 2, "--out", "r",
+               "--no-report") == 0  # fmt: skip
+    assert run("sample", "r", "-n", 9, "--out", "s.npy", "--random-state", 3) == 0
+    assert np.load("s.npy").shape == (9, 64)
+    assert set(np.unique(np.load("s.npy"))) <= {0, 1}
+    assert run("sample", "r", "-n", 9, "--mean", "--out", "s.png") == 0
+    assert (here / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+BAD = [
+    (["fit", "vea", "digits"], "no method 'vea': did you mean 'vae'?"),
+    (["fit", "vae", "digit"], "Did you mean 'digits'"),
+    (["fit", "vae"], "needs a METHOD and DATA"),
+    (["fit", "vae", "nowhere.csv"], "there is no such file"),
+    (["fit", "vae", "digits", "--n-latents", "0"], "n_latents='0': expected a whole number"),
+    (["fit", "vae", "digits", "--no-such-option", "1"], "unrecognized arguments"),
+    (["fit", "vae", "digits", "--likelihood", "bernouli"], "likelihood='bernouli'"),
+    (["fit", "vae", "digits", "--out", "file"], "file is a file"),
+    (["fit", "vae", "digits", "--out", "full"], "already there"),
+    (["fit", "vae", "digits", "--out", "file/run"], "not a folder"),
+    (["fit", "--config", "broken.toml"], "not valid TOML"),
+    (["fit", "--config", "key.toml"], "unknown key 'metod': did you mean 'method'?"),
+    (["fit", "--config", "option.toml"], "no option 'n_latent': did you mean 'n_latents'?"),
+    (["fit", "--config", "value.toml"], "n_latents='five'"),
+    (["fit", "--config", "missing.toml"], "missing.toml"),
+    (["fit", "vae", "text.csv"], "'name'"),
+    (["fit", "vae", "damaged.npz"], "damaged.npz"),
+    (["evaluate", "nowhere"], "nowhere is not there"),
+    (["evaluate", "full"], "holds no saved model"),
+    (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
+    (["sample", "full", "--out", "no/s.npy"], "the folder no is not there"),
+    (["impute", "full", "digits", "--out", "s"], "expected a name ending in"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_exits_with_2_and_leaves_nothing(here, capsys, arguments, message):
+    (here / "file").write_text("mine")
+    (here / "full").mkdir()
+    (here / "broken.toml").write_text("method = ")
+    (here / "key.toml").write_text('metod = "vae"')
+    (here / "option.toml").write_text('method="vae"\ndata="digits"\n[options]\nn_latent = 5')
+    (here / "value.toml").write_text('method="vae"\ndata="digits"\n[options]\nn_latents = "five"')
+    (here / "text.csv").write_text("name,size\nann,1\nbob,2\n")
+    (here / "damaged.npz").write_bytes(b"PK\x03\x04 not really")
+    before = sorted(here.rglob("*"))
+    try:
+        code = run(*arguments)
+    except SystemExit as leaving:
+        code = leaving.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert [p for p in sorted(here.rglob("*")) if "/runs" not in str(p)] == before
+    assert not [p for p in here.rglob("*") if p.is_file() and "runs" in p.parts]
+
+
+def test_output_folder_without_permission(here, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert run("fit", "vae", "digits", *TINY, "--out", "new/run") == 2
+    assert "no permission to write" in capsys.readouterr().err
+
+
+def test_lists_and_help(capsys):
+    assert run("methods") == 0
+    assert run("datasets") == 0
+    assert "mnist" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as leaving:
+        run("fit", "iwae", "--help")
+    assert leaving.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--n-importance-samples" in text
+    assert "samples of z per row and step; the bound tightens with K" in text
+
+
+def test_interrupted(here, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ancestral.estimator.train", interrupt)
+    assert run("fit", "vae", "digits", *TINY, "--out", "r") == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert list(here.iterdir()) == []

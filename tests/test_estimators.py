@@ -1,0 +1,250 @@
+"""The scikit-learn contract, reproducibility, saving, and what users bring."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import FactorAnalysis
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import ancestral
+from ancestral import IWAE, VAE
+from ancestral.fields import Positive
+from ancestral.methods.vae import DeepLatentEstimator
+from ancestral.objectives import Objective, elbo
+
+X = load_digits().data / 16
+SMALL = {"n_latents": 3, "hidden": (20,), "random_state": 0, "device": "cpu"}
+QUICK = SMALL | {"max_epochs": 2, "n_evaluation_samples": 10}
+MONTE_CARLO = "score_samples draws importance samples for each row of the batch it is given"
+
+
+def expected_failures(_):
+    return {
+        "check_methods_subset_invariance": MONTE_CARLO,
+        "check_methods_sample_order_invariance": MONTE_CARLO,
+    }
+
+
+@parametrize_with_checks(
+    [
+        VAE(**QUICK),
+        IWAE(**QUICK),
+        VAE(**QUICK, batch_norm=False, activation="tanh"),
+        IWAE(**QUICK | {"n_latents": (3, 2)}),
+    ],
+    expected_failed_checks=expected_failures,
+)
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("method", ["transform", "reconstruct"])
+def test_a_row_does_not_depend_on_its_neighbours(method):
+    apply = getattr(VAE(**QUICK).fit(X), method)
+    together, alone = apply(X[:300]), np.concatenate([apply(X[i : i + 1]) for i in range(5)])
+    np.testing.assert_array_equal(together[:5], alone)
+
+
+@pytest.mark.parametrize("cls", [VAE, IWAE])
+def test_two_fits_with_one_seed_are_identical_to_the_bit(cls):
+    first, second = (cls(**QUICK).fit(X) for _ in range(2))
+    for a, b in zip(first.model_.parameters(), second.model_.parameters(), strict=True):
+        assert torch.equal(a, b)
+    losses = [[r["loss"] for r in e.history_] for e in (first, second)]
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(first.score_samples(X[:20]), second.score_samples(X[:20]))
+    np.testing.assert_array_equal(first.sample(5), second.sample(5))
+    other = cls(**QUICK | {"random_state": 1}).fit(X)
+    assert other.history_[-1]["loss"] != losses[0][-1]
+
+
+def test_nothing_of_the_user_is_touched():
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    streams = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    estimator = VAE(**QUICK).fit(X)
+    estimator.score_samples(X[:5])
+    estimator.sample(3)
+    estimator.impute(np.where(X[:3] > 0.5, np.nan, X[:3]), n_iter=2)
+    VAE(**QUICK | {"random_state": None}).fit(X[:200])
+    assert torch.equal(streams[0], torch.get_rng_state())
+    np.testing.assert_array_equal(streams[1], np.random.get_state()[1])  # noqa: NPY002
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.distributions.Distribution._validate_args is True
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VAE(**QUICK),
+        IWAE(**QUICK, batch_norm=False),
+        VAE(**QUICK | {"n_latents": (3, 2)}),
+        VAE(**QUICK, likelihood="gaussian"),
+    ],
+    ids=["vae", "iwae without batch norm", "two layers", "gaussian"],
+)
+def test_saved_and_loaded_it_answers_the_same(estimator, tmp_path):
+    rows = X[:, X.std(0) > 0]
+    estimator = clone(estimator).fit(rows)
+    estimator.save(tmp_path / "model")
+    loaded = ancestral.load(tmp_path / "model")
+    assert type(loaded) is type(estimator)
+    assert loaded.get_params() == estimator.get_params()
+    assert loaded.history_ == estimator.history_
+    for method in ("transform", "reconstruct", "score_samples"):
+        expected = getattr(estimator, method)(rows[:10])
+        np.testing.assert_array_equal(getattr(loaded, method)(rows[:10]), expected)
+    np.testing.assert_array_equal(loaded.sample(4), estimator.sample(4))
+    pickled = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(pickled.transform(rows[:9]), estimator.transform(rows[:9]))
+
+
+def test_a_linear_gaussian_vae_is_as_good_as_factor_analysis():
+    rng = np.random.default_rng(0)
+    loading = rng.normal(size=(6, 2))
+    rows = rng.normal(size=(3000, 2)) @ loading.T + rng.normal(size=(3000, 6)) + 10
+    vae = VAE(
+        n_latents=2, hidden=(), likelihood="gaussian", max_epochs=120, learning_rate=1e-2,
+        n_latent_samples=5, random_state=0,
+    ).fit(rows[:2000])  # fmt: skip
+    exact = FactorAnalysis(2, tol=1e-6, max_iter=2000).fit(rows[:2000])
+    result = vae.log_likelihood(rows[2000:])
+    assert abs(result.mean - exact.score(rows[2000:])) < 0.03
+    assert np.median(result.effective_sample_sizes) > 100
+
+
+def test_log_likelihood_is_in_the_units_of_the_rows():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 3))
+    plain = VAE(**QUICK, likelihood="gaussian").fit(rows)
+    scaled = VAE(**QUICK, likelihood="gaussian").fit(rows * 1000 + 5)
+    shift = plain.score(rows) - scaled.score(rows * 1000 + 5)
+    assert shift == pytest.approx(3 * np.log(1000), abs=1e-3)
+
+
+def test_missing_entries_are_integrated_out():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(2000, 1))
+    rows = np.hstack([z, z]) + 0.3 * rng.normal(size=(2000, 2))
+    holes = np.where(rng.random(rows.shape) < 0.3, np.nan, rows)
+    vae = VAE(n_latents=1, hidden=(20,), max_epochs=150, learning_rate=5e-3, random_state=0)
+    vae.fit(holes)
+    probe = np.array([[1.5, np.nan], [-1.5, np.nan], [np.nan, np.nan]])
+    variance = 1 + 0.09
+    exact = -0.5 * (np.log(2 * np.pi * variance) + probe[0, 0] ** 2 / variance)
+    values = vae.score_samples(probe)
+    assert values[0] == pytest.approx(exact, abs=0.25)
+    assert values[2] == pytest.approx(0.0, abs=0.5)  # nothing observed: log 1, by sampling
+    many = np.repeat(probe[:2], 200, 0)
+    filled = vae.impute(many, n_iter=50)
+    np.testing.assert_array_equal(filled[:, 0], many[:, 0])
+    conditional_mean = 1.5 / variance
+    assert filled[:200, 1].mean() == pytest.approx(conditional_mean, abs=0.25)
+    assert filled[200:, 1].mean() == pytest.approx(-conditional_mean, abs=0.25)
+
+
+def test_columns_of_mixed_kinds():
+    rng = np.random.default_rng(0)
+    code = rng.integers(0, 3, 1500)
+    rows = np.column_stack(
+        [code * 4 + rng.normal(size=1500), code, rng.poisson(1 + 5 * code), code == 2]
+    ).astype(float)
+    kinds = ("gaussian", "categorical", "poisson", "bernoulli")
+    vae = VAE(**SMALL | {"hidden": (40,)}, max_epochs=60, learning_rate=5e-3, likelihood=kinds)
+    sample = vae.fit(rows).sample(2000)
+    assert set(np.unique(sample[:, 1])) <= {0, 1, 2}
+    assert set(np.unique(sample[:, 3])) <= {0, 1}
+    assert (sample[:, 2] == np.round(sample[:, 2])).all()
+    expected = np.corrcoef(rows[:, 0], rows[:, 2])[0, 1]
+    assert np.corrcoef(sample[:, 0], sample[:, 2])[0, 1] == pytest.approx(expected, abs=0.1)
+    holes = rows[:300].copy()
+    holes[:, 1] = np.nan
+    assert (vae.impute(holes)[:, 1] == code[:300]).mean() > 0.85
+
+
+@pytest.mark.parametrize("binarize", ["batch", "epoch", "once", "none"])
+def test_binarisation(binarize):
+    vae = VAE(**QUICK, binarize=binarize).fit(X)
+    bits = (np.random.default_rng(5).random(X.shape) < X).astype(float)
+    direct = vae.log_likelihood(bits).values
+    if binarize == "none":
+        assert vae.log_likelihood(X).values.mean() != pytest.approx(direct.mean(), abs=1e-6)
+    else:
+        means = [vae.log_likelihood(X, 20, binarize_seed=s).mean for s in (0, 1)]
+        assert means[0] != means[1]
+        assert means[0] == pytest.approx(vae.log_likelihood(bits, 20).mean, abs=0.5)
+
+
+def test_pandas_and_polars_go_in_and_come_out():
+    frame = pd.DataFrame(X[:200], columns=[f"pixel{j}" for j in range(64)])
+    vae = VAE(**QUICK).fit(frame)
+    assert list(vae.feature_names_in_) == list(frame.columns)
+    out = vae.set_output(transform="pandas").transform(frame)
+    assert isinstance(out, pd.DataFrame)
+    assert list(out.columns) == ["vae0", "vae1", "vae2"]
+    out = vae.set_output(transform="polars").transform(pl.from_pandas(frame))
+    assert isinstance(out, pl.DataFrame)
+
+
+def test_torch_bytes_bits_and_memory_maps_go_in(tmp_path):
+    bytes_ = np.round(X * 255).astype(np.uint8)
+    floats = VAE(**QUICK).fit(bytes_ / np.float32(255))
+    expected = floats.transform(bytes_ / np.float32(255))
+    np.save(tmp_path / "x.npy", bytes_)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for rows in (bytes_, torch.from_numpy(bytes_), mapped):
+        fitted = VAE(**QUICK).fit(rows)
+        assert set(fitted.likelihood_) == {"bernoulli"}
+        np.testing.assert_allclose(fitted.transform(rows), expected, atol=1e-5)
+    bits = X > 0.5
+    np.testing.assert_array_equal(
+        VAE(**QUICK).fit(bits).transform(bits), VAE(**QUICK).fit(bits * 1.0).transform(bits * 1.0)
+    )
+
+
+def test_in_a_pipeline_and_a_search():
+    pipe = make_pipeline(MinMaxScaler(clip=True), VAE(**QUICK))
+    search = GridSearchCV(pipe, {"vae__n_latents": [1, 2]}, cv=2, error_score="raise")
+    search.fit(X[:100] * 16)
+    assert np.isfinite(search.best_score_)
+
+
+def test_held_out_curve():
+    vae = VAE(**QUICK, validation_fraction=0.2).fit(X)
+    assert "validation.loss" in vae.history_[-1]
+    assert len(vae.history_.curve("validation.kl")) == 2
+
+
+def test_epochs_auto_grow_for_small_data():
+    assert VAE()._n_epochs(60_000) == 20
+    assert VAE()._n_epochs(1_000) == 100
+    assert VAE(max_epochs=3)._n_epochs(1_000) == 3
+
+
+class BetaVAE(DeepLatentEstimator):
+    """The example of CONTRIBUTING.md: a system in one class."""
+
+    beta: Positive = 4.0
+
+    def _objective(self):
+        bound = elbo()
+        weighted = {"kl": lambda model, run: self.beta * bound.terms["kl"](model, run)}
+        return Objective({**bound.terms, **weighted}, bound.run)
+
+
+def test_a_new_system_is_one_class():
+    assert clone(BetaVAE(beta=3.0)).get_params()["beta"] == 3.0
+    with pytest.raises(ValueError, match="beta=-1"):
+        BetaVAE(**QUICK, beta=-1.0).fit(X)
+    settings = SMALL | {"max_epochs": 20}
+    used = [BetaVAE(**settings, beta=b).fit(X).history_[-1]["kl"] / b for b in (0.1, 8.0)]
+    assert used[0] > 2 * used[1]  # a dear KL term is used less

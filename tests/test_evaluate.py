@@ -1,0 +1,275 @@
+"""Importance-sampled likelihoods, their errors, and what evaluation must leave alone."""
+
+from __future__ import annotations
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+from torch import nn
+
+from ancestral import IWAE, VAE, engine
+from ancestral.conditional import Bernoulli, Gaussian, standard_normal
+from ancestral.data import Data
+from ancestral.evaluate import ImportanceSum, LogLikelihood, log_likelihood
+from ancestral.models import LatentModel
+from ancestral.networks import MLP
+from ancestral.objectives import elbo
+from ancestral.optim import adam
+from ancestral.train import Player, train
+
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def conjugate(q_mean=0.8, q_variance=0.49):
+    """z ~ N(0, 1), x | z ~ N(z, 0.25), one q(z) for all x."""
+
+    def line(weight, bias, variance):
+        layer = nn.Linear(1, 1).double()
+        nn.init.constant_(layer.weight, weight)
+        nn.init.constant_(layer.bias, bias)
+        return Gaussian(layer, nn.Parameter(torch.tensor([variance], dtype=torch.float64).log()))
+
+    prior = standard_normal(1).double()
+    return LatentModel(prior, line(1.0, 0.0, 0.25), line(0.0, q_mean, q_variance)).eval()
+
+
+def small_vae(d=5):
+    with engine.seeded(0):
+        model = LatentModel(
+            standard_normal(2), Bernoulli(MLP(2, (4,), d)), Gaussian(MLP(d, (4,), heads=(2, 2)))
+        )
+    return model.double()
+
+
+def rows(x):
+    return Data(np.asarray(x, dtype=float), dtype=torch.float64)
+
+
+def bits(n, d=5):
+    return np.random.default_rng(0).integers(0, 2, (n, d)).astype(float)
+
+
+def streamed(log_w, sizes):
+    total = ImportanceSum(log_w.shape[1])
+    for part in torch.from_numpy(log_w).split(sizes):
+        total.add(part)
+    return total
+
+
+# ---- streaming sums
+
+
+@QUICK
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    st.sampled_from([0.1, 5.0, 300.0]),
+    st.sampled_from([-5000.0, 0.0, 5000.0]),
+    st.integers(0, 99),
+)
+def test_importance_sum_against_mpmath(sizes, spread, shift, seed):
+    n = sum(sizes)
+    log_w = np.random.default_rng(seed).normal(shift, spread, (n, 2))
+    total = streamed(log_w, sizes)
+    with mpmath.workdps(60):
+        for column in range(2):
+            w = [mpmath.exp(mpmath.mpf(float(v))) for v in log_w[:, column]]
+            mean, square = mpmath.fsum(w) / n, mpmath.fsum(v * v for v in w)
+            ess = (n * mean) ** 2 / square
+            assert total.log_mean()[column].item() == pytest.approx(
+                float(mpmath.log(mean)), rel=1e-12, abs=1e-12
+            )
+            assert total.effective_sample_size()[column].item() == pytest.approx(
+                float(ess), rel=1e-9
+            )
+            if n > 1:
+                variance = (square - n * mean**2) / (n - 1)
+                error = float(mpmath.sqrt(max(variance, 0) / n) / mean)
+                got = total.standard_error()[column].item()
+                assert got == pytest.approx(error, rel=1e-6, abs=1e-7)
+
+
+def test_importance_sum_of_equal_and_of_vanishing_weights():
+    total = streamed(np.full((7, 2), -3.0), [3, 4])
+    torch.testing.assert_close(total.log_mean(), torch.full((2,), -3.0).double())
+    torch.testing.assert_close(total.effective_sample_size(), torch.full((2,), 7.0).double())
+    assert total.standard_error().max() < 1e-7
+    log_w = np.array([[-np.inf], [0.0], [-np.inf], [0.0]])
+    total = streamed(log_w, [1, 3])
+    assert total.log_mean().item() == pytest.approx(math.log(0.5))
+    assert total.effective_sample_size().item() == pytest.approx(2)
+    assert streamed(log_w[:1], [1]).log_mean().item() == -math.inf
+
+
+def test_importance_sum_of_one_sample_has_no_error():
+    total = streamed(np.array([[0.3]]), [1])
+    assert total.effective_sample_size().item() == pytest.approx(1)
+    assert math.isnan(total.standard_error().item())
+
+
+# ---- the estimate
+
+
+def test_likelihood_is_unbiased_and_its_errors_are_right():
+    """500 equal rows are 500 replicates: their spread must be what every one of them claims."""
+    px, n, k = stats.norm(0, math.sqrt(1.25)).pdf(1.5), 500, 200
+    result = log_likelihood(conjugate(), rows(np.full((n, 1), 1.5)), k, rows_per_chunk=250)
+    estimates = np.exp(result.values)
+    assert abs(estimates.mean() - px) < 4 * estimates.std() / math.sqrt(n)
+    assert result.values.std() == pytest.approx(result.monte_carlo_errors.mean(), rel=0.15)
+    assert (result.values.mean() - math.log(px)) < 0
+    # chi2 + 1 = S / ESS for many samples
+    assert k / result.effective_sample_sizes.mean() == pytest.approx(1.52307, rel=0.05)
+
+
+def test_summary_over_rows():
+    values = np.array([-1.0, -2.5, -4.0, -0.5])
+    result = LogLikelihood(values, values, values, 10)
+    assert result.mean == pytest.approx(-2.0)
+    assert result.standard_error == pytest.approx(stats.sem(values))
+    one = LogLikelihood(values[:1], values[:1], values[:1], 10)
+    assert math.isnan(one.standard_error)
+
+
+@QUICK
+@given(st.integers(1, 13), st.integers(1, 9), st.integers(1, 20), st.integers(1, 9))
+def test_chunks_leave_no_row_out(n, rows_per_chunk, n_samples, samples_per_chunk):
+    x = np.random.default_rng(n).normal(size=(n, 1))
+    posterior = conjugate()
+    posterior.posterior.network.weight.data.fill_(0.8)
+    posterior.posterior.network.bias.data.zero_()
+    posterior.posterior.log_var.data.fill_(math.log(0.2))
+    result = log_likelihood(
+        posterior, rows(x), n_samples,
+        rows_per_chunk=rows_per_chunk, samples_per_chunk=samples_per_chunk,
+    )  # fmt: skip
+    expected = stats.norm(0, math.sqrt(1.25)).logpdf(x[:, 0])
+    np.testing.assert_allclose(result.values, expected, atol=1e-9)
+    np.testing.assert_allclose(result.effective_sample_sizes, n_samples, rtol=1e-9)
+    assert result.n_samples == n_samples
+
+
+def test_missing_entries_are_integrated_out():
+    """The likelihood of two pixels is the sum over the third."""
+    model, x = small_vae(3), bits(1, 3)
+    both = np.repeat(x, 2, axis=0)
+    both[:, 1] = [0, 1]
+    missing = both[:1].copy()
+    missing[0, 1] = np.nan
+    data = Data(missing, missing=True, dtype=torch.float64)
+    # q does not see the mask: give it a wide net, the same for every row
+    model.posterior = Gaussian(nn.Linear(3, 2), log_var=0.5).double()
+    nn.init.zeros_(model.posterior.network.weight)
+    one = log_likelihood(model, data, 20_000)
+    two = log_likelihood(model, rows(both), 20_000, seed=1)
+    error = math.hypot(*two.monte_carlo_errors, *one.monte_carlo_errors)
+    assert abs(one.values[0] - special.logsumexp(two.values)) < 4 * error
+    assert error < 0.02
+
+
+class Impatient(LatentModel):
+    """A model that can be run ten times."""
+
+    def run(self, batch, k=1):
+        self.n_runs = getattr(self, "n_runs", 0) + 1
+        assert self.n_runs <= 10, "it does not end"
+        return super().run(batch, k)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"n_samples": 0}, {"samples_per_chunk": 0}, {"rows_per_chunk": 0}]
+)
+def test_settings_without_meaning_are_refused(arguments):
+    model = conjugate()
+    model = Impatient(model.prior, model.likelihood, model.posterior)
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        log_likelihood(model, rows([[1.0]]), **arguments)
+
+
+# ---- what is the user's
+
+
+def surroundings():
+    """Everything global that belongs to the user."""
+    return (
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        torch.get_default_dtype(),
+        torch.distributions.Distribution._validate_args,
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+def user_calls():
+    x = bits(30)
+    grey = np.random.default_rng(1).random((30, 5))
+    holes = np.where(grey < 0.3, np.nan, x)
+    model = small_vae()
+    fitted = VAE(n_latents=2, hidden=(4,), max_epochs=2, random_state=0).fit(holes)
+
+    def loop():
+        train(model, Player(model, elbo(), adam()), rows(x), max_epochs=2, batch_size=8)
+
+    return {
+        "train": loop,
+        "log_likelihood": lambda: log_likelihood(model, rows(x), 20),
+        "fit": lambda: VAE(
+            n_latents=2, hidden=(4,), max_epochs=2, binarize="epoch", batch_norm=True
+        ).fit(grey),
+        "fit_iwae": lambda: IWAE(n_latents=(2, 1), hidden=(4,), max_epochs=2, random_state=3).fit(
+            x
+        ),
+        "score_samples": lambda: fitted.score_samples(holes),
+        "sample": lambda: fitted.sample(4),
+        "impute": lambda: fitted.impute(holes, n_iter=3),
+        "transform": lambda: fitted.transform(x),
+    }
+
+
+@pytest.mark.parametrize("name", list(user_calls()))
+def test_streams_and_switches_of_the_user_are_untouched(name):
+    call = user_calls()[name]
+    before = surroundings()
+    call()
+    assert surroundings() == before
+
+
+def test_streams_are_untouched_when_training_fails():
+    model, x = small_vae(), bits(10)
+    before = surroundings()
+
+    def fail(progress):
+        if progress.event == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, Player(model, elbo(), adam()), rows(x), max_epochs=1, callbacks=[fail])
+    assert surroundings() == before
+
+
+def test_the_users_stream_does_not_change_results():
+    x, results = bits(20), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        vae = VAE(n_latents=2, hidden=(4,), max_epochs=2, random_state=7).fit(x)
+        results.append((vae.score_samples(x), vae.sample(3), vae.transform(x)))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_standardised_columns_keep_the_units_of_the_user():
+    """With log p in the user's units, the density of scaled rows falls by the log of the scale."""
+    x = np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 5.0] + [0.0, 40.0]
+    settings_ = {"n_latents": 1, "hidden": (4,), "max_epochs": 3, "random_state": 0}
+    plain = VAE(**settings_, likelihood="gaussian").fit(x)
+    scaled = VAE(**settings_, likelihood="gaussian").fit(x * [1000.0, 1.0])
+    expected = plain.score_samples(x) - math.log(1000)
+    np.testing.assert_allclose(scaled.score_samples(x * [1000.0, 1.0]), expected, atol=1e-2)

@@ -1,0 +1,38 @@
+"""The examples run, and their models learn."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "variant", ["mixture_prior", "full_covariance_posterior", "laplace_posterior"]
+)
+def test_variants_learn(variant):
+    blocks = load("combine_blocks")
+    result = blocks.fit_and_score(getattr(blocks, variant), max_epochs=15)
+    mean = blocks.TRAINING.mean(0).clip(1e-3, 1 - 1e-3)
+    bits = blocks.TEST
+    without_latents = (bits * np.log(mean) + (1 - bits) * np.log(1 - mean)).sum(1)
+    gain = result.values - without_latents
+    assert gain.mean() > 4 * gain.std() / np.sqrt(len(gain))
+
+
+def test_quickstart(tmp_path):
+    subprocess.run(
+        [sys.executable, str(EXAMPLES / "quickstart.py")], check=True, cwd=tmp_path, timeout=300
+    )
+    assert (tmp_path / "digits-vae" / "model.json").is_file()

@@ -1,0 +1,335 @@
+"""Layers against torch's own, their algebra, and starting values against the data."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ancestral import engine
+from ancestral.conditional import Bernoulli, Gaussian, standard_normal
+from ancestral.data import Batch, Data
+from ancestral.methods.vae import start_at_means
+from ancestral.models import Generator, LatentModel
+from ancestral.networks import (
+    MLP,
+    BatchNorm,
+    Memory,
+    Read,
+    Tap,
+    calibrate,
+    logit,
+    n_parameters,
+    one_hot,
+    set_output_bias,
+)
+from ancestral.preprocess import Columns
+
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def memory(n=4, n_slots=3, seed=0):
+    """A memory layer every parameter of which has been moved from its start."""
+    layer = Memory(n, n_slots).double()
+    with torch.no_grad():
+        for i, p in enumerate(layer.parameters()):
+            p.copy_(rand(*p.shape, seed=seed + i))
+    return layer
+
+
+def batch_norm(n=3, **kwargs):
+    layer = BatchNorm(n, **kwargs).double()
+    if layer.weight is not None:
+        with torch.no_grad():
+            layer.weight.copy_(rand(n, seed=8))
+            layer.bias.copy_(rand(n, seed=9))
+    return layer
+
+
+# ---- B: the memory layer
+
+
+def test_b1_memory_starts_as_the_plain_layer():
+    h = rand(5, 4).abs()
+    with engine.seeded(0):
+        layer = Memory(4, 3).double()
+    torch.testing.assert_close(layer(h), h, atol=0, rtol=0)
+
+
+def test_b1_models_with_and_without_memory_start_with_one_bound():
+    def model(with_memory):
+        with engine.seeded(0):
+            decoder = [*MLP(2, (5,), 4, activation="relu")]
+            encoder = MLP(4, (5,), heads=(2, 2))
+        if with_memory:
+            decoder.insert(2, Memory(5, 3))
+        likelihood = Bernoulli(nn.Sequential(*decoder))
+        return LatentModel(standard_normal(2), likelihood, Gaussian(encoder)).double()
+
+    batch, runs = Batch((rand(6, 4) > 0).double()), []
+    for each in (model(False), model(True)):
+        with engine.seeded(1):
+            runs.append(each.run(batch, 3).log_w)
+    assert torch.equal(*runs)
+
+
+def test_b2_plus_composition():
+    layer, h = memory(), rand(5, 4)
+    with torch.no_grad():
+        layer.a.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 4))
+        layer.b.zero_()
+    h_m = torch.sigmoid(h @ layer.address.weight.T + layer.address.bias) @ layer.slots
+    assert ((h + h_m) < 0).any()
+    torch.testing.assert_close(layer(h), torch.relu(h + h_m))
+
+
+def test_b3_idle_addressing_answers_half_the_sum_of_the_slots():
+    layer = memory()
+    with torch.no_grad():
+        layer.address.weight.zero_()
+        layer.address.bias.zero_()
+        layer.a.copy_(torch.tensor([[100.0], [0.0], [1.0], [0.0]]).expand(4, 4))
+        layer.b.zero_()
+    expected = 100 + 0.5 * layer.slots.sum(0)
+    torch.testing.assert_close(layer(rand(5, 4)), expected.expand(5, 4))
+
+
+def test_b3_certain_addressing_returns_one_slot():
+    layer = memory()
+    with torch.no_grad():
+        layer.address.weight.zero_()
+        layer.address.bias.copy_(torch.tensor([-800.0, 800.0, -800.0]))
+        layer.a.copy_(torch.tensor([[100.0], [0.0], [1.0], [0.0]]).expand(4, 4))
+        layer.b.zero_()
+    torch.testing.assert_close(layer(rand(5, 4)), (100 + layer.slots[1]).expand(5, 4))
+
+
+def test_memory_ladder_entry_by_entry():
+    layer, h = memory(), rand(2, 3, 4)
+    out = layer(h)
+    a, b, c = layer.a.tolist(), layer.b.tolist(), layer.c.tolist()
+    for i, row in enumerate(h.reshape(6, 4)):
+        score = layer.address.weight @ row + layer.address.bias
+        h_m = layer.slots.T @ (1 / (1 + torch.exp(-score)))
+        for j in range(4):
+            g, m = row[j].item(), h_m[j].item()
+            s = c[0][j] + c[1][j] * g + c[2][j] * m + c[3][j] * g * m
+            u = a[0][j] + a[1][j] * g + a[2][j] * m + a[3][j] * g * m
+            expected = max(0.0, u + b[j] / (1 + math.exp(-s)))
+            assert out.reshape(6, 4)[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_b6_slots_have_no_order():
+    layer, other, h = memory(), memory(), rand(5, 4, seed=77)
+    order = torch.tensor([2, 0, 1])
+    with torch.no_grad():
+        other.slots.copy_(layer.slots[order])
+        other.address.weight.copy_(layer.address.weight[order])
+        other.address.bias.copy_(layer.address.bias[order])
+    torch.testing.assert_close(other(h), layer(h))
+
+
+def test_b7_memory_gets_its_first_gradient_through_the_coefficients():
+    with engine.seeded(0):
+        layer = Memory(4, 3).double()
+    layer(rand(5, 4).abs()).square().sum().backward()
+    assert not layer.slots.grad.any()
+    assert layer.a.grad[2].abs().min() > 0
+
+
+# ---- batch normalisation
+
+
+@QUICK
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=2).filter(lambda s: math.prod(s) > 1),
+    st.booleans(),
+    st.sampled_from([1e-10, 1e-5, 1e-2]),
+)
+def test_batch_norm_against_torch_with_batch_statistics(shape, affine, eps):
+    layer, u = batch_norm(3, eps=eps, affine=affine), rand(*shape, 3)
+    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    expected = nn.functional.batch_norm(
+        u.reshape(-1, 3), None, None, layer.weight, layer.bias, training=True, eps=eps
+    )
+    torch.testing.assert_close(layer(u), expected.view(u.shape), atol=1e-9, rtol=1e-9)
+    assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
+
+
+def test_batch_norm_gradients_against_torch():
+    layer, u = batch_norm(), rand(6, 3).requires_grad_()
+    inputs = [u, layer.weight, layer.bias]
+    weight = rand(6, 3, seed=4)
+    got = torch.autograd.grad((layer(u) * weight).sum(), inputs)
+    reference = nn.functional.batch_norm(u, None, None, *inputs[1:], training=True, eps=layer.eps)
+    expected = torch.autograd.grad((reference * weight).sum(), inputs)
+    torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
+
+
+def test_calibrated_statistics_are_those_of_the_rows():
+    network = nn.Sequential(nn.Linear(2, 3), batch_norm(), nn.Tanh(), nn.Linear(3, 3), batch_norm())
+    network, x = network.double(), rand(20, 2)
+    inside = network[0](x)
+    expected = network.train()(x)
+    calibrate(network, lambda: network(x))
+    assert not network.training
+    torch.testing.assert_close(network[1].mean, inside.mean(0))
+    torch.testing.assert_close(network[1].var, inside.var(0, correction=0))
+    # evaluated on the same rows, every layer normalises as it did on the whole batch
+    torch.testing.assert_close(network(x), expected)
+    norm = network[1]
+    reference = nn.functional.batch_norm(
+        inside, norm.mean, norm.var, norm.weight, norm.bias, training=False, eps=norm.eps
+    )
+    torch.testing.assert_close(norm(inside), reference)
+    torch.testing.assert_close(network(x[3:4]), expected[3:4])
+
+
+def test_calibration_averages_over_minibatches_and_starts_afresh():
+    layer, x = batch_norm(), rand(12, 3)
+    calibrate(layer, lambda: layer(rand(50, 3, seed=5) + 7))
+    calibrate(layer, lambda: [layer(part) for part in x.split(4)])
+    parts = x.view(3, 4, 3)
+    torch.testing.assert_close(layer.mean, x.mean(0))
+    torch.testing.assert_close(layer.var, parts.var(1, correction=0).mean(0))
+    layer.train()
+    before = layer.mean.clone()
+    layer(x + 100)
+    assert torch.equal(layer.mean, before)
+
+
+def test_calibration_ends_in_evaluation_mode_after_a_failure():
+    layer = batch_norm()
+
+    def fail():
+        raise RuntimeError("no rows")
+
+    with pytest.raises(RuntimeError, match="no rows"):
+        calibrate(layer, fail)
+    before = layer.mean.clone()
+    layer.train()(rand(5, 3))
+    assert torch.equal(layer.mean, before)
+
+
+# ---- small parts
+
+
+def test_mlp_against_matrix_products():
+    with engine.seeded(0):
+        net = MLP(3, (4, 5), heads=(2, 1)).double()
+    w1, w2, w3, w4 = (m.weight for m in net.modules() if isinstance(m, nn.Linear))
+    x = rand(6, 3)
+    h = torch.tanh(torch.tanh(x @ w1.T) @ w2.T)
+    torch.testing.assert_close(net(x), (h @ w3.T, h @ w4.T))
+    assert n_parameters(net) == 3 * 4 + 4 + 4 * 5 + 5 + 3 * (5 + 1)
+    for w in (w1, w2):
+        bound = math.sqrt(6 / sum(w.shape))
+        assert 0.5 * bound < w.abs().max() <= bound
+    assert not torch.equal(w3[:1], w4)
+
+
+def test_b4_parameter_counts_of_the_dense_nets():
+    norm = {"batch_norm": True, "activation": "relu"}
+    for width, expected in ((500, 1_440_984), (530, 1_559_184)):
+        encoder = MLP(784, (width, width), heads=(100, 100), **norm)
+        decoder = MLP(100, (width, width), 784, **norm)
+        assert n_parameters(encoder) + n_parameters(decoder) == expected
+    encoder = MLP(128, (200, 200), heads=(50, 50), **norm)
+    decoder = MLP(50, (200, 200), 128, **norm)
+    assert n_parameters(encoder) + n_parameters(decoder) == 163_828
+
+
+def test_b4_parameter_counts_of_the_memory():
+    for width, dense, expected in ((500, 1_440_984, 1_550_084), (200, 163_828, 207_528)):
+        extra = n_parameters(Memory(width, 70)) + n_parameters(Memory(width, 30))
+        assert dense + extra == expected
+
+
+@QUICK
+@given(st.integers(1, 5), st.lists(st.integers(-1, 4), min_size=1, max_size=6))
+def test_one_hot(n_classes, labels):
+    got = one_hot(torch.tensor(labels), n_classes)
+    expected = [[float(label == j) for j in range(n_classes)] for label in labels]
+    assert got.tolist() == expected
+
+
+def test_read_repeats_labels_for_every_sample():
+    z, y = rand(4, 3, 2), torch.tensor([1, 0, -1])
+
+    class Given:
+        pass
+
+    context = Given()
+    context.z, context.y = z, y
+    got = Read("z", "y", n_classes=2)(context)
+    for k in range(4):
+        for i, code in enumerate(([0.0, 1.0], [1.0, 0.0], [0.0, 0.0])):
+            assert got[k, i].tolist() == [*z[k, i].tolist(), *code]
+
+
+def test_taps_hold_what_passed_in_this_run():
+    network = nn.Sequential(nn.Linear(3, 4), Tap("h"), nn.Linear(4, 2)).double()
+    model = LatentModel(
+        standard_normal(2).double(),
+        Bernoulli(nn.Linear(2, 3)).double(),
+        Gaussian(network, nn.Parameter(torch.zeros(2).double())),
+    )
+    x = (rand(5, 3) > 0).double()
+    run = model.run(Batch(x))
+    torch.testing.assert_close(run.taps["h"], network[0](x))
+    assert network[1].value is None
+
+
+def test_generator_is_its_network_on_noise_and_condition():
+    layer = nn.Linear(5, 2)
+    generator = Generator(layer, standard_normal(3), condition="y", n_classes=2)
+    batch = Batch(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
+    with engine.seeded(3):
+        sample = generator.run(batch).sample
+    with engine.seeded(3):
+        noise = torch.randn(4, 3)
+    code = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    torch.testing.assert_close(sample, layer(torch.cat([code, noise], -1)))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.997])
+def test_logit_inverts_the_sigmoid(p):
+    value = logit(torch.tensor([p]).double())
+    assert torch.sigmoid(value).item() == pytest.approx(p, abs=1e-7)
+    ends = torch.sigmoid(logit(torch.tensor([0.0, 1.0]).double()))
+    assert ends.tolist() == pytest.approx([0.001, 0.999])
+
+
+def test_output_bias_of_a_decoder_that_ignores_its_input_is_its_output():
+    net, value = MLP(3, (4,), 2).double(), torch.tensor([0.3, -1.0]).double()
+    set_output_bias(net, value)
+    torch.testing.assert_close(net(torch.zeros(1, 3).double()), value.unsqueeze(0))
+    heads = MLP(3, (4,), heads=(2, 2)).double()
+    set_output_bias(heads, value)
+    mean, other = heads(torch.zeros(1, 3).double())
+    torch.testing.assert_close(mean[0], value)
+    assert not other.any()
+
+
+@pytest.mark.parametrize("n", [10, 4095, 4097, 9000])
+@pytest.mark.parametrize("missing", [False, True])
+def test_decoders_start_at_the_mean_of_the_rows(n, missing):
+    x = (np.random.default_rng(0).random((n, 3)) < [0.2, 0.5, 0.9]).astype(np.float32)
+    x[-1] = 1 - x[-1]
+    if missing:
+        x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
+    likelihood = Bernoulli(MLP(2, (), 3))
+    columns = Columns(["bernoulli"] * 3, np.zeros(3), np.ones(3), [0, 0, 0])
+    start_at_means(likelihood, columns, Data(x, missing=missing))
+    got = likelihood(torch.zeros(1, 2)).probs.detach()[0]
+    expected = np.clip(np.nanmean(x, 0), 1e-3, 1 - 1e-3)
+    np.testing.assert_allclose(got, expected, atol=1e-5)

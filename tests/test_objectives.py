@@ -1,0 +1,664 @@
+"""Bounds, hinge, moments and games: gradients by enumeration, values by closed forms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from scipy import integrate, stats
+from torch import nn
+
+from ancestral import engine
+from ancestral.conditional import Bernoulli, Fixed, Gaussian, standard_normal
+from ancestral.data import Batch
+from ancestral.kernels import gaussian_gram, squared_distances
+from ancestral.models import Generator, LatentModel, Run
+from ancestral.networks import MLP
+from ancestral.objectives import (
+    Objective,
+    cmmd,
+    cmmd2,
+    critic_loss,
+    elbo,
+    generator_loss,
+    hinge,
+    hinge_loss,
+    iwae,
+    log_mean_exp,
+    mmd,
+    mmd2,
+    posterior_mean,
+    vimco,
+)
+from ancestral.objectives.moments import regression_operator
+
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def tensor(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def vae(n_latents=2, seed=0):
+    with engine.seeded(seed):
+        model = LatentModel(
+            standard_normal(n_latents),
+            Bernoulli(MLP(n_latents, (4,), 3)),
+            Gaussian(MLP(3, (4,), heads=(n_latents, n_latents))),
+        )
+    return model.double()
+
+
+def some_bits(n, d=3, seed=0):
+    return (rand(n, d, seed=seed) > 0).double()
+
+
+def gradients(loss, parameters):
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+
+
+# ---- bounds
+
+
+def belief_net():
+    """A sigmoid belief network with two hidden bits."""
+    with engine.seeded(3):
+        model = LatentModel(
+            Bernoulli(_Free(2)), Bernoulli(nn.Linear(2, 3)), Bernoulli(nn.Linear(3, 2))
+        )
+    return model.double()
+
+
+class _Free(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.logits = nn.Parameter(torch.linspace(-1, 1, n))
+
+    def forward(self, c=None):
+        return self.logits
+
+
+def run_at(model, batch, z):
+    """The run of a model with the given latent vectors [k, batch, n_latents]."""
+    log_px = model.likelihood.log_prob(batch.x, z)
+    return Run(batch, model.encode(batch), model.prior(), z, log_px)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_f3_vimco_gradient_averages_to_the_exact_gradient(k):
+    """Over all draws of k hidden vectors, each with its probability: no sampling error."""
+    model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]))
+    parameters = list(model.parameters())
+    hidden = tensor(list(itertools.product([0.0, 1.0], repeat=2)))
+    exact, value, average = 0.0, 0.0, 0.0
+    for draws in itertools.product(range(4), repeat=k):
+        run = run_at(model, batch, hidden[list(draws)].unsqueeze(1))
+        mass = run.log_qz.sum(0).exp()
+        exact = exact + (mass * log_mean_exp(run.log_w)).sum()
+        term = vimco(k).terms["bound"](model, run)
+        assert term.item() == pytest.approx(-log_mean_exp(run.log_w).item(), abs=1e-12)
+        value += mass.item() * term.item()
+        average = average + mass.item() * gradients(term, parameters)
+    expected = gradients(-exact, parameters)
+    assert value == pytest.approx(-exact.item(), abs=1e-12)
+    torch.testing.assert_close(average, expected, atol=1e-11, rtol=1e-9)
+    assert (expected.abs() > 1e-4).sum() > 12
+
+
+def test_f3_vimco_on_a_batch_is_the_mean_of_its_rows():
+    model, x, z = belief_net(), some_bits(4), some_bits(3 * 4, 2, seed=1).view(3, 4, 2)
+    parameters = list(model.parameters())
+    whole = gradients(vimco(3).terms["bound"](model, run_at(model, Batch(x), z)), parameters)
+    rows = [
+        gradients(
+            vimco(3).terms["bound"](model, run_at(model, Batch(x[i : i + 1]), z[:, i : i + 1])),
+            parameters,
+        )
+        for i in range(4)
+    ]
+    torch.testing.assert_close(whole, torch.stack(rows).mean(0))
+
+
+def test_vimco_has_less_noise_than_the_plain_score_function():
+    model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]).expand(1, 3))
+    phi = list(model.posterior.parameters())
+    ours, plain = [], []
+    for seed in range(200):
+        with engine.seeded(seed):
+            run = model.run(batch, 5)
+        ours.append(gradients(vimco(5).terms["bound"](model, run), phi))
+        bound = log_mean_exp(run.log_w)
+        plain.append(gradients(-(bound + bound.detach() * run.log_qz.sum(0)).sum(), phi))
+    ours, plain = torch.stack(ours), torch.stack(plain)
+    error = torch.sqrt((ours.var(0) + plain.var(0)) / 200)
+    assert ((ours.mean(0) - plain.mean(0)).abs() <= 4 * error + 1e-12).all()
+    assert ours.var(0).sum() < 0.1 * plain.var(0).sum()
+
+
+@pytest.mark.parametrize("k", [1, 2, 6])
+def test_doubly_reparameterised_gradient_of_one_draw(k):
+    model, batch = vae(), Batch(some_bits(4))
+    theta = [*model.likelihood.parameters()]
+    phi = [*model.posterior.parameters()]
+    with engine.seeded(1):
+        plain_run = model.run(batch, k)
+    plain = iwae(k).terms["bound"](model, plain_run)
+    with engine.seeded(1):
+        term = iwae(k, "doubly")(model, batch)["bound"]
+    assert term.item() == pytest.approx(plain.item(), abs=1e-12)
+    torch.testing.assert_close(gradients(term, theta), gradients(plain, theta))
+    # phi: sum_k w~^2 (d log w / dz) (dz / dphi), the density of q held fixed
+    with engine.seeded(1):
+        run = model.run(batch, k)
+    q = model.encode(batch)
+    fixed = torch.distributions.Normal(q.loc.detach(), q.scale.detach())
+    log_w = run.log_px + run.log_pz - fixed.log_prob(run.z).sum(-1)
+    (slope,) = torch.autograd.grad(log_w.sum(), run.z, retain_graph=True)
+    weights = torch.softmax(log_w, 0).detach()
+    surrogate = -(weights.square().unsqueeze(-1) * slope.detach() * run.z).sum() / 4
+    torch.testing.assert_close(gradients(term, phi), gradients(surrogate, phi))
+
+
+def test_doubly_reparameterised_gradient_has_the_mean_of_the_plain_one():
+    model, batch, n = vae(seed=2), Batch(tensor([[1.0, 0.0, 1.0]]).expand(100, 3)), 150
+    phi = list(model.posterior.parameters())
+    plain, doubly = [], []
+    for seed in range(n):
+        with engine.seeded(0, seed):
+            plain.append(gradients(iwae(5)(model, batch)["bound"], phi))
+        with engine.seeded(1, seed):
+            doubly.append(gradients(iwae(5, "doubly")(model, batch)["bound"], phi))
+    plain, doubly = torch.stack(plain), torch.stack(doubly)
+    error = torch.sqrt((plain.var(0) + doubly.var(0)) / n)
+    assert ((plain.mean(0) - doubly.mean(0)).abs() <= 4 * error + 1e-12).all()
+    assert (plain.mean(0).abs() > 8 * error).any()
+
+
+def test_doubly_reparameterised_gradient_vanishes_at_the_exact_posterior():
+    likelihood = nn.Linear(1, 1, bias=False).double()
+    encoder = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        likelihood.weight.fill_(1.0)
+        encoder.weight.fill_(0.8)
+    log_var = nn.Parameter(tensor([0.2]).log())
+    model = LatentModel(
+        standard_normal(1).double(),
+        Gaussian(likelihood, nn.Parameter(tensor([0.25]).log())),
+        Gaussian(encoder, log_var),
+    )
+    phi = [encoder.weight, log_var]
+    with engine.seeded(0):
+        run = model.run(Batch(rand(5, 1)), 4)
+    plain = gradients(iwae(4).terms["bound"](model, run), phi)
+    doubly = gradients(iwae(4, "doubly").terms["bound"](model, run), phi)
+    assert doubly.abs().max() < 1e-12
+    assert plain.abs().max() > 1e-2
+
+
+def test_other_terms_are_untouched_by_the_doubly_reparameterised_bound():
+    """A term that reads z beside the bound keeps its own gradient."""
+    model, batch = vae(), Batch(some_bits(4))
+    phi = list(model.posterior.parameters())
+    extra = Objective({"size": lambda m, run: run.z.square().mean()})
+    found = []
+    for objective in (iwae(5, "doubly"), iwae(5, "doubly") + extra, iwae(5) + extra, iwae(5)):
+        with engine.seeded(0):
+            found.append(gradients(sum(objective(model, batch).values()), phi))
+    torch.testing.assert_close(found[1] - found[0], found[2] - found[3])
+
+
+def test_vimco_refuses_draws_that_carry_a_gradient_of_their_own():
+    """The bound would then be differentiated through z and by the score function as well."""
+    with pytest.raises((ValueError, TypeError, NotImplementedError)):
+        vimco(2)(vae(), Batch(some_bits(2)))
+
+
+def test_objectives_share_one_run():
+    model, batch = vae(), Batch(some_bits(4), torch.tensor([0, 1, -1, 0]))
+    model.classifier = nn.Linear(2, 2).double()
+    runs, model_run = [], model.run
+    model.run = lambda *args: runs.append(model_run(*args)) or runs[-1]
+    with engine.seeded(0):
+        terms = (hinge(2.0) + elbo(3, "sampled"))(model, batch)
+    assert len(runs) == 1
+    run = runs[0]
+    assert run.z.shape == (3, 4, 2)
+    expected = {
+        "reconstruction": -run.log_px.mean(),
+        "kl": (run.log_qz - run.log_pz).mean(),
+        "hinge": 2 * hinge_loss(model.classifier(run.q.mean)[[0, 1, 3]], batch.y[[0, 1, 3]]).mean(),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value)
+    with pytest.raises(ValueError, match="bound"):
+        iwae(2) + iwae(3)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"), [(elbo, (0,)), (iwae, (0,)), (vimco, (1,)), (elbo, (1, "exact"))]
+)
+def test_bounds_refuse_settings_without_meaning(make, arguments):
+    with pytest.raises((ValueError, TypeCheckError), match=str(arguments[-1])):
+        make(*arguments)
+
+
+# ---- C: hinge
+
+
+SCORES = tensor([[2.0, 1.0, 0.5], [0.2, 0.1, 0.9], [0.0, 0.0, 0.0]])
+LABELS = torch.tensor([0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("margin", "expected"),
+    [(1.0, [0.0, 1.8, 1.0]), (3.0, [2.0, 3.8, 3.0]), (10.0, [9.0, 10.8, 10.0])],
+)
+def test_c1_hinge_values(margin, expected):
+    torch.testing.assert_close(hinge_loss(SCORES, LABELS, margin), tensor(expected))
+    model = _Classifier(nn.Identity())
+    run = Run(Batch(SCORES, LABELS))
+    term = hinge(2.5, margin, lambda run: run.batch.x).terms["hinge"]
+    assert term(model, run).item() == pytest.approx(2.5 * np.mean(expected), abs=1e-12)
+
+
+class _Classifier(nn.Module):
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+
+
+@QUICK
+@given(st.integers(2, 5), st.integers(1, 6), st.floats(0.1, 20), st.integers(0, 99))
+def test_c2_hinge_bounds_the_error_rate(n_classes, n, margin, seed):
+    scores = rand(n, n_classes, seed=seed) * 3
+    y = torch.from_numpy(np.random.default_rng(seed).integers(0, n_classes, n))
+    loss = hinge_loss(scores, y, margin)
+    assert (loss >= margin * (scores.argmax(-1) != y)).all()
+    equal = hinge_loss(0 * scores + 1.7, y, margin)
+    torch.testing.assert_close(equal, torch.full_like(equal, margin))
+
+
+@QUICK
+@given(st.integers(2, 4), st.floats(0.5, 4), st.integers(0, 99))
+def test_c3_hinge_subgradient_by_central_differences(n_classes, margin, seed):
+    scores = rand(5, n_classes, seed=seed).requires_grad_()
+    y = torch.from_numpy(np.random.default_rng(seed).integers(0, n_classes, 5))
+    assert torch.autograd.gradcheck(
+        lambda s: hinge_loss(s, y, margin).sum(), scores, eps=1e-7, atol=1e-5
+    )
+
+
+@QUICK
+@given(st.integers(2, 5), st.floats(0.1, 20), st.integers(0, 99))
+def test_c4_c5_hinge_identities(n_classes, margin, seed):
+    scores = rand(6, n_classes, seed=seed)
+    y = torch.from_numpy(np.random.default_rng(seed).integers(0, n_classes, 6))
+    got = hinge_loss(scores, y, margin)
+    for i in range(6):
+        f = scores[i].tolist()
+        others = [margin + f[j] - f[y[i]] for j in range(n_classes) if j != y[i]]
+        assert got[i].item() == pytest.approx(max(0.0, *others), abs=1e-12)
+    torch.testing.assert_close(got, margin * hinge_loss(scores / margin, y))
+
+
+def test_c6_minibatches_average_to_the_full_objective():
+    model, y = _Classifier(nn.Linear(3, 4).double()), torch.tensor([0, 3, 1, 2, 0, 1])
+    x = rand(6, 3)
+    term = hinge(1.5, 1.0, lambda run: run.batch.x).terms["hinge"]
+    full = term(model, Run(Batch(x, y)))
+    pairs = [list(p) for p in itertools.combinations(range(6), 2)]
+    parts = torch.stack([term(model, Run(Batch(x[p], y[p]))) for p in pairs])
+    torch.testing.assert_close(parts.mean(), full)
+
+
+def test_c7_averaging_classifier_is_linear_in_the_posterior_mean():
+    model, batch = vae(), Batch(some_bits(3), torch.tensor([0, 1, 2]))
+    model.classifier = nn.Linear(2, 3).double()
+    with torch.no_grad(), engine.seeded(0):
+        run = model.run(batch, 20_000)
+        scores = model.classifier(run.z)
+        expected = model.classifier(posterior_mean(run))
+    error = scores.std(0) / math.sqrt(20_000)
+    assert ((scores.mean(0) - expected).abs() < 4 * error).all()
+
+
+def test_unlabelled_rows_do_not_count():
+    scores = torch.cat([SCORES, rand(2, 3)]).requires_grad_()
+    y = torch.tensor([0, 1, 2, -1, -1])
+    term = hinge(1.0, 1.0, lambda run: run.batch.x).terms["hinge"]
+    loss = term(_Classifier(nn.Identity()), Run(Batch(scores, y)))
+    assert loss.item() == pytest.approx(2.8 / 3, abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert not gradient[3:].any()
+    nothing = term(_Classifier(nn.Identity()), Run(Batch(scores, y - 5)))
+    assert nothing.item() == 0
+    with pytest.raises(ValueError, match="labels"):
+        term(_Classifier(nn.Identity()), Run(Batch(scores)))
+
+
+# ---- D: moments
+
+
+def expected_kernel(m1, s1, m2, s2, g):
+    """E k(x, y) for x ~ N(m1, s1), y ~ N(m2, s2) and the kernel exp(-|x - y|^2 / (2 g))."""
+    total = s1 + s2 + g * np.eye(len(m1))
+    d = np.asarray(m1) - np.asarray(m2)
+    exponent = -0.5 * d @ np.linalg.solve(total, d)
+    return math.sqrt(g ** len(m1) / np.linalg.det(total)) * math.exp(exponent)
+
+
+CASES = [
+    (([0.0], [[1.0]]), ([1.0], [[1.0]]), 1.0, 0.177267634920),
+    (([0.0], [[1.0]]), ([0.0], [[4.0]]), 2.0, 0.085275409037),
+    (([0.0, 0.0], np.eye(2)), ([1.0, -1.0], [[2.0, 0.5], [0.5, 1.0]]), 1.0, 0.185481768270),
+]
+
+
+@pytest.mark.parametrize(("p", "q", "g", "expected"), CASES)
+def test_d1_d2_biased_mmd_of_gaussians(p, q, g, expected):
+    first, second = (tuple(np.asarray(v, float) for v in pair) for pair in (p, q))
+    pairs = (first, first), (second, second), (first, second)
+    kernels = [expected_kernel(*u, *v, g) for u, v in pairs]
+    xx, yy, xy = kernels
+    assert xx + yy - 2 * xy == pytest.approx(expected, abs=1e-11)
+    rng, n, m = np.random.default_rng(0), 20, 30
+    values = []
+    for _ in range(600):
+        x, y = rng.multivariate_normal(*first, n), rng.multivariate_normal(*second, m)
+        values.append(mmd2(torch.from_numpy(x), torch.from_numpy(y), [g]).item())
+    mean = expected + (1 - xx) / n + (1 - yy) / m
+    assert abs(np.mean(values) - mean) < 4 * np.std(values) / math.sqrt(600)
+    assert min(values) >= 0
+
+
+@QUICK
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 99))
+def test_d2_mmd_by_double_sums(n, m, d, seed):
+    a, b, variances = rand(n, d, seed=seed), rand(m, d, seed=seed + 1), [0.5, 2.0, 7.0]
+
+    def k(u, v):
+        return sum(math.exp(-((u - v) ** 2).sum().item() / (2 * s)) for s in variances)
+
+    expected = (
+        np.mean([k(u, v) for u in a for v in a])
+        + np.mean([k(u, v) for u in b for v in b])
+        - 2 * np.mean([k(u, v) for u in a for v in b])
+    )
+    got = mmd2(a, b, variances)
+    assert got.item() == pytest.approx(expected, abs=1e-12)
+    assert got.item() >= -1e-12
+    assert mmd2(a, a, variances).item() == pytest.approx(0, abs=1e-14)
+    assert got.item() == pytest.approx(mmd2(b, a, variances).item(), abs=1e-13)
+    added = sum(mmd2(a, b, [s]) for s in variances)
+    torch.testing.assert_close(got, added, atol=1e-12, rtol=0)
+
+
+def test_d2_mmd_objective_is_between_rows_and_samples():
+    with engine.seeded(0):
+        generator = Generator(nn.Linear(2, 3), standard_normal(2)).double()
+        run = generator.run(Batch(rand(6, 3)))
+    term = mmd([1.0, 4.0]).terms["mmd"](generator, run)
+    torch.testing.assert_close(term, mmd2(rand(6, 3), run.sample, [1.0, 4.0]))
+
+
+def test_distances_of_points_far_from_the_origin():
+    a, b = rand(6, 2), rand(5, 2, seed=1)
+    expected = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+    torch.testing.assert_close(squared_distances(a, b), expected)
+    shifted = squared_distances((a + 1000).float(), (b + 1000).float()).double()
+    torch.testing.assert_close(shifted, expected, atol=1e-2, rtol=1e-2)
+
+
+def operator_of(inputs, lam, variances=(1.0,)):
+    return regression_operator(gaussian_gram(inputs, inputs, variances), lam)
+
+
+@pytest.mark.parametrize("lam", [1e-3, 0.1, 5.0])
+def test_d_operator_against_inverses(lam):
+    x = rand(7, 2)
+    gram = gaussian_gram(x, x, [1.0])
+    inverse = torch.linalg.inv(gram + lam * torch.eye(7).double())
+    expected = inverse @ gram @ inverse
+    torch.testing.assert_close(operator_of(x, lam), expected, atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("lam", [0.01, 1.0])
+def test_d4_cmmd_without_inputs_is_mmd(lam):
+    a, b, n = rand(9, 2), rand(9, 2, seed=1), 9
+    operator = regression_operator(torch.ones(n, n).double(), lam)
+    expected = (n / (n + lam)) ** 2 * mmd2(a, b, [1.0, 3.0])
+    torch.testing.assert_close(cmmd2(operator, a, b, [1.0, 3.0]), expected, atol=1e-10, rtol=1e-8)
+
+
+def test_d5_cmmd_of_classes_is_a_sum_over_them():
+    y, lam = torch.tensor([0, 0, 1, 2, 1, 0, 2, 2, 2]), 0.3
+    a, b = rand(9, 2), rand(9, 2, seed=1)
+    codes = nn.functional.one_hot(y).double()
+    got = cmmd2(operator_of(codes, lam, [1e-3]), a, b, [1.0])
+    expected = sum(
+        (n / (n + lam)) ** 2 * mmd2(a[y == c], b[y == c], [1.0])
+        for c, n in enumerate(y.bincount().tolist())
+    )
+    torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
+    generator = _Replay(b)
+    objective = cmmd("y", "x", [1e-3], [1.0], lam, n_classes=3)
+    for index in (None, torch.arange(9)):
+        term = objective(generator, Batch(a, y, index=index))["cmmd"]
+        torch.testing.assert_close(term, expected, atol=1e-6, rtol=0)
+
+
+class _Replay(nn.Module):
+    """A generator that answers with what it was given."""
+
+    def __init__(self, sample):
+        super().__init__()
+        self.sample = sample
+
+    def run(self, batch):
+        return Run(batch, sample=self.sample)
+
+
+def test_d6_cmmd_of_linear_kernels_compares_regressions():
+    x, a, b, lam, g = rand(8, 3), rand(8, 2, seed=1), rand(8, 2, seed=2), 0.7, 1e7
+    operator = regression_operator(x @ x.T, lam)
+    ridge = torch.linalg.inv(x.T @ x + lam * torch.eye(3).double())
+    difference = (a - b).T @ x @ ridge
+    expected = difference.square().sum()
+    torch.testing.assert_close((operator * ((a - b) @ (a - b).T)).sum(), expected)
+    # a very wide Gaussian kernel is a linear one: k(u, v) = 1 - |u - v|^2 / (2 g) + O(g^-2)
+    wide = g * cmmd2(operator, a, b, [g])
+    torch.testing.assert_close(wide, expected, atol=1e-5, rtol=1e-5)
+
+
+@QUICK
+@given(st.integers(1, 7), st.integers(0, 99))
+def test_d7_cmmd_invariants(n, seed):
+    x, a, b = rand(n, 2, seed=seed), rand(n, 2, seed=seed + 1), rand(n, 2, seed=seed + 2)
+    operator = operator_of(x, 0.1)
+    value = cmmd2(operator, a, b, [1.0])
+    assert value.item() > 0
+    torch.testing.assert_close(cmmd2(operator, b, a, [1.0]), value)
+    assert cmmd2(operator, a, a, [1.0]).abs().item() < 1e-12
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+    shuffled = cmmd2(operator_of(x[order], 0.1), a[order], b[order], [1.0])
+    torch.testing.assert_close(shuffled, value, atol=1e-9, rtol=1e-7)
+
+
+def test_d10_gradients_of_moments_by_finite_differences():
+    a, b = rand(5, 2), rand(5, 2, seed=1).requires_grad_()
+    operator = operator_of(rand(5, 3, seed=2), 0.1)
+    assert torch.autograd.gradcheck(lambda s: mmd2(a, s, [0.5, 2.0]), b)
+    assert torch.autograd.gradcheck(lambda s: cmmd2(operator, a, s, [0.5, 2.0]), b)
+
+
+def test_d11_cmmd_of_a_noisy_copy():
+    x, noise = rand(40, 1), rand(40, 1, seed=1)
+    y = x.sin()
+    objective = cmmd("x", "y", [0.5], [0.5], 0.1)
+    values = [objective(_Replay(y + s * noise), Batch(x, y))["cmmd"].item() for s in (0, 0.3, 1)]
+    assert values[0] == pytest.approx(0, abs=1e-12)
+    assert values[0] < values[1] < values[2]
+
+
+def test_cmmd_of_other_rows_under_the_same_numbers():
+    """Training and held-out batches number their rows alike: the operator must be their own."""
+    objective, index = cmmd("x", "y", [1.0], [1.0], 0.1), torch.arange(6)
+    sample = rand(6, 2, seed=3)
+    for seed in (1, 2):
+        batch = Batch(rand(6, 2, seed=seed), rand(6, 2, seed=seed + 10), index=index)
+        got = objective(_Replay(sample), batch)["cmmd"]
+        expected = cmmd2(operator_of(batch.x, 0.1), batch.y, sample, [1.0])
+        torch.testing.assert_close(got, expected)
+
+
+def test_cmmd_keeps_a_bounded_number_of_operators():
+    objective = cmmd("x", "y", [1.0], [1.0], 0.1)
+    x, y = rand(600, 1), rand(600, 1, seed=1)
+    rng = np.random.default_rng(0)
+    for _ in range(600):
+        index = torch.from_numpy(rng.permutation(600)[:2])
+        objective(_Replay(y[index]), Batch(x[index], y[index], index=index))
+    kept = [v for v in vars(objective.terms["cmmd"]).values() if isinstance(v, dict)]
+    assert all(len(v) < 600 for v in kept)
+
+
+def test_cmmd_refuses_a_singular_regression():
+    with pytest.raises(ValueError, match="regularisation"):
+        regression_operator(torch.ones(3, 3), 0.0)
+
+
+# ---- E: games
+
+
+class Game(nn.Module):
+    """Data N(0, 1) against G(h) = h + shift, both at the midpoints of equal shares of N(0, 1)."""
+
+    def __init__(self, shift, critic):
+        super().__init__()
+        self.generator, self.critic = _Shift(shift), critic
+
+
+class _Shift(nn.Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = nn.Parameter(tensor([shift]))
+
+    def run(self, batch):
+        return Run(batch, sample=batch.x + self.shift)
+
+
+def quantiles(n=400_001):
+    return Batch(torch.from_numpy(stats.norm.ppf((np.arange(n) + 0.5) / n)).unsqueeze(-1))
+
+
+def best_critic(m):
+    return lambda x: m * m / 2 - m * x
+
+
+def game_value(game, batch):
+    return -sum(critic_loss()(game, batch).values()).item()
+
+
+@pytest.mark.parametrize(
+    ("m", "jsd", "value"),
+    [
+        (0.5, 0.030311300521, -1.325671760),
+        (1.0, 0.111421482185, -1.163451397),
+        (2.0, 0.336830820347, -0.712632720),
+    ],
+)
+def test_e1_value_at_the_best_critic(m, jsd, value):
+    got = game_value(Game(m, best_critic(m)), quantiles())
+    assert got == pytest.approx(value, abs=2e-6)
+    assert (got + math.log(4)) / 2 == pytest.approx(jsd, abs=1e-6)
+
+    def integrand(x):
+        p, r = stats.norm.pdf(x), stats.norm.pdf(x, m)
+        return 0.5 * (p * math.log(2 * p / (p + r)) + r * math.log(2 * r / (p + r)))
+
+    assert integrate.quad(integrand, -12, 12 + m)[0] == pytest.approx(jsd, abs=1e-9)
+
+
+@QUICK
+@given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-1, 1))
+def test_e3_no_critic_exceeds_the_best(a, b, c):
+    batch, best = quantiles(4001), best_critic(1.0)
+    value = game_value(Game(1.0, lambda x: best(x) + a + b * x + c * x * x), batch)
+    assert value <= game_value(Game(1.0, best), batch) + 1e-6
+
+
+def test_e4_discrete_distributions_by_sums():
+    p, r = np.array([0.5, 0.25, 0.25, 0.0]), np.array([0.125, 0.125, 0.25, 0.5])
+    rows = torch.eye(4).double()
+    data = rows.repeat_interleave(torch.from_numpy((8 * p).astype(int)), 0)
+    model = rows.repeat_interleave(torch.from_numpy((8 * r).astype(int)), 0)
+    with np.errstate(divide="ignore"):
+        logits = torch.from_numpy(np.clip(np.log(p) - np.log(r), -50, 50))
+    game = nn.Module()
+    game.generator, game.critic = _Replay(model), lambda x: x @ logits
+    seen = p > 0
+    jsd = 0.5 * (p[seen] * np.log(2 * p[seen] / (p + r)[seen])).sum()
+    jsd += 0.5 * (r * np.log(2 * r / (p + r))).sum()
+    value = game_value(game, Batch(data))
+    assert value == pytest.approx(2 * jsd - math.log(4), abs=1e-9)
+    game.critic = lambda x: 100 * (x[:, 0] - x[:, 3])
+    game.generator = _Replay(rows[3:].expand(5, 4))
+    assert game_value(game, Batch(rows[:1].expand(5, 4))) == pytest.approx(0, abs=1e-12)
+
+
+def test_e5_the_two_generator_gradients_are_positive_multiples():
+    critic = MLP(1, (5,), 1).double()
+    for sample in rand(6, 1) * 2:
+        game = nn.Module()
+        slopes = []
+        for kind in ("minimax", "non-saturating"):
+            point = sample.clone().view(1, 1).requires_grad_()
+            game.generator, game.critic = _Replay(point), critic
+            loss = generator_loss(kind)(game, Batch(rand(1, 1)))["fool"]
+            slopes.append(torch.autograd.grad(loss, point)[0].item())
+        d = torch.sigmoid(critic(sample)).item()
+        assert slopes[0] == pytest.approx(d / (1 - d) * slopes[1], rel=1e-9)
+        assert abs(slopes[1]) > 1e-6
+
+
+@pytest.mark.parametrize("kind", ["minimax", "non-saturating"])
+@pytest.mark.parametrize("shift", [-1.5, 0.7])
+def test_e6_gradient_points_to_the_data(kind, shift):
+    game = Game(shift, best_critic(shift))
+    loss = generator_loss(kind)(game, quantiles(2001))["fool"]
+    (gradient,) = torch.autograd.grad(loss, game.generator.shift)
+    assert gradient.item() * shift > 0
+
+
+def test_critic_gives_the_generator_no_gradient():
+    critic = nn.Linear(1, 1).double()
+    game = Game(1.0, critic)
+    loss = sum(critic_loss()(game, quantiles(11)).values())
+    found = torch.autograd.grad(loss, [game.generator.shift, critic.weight], allow_unused=True)
+    assert found[0] is None
+    assert found[1].abs().item() > 0
+    with pytest.raises((ValueError, TypeCheckError), match="other"):
+        generator_loss("other")
+
+
+def test_fixed_noise_reaches_the_generator():
+    noise = Fixed(torch.distributions.Uniform(-torch.ones(2), torch.ones(2)))
+    generator = Generator(nn.Identity(), noise)
+    with engine.seeded(0):
+        h = generator.sample(20_000)
+    assert h.abs().max() <= 1
+    assert (h.mean(0).abs() < 4 / math.sqrt(3 * 20_000)).all()
+    assert (h.square().mean(0) - 1 / 3).abs().max() < 4 * math.sqrt(4 / 45 / 20_000)
