@@ -135,14 +135,14 @@ def test_vimco_has_less_noise_than_the_plain_score_function():
     model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]).expand(1, 3))
     phi = list(model.posterior.parameters())
     ours, plain = [], []
-    for seed in range(200):
+    for seed in range(120):
         with engine.seeded(seed):
             run = model.run(batch, 5)
         ours.append(gradients(vimco(5).terms["bound"](model, run), phi))
         bound = log_mean_exp(run.log_w)
         plain.append(gradients(-(bound + bound.detach() * run.log_qz.sum(0)).sum(), phi))
     ours, plain = torch.stack(ours), torch.stack(plain)
-    error = torch.sqrt((ours.var(0) + plain.var(0)) / 200)
+    error = torch.sqrt((ours.var(0) + plain.var(0)) / 120)
     assert ((ours.mean(0) - plain.mean(0)).abs() <= 4 * error + 1e-12).all()
     assert ours.var(0).sum() < 0.1 * plain.var(0).sum()
 
@@ -172,7 +172,7 @@ def test_doubly_reparameterised_gradient_of_one_draw(k):
 
 
 def test_doubly_reparameterised_gradient_has_the_mean_of_the_plain_one():
-    model, batch, n = vae(seed=2), Batch(tensor([[1.0, 0.0, 1.0]]).expand(100, 3)), 150
+    model, batch, n = vae(seed=2), Batch(tensor([[1.0, 0.0, 1.0]]).expand(200, 3)), 80
     phi = list(model.posterior.parameters())
     plain, doubly = [], []
     for seed in range(n):
@@ -376,11 +376,11 @@ def test_d1_d2_biased_mmd_of_gaussians(p, q, g, expected):
     assert xx + yy - 2 * xy == pytest.approx(expected, abs=1e-11)
     rng, n, m = np.random.default_rng(0), 20, 30
     values = []
-    for _ in range(600):
+    for _ in range(400):
         x, y = rng.multivariate_normal(*first, n), rng.multivariate_normal(*second, m)
         values.append(mmd2(torch.from_numpy(x), torch.from_numpy(y), [g]).item())
     mean = expected + (1 - xx) / n + (1 - yy) / m
-    assert abs(np.mean(values) - mean) < 4 * np.std(values) / math.sqrt(600)
+    assert abs(np.mean(values) - mean) < 4 * np.std(values) / math.sqrt(400)
     assert min(values) >= 0
 
 
