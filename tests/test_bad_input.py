@@ -159,7 +159,7 @@ def test_model_of_another_system(saved):
     with pytest.raises(ModelFileError, match="holds a VAE, not a IWAE"):
         IWAE.load(saved)
     edit(saved, method="os.system")
-    with pytest.raises(ModelFileError, match="no method 'os.system'"):
+    with pytest.raises(ModelFileError, match=r"no method 'os\.system'"):
         ancestral.load(saved)
 
 

@@ -44,7 +44,7 @@ def test_a_run_folder_holds_everything(here, capsys):
     out = capsys.readouterr().out
     metric = json.loads((here / "run/metrics.json").read_text())[0]
     assert f"{metric['value']:.3f}" in out
-    rows = list(csv.DictReader((here / "run/history.csv").open()))
+    rows = list(csv.DictReader((here / "run/history.csv").read_text().splitlines()))
     assert [r["epoch"] for r in rows] == ["1", "2"]
     assert json.loads((here / "run/versions.json").read_text())["torch"]
     config = tomllib.loads((here / "run/config.toml").read_text())

@@ -78,9 +78,7 @@ def test_bound_plus_hinge_share_one_run():
 
 def test_hinge_on_tapped_hidden_features():
     posterior = nn.Sequential(linear(64, 32), nn.Tanh(), Tap("h"), MLP(32, heads=(4, 4)))
-    model = LatentModel(
-        standard_normal(4), Bernoulli(MLP(4, (32,), 64)), Gaussian(posterior)
-    )
+    model = LatentModel(standard_normal(4), Bernoulli(MLP(4, (32,), 64)), Gaussian(posterior))
     model.classifier = linear(32, 10)
     objective = elbo() + hinge(features=lambda run: run.taps["h"])
     falls(train(model, Player(model, objective), Data(X, Y), max_epochs=3), "hinge")
@@ -130,7 +128,9 @@ def test_sigmoid_belief_net_by_vimco():
     layers = (16, 8)
     model = LatentModel(
         prior=Chain(
-            [Bernoulli(Constant(torch.zeros(8))), Bernoulli(linear(8, 16))], sizes=layers[::-1], reverse=True
+            [Bernoulli(Constant(torch.zeros(8))), Bernoulli(linear(8, 16))],
+            sizes=layers[::-1],
+            reverse=True,
         ),
         likelihood=Bernoulli(nn.Sequential(Take(0, 16), linear(16, 64))),
         posterior=Chain([Bernoulli(linear(64, 16)), Bernoulli(linear(16, 8))], sizes=layers),
@@ -163,9 +163,7 @@ def test_network_with_batch_norm_and_memory():
 def test_class_conditional_model_reads_labels():
     model = LatentModel(
         prior=standard_normal(8),
-        likelihood=Bernoulli(
-            nn.Sequential(Read("z", "y", n_classes=10), MLP(18, (64,), 64))
-        ),
+        likelihood=Bernoulli(nn.Sequential(Read("z", "y", n_classes=10), MLP(18, (64,), 64))),
         posterior=Gaussian(
             nn.Sequential(Read("x", "y", n_classes=10), MLP(74, (64,), heads=(8, 8)))
         ),

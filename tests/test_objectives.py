@@ -117,6 +117,25 @@ def test_f3_vimco_gradient_averages_to_the_exact_gradient(k):
     assert (expected.abs() > 1e-4).sum() > 12
 
 
+def test_f3_vimco_takes_the_geometric_mean_of_the_others_for_a_baseline():
+    model, z = belief_net(), some_bits(4, 2, seed=1).unsqueeze(1)
+    run = run_at(model, Batch(tensor([[1.0, 0.0, 1.0]])), z)
+    parameters = list(model.parameters())
+    log_w = run.log_w[:, 0].tolist()
+
+    def bound(values):
+        return math.log(sum(math.exp(v) for v in values) / len(values))
+
+    expected = gradients(-log_mean_exp(run.log_w).sum(), parameters)
+    for j in range(4):
+        others = log_w[:j] + log_w[j + 1 :]
+        signal = bound(log_w) - bound([*others, sum(others) / 3])
+        expected = expected - signal * gradients(run.log_qz[j].sum(), parameters)
+    got = gradients(vimco(4).terms["bound"](model, run), parameters)
+    torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-9)
+    assert len({round(v, 9) for v in log_w}) > 1
+
+
 def test_f3_vimco_on_a_batch_is_the_mean_of_its_rows():
     model, x, z = belief_net(), some_bits(4), some_bits(3 * 4, 2, seed=1).view(3, 4, 2)
     parameters = list(model.parameters())

@@ -34,6 +34,8 @@ class ProgressBar:
         elif self.bar is not None and progress.event == "epoch":
             record = progress.history[-1]
             shown = {k: f"{v:.2f}" for k, v in record.items() if k.endswith("loss")}
-            self.bar.set_postfix({"epoch": f"{progress.epoch}/{progress.n_epochs}", **shown}, refresh=False)
+            self.bar.set_postfix(
+                {"epoch": f"{progress.epoch}/{progress.n_epochs}", **shown}, refresh=False
+            )
         elif self.bar is not None and progress.event == "end":
             self.bar.close()

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ancestral import commands  # imports torch
 
     try:
-        commands.COMMANDS[options.command](options)
+        with commands.denormals_flushed():
+            commands.COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("\nancestral: interrupted", file=sys.stderr)
         return 130
@@ -102,7 +103,9 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
     listed = ", ".join(methods.METHODS)
     fit.add_argument("method", nargs="?", help=f"one of: {listed}", metavar="METHOD")
     fit.add_argument(
-        "data", nargs="?", metavar="DATA",
+        "data",
+        nargs="?",
+        metavar="DATA",
         help="a name (`ancestral datasets`), a .npy .npz .csv .parquet file, or a folder of images",
     )
     fit.add_argument("--out", type=Path, help="run folder (default: runs/METHOD-DATA)")
@@ -157,7 +160,10 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("run", type=Path, help="run folder, or a saved model")
     evaluate.add_argument("data", nargs="?", help="other data than the run's own")
     evaluate.add_argument(
-        "--n-importance-samples", type=int, default=5000, metavar="S",
+        "--n-importance-samples",
+        type=int,
+        default=5000,
+        metavar="S",
         help="samples per row of the bound L_S (default: 5000)",
     )
     evaluate.add_argument("--split", choices=["test", "valid", "train"], help="which rows")

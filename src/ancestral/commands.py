@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ancestral import datasets, experiment, methods, storage
+from ancestral.engine import denormals_flushed
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, hints, parse
 from ancestral.train import NonFiniteError
@@ -24,11 +25,8 @@ def fit(options: Namespace) -> None:
     config = _config(options)
     name = f"{config.method}-{Path(config.data).stem}"
     out = options.out or Path("runs") / name
-    torch.set_flush_denormal(True)  # this process is ours: tiny weights may become zeros
     config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
-    folder = experiment.run(
-        config, out, overwrite=options.overwrite, report=not options.no_report
-    )
+    folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
     metric = experiment.read_metrics(folder)[-1]
     _print_metric(metric)
     print(f"run folder: {folder}")
@@ -41,7 +39,6 @@ def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
     estimator, config = experiment.open_run(options.run)
     dataset = _dataset(options, config)
-    torch.set_flush_denormal(True)
     metric, _ = experiment.evaluate(
         estimator,
         dataset,
@@ -100,6 +97,8 @@ COMMANDS = {
     "report": report,
     "demo": demo,
 }
+
+__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed"]
 
 FOR_THE_USER = (ValueError, OSError, NonFiniteError)
 """Errors whose messages are written for the user: no traceback is shown."""
@@ -179,11 +178,12 @@ def _write_rows(
         case ".npz":
             np.savez_compressed(file, x=rows)
         case ".png":
-            from ancestral.report import sheet_png
+            from ancestral.report.drawing import sheet_png, tiles
 
             if image_shape is None:
                 raise ValueError(f"out={path}: the model is not one of images; try .csv")
-            file.write(sheet_png(rows, image_shape))
+            limits = (min(0.0, float(np.nanmin(rows))), max(1.0, float(np.nanmax(rows))))
+            file.write(sheet_png(tiles(rows, image_shape, limits), math.ceil(len(rows) ** 0.5)))
         case _:
             import polars as pl
 

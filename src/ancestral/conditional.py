@@ -89,7 +89,7 @@ class Gaussian(Conditional):
         if isinstance(log_var, nn.Parameter) or log_var is None:
             self.log_var = log_var
         else:
-            self.register_buffer("log_var", torch.as_tensor(log_var, dtype=torch.float32))
+            self.register_buffer("log_var", torch.as_tensor(log_var))
 
     def forward(self, c: Given = None) -> distributions.Normal:
         """Return the normal distribution, elementwise."""
@@ -222,8 +222,8 @@ class Mixture(Conditional):
     component : Conditional
         Answers with k distributions along the axis before the entries: a network or
         ``Constant`` of shape [..., k, d].
-    logits : Module or Tensor [k], optional
-        Of the weights: a network of c, a fixed tensor or a ``Parameter``; by default learned.
+    logits : Module or Tensor [k]
+        Of the weights: a network of c, a fixed tensor, or a ``Parameter`` to learn.
 
     Examples
     --------
@@ -294,6 +294,11 @@ class Fixed(Conditional):
     distribution : Distribution
         Its tensors become buffers, which move with the module to a device or dtype.
 
+    Raises
+    ------
+    TypeError
+        If the distribution wraps another and so has no tensors of its own.
+
     Examples
     --------
     >>> Fixed(distributions.Normal(torch.zeros(2), torch.ones(2)))().sample((3,)).shape
@@ -302,6 +307,10 @@ class Fixed(Conditional):
 
     def __init__(self, distribution: Distribution) -> None:
         super().__init__()
+        if not parameters(distribution):
+            raise TypeError(
+                f"{type(distribution).__name__} has no tensors of its own: give what it wraps"
+            )
         self.family = type(distribution)
         self.names = tuple(parameters(distribution))
         for name, value in parameters(distribution).items():

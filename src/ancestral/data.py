@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     x: Tensor
     y: Tensor | None = None
     mask: Tensor | None = None
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]
 
 
 class Data:
@@ -112,24 +112,24 @@ class Data:
         if self.missing:
             observed = ~x.isnan()
             x, mask = x.nan_to_num(nan=0.0), observed.to(self.dtype)
-        if self.on_batch is not None:
-            x = self.on_batch(x)
+        transform = self.on_batch
+        if transform is None and self._epoch_rows is None:
+            transform = self.on_epoch  # before the first epoch, and for rows mapped from disk
+        if transform is not None:
+            x = transform(x)
         x = x.to(self.dtype)
         if mask is not None:
             x = x * mask
         y = None if self.y is None else self.y[index]
         return Batch(x, y, mask, index)
 
-    def start_epoch(self, epoch: int, seed: int) -> None:
-        """Apply ``on_epoch`` afresh; the draw depends on (seed, epoch) alone."""
+    def start_epoch(self) -> None:
+        """Apply ``on_epoch`` afresh to all rows, its noise from torch's current stream."""
         if self.on_epoch is None or isinstance(self.x, np.memmap):
-            return  # a row is visited once an epoch: for a memory map, drawing at the visit is equal
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix_seed(seed, epoch))
-            self._epoch_rows = None
-            blocks = torch.arange(len(self), device=self.device).split(8192)
-            rows = [self.on_epoch(self._rows(block)) for block in blocks]
-            self._epoch_rows = torch.cat(rows)
+            return  # a mapped row is drawn at its visit, once an epoch: the same law
+        self._epoch_rows = None
+        blocks = torch.arange(len(self), device=self.device).split(8192)
+        self._epoch_rows = torch.cat([self.on_epoch(self._rows(block)) for block in blocks])
 
     def batches(
         self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True

@@ -24,6 +24,8 @@ def run(out: Path) -> Path:
         config = Config(method, "digits", COMMON | more)
         folder = experiment.run(config, out / f"{method}-digits", overwrite=True)
         metric = experiment.read_metrics(folder)[-1]
-        print(f"{method}: test {metric['metric']}: {metric['value']:.2f} "
-              f"+- {metric['standard_error']:.2f}")
+        print(
+            f"{method}: test {metric['metric']}: {metric['value']:.2f} "
+            f"+- {metric['standard_error']:.2f}"
+        )
     return folder / "report.html"

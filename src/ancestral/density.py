@@ -270,7 +270,7 @@ class LatentEstimator(
 
     @torch.no_grad()
     def _map_rows(self, X: Any, function: Any) -> np.ndarray:
-        """Apply ``function`` to padded chunks of one size; rows [n_samples, ...] in X's precision."""
+        """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
         self._check_fitted()
         X = self._validate(X, fit=False)
         data = self._data(X, on_batch=self.columns_.to_model)

@@ -29,6 +29,8 @@ from torch.distributions.constraints import Constraint
 
 LOG_2PI = math.log(2 * math.pi)
 
+Shape = torch.Size | list[int] | tuple[int, ...]
+
 
 class Columns(Distribution):
     """Independent groups of columns, each with its own elementwise distribution.
@@ -47,14 +49,17 @@ class Columns(Distribution):
     def __init__(self, parts: Sequence[Distribution], order: Tensor) -> None:
         self.parts, self.order = list(parts), order
         self._sizes = [int(p.batch_shape[-1]) for p in self.parts]
-        super().__init__((*self.parts[0].batch_shape[:-1], sum(self._sizes)), validate_args=False)
+        above = self.parts[0].batch_shape[:-1]
+        super().__init__(torch.Size([*above, sum(self._sizes)]), validate_args=False)
 
     def _gather(self, parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([p.to(parts[0].dtype) for p in parts], -1)[..., self.order]
+        first = self.parts[0]
+        dtype = (first.logits if isinstance(first, Categorical) else first.mean).dtype
+        return torch.cat([p.to(dtype) for p in parts], -1)[..., self.order]
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw [*sample_shape, ..., d]."""
-        return self._gather([p.sample(torch.Size(sample_shape)).float() for p in self.parts])
+        return self._gather([p.sample(torch.Size(sample_shape)) for p in self.parts])
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of every entry, [..., d]."""
@@ -87,7 +92,8 @@ class Ancestral(Distribution):
         reverse: bool = False,
     ) -> None:
         self.first, self.rest, self.sizes, self.reverse = first, list(rest), list(sizes), reverse
-        super().__init__(first.batch_shape[:-1], torch.Size([sum(sizes)]), validate_args=False)
+        batch = first.batch_shape if first.event_shape else first.batch_shape[:-1]
+        super().__init__(batch, torch.Size([sum(sizes)]), validate_args=False)
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
@@ -100,11 +106,11 @@ class Ancestral(Distribution):
             parts.append(layer(conditional(parts[-1]), torch.Size()))
         return torch.cat(parts[::-1] if self.reverse else parts, -1)
 
-    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw [*sample_shape, ..., d], differentiably."""
         return self._draw(torch.Size(sample_shape), lambda p, shape: p.rsample(shape))
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw [*sample_shape, ..., d]."""
         with torch.no_grad():
             return self._draw(torch.Size(sample_shape), lambda p, shape: p.sample(shape))
@@ -157,12 +163,14 @@ def log_prob(
         entries = p.log_prob(x)
         return entries if p.event_shape else entries.sum(-1)
     x = torch.where(mask > 0, x, torch.zeros_like(x))  # whatever stands there, NaN included
+    mask = mask.to(x.dtype)
     if not p.event_shape:
         return (p.log_prob(x) * mask).sum(-1)
     return _marginal_log_prob(p, x, mask)
 
 
 def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
+    marginal: Distribution
     match p:
         case Independent():
             return log_prob(p.base_dist, x, mask)

@@ -35,8 +35,8 @@ def resolve_device(name: str) -> torch.device:
 @contextmanager
 def private_randomness(device: torch.device | str = "cpu") -> Iterator[None]:
     """Leave the user's torch random streams as they were, whatever is drawn inside."""
-    device = torch.device(device)
-    devices = [device] if device.type == "cuda" else []
+    on_cuda = torch.device(device).type == "cuda" or torch.cuda.is_initialized()
+    devices = list(range(torch.cuda.device_count())) if on_cuda else []
     with torch.random.fork_rng(devices=devices):
         yield
 
@@ -58,6 +58,19 @@ def seeded(*parts: int, device: torch.device | str = "cpu") -> Iterator[None]:
     with private_randomness(device):
         seed(*parts)
         yield
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take numbers too small for full precision as zero inside: they cost time and change nothing.
+
+    A setting of the whole process: for the command line, which owns its process, alone.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 class FlatParameters:

@@ -180,7 +180,7 @@ class Estimator(BaseEstimator, ABC):
             )
         try:
             estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
-            vars(estimator).update(description["fitted"])
+            estimator.__dict__.update(description["fitted"])
             estimator.history_ = History(description["history"])
             estimator._adopt(estimator._build())
             for name, module in estimator._modules().items():

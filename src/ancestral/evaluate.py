@@ -127,10 +127,16 @@ def log_likelihood(
     Raises
     ------
     ValueError
-        If ``n_samples`` is not positive.
+        If ``n_samples`` or a chunk is not positive.
     """
-    if n_samples < 1:
-        raise ValueError(f"n_samples={n_samples}: at least one sample is needed")
+    sizes = {
+        "n_samples": n_samples,
+        "rows_per_chunk": rows_per_chunk,
+        "samples_per_chunk": samples_per_chunk,
+    }
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: expected at least 1")
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     with engine.private_randomness(data.device):
         chunks = data.chunks(min(rows_per_chunk, len(data)))
@@ -143,5 +149,5 @@ def log_likelihood(
                 total.add(model.run(batch, min(samples_per_chunk, n_samples - total.n)).log_w)
             row = (total.log_mean(), total.standard_error(), total.effective_sample_size())
             parts.append(tuple(t[:n_rows] for t in row))  # type: ignore[arg-type]
-    values, errors, sizes = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
-    return LogLikelihood(values, errors, sizes, n_samples)
+    values, errors, effective = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+    return LogLikelihood(values, errors, effective, n_samples)

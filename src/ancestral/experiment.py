@@ -120,7 +120,9 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
         storage.write_file(folder / CONFIG, config.to_toml())
         storage.write_file(folder / "versions.json", json.dumps(storage.versions(), indent=1))
         storage.write_file(folder / "history.csv", to_csv(estimator.history_))
-        storage.write_file(folder / METRICS, json.dumps([metric | {"fit_seconds": seconds}], indent=1))
+        storage.write_file(
+            folder / METRICS, json.dumps([metric | {"fit_seconds": seconds}], indent=1)
+        )
         estimator.save(folder / MODEL)
         if report:
             write_report(folder, estimator, dataset, quick, config)
@@ -217,10 +219,10 @@ def add_metric(folder: Path, metric: dict[str, Any]) -> None:
 
 
 def to_csv(history: list[dict[str, float]]) -> str:
-    """Write records as CSV, a column for every name that occurs.
+    r"""Write records as CSV, a column for every name that occurs.
 
     >>> to_csv([{"epoch": 1, "loss": 2.5}])
-    'epoch,loss\\n1,2.5\\n'
+    'epoch,loss\n1,2.5\n'
     """
     names = list(dict.fromkeys(k for record in history for k in record))
     text = io.StringIO()

@@ -22,6 +22,7 @@ def pseudo_gibbs(
     *,
     n_iter: int = 100,
     fill: Literal["mean", "sample"] = "mean",
+    y: Tensor | None = None,
 ) -> Float[Tensor, "batch d"]:
     """Alternate z ~ q(z | x) and x_missing given z (Rezende, Mohamed and Wierstra, 2014, app. F).
 
@@ -38,16 +39,19 @@ def pseudo_gibbs(
     fill : {"mean", "sample"}
         Put E[x | z] where something is missing, as the papers do, or a draw from p(x | z): only
         then can the chain have the conditional distribution for its stationary law.
+    y : Tensor [batch], optional
+        Labels, for a model that sees them.
 
     Returns
     -------
     Tensor [batch, d]
-        The rows after the last round; observed entries are untouched.
+        The rows after the last round; observed entries are untouched. Noise comes from torch's
+        current stream.
     """
     observed = mask > 0
     filled = torch.where(observed, x, start)
     for _ in range(n_iter):
-        p = model.decode(draw(model.encode(Batch(filled))))
+        p = model.decode(draw(model.encode(Batch(filled, y))), y)
         guess = centre(p) if fill == "mean" else p.sample()
         filled = torch.where(observed, x, guess)
     return filled

@@ -11,6 +11,8 @@ from torch import Tensor
 
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """||a_i - b_j||^2 for all pairs."""
+    origin = b.mean(0).detach()  # distances do not care, and far from it precision would be lost
+    a, b = a - origin, b - origin
     cross = a @ b.T
     return (a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1) - 2 * cross).clamp(min=0)
 

@@ -220,6 +220,8 @@ class Read(nn.Module):
     def __init__(self, *fields: str, n_classes: int | None = None) -> None:
         super().__init__()
         self.reads, self.n_classes = fields, n_classes
+        self.register_buffer("like", torch.empty(0), persistent=False)
+        self.like: Tensor
 
     def forward(self, context: object) -> Tensor:
         """Return [..., width of the fields together]."""
@@ -232,16 +234,15 @@ class Read(nn.Module):
         parts = []
         for field, value in zip(self.reads, values, strict=True):
             if field == "y" and self.n_classes is not None:
-                value = one_hot(value, self.n_classes)
+                value = one_hot(value, self.n_classes).to(self.like.dtype)
             parts.append(value if shape is None else value.expand(*shape, value.shape[-1]))
         return torch.cat(parts, -1)
 
 
 def one_hot(y: Tensor, n_classes: int) -> Tensor:
     """Class indices [batch] to indicators [batch, n_classes]; -1 (unlabelled) to zeros."""
-    return (y.unsqueeze(-1) == torch.arange(n_classes, device=y.device)).to(
-        torch.get_default_dtype()
-    )
+    hits = y.unsqueeze(-1) == torch.arange(n_classes, device=y.device)
+    return hits.to(torch.get_default_dtype())
 
 
 class Take(nn.Module):
@@ -368,7 +369,7 @@ def set_output_bias(network: nn.Module, value: Tensor) -> None:
     heads = [m for m in network.modules() if isinstance(m, Heads)]
     layer = heads[-1].layers[0] if heads else last[-1]
     with torch.no_grad():
-        layer.bias.copy_(value)  # type: ignore[operator, union-attr]
+        layer.bias.copy_(value)  # type: ignore[operator]
 
 
 def logit(p: Tensor, eps: float = 1e-3) -> Tensor:

@@ -37,7 +37,7 @@ class Optimizer:
 
 def constant(rate: float) -> Schedule:
     """The same rate throughout."""
-    return lambda step, n_steps: rate
+    return lambda _step, _n_steps: rate
 
 
 def cosine(rate: float, warmup: int = 0) -> Schedule:
@@ -48,8 +48,10 @@ def cosine(rate: float, warmup: int = 0) -> Schedule:
     """
 
     def at(step: int, n_steps: int) -> float:
-        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        return rate * rise * 0.5 * (1 + math.cos(math.pi * step / max(1, n_steps)))
+        if step < warmup:
+            return rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, n_steps - warmup)
+        return rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     return at
 

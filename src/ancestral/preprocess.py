@@ -51,10 +51,11 @@ def corrupt(
     Parameters
     ----------
     x : array [n, d]
-        Rows; with ``rect`` and ``half`` they are images of ``image_shape``.
+        Rows; with ``rect`` and ``half`` they are images of ``image_shape``. uint8 comes back as
+        floating point in [0, 1].
     kind : {"rect", "random", "half"}
-        A centred square of side ``amount``; every entry by itself with probability ``amount``;
-        the left half.
+        A centred square of side ``amount``; every entry by itself (every pixel, if there are
+        channels) with probability ``amount``; the left half.
     amount : float
         Side in pixels, or probability; without meaning for ``half``.
     image_shape : tuple, optional
@@ -72,30 +73,38 @@ def corrupt(
     >>> corrupt(np.zeros((1, 4)), "half", image_shape=(2, 2))
     array([[nan,  0., nan,  0.]])
     """
-    out = np.array(x, dtype=np.result_type(x.dtype, np.float32))
-    if kind == "random":
-        if not 0 <= amount <= 1:
-            raise ValueError(f"amount={amount}: a drop probability lies between 0 and 1")
-        out[np.random.default_rng(seed).random(x.shape) < amount] = np.nan
-        return out
-    if kind not in ("rect", "half"):
+    if kind not in ("rect", "random", "half"):
         raise ValueError(f"kind={kind!r}: expected 'rect', 'random' or 'half'")
+    if image_shape is None and kind == "random":
+        image_shape = (1, x.shape[1])
     if image_shape is None or np.prod(image_shape) != x.shape[1]:
         raise ValueError(
             f"image_shape={image_shape} does not describe rows of {x.shape[1]} entries; "
             f"kind={kind!r} needs the images' shape"
         )
-    height, width = image_shape[-2:]
-    pixels = out.reshape(len(out), -1, height, width)
-    if kind == "half":
-        pixels[..., : width // 2] = np.nan
-    else:
-        side = int(amount)
-        if not 0 < side <= min(height, width):
-            raise ValueError(f"amount={amount}: a square inside {height}x{width} pixels is needed")
-        top, left = (height - side) // 2, (width - side) // 2
-        pixels[..., top : top + side, left : left + side] = np.nan
+    out = x / np.float32(255) if x.dtype == np.uint8 else np.array(x, np.result_type(x, np.float32))
+    pixels = out.reshape(len(out), -1, *image_shape[-2:])
+    lost = _lost_pixels(kind, amount, (len(out), *image_shape[-2:]), seed)
+    pixels[np.broadcast_to(lost[:, None], pixels.shape)] = np.nan
     return out
+
+
+def _lost_pixels(kind: str, amount: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    _, height, width = shape
+    if kind == "random":
+        if not 0 <= amount <= 1:
+            raise ValueError(f"amount={amount}: a drop probability lies between 0 and 1")
+        return np.random.default_rng(seed).random(shape) < amount
+    lost = np.zeros(shape, dtype=bool)
+    if kind == "half":
+        lost[..., : width // 2] = True
+        return lost
+    side = int(amount)
+    if not 0 < side <= min(height, width):
+        raise ValueError(f"amount={amount}: a square inside {height}x{width} pixels is needed")
+    top, left = (height - side) // 2, (width - side) // 2
+    lost[:, top : top + side, left : left + side] = True
+    return lost
 
 
 class Columns(nn.Module):

@@ -63,7 +63,7 @@ def check_columns(
         return
     low, high = _range(X, unit if X.dtype == np.uint8 else 1.0)
     for kind in ("bernoulli", "categorical", "poisson"):
-        chosen = columns.columns_of(kind)  # type: ignore[arg-type]
+        chosen = columns.columns_of(kind)
         if kind == "bernoulli":
             _refuse(chosen, (low < 0) | (high > 1), kind, "values within [0, 1]", low, high)
         elif chosen:

@@ -89,11 +89,9 @@ class NonFiniteError(FloatingPointError):
 class _Seat:
     """A player with its flat parameters and optimiser state."""
 
-    def __init__(self, name: str, player: Player) -> None:
-        params = player.params
-        params = params.parameters() if isinstance(params, nn.Module) else params
+    def __init__(self, name: str, player: Player, parameters: Sequence[nn.Parameter]) -> None:
         self.name, self.player = name, player
-        self.flat = engine.FlatParameters(list(params))
+        self.flat = engine.FlatParameters(parameters)
         self.state: State = player.optimizer.init(self.flat.vector)
         self.updates = 0
 
@@ -165,7 +163,8 @@ def train(
         If a term becomes infinite or not a number; the message names it, the step and the cures.
     """
     named = {"": players} if isinstance(players, Player) else dict(players)
-    seats = [_Seat(name, player) for name, player in named.items()]
+    parameters = _parameters(named)
+    seats = [_Seat(name, player, parameters[name]) for name, player in named.items()]
     n_epoch_steps = -(-len(data) // min(batch_size, len(data)))
     n_steps, step = max_epochs * n_epoch_steps, 0
     history, began = History(), time.perf_counter()
@@ -179,7 +178,8 @@ def train(
         with engine.private_randomness(data.device):
             for epoch in range(max_epochs):
                 model.train()
-                data.start_epoch(epoch, random_state)
+                engine.seed(random_state, epoch, 1)
+                data.start_epoch()
                 means = _Means()
                 for index in data.batches(
                     batch_size, seed=random_state, epoch=epoch, shuffle=shuffle
@@ -220,15 +220,30 @@ def _step(
     return terms
 
 
+def _parameters(players: Mapping[str, Player]) -> dict[str, list[nn.Parameter]]:
+    """What each player moves; raises if two move the same."""
+    owners: dict[nn.Parameter, str] = {}
+    for name, player in players.items():
+        given = player.params
+        for parameter in given.parameters() if isinstance(given, nn.Module) else given:
+            owner = owners.setdefault(parameter, name)
+            if owner != name:
+                raise ValueError(
+                    f"the players {owner!r} and {name!r} move the same parameter: "
+                    "give each parameter to one of them"
+                )
+    return {name: [p for p, owner in owners.items() if owner == name] for name in players}
+
+
 def _label(player: str, term: str) -> str:
     return f"{player}.{term}" if player else term
 
 
 def _check_finite(terms: Mapping[str, Tensor], step: int) -> None:
-    values = torch.stack(list(terms.values()))
-    if torch.isfinite(values).all():
+    if not terms or torch.isfinite(torch.stack(list(terms.values()))).all():
         return
-    name, value = next((k, v.item()) for k, v in reversed(terms.items()) if not v.isfinite())
+    broken = [(name, v.item()) for name, v in terms.items() if not v.isfinite()]
+    name, value = broken[-1]  # the loss comes first: blame one of its terms
     raise NonFiniteError(
         f"the term {name!r} became {value} at step {step + 1}. Usual cures: a smaller "
         "learning_rate, standardised inputs, a bounded log-variance, or clipped gradients."
@@ -240,14 +255,15 @@ def _validate(
 ) -> dict[str, float]:
     means = _Means()
     with torch.no_grad():
-        for number, index in enumerate(data.batches(batch_size, shuffle=False)):
+        n_batches = -(-len(data) // batch_size)
+        for number, index in enumerate(torch.arange(len(data)).tensor_split(n_batches)):
             engine.seed(random_state, 0, number)
-            batch = data.take(index)
+            batch = data.take(index.to(data.device))
             for seat in seats:
                 terms = seat.player.objective(model, batch)
                 named = {_label(seat.name, k): v for k, v in terms.items()}
                 loss = torch.stack(list(terms.values())).sum()
-                means.add({_label(seat.name, "loss"): loss, **named})
+                means.add({_label(seat.name, "loss"): loss, **named}, len(index))
     return {f"validation.{k}": v for k, v in means.take().items()}
 
 
@@ -258,10 +274,10 @@ class _Means:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, terms: Mapping[str, Tensor]) -> None:
+    def add(self, terms: Mapping[str, Tensor], weight: int = 1) -> None:
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.double()
-            self.counts[name] = self.counts.get(name, 0) + 1
+            self.sums[name] = self.sums.get(name, 0.0) + weight * value.double()
+            self.counts[name] = self.counts.get(name, 0) + weight
 
     def take(self) -> dict[str, float]:
         return {name: (self.sums[name] / self.counts[name]).item() for name in self.sums}

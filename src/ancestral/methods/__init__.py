@@ -32,7 +32,7 @@ class Method:
     class_name: str
     summary: str
 
-    def load(self) -> type:
+    def load(self) -> type[Estimator]:
         """Import the estimator's class."""
         return getattr(import_module(self.module), self.class_name)
 

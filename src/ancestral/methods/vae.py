@@ -81,7 +81,7 @@ class DeepLatentEstimator(LatentEstimator, ABC):
         sizes, hidden = self._latent_sizes(), self._hidden_sizes()
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
-        style = {"activation": self.activation, "batch_norm": self.batch_norm}
+        style: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
 
         def layer(n_in: int, widths: tuple[int, ...], n_out: int) -> Gaussian:
             return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
@@ -203,11 +203,12 @@ def _head(kind: ColumnKind, columns: Columns, n_in: int, below: Sequence[nn.Modu
 
 def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:
     """Start the output biases where a decoder that ignores z would put them."""
-    totals = [
-        (b.x.sum(0), b.mask.sum(0) if b.mask is not None else torch.full((), float(len(b.x))))
-        for b, _ in data.chunks(len(data) if len(data) < 4096 else 4096)
-    ]
-    mean = torch.stack([t for t, _ in totals]).sum(0) / sum(n for _, n in totals).clamp(min=1)
+    total, count = torch.zeros(2, data.n_columns, dtype=torch.float64, device=data.device)
+    for index in torch.arange(len(data), device=data.device).split(4096):
+        batch = data.take(index)
+        observed = torch.ones_like(batch.x) if batch.mask is None else batch.mask
+        total, count = total + batch.x.sum(0), count + observed.sum(0)
+    mean = total / count.clamp(min=1)
     parts = likelihood.parts if isinstance(likelihood, Product) else [likelihood]
     for part, kind in zip(parts, sorted(set(columns.kinds)), strict=True):
         if kind == "bernoulli":

@@ -34,8 +34,8 @@ class Objective:
 
     Notes
     -----
-    ``a + b`` has the terms of both and runs the model once: as ``a`` does if it says how, else as
-    ``b`` does. So a bound plus a hinge loss share encoder, noise and dropout.
+    ``a + b`` has the terms of both and runs the model once, as the one that says how does. So a
+    bound plus a hinge loss share encoder, noise and dropout.
 
     Examples
     --------
@@ -53,6 +53,8 @@ class Objective:
         twice = self.terms.keys() & other.terms.keys()
         if twice:
             raise ValueError(f"both objectives have a term named {', '.join(sorted(twice))}")
+        if run_once not in (self.run, other.run) and self.run is not other.run:
+            raise ValueError("both objectives say how to run the model: it is run once a step")
         run = other.run if self.run is run_once else self.run
         return Objective({**self.terms, **other.terms}, run)
 

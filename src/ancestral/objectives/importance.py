@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ancestral.data import Batch
 from ancestral.distributions import centre, detach, kl, log_prob
 from ancestral.models import LatentModel, Run
-from ancestral.objectives.base import Objective
+from ancestral.objectives.base import Objective, RunModel
 
 Gradient = Literal["reparameterised", "doubly"]
 
@@ -106,17 +106,25 @@ def vimco(k: int) -> Objective:
     Raises
     ------
     ValueError
-        If ``k`` is below 2.
+        If ``k`` is below 2; at the first step, if q(z | x) is reparameterised.
     """
     if k < 2:
         raise ValueError(f"k={k}: VIMCO compares samples with one another and needs at least 2")
-    return Objective({"bound": _vimco}, _runner(k))
+    return Objective({"bound": _vimco}, _runner(k, score_function=True))
 
 
-def _runner(k: int):
+def _runner(k: int, *, score_function: bool = False) -> RunModel:
+    """Run with k samples; refuse a q(z | x) for which the objective's gradient would be wrong."""
+
     def run(model: nn.Module, batch: Batch) -> Run:
         assert isinstance(model, LatentModel)
-        return model.run(batch, k)
+        result = model.run(batch, k)
+        assert result.q is not None
+        if torch.is_grad_enabled() and result.q.has_rsample == score_function:
+            cure = "iwae" if score_function else "vimco"
+            nature = "can" if score_function else "can't"
+            raise ValueError(f"q(z | x) {nature} be reparameterised: use {cure}")
+        return result
 
     return run
 
@@ -144,14 +152,16 @@ def _doubly_reparameterised(model: nn.Module, run: Run) -> Tensor:
     """Tucker et al., equation 8: theta sees sum w~ grad log p, phi sees sum w~^2 through z."""
     assert run.q is not None
     assert run.z is not None
-    z, weights = run.z, torch.softmax(run.log_w.detach(), 0).unsqueeze(-1)
-    if not z.requires_grad:
-        return _negative_bound(model, run)
-    # weighting log_w by w~ once gives theta its gradient; the hook weights what flows into z again
-    z.register_hook(lambda g: g * weights)
-    log_w = run.log_px + run.log_pz - log_prob(detach(run.q), z)
-    surrogate = -(weights.squeeze(-1) * log_w).sum(0).mean()
-    return _surrogate(_negative_bound(model, run), surrogate)
+    assert run.log_px is not None
+    bound = _negative_bound(model, run)
+    if not run.z.requires_grad:
+        return bound
+    weights = torch.softmax(run.log_w.detach(), 0)
+    log_w = run.log_px + run.log_pz - log_prob(detach(run.q), run.z)
+    once = -(weights * log_w).sum(0).mean()  # theta's gradient, and phi's with w~ in place of w~^2
+    (into_z,) = torch.autograd.grad(once, run.z, retain_graph=True)
+    twice = (((weights - 1).unsqueeze(-1) * into_z) * run.z).sum()
+    return _surrogate(bound, once + twice)
 
 
 def _vimco(model: nn.Module, run: Run) -> Tensor:

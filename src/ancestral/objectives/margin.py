@@ -43,8 +43,9 @@ def hinge(
 ) -> Objective:
     """C times the mean hinge loss of ``model.classifier`` on features of the run.
 
-    Rows with y = -1 are unlabelled and do not count. Add it to a bound: both then read the same
-    run (max-margin deep generative models; Li, Zhu, Shi and Zhang, 2015).
+    The mean is over the labelled rows of the batch; rows with y = -1 do not count. Add it to a
+    bound: both then read the same run (max-margin deep generative models; Li, Zhu, Shi and
+    Zhang, 2015).
 
     Parameters
     ----------

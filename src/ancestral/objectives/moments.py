@@ -90,11 +90,15 @@ def mmd(variances: Sequence[float]) -> Objective:
     return Objective({"mmd": term})
 
 
+MOST_OPERATORS = 500
+
+
 class ConditionalMMD:
     """Term: the squared CMMD between a batch's outputs and those generated at the same inputs.
 
     The operator depends on the inputs alone, so it is computed once for every batch seen and kept
-    under ``Batch.index``; train with ``shuffle=False`` for batches that recur.
+    under ``Batch.index`` (up to ``MOST_OPERATORS`` of them); train with ``shuffle=False`` for
+    batches that recur.
 
     Parameters
     ----------
@@ -120,7 +124,7 @@ class ConditionalMMD:
         self.inputs, self.outputs, self.n_classes = inputs, outputs, n_classes
         self.input_variances, self.output_variances = input_variances, output_variances
         self.regularisation = regularisation
-        self._operators: dict[tuple[int, ...], Tensor] = {}
+        self._operators: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, _: nn.Module, run: Run) -> Tensor:
         """Return the discrepancy of one run of a generator."""
@@ -133,16 +137,16 @@ class ConditionalMMD:
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
     def _operator(self, run: Run) -> Tensor:
-        index = run.batch.index
+        inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
-        if key not in self._operators:
-            inputs = self._field(run, self.inputs)
-            gram = gaussian_gram(inputs, inputs, self.input_variances)
-            operator = regression_operator(gram, self.regularisation)
-            if not key:
-                return operator
-            self._operators[key] = operator
-        return self._operators[key]
+        known = self._operators.get(key)
+        if known is not None and torch.equal(known[0], inputs):
+            return known[1]
+        gram = gaussian_gram(inputs, inputs, self.input_variances)
+        operator = regression_operator(gram, self.regularisation)
+        if key and len(self._operators) < MOST_OPERATORS:
+            self._operators[key] = (inputs, operator)
+        return operator
 
 
 def cmmd(

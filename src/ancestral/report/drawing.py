@@ -130,7 +130,13 @@ def tiles(x: np.ndarray, shape: tuple[int, ...], limits: tuple[float, float]) ->
 
 
 def sheet(pictures: np.ndarray, n_columns: int) -> str:
-    """Lay pictures [n, height, width, 3] out row by row, a pixel apart, as a PNG data URI.
+    """Lay pictures [n, height, width, 3] out as :func:`sheet_png`, as a data URI."""
+    png = sheet_png(pictures, n_columns)
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def sheet_png(pictures: np.ndarray, n_columns: int) -> bytes:
+    """Lay pictures [n, height, width, 3] out row by row, a pixel apart, as a PNG file.
 
     Pixels are enlarged by a whole factor, to about twice the width of the page.
     """
@@ -147,4 +153,4 @@ def sheet(pictures: np.ndarray, n_columns: int) -> str:
     enlarged = page.repeat(factor, axis=0).repeat(factor, axis=1)
     out = io.BytesIO()
     Image.fromarray(enlarged).save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return out.getvalue()
