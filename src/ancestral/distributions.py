@@ -160,13 +160,19 @@ def log_prob(
     -0.918939
     """
     if mask is None:
-        entries = p.log_prob(x)
-        return entries if p.event_shape else entries.sum(-1)
+        return p.log_prob(x) if p.event_shape else _entries(p, x).sum(-1)
     x = torch.where(mask > 0, x, torch.zeros_like(x))  # whatever stands there, NaN included
     mask = mask.to(x.dtype)
     if not p.event_shape:
-        return (p.log_prob(x) * mask).sum(-1)
+        return (_entries(p, x) * mask).sum(-1)
     return _marginal_log_prob(p, x, mask)
+
+
+def _entries(p: Distribution, x: Tensor) -> Tensor:
+    """Log-density of every entry; that of bits in three passes over memory, not in ten."""
+    if isinstance(p, Bernoulli):
+        return x * p.logits - torch.nn.functional.softplus(p.logits)
+    return p.log_prob(x)
 
 
 def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
