@@ -43,6 +43,8 @@ def constant(rate: float) -> Schedule:
 def cosine(rate: float, warmup: int = 0) -> Schedule:
     """From ``rate`` to zero along half a cosine, after a linear rise over ``warmup`` steps.
 
+    Examples
+    --------
     >>> [round(cosine(1.0)(step, 4), 3) for step in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """

@@ -182,7 +182,7 @@ def _surrogate(value: Tensor, surrogate: Tensor) -> Tensor:
 
 
 def posterior_mean(run: Run) -> Tensor:
-    """E_q[z | x] [batch, n_latents]: the features of the averaging classifier."""
+    """E_q[z | x], the features of the averaging classifier: [batch, n_latents]."""
     assert run.q is not None
     return centre(run.q)
 
