@@ -67,7 +67,7 @@ def test_a_run_folder_holds_everything(here, capsys):
 def test_own_table(here, table, capsys):
     target = ["--target", "kind"]
     assert run("fit", "vae", table, *target, *TINY, "--test-fraction", 0.2, "--out", "r") == 0
-    assert run("impute", "r", table, *target, "--out", "filled.csv") == 0
+    assert run("impute", "r", table, "--out", "filled.csv") == 0  # the run knows its target
     assert "filled in 12 missing entries of 120 rows" in capsys.readouterr().out
     filled, damaged = pl.read_csv("filled.csv"), pl.read_csv(table)
     assert filled.columns == ["size", "weight"]

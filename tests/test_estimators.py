@@ -226,7 +226,8 @@ def test_held_out_curve():
 
 def test_epochs_auto_grow_for_small_data():
     assert VAE()._n_epochs(60_000) == 20
-    assert VAE()._n_epochs(1_000) == 100
+    assert VAE()._n_epochs(1_500) == 67
+    assert VAE()._n_epochs(10) == 100
     assert VAE(max_epochs=3)._n_epochs(1_000) == 3
 
 

@@ -64,8 +64,8 @@ def sample(options: Namespace) -> None:
 def impute(options: Namespace) -> None:
     """``ancestral impute RUN DATA``."""
     _check_suffix(options.out)
-    estimator, _ = experiment.open_run(options.run)
-    dataset = datasets.load(options.data, **_data_options(options))
+    estimator, config = experiment.open_run(options.run)
+    dataset = datasets.load(options.data, **(_how_to_read(config) | _data_options(options)))
     rows = estimator.impute(dataset.x_train, n_iter=options.n_iter, fill=options.fill)
     _write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
@@ -132,9 +132,15 @@ def _data_options(options: Namespace) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v is not None}
 
 
+def _how_to_read(config: Config | None) -> dict[str, Any]:
+    """Return how the run's own data were read, for other data of the kind."""
+    known = {} if config is None else config.data_options
+    return {k: v for k, v in known.items() if k not in ("test_fraction", "split")}
+
+
 def _dataset(options: Namespace, config: Config | None) -> datasets.Dataset:
     if options.data:
-        return datasets.load(options.data, **_data_options(options))
+        return datasets.load(options.data, **(_how_to_read(config) | _data_options(options)))
     if config is None:
         raise ValueError(f"{options.run} does not say what data it is about: name them")
     return config.dataset()

@@ -20,7 +20,7 @@ from ancestral.networks import calibrate
 from ancestral.optim import SCHEDULES, Optimizer, adam, clipped
 from ancestral.train import Callback, History, Player, train
 
-LEAST_EPOCHS, LEAST_STEPS = 20, 1000
+LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
@@ -36,7 +36,7 @@ class Estimator(BaseEstimator, ABC):
     ----------
     max_epochs : int or "auto"
         Passes over the training rows; ``"auto"`` makes 20, or more on small data: as many as
-        1,000 steps take.
+        1,000 steps take, up to 100.
     batch_size : int
         Rows a step.
     learning_rate : float
@@ -250,7 +250,7 @@ class Estimator(BaseEstimator, ABC):
         if self.max_epochs != "auto":
             return self.max_epochs
         steps_an_epoch = -(-n_rows // self.batch_size)
-        return max(LEAST_EPOCHS, -(-LEAST_STEPS // steps_an_epoch))
+        return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // steps_an_epoch)), MOST_EPOCHS)
 
     def _split(self, data: Data) -> tuple[Data, Data | None]:
         n_held_out = round(self.validation_fraction * len(data))
