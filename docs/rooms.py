@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parent.parent / "src" / "ancestral"
 FLOORS = [
     ("what a user touches", ["cli", "commands", "demo", "experiment", "report"]),
-    ("systems", ["methods", "density", "estimator", "storage"]),
+    ("systems", ["methods", "density", "estimator"]),
     ("what is done with a model", ["evaluate", "impute", "callbacks"]),
     ("learning", ["train", "engine", "optim", "objectives", "kernels"]),
     ("models", ["models", "conditional", "distributions", "networks"]),
-    ("data", ["tables", "preprocess", "datasets", "data", "fields"]),
+    ("data", ["tables", "preprocess", "datasets", "data", "checkpoint", "storage", "fields"]),
 ]
 INK, PAPER, LINE = "#22303c", "#f4efe6", "#b5652a"
 

@@ -27,7 +27,11 @@ class ProgressBar:
         if progress.event == "start":
             patience = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
             self.bar = tqdm(
-                total=progress.n_steps, desc=self.name, unit="step", mininterval=patience
+                total=progress.n_steps,
+                initial=progress.step,
+                desc=self.name,
+                unit="step",
+                mininterval=patience,
             )
         elif self.bar is not None and progress.event == "step":
             self.bar.update()

@@ -25,6 +25,8 @@ def fit(options: Namespace) -> None:
     config = _config(options)
     name = f"{config.method}-{Path(config.data).stem}"
     out = options.out or Path("runs") / name
+    if (state := experiment.checkpoint_of(out)).exists():
+        print(f"going on from {state}")
     config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
     folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
     metric = experiment.read_metrics(folder)[-1]

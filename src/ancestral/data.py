@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -106,6 +107,13 @@ class Data:
             part.x = self.x[chosen]
         return part
 
+    def fingerprint(self) -> str:
+        """Return a hash of the shape and of a few rows spread over the data, quick at any size."""
+        rows = torch.linspace(0, len(self) - 1, min(len(self), 64)).long().to(self.device)
+        digest = hashlib.sha256(f"{len(self)} {self.n_columns} {self.x.dtype}".encode())
+        digest.update(self._stored(rows).cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def take(self, index: Tensor) -> Batch:
         """Take the minibatch of the rows ``index`` [batch]."""
         x, mask = self._rows(index), None
@@ -161,19 +169,21 @@ class Data:
     def _rows(self, index: Tensor) -> Tensor:
         if self._epoch_rows is not None:
             return self._epoch_rows[index]
-        if isinstance(self.x, np.memmap):
-            where = index.cpu().numpy()
-            where = where if self._order is None else self._order[where]
-            rows = torch.from_numpy(np.asarray(self.x[where])).to(self.device)
-        else:
-            rows = self.x[index]
+        rows = self._stored(index)
         # double precision is kept until on_batch has taken a large offset away
         rows = rows if rows.is_floating_point() else rows.to(self.dtype)
         return rows * self.unit if self.unit != 1.0 else rows
 
+    def _stored(self, index: Tensor) -> Tensor:
+        if not isinstance(self.x, np.memmap):
+            return self.x[index]
+        where = index.cpu().numpy()
+        where = where if self._order is None else self._order[where]
+        return torch.from_numpy(np.asarray(self.x[where])).to(self.device)
+
 
 def _writable(x: Rows) -> Rows:
-    return x if isinstance(x, Tensor) else np.require(x, requirements="W")
+    return x if isinstance(x, Tensor) else np.require(x, requirements=["W", "C"])
 
 
 def mix_seed(*parts: int) -> int:

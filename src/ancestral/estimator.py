@@ -14,6 +14,7 @@ from torch import nn
 
 from ancestral import engine, storage
 from ancestral.callbacks import ProgressBar
+from ancestral.checkpoint import Checkpoint
 from ancestral.data import Data
 from ancestral.fields import Count, Fraction, Positive, RandomState, as_tuples, check, hints
 from ancestral.networks import calibrate
@@ -51,6 +52,10 @@ class Estimator(BaseEstimator, ABC):
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     random_state : int, RandomState, Generator or None
         Seeds everything random; with ``None`` every fit differs.
+    checkpoint : str, optional
+        A file in which the state of training is kept while ``fit`` runs. If ``fit`` is killed, the
+        same call goes on from there and ends with the same model to the bit; once it is done, the
+        file is removed.
     verbose : int
         0 is silent, 1 shows a progress bar.
 
@@ -72,6 +77,7 @@ class Estimator(BaseEstimator, ABC):
     validation_fraction: Fraction = 0.0
     device: str = "auto"
     random_state: RandomState = None
+    checkpoint: str | None = None
     verbose: Literal[0, 1] = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -119,6 +125,8 @@ class Estimator(BaseEstimator, ABC):
             If a field or the input is not what it should be; the message names it.
         NonFiniteError
             If training diverges.
+        CheckpointError
+            If ``checkpoint`` is damaged, or of another training.
         """
         self._check_fields()
         device = engine.resolve_device(self.device)
@@ -128,6 +136,7 @@ class Estimator(BaseEstimator, ABC):
             engine.seed(self.seed_)
             self._adopt(self._build())
             self._initialise(data)
+        checkpoint = self._checkpoint(data)
         training, validation = self._split(data)
         self._move(device)
         self.history_ = train(
@@ -139,8 +148,11 @@ class Estimator(BaseEstimator, ABC):
             random_state=self.seed_,
             validation=validation,
             callbacks=self._callbacks(),
+            checkpoint=checkpoint,
         )
         self._calibrate(training)
+        if checkpoint is not None:
+            checkpoint.remove()
         return self
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
@@ -209,7 +221,7 @@ class Estimator(BaseEstimator, ABC):
             for k, v in vars(self).items()
             if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
         }
-        params = self.get_params(deep=False) | {"random_state": self.seed_}
+        params = self.get_params(deep=False) | {"random_state": self.seed_, "checkpoint": None}
         description = {
             "method": type(self).__name__,
             "params": params,
@@ -241,6 +253,14 @@ class Estimator(BaseEstimator, ABC):
 
     def _callbacks(self) -> list[Callback]:
         return [ProgressBar(type(self).__name__)] if self.verbose else []
+
+    def _checkpoint(self, data: Data) -> Checkpoint | None:
+        if self.checkpoint is None:
+            return None
+        aside = ("checkpoint", "verbose", "random_state")
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in aside}
+        training = [type(self).__name__, params, self.seed_, data.fingerprint(), storage.versions()]
+        return Checkpoint(self.checkpoint, identity=storage.digest(training))
 
     def _optimizer(self) -> Optimizer:
         optimizer = adam(SCHEDULES[self.schedule](self.learning_rate))

@@ -111,6 +111,8 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     estimator, dataset = config.estimator(), config.dataset()
     if dataset.image_shape is not None and estimator.image_shape is None:
         estimator.image_shape = dataset.image_shape
+    if estimator.checkpoint is None:
+        estimator.checkpoint = str(checkpoint_of(out))
     began = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     seconds = perf_counter() - began
@@ -129,6 +131,11 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
 
     storage.write_folder(out, fill, overwrite=overwrite)
     return out
+
+
+def checkpoint_of(out: Path) -> Path:
+    """Where a run keeps the state of its training until its folder is there."""
+    return out.with_name(f".{out.name}.checkpoint")
 
 
 def write_report(

@@ -101,12 +101,22 @@ def versions() -> dict[str, str]:
     return {"ancestral": __version__, "python": platform.python_version(), **libraries}
 
 
+def digest(value: Any) -> str:
+    """Return a hash of anything that JSON can hold.
+
+    >>> digest([1, {"a": (2,)}])[:12]
+    '06aa400d8346'
+    """
+    text = json.dumps(value, sort_keys=True, default=_to_json)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def save_model(path: Path, weights: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Write weights and a description into the folder ``path``, which exists."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     save_file(tensors, path / WEIGHTS)
-    digest = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
-    head = {"library": "ancestral", "format": FORMAT, "weights_sha256": digest}
+    checksum = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+    head = {"library": "ancestral", "format": FORMAT, "weights_sha256": checksum}
     write_file(path / DESCRIPTION, json.dumps(head | description, indent=1, default=_to_json))
 
 
@@ -137,8 +147,8 @@ def load_model(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} was written by ancestral {written} in format {format_}; this is ancestral "
             f"{__version__}, which reads format {FORMAT}: load it with that version, or refit"
         )
-    digest = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
-    if digest != description.get("weights_sha256"):
+    checksum = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+    if checksum != description.get("weights_sha256"):
         raise ModelFileError(
             f"{path / WEIGHTS} is not the file that was saved (its checksum differs): "
             "it was damaged or altered; restore it or refit"
