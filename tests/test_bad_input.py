@@ -63,6 +63,7 @@ BAD_FIELDS = [
     (VAE, {"learning_rate": 0.0}, "learning_rate=0.0: expected a number above 0"),
     (VAE, {"validation_fraction": 1.0}, "validation_fraction=1.0"),
     (VAE, {"validation_fraction": 0.001}, "nothing to hold out"),
+    (VAE, {"device": "mps"}, "double precision"),
     (VAE, {"device": "tpu9"}, "device='tpu9' can't be used.*auto"),
     (VAE, {"random_state": "seed"}, "random_state='seed'"),
     (VAE, {"random_state": -1}, "random_state=-1"),

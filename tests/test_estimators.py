@@ -218,6 +218,12 @@ def test_in_a_pipeline_and_a_search():
     assert np.isfinite(search.best_score_)
 
 
+def test_fields_may_be_numpy_scalars(tmp_path):
+    vae = VAE(**QUICK | {"n_latents": np.int64(2), "learning_rate": np.float32(1e-3)}).fit(X)
+    vae.save(tmp_path / "model")
+    assert ancestral.load(tmp_path / "model").transform(X).shape == (len(X), 2)
+
+
 def test_held_out_curve():
     vae = VAE(**QUICK, validation_fraction=0.2).fit(X)
     assert "validation.loss" in vae.history_[-1]

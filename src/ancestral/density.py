@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -102,7 +102,8 @@ class LatentEstimator(
         n = self.n_evaluation_samples if n_importance_samples is None else n_importance_samples
         check("n_importance_samples", n, Count)
         X = self._validate(X, fit=False)
-        data = self._data(self._bits(X, binarize_seed), on_batch=self.columns_.to_model)
+        bits = self._bits(X, binarize_seed)
+        data = self._data(bits, self._device(), on_batch=self.columns_.to_model)
         result = evaluate.log_likelihood(
             self.model_, data, n, seed=mix_seed(self.seed_, 1), progress=progress
         )
@@ -194,8 +195,8 @@ class LatentEstimator(
 
     # ---- from input to data
 
-    def _prepare(self, X: Any, y: Any, *, fit: bool) -> Data:  # noqa: ARG002
-        X = self._validate(X, fit=fit)
+    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:  # noqa: ARG002
+        X = self._validate(X, fit=True)
         self._check_image_shape()
         self.unit_ = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
         self.columns_ = learn_columns(X, self.likelihood, self.unit_)
@@ -205,11 +206,11 @@ class LatentEstimator(
         grey = set(self.likelihood_) == {"bernoulli"} and not _is_binary(X)
         self.draws_bits_ = grey and self.binarize != "none"
         if not self.draws_bits_:
-            return self._data(X, on_batch=self.columns_.to_model)
+            return self._data(X, device, on_batch=self.columns_.to_model)
         if self.binarize == "once":
-            return self._data(self._bits(X, seed=0))
+            return self._data(self._bits(X, seed=0), device)
         key = "on_epoch" if self.binarize == "epoch" else "on_batch"
-        return self._data(X, **{key: bernoulli_draw})
+        return self._data(X, device, **{key: bernoulli_draw})
 
     def _columns(self) -> Columns:
         return Columns(self.likelihood_, self.location_, self.scale_, self.n_categories_)
@@ -248,8 +249,7 @@ class LatentEstimator(
         grey = self.draws_bits_ and not _is_binary(X)
         return binarize(X, seed) if grey else X
 
-    def _data(self, X: np.ndarray, **how: Any) -> Data:
-        device = self._device()
+    def _data(self, X: np.ndarray, device: torch.device, **how: Any) -> Data:
         return Data(
             X,
             unit=self.unit_ if X.dtype == np.uint8 else 1.0,
@@ -259,10 +259,7 @@ class LatentEstimator(
         )
 
     def _device(self) -> torch.device:
-        fitted = getattr(self, "model_", None)
-        if fitted is None:
-            return engine.resolve_device(self.device)
-        return next(fitted.parameters()).device
+        return next(self.model_.parameters()).device
 
     def _noise(self, random_state: RandomState) -> Any:
         seed = self.seed_ if random_state is None else draw_seed(random_state)
@@ -273,7 +270,7 @@ class LatentEstimator(
         """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
         self._check_fitted()
         X = self._validate(X, fit=False)
-        data = self._data(X, on_batch=self.columns_.to_model)
+        data = self._data(X, self._device(), on_batch=self.columns_.to_model)
         parts = [function(batch)[:rows].cpu().numpy() for batch, rows in data.chunks(CHUNK)]
         return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
 
@@ -288,8 +285,9 @@ class LatentEstimator(
     def _n_features_out(self) -> int:
         return sum(self._latent_sizes())
 
+    @abstractmethod
     def _latent_sizes(self) -> tuple[int, ...]:
-        raise NotImplementedError
+        """Return the width of every stochastic layer, from the data upward."""
 
     if TYPE_CHECKING:  # fitted attributes; as plain annotations they would be fields
         model_: LatentModel

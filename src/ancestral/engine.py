@@ -12,7 +12,7 @@ from ancestral.data import mix_seed
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that ``name`` stands for; ``"auto"`` takes CUDA, then MPS, then the CPU.
+    """Return the device that ``name`` stands for; ``"auto"`` takes CUDA where there is some.
 
     Raises
     ------
@@ -20,9 +20,9 @@ def resolve_device(name: str) -> torch.device:
         If there is no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "mps":
+        raise ValueError("device='mps' can't be used: likelihoods are summed in double precision")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
@@ -48,8 +48,6 @@ def seed(*parts: int) -> None:
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(value)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(value)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, dataclass_transform
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -49,7 +50,7 @@ class Estimator(BaseEstimator, ABC):
     validation_fraction : float
         Part of the training rows held out, for a held-out curve in ``history_``.
     device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        ``auto`` (CUDA where there is some, else the CPU), ``cpu`` or ``cuda``.
     random_state : int, RandomState, Generator or None
         Seeds everything random; with ``None`` every fit differs.
     checkpoint : str, optional
@@ -88,8 +89,8 @@ class Estimator(BaseEstimator, ABC):
     # ---- what a system implements
 
     @abstractmethod
-    def _prepare(self, X: Any, y: Any, *, fit: bool) -> Data:
-        """Validate input; at ``fit`` also learn what the input looks like. Consumes no noise."""
+    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
+        """Validate training rows, learn what they look like, put them on the device."""
 
     @abstractmethod
     def _build(self) -> dict[str, nn.Module]:
@@ -130,7 +131,7 @@ class Estimator(BaseEstimator, ABC):
         """
         self._check_fields()
         device = engine.resolve_device(self.device)
-        data = self._prepare(X, y, fit=True)
+        data = self._prepare(X, y, device)
         self.seed_ = draw_seed(self.random_state)
         with engine.private_randomness(device):
             engine.seed(self.seed_)
@@ -238,7 +239,7 @@ class Estimator(BaseEstimator, ABC):
         for name, module in modules.items():
             setattr(self, name, module)
 
-    def _move(self, device: Any) -> None:
+    def _move(self, device: torch.device) -> None:
         for module in self._modules().values():
             module.to(device)
 

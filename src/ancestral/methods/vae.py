@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,7 +63,7 @@ class DeepLatentEstimator(LatentEstimator, ABC):
         return Player(self.model_, self._objective(), self._optimizer())
 
     def _latent_sizes(self) -> tuple[int, ...]:
-        return (self.n_latents,) if isinstance(self.n_latents, int) else tuple(self.n_latents)
+        return tuple(int(n) for n in np.atleast_1d(self.n_latents))
 
     def _hidden_sizes(self) -> list[tuple[int, ...]]:
         hidden, n_layers = tuple(self.hidden), len(self._latent_sizes())

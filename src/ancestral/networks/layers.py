@@ -1,4 +1,4 @@
-"""Networks: what maps a context to parameters. Heads, batch normalisation, memory, taps."""
+"""Layers: dense ones, heads, constants, what reads a context; and the MLP made of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ancestral.networks.normalise import BatchNorm
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
@@ -29,123 +31,6 @@ def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
     else:
         nn.init.xavier_uniform_(layer.weight)
     return layer
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation without a running average.
-
-    In training mode it normalises by the statistics of all rows at hand (leading axes are
-    merged, so K importance samples count as rows); in evaluation mode by those that
-    :func:`calibrate` collected in one pass over the training set, as the memory-network paper
-    evaluates (Li, Zhu and Zhang, 2016).
-
-    Parameters
-    ----------
-    n : int
-        Number of features, the last axis.
-    eps : float
-        Added to the variance.
-    affine : bool
-        Whether a learned scale and shift follow.
-    """
-
-    def __init__(self, n: int, eps: float = 1e-5, affine: bool = True) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(n)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(n)) if affine else None
-        self.register_buffer("mean", torch.zeros(n))
-        self.register_buffer("var", torch.ones(n))
-        self.mean: Tensor
-        self.var: Tensor
-        self.collected = 0
-        self.collecting = False
-
-    def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Normalise, then scale and shift."""
-        mean, var = self.mean, self.var
-        if self.training:
-            var, mean = torch.var_mean(u, dim=tuple(range(u.ndim - 1)), correction=0)
-            if self.collecting:
-                self._collect(mean.detach(), var.detach())
-        scale = torch.rsqrt(var + self.eps)
-        if self.weight is None or self.bias is None:
-            return (u - mean) * scale
-        return (u - mean) * (scale * self.weight) + self.bias
-
-    def _collect(self, mean: Tensor, var: Tensor) -> None:
-        self.collected += 1
-        self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.collected)
-        self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
-
-
-def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
-    """Set the statistics of every :class:`BatchNorm` in ``model`` from passes over training data.
-
-    Parameters
-    ----------
-    model : Module
-        Left in evaluation mode.
-    passes : callable
-        Runs ``model`` in training mode, on one minibatch after another.
-    """
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
-    if norms:
-        model.train()
-        for norm in norms:
-            norm.collected, norm.collecting = 0, True
-        try:
-            with torch.no_grad():
-                passes()
-        finally:
-            for norm in norms:
-                norm.collecting = False
-    model.eval()
-
-
-class Tap(nn.Module):
-    """Hands its input on and remembers it for the rest of the forward pass.
-
-    Put one where an objective must look inside a network (a classifier on hidden features, a
-    local reconstruction error); :meth:`LatentModel.run` gathers them into ``Run.taps``.
-
-    Parameters
-    ----------
-    name : str
-        Under which the value appears in ``Run.taps``.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.value: Tensor | None = None
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Return ``u``."""
-        self.value = u
-        return u
-
-
-class Taps:
-    """All taps inside a model, found once.
-
-    Examples
-    --------
-    >>> network = nn.Sequential(nn.Identity(), Tap("h"))
-    >>> taps, _ = Taps(network), network(torch.ones(1))
-    >>> taps.take()
-    {'h': tensor([1.])}
-    """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        self.taps = [m for module in modules for m in module.modules() if isinstance(m, Tap)]
-
-    def take(self) -> dict[str, Tensor]:
-        """Return what the taps saw, leaving them empty."""
-        values = {tap.name: tap.value for tap in self.taps if tap.value is not None}
-        for tap in self.taps:
-            tap.value = None
-        return values
 
 
 class Heads(nn.Module):
@@ -318,46 +203,6 @@ class MLP(nn.Sequential):
         width = hidden[-1] if hidden else n_in
         last = Heads(width, heads) if heads is not None else linear(width, n_out or 0)
         super().__init__(*dense(n_in, hidden, activation, batch_norm), last)
-
-
-class Memory(nn.Module):
-    """A memory read by attention and composed with the input (Li, Zhu and Zhang, 2016).
-
-    a = sigmoid(h_g C + b), h_m = a M, and the ladder composition
-    s = sigmoid(c1 + c2 h_g + c3 h_m + c4 h_g h_m),
-    out = relu(a1 + a2 h_g + a3 h_m + a4 h_g h_m + b1 s).
-    At the start a2 = c2 = 1 and the other coefficients are zero: the layer returns relu(h_g).
-
-    Parameters
-    ----------
-    n : int
-        Width of the layer.
-    n_slots : int
-        Number of memory slots.
-
-    Examples
-    --------
-    >>> h = torch.rand(5, 8)
-    >>> torch.equal(Memory(8, 3)(h), h)
-    True
-    """
-
-    def __init__(self, n: int, n_slots: int) -> None:
-        super().__init__()
-        self.address = linear(n, n_slots)
-        self.slots = nn.Parameter(0.01 * torch.randn(n_slots, n))
-        self.a = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(-1).repeat(1, n))
-        self.c = nn.Parameter(torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(-1).repeat(1, n))
-        self.b = nn.Parameter(torch.zeros(n))
-
-    def forward(self, h_g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Return the composition of ``h_g`` with what the memory answers to it."""
-        h_m = torch.sigmoid(self.address(h_g)) @ self.slots
-        both = h_g * h_m
-        a1, a2, a3, a4 = self.a
-        c1, c2, c3, c4 = self.c
-        s = torch.sigmoid(c1 + c2 * h_g + c3 * h_m + c4 * both)
-        return torch.relu(a1 + a2 * h_g + a3 * h_m + a4 * both + self.b * s)
 
 
 def set_output_bias(network: nn.Module, value: Tensor) -> None:

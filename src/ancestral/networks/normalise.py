@@ -1,0 +1,81 @@
+"""Batch normalisation whose evaluation statistics come from one pass over the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation without a running average.
+
+    In training mode it normalises by the statistics of all rows at hand (leading axes are
+    merged, so K importance samples count as rows); in evaluation mode by those that
+    :func:`calibrate` collected in one pass over the training set, as the memory-network paper
+    evaluates (Li, Zhu and Zhang, 2016).
+
+    Parameters
+    ----------
+    n : int
+        Number of features, the last axis.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether a learned scale and shift follow.
+    """
+
+    def __init__(self, n: int, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(n)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(n)) if affine else None
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("var", torch.ones(n))
+        self.mean: Tensor
+        self.var: Tensor
+        self.collected = 0
+        self.collecting = False
+
+    def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+        """Normalise, then scale and shift."""
+        mean, var = self.mean, self.var
+        if self.training:
+            var, mean = torch.var_mean(u, dim=tuple(range(u.ndim - 1)), correction=0)
+            if self.collecting:
+                self._collect(mean.detach(), var.detach())
+        scale = torch.rsqrt(var + self.eps)
+        if self.weight is None or self.bias is None:
+            return (u - mean) * scale
+        return (u - mean) * (scale * self.weight) + self.bias
+
+    def _collect(self, mean: Tensor, var: Tensor) -> None:
+        self.collected += 1
+        self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.collected)
+        self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
+
+
+def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
+    """Set the statistics of every :class:`BatchNorm` in ``model`` from passes over training data.
+
+    Parameters
+    ----------
+    model : Module
+        Left in evaluation mode.
+    passes : callable
+        Runs ``model`` in training mode, on one minibatch after another.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    if norms:
+        model.train()
+        for norm in norms:
+            norm.collected, norm.collecting = 0, True
+        try:
+            with torch.no_grad():
+                passes()
+        finally:
+            for norm in norms:
+                norm.collecting = False
+    model.eval()
