@@ -211,6 +211,21 @@ def test_torch_bytes_bits_and_memory_maps_go_in(tmp_path):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_memory_map_stays_on_disk(tmp_path, dtype):
+    rows = np.round(X * 255).astype(dtype) if dtype == np.uint8 else X.astype(dtype)
+    np.save(tmp_path / "x.npy", rows)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    vae = VAE(**QUICK)
+    data = vae._prepare(mapped, None, torch.device("cpu"))
+    assert isinstance(data.x, np.memmap)
+    part = data.subset(np.arange(10, 20))
+    assert isinstance(part.x, np.memmap)
+    vae.binarize = "none"
+    part = vae._prepare(mapped, None, torch.device("cpu")).subset(np.arange(10, 20))
+    np.testing.assert_allclose(part.take(torch.tensor([3])).x[0], X[13], atol=2e-3)
+
+
 def test_in_a_pipeline_and_a_search():
     pipe = make_pipeline(MinMaxScaler(clip=True), VAE(**QUICK))
     search = GridSearchCV(pipe, {"vae__n_latents": [1, 2]}, cv=2, error_score="raise")

@@ -51,7 +51,7 @@ def evaluate(options: Namespace) -> None:
         progress=True,
     )
     _print_metric(metric)
-    if (options.run / experiment.METRICS).is_file():
+    if (options.run / experiment.MODEL).is_dir():
         experiment.add_metric(options.run, metric)
 
 

@@ -21,7 +21,7 @@ from ancestral.fields import Count, RandomState, Sizes, check
 from ancestral.impute import pseudo_gibbs
 from ancestral.models import LatentModel
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
-from ancestral.tables import check_columns, learn_columns
+from ancestral.tables import check_columns, has_missing, is_binary, learn_columns
 
 CHUNK = 256
 
@@ -203,7 +203,7 @@ class LatentEstimator(
         self.likelihood_ = list(self.columns_.kinds)
         self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
         self.n_categories_ = list(self.columns_.n_categories)
-        grey = set(self.likelihood_) == {"bernoulli"} and not _is_binary(X)
+        grey = set(self.likelihood_) == {"bernoulli"} and not is_binary(X)
         self.draws_bits_ = grey and self.binarize != "none"
         if not self.draws_bits_:
             return self._data(X, device, on_batch=self.columns_.to_model)
@@ -246,14 +246,14 @@ class LatentEstimator(
 
     def _bits(self, X: np.ndarray, seed: int) -> np.ndarray:
         """Draw the bits of grey values once; anything else stays as it is."""
-        grey = self.draws_bits_ and not _is_binary(X)
+        grey = self.draws_bits_ and not is_binary(X)
         return binarize(X, seed) if grey else X
 
     def _data(self, X: np.ndarray, device: torch.device, **how: Any) -> Data:
         return Data(
             X,
             unit=self.unit_ if X.dtype == np.uint8 else 1.0,
-            missing=X.dtype.kind == "f" and bool(np.isnan(X).any()),
+            missing=has_missing(X),
             device=device,
             **how,
         )
@@ -303,13 +303,6 @@ HINTS = {
 
 def _hint(message: str) -> str:
     return next((hint for key, hint in HINTS.items() if key in message), "")
-
-
-def _is_binary(X: np.ndarray) -> bool:
-    if X.dtype == np.bool_:
-        return True
-    top = 255 if X.dtype == np.uint8 and X.max() > 1 else 1
-    return bool(np.all((X == 0) | (top == X) | np.isnan(X)))
 
 
 def _pieces(n: int, size: int = 10_000) -> list[int]:

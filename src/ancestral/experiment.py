@@ -116,20 +116,19 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     began = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     seconds = perf_counter() - began
-    metric, quick = evaluate(estimator, dataset, QUICK_SAMPLES)
 
     def fill(folder: Path) -> None:
         storage.write_file(folder / CONFIG, config.to_toml())
         storage.write_file(folder / "versions.json", json.dumps(storage.versions(), indent=1))
         storage.write_file(folder / "history.csv", to_csv(estimator.history_))
-        storage.write_file(
-            folder / METRICS, json.dumps([metric | {"fit_seconds": seconds}], indent=1)
-        )
         estimator.save(folder / MODEL)
-        if report:
-            write_report(folder, estimator, dataset, quick, config)
 
+    # the model is safe before anything else is tried
     storage.write_folder(out, fill, overwrite=overwrite)
+    metric, quick = evaluate(estimator, dataset, QUICK_SAMPLES)
+    add_metric(out, metric | {"fit_seconds": seconds})
+    if report:
+        write_report(out, estimator, dataset, quick, config)
     return out
 
 
@@ -216,7 +215,8 @@ def evaluate(
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Read ``metrics.json``: one record per evaluation."""
-    return json.loads((folder / METRICS).read_text())
+    path = folder / METRICS
+    return json.loads(path.read_text()) if path.is_file() else []
 
 
 def add_metric(folder: Path, metric: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 
+from ancestral.datasets.core import row_blocks
 from ancestral.preprocess import ColumnKind, Columns
 
 KINDS = get_args(ColumnKind)
@@ -68,13 +69,31 @@ def check_columns(
             _refuse(chosen, (low < 0) | (high > 1), kind, "values within [0, 1]", low, high)
         elif chosen:
             broken = np.zeros(X.shape[1], dtype=bool)
-            part = X[:, chosen]
-            broken[chosen] = ((part != np.floor(part)) & ~np.isnan(part)).any(0)
+            broken[chosen] = _any_broken(X, chosen)
             _refuse(chosen, (low < 0) | broken, kind, "whole numbers from 0 on", low, high)
     if not fitting:
         limit = np.where(np.array(columns.n_categories) > 0, columns.n_categories, np.inf)
         unseen = "codes that were there at fit"
         _refuse(columns.columns_of("categorical"), high >= limit, "categorical", unseen, low, high)
+
+
+def is_binary(X: np.ndarray) -> bool:
+    """Whether all observed values are bits: 0 and 1, or 0 and 255 in bytes."""
+    if X.dtype == np.bool_:
+        return True
+    top = 255 if X.dtype == np.uint8 and X.max() > 1 else 1
+    return all(np.all((b == 0) | (b == top) | np.isnan(b)) for b in row_blocks(X))
+
+
+def has_missing(X: np.ndarray) -> bool:
+    """Whether some entry is ``NaN``."""
+    return X.dtype.kind == "f" and any(np.isnan(block).any() for block in row_blocks(X))
+
+
+def _any_broken(X: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    """Which columns hold a number that is not whole."""
+    parts = (block[:, columns] for block in row_blocks(X))
+    return np.any([((p != np.floor(p)) & ~np.isnan(p)).any(0) for p in parts], 0)
 
 
 def _kinds(likelihood: str | Sequence[str], low: np.ndarray, high: np.ndarray) -> list[ColumnKind]:
