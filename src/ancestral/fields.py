@@ -147,7 +147,7 @@ def _readings(text: str) -> list[Any]:
             readings.append(as_tuples(json.loads(wrapped)))
         except json.JSONDecodeError:
             continue
-    return [*readings, text, tuple(text.split(","))]
+    return [*readings, *([tuple(text.split(","))] if "," in text else []), text]
 
 
 def as_tuples(value: Any) -> Any:

@@ -38,7 +38,7 @@ def learn_columns(X: np.ndarray, likelihood: str | Sequence[str], unit: float = 
     loc, scale = np.zeros(d), np.ones(d)
     gaussian = [j for j, k in enumerate(kinds) if k == "gaussian"]
     if gaussian:
-        loc[gaussian], scale[gaussian] = _location_and_scale(X, gaussian, unit)
+        loc[gaussian], scale[gaussian] = _location_and_scale(X, gaussian, low[gaussian], unit)
     n_categories = [
         int(high[j]) + 1 if k == "categorical" and np.isfinite(high[j]) else 0
         for j, k in enumerate(kinds)
@@ -118,12 +118,12 @@ def _range(X: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _location_and_scale(
-    X: np.ndarray, columns: Sequence[int], unit: float
+    X: np.ndarray, columns: Sequence[int], low: np.ndarray, unit: float
 ) -> tuple[np.ndarray, np.ndarray]:
     total, squares, count = (np.zeros(len(columns)) for _ in range(3))
-    first = np.nan_to_num(np.asarray(X[0], dtype=np.float64)[columns])  # a shift, for precision
     for start in range(0, len(X), 8192):
-        block = np.asarray(X[start : start + 8192], dtype=np.float64)[:, columns] - first
+        # taking the smallest value away keeps the precision of squares far from zero
+        block = np.asarray(X[start : start + 8192], dtype=np.float64)[:, columns] * unit - low
         seen = ~np.isnan(block)
         block = np.where(seen, block, 0.0)
         total += block.sum(0)
@@ -133,7 +133,7 @@ def _location_and_scale(
     mean = total / count
     variance = np.maximum(squares / count - mean**2, 0.0)
     scale = np.sqrt(variance)
-    return (mean + first) * unit, np.where(scale > 0, scale, 1.0) * unit
+    return mean + low, np.where(scale > 0, scale, 1.0)
 
 
 def _check_seen(low: np.ndarray) -> None:

@@ -1,0 +1,102 @@
+"""Rows, minibatches, masks: what goes in comes out, in order, once."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ancestral.data import Data, mix_seed
+from ancestral.preprocess import bernoulli_draw
+
+RNG = np.random.default_rng(0)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.integers(1, 50), st.integers(1, 60), st.booleans(), st.integers(0, 3))
+def test_every_row_is_visited_and_every_batch_has_one_shape(n, size, shuffle, epoch):
+    data = Data(RNG.random((n, 2)))
+    batches = list(data.batches(size, seed=1, epoch=epoch, shuffle=shuffle))
+    assert {len(b) for b in batches} == {min(size, n)}
+    assert len(batches) == -(-n // min(size, n))
+    order = torch.cat(batches)
+    assert set(order.tolist()) == set(range(n))
+    assert len(set(order[:n].tolist())) == n  # once each, before the last batch is filled up
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    data = Data(RNG.random((30, 2)))
+    order = {
+        (s, e): torch.cat(list(data.batches(7, seed=s, epoch=e))).tolist()
+        for s in (0, 1)
+        for e in (0, 1)
+    }
+    assert len({tuple(o) for o in order.values()}) == 4
+    assert torch.cat(list(data.batches(7, seed=1, epoch=1))).tolist() == order[1, 1]
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_chunks_of_one_size_give_back_all_rows(n, size):
+    x = RNG.random((n, 3))
+    parts = [(b.x, k) for b, k in Data(x, dtype=torch.float64).chunks(size)]
+    assert {len(part) for part, _ in parts} == {size}
+    np.testing.assert_array_equal(torch.cat([part[:k] for part, k in parts]), x)
+
+
+def test_missing_entries_are_zero_and_masked():
+    x = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])
+    batch = Data(x, missing=True, on_batch=lambda rows: rows + 10).take(torch.tensor([0, 1]))
+    np.testing.assert_array_equal(batch.x, [[11, 0, 13], [0, 0, 0]])
+    np.testing.assert_array_equal(batch.mask, [[1, 0, 1], [0, 0, 0]])
+
+
+def test_bytes_become_pixels_only_when_taken():
+    data = Data(np.array([[0, 51, 255]], dtype=np.uint8), unit=1 / 255)
+    assert data.x.dtype == torch.uint8
+    torch.testing.assert_close(data.take(torch.tensor([0])).x, torch.tensor([[0.0, 0.2, 1.0]]))
+
+
+def test_double_precision_is_kept_until_the_offset_is_gone():
+    x = 1.6e9 + np.array([[0.25], [0.5]])
+    batch = Data(x, on_batch=lambda rows: rows - 1.6e9).take(torch.tensor([0, 1]))
+    np.testing.assert_array_equal(batch.x, [[0.25], [0.5]])
+
+
+def test_bits_of_an_epoch_stay_for_the_epoch():
+    data = Data(np.full((100, 20), 0.5), on_epoch=bernoulli_draw)
+    rows = torch.arange(100)
+    torch.manual_seed(0)
+    data.start_epoch()
+    first = data.take(rows).x
+    assert torch.equal(data.take(rows).x, first)
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    data.start_epoch()
+    assert not torch.equal(data.take(rows).x, first)
+
+
+def test_mapped_rows_are_drawn_at_the_visit(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((50, 20), 0.5, dtype=np.float32))
+    data = Data(np.load(tmp_path / "x.npy", mmap_mode="r"), on_epoch=bernoulli_draw)
+    data.start_epoch()
+    assert set(data.take(torch.arange(50)).x.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    "x", [np.arange(12.0).reshape(4, 3)[::-1], np.arange(12.0).reshape(3, 4).T]
+)
+def test_arrays_of_any_layout(x):
+    np.testing.assert_array_equal(Data(x, dtype=torch.float64).take(torch.arange(4)).x, x)
+
+
+def test_fingerprint_knows_the_rows():
+    x = RNG.random((500, 3))
+    assert Data(x).fingerprint() == Data(x.copy()).fingerprint()
+    others = [x[::-1], x[:-1], x.astype(np.float32), x + 1]
+    assert len({Data(o).fingerprint() for o in [x, *others]}) == 5
+
+
+def test_mixed_seeds_differ():
+    seeds = {mix_seed(a, b) for a in range(30) for b in range(30)}
+    assert len(seeds) == 900
+    assert all(0 <= s < 2**63 for s in seeds)

@@ -1,0 +1,71 @@
+"""Hyper-parameter fields: what passes, what is refused, what text means."""
+
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from ancestral.fields import Count, Fraction, Positive, RandomState, Sizes, check, describe, parse
+
+NESTED = Sizes | tuple[Sizes, ...]
+
+GOOD = [
+    (3, Count), (np.int64(3), Count), (0.5, Positive), (1, Positive), (np.float32(0.1), Positive),
+    (0.0, Fraction), (True, bool), (None, Count | None), ((1, 2), Sizes), ([1, 2], Sizes),
+    ((), Sizes), (((1,), (2, 3)), NESTED), ("auto", Count | Literal["auto"]),
+    (np.random.default_rng(0), RandomState), (np.random.RandomState(0), RandomState),
+]  # fmt: skip
+BAD = [
+    (0, Count), (True, Count), (1.0, Count), ("3", Count), (0, Positive), (1.0, Fraction),
+    (-0.1, Fraction), (float("nan"), Positive), (1, bool), ((1, 0), Sizes), (5, Sizes),
+    ("often", Count | Literal["auto"]), (1.5, RandomState), (True, Literal[0, 1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "hint"), GOOD, ids=str)
+def test_good(value, hint):
+    check("field", value, hint)
+
+
+@pytest.mark.parametrize(("value", "hint"), BAD, ids=str)
+def test_bad(value, hint):
+    with pytest.raises(ValueError, match=r"field=.*expected "):
+        check("field", value, hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "value"),
+    [
+        ("3", Count, 3),
+        ("1e-3", Positive, 1e-3),
+        ("500,500", Sizes, (500, 500)),
+        ("500", Sizes, (500,)),
+        ("500,", Sizes, (500,)),
+        ("[]", Sizes, ()),
+        ("[[200,200],[100]]", NESTED, ((200, 200), (100,))),
+        ("50", Count | Sizes, 50),
+        ("100,50", Count | Sizes, (100, 50)),
+        ("none", Count | None, None),
+        ("true", bool, True),
+        ("auto", str | tuple[str, ...], "auto"),
+        ("gaussian,poisson", str | tuple[str, ...], ("gaussian", "poisson")),
+        ("a,b", str, "a,b"),
+        ("0", Literal[0, 1], 0),
+        ("7", RandomState, 7),
+    ],
+)
+def test_text(text, hint, value):
+    assert parse("field", text, hint) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("0", Count), ("a,b", Sizes), ("1.5", Count), ("", Count)]
+)
+def test_text_that_means_nothing(text, hint):
+    with pytest.raises(ValueError, match=r"field=.*expected"):
+        parse("field", text, hint)
+
+
+def test_words():
+    assert describe(Count | Literal["auto"]) == "a whole number of at least 1, or auto"
+    assert describe(Fraction) == "a number of at least 0 and below 1"
