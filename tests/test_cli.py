@@ -3,6 +3,7 @@
 import csv
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -137,10 +138,20 @@ def test_bad_input_exits_with_2_and_leaves_nothing(here, capsys, arguments, mess
     assert not [p for p in here.rglob("*") if p.is_file() and "runs" in p.parts]
 
 
-def test_output_folder_without_permission(here, capsys, monkeypatch):
-    monkeypatch.setattr("os.access", lambda *_: False)
-    assert run("fit", "vae", "digits", *TINY, "--out", "new/run") == 2
-    assert "no permission to write" in capsys.readouterr().err
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a folder no one can write in")
+def test_output_folder_that_can_not_be_written(here, capsys):
+    assert run("fit", "vae", "digits", *TINY, "--out", "/proc/run") == 2
+    captured = capsys.readouterr()
+    assert "can't write in /proc" in captured.err
+    assert "step" not in captured.err  # before any training
+
+
+def test_a_folder_of_something_else_is_never_replaced(here, capsys):
+    (here / "papers").mkdir()
+    (here / "papers" / "thesis.tex").write_text("years of work")
+    assert run("fit", "vae", "digits", *TINY, "--out", "papers", "--overwrite") == 2
+    assert "holds files that are not a run" in capsys.readouterr().err
+    assert (here / "papers" / "thesis.tex").read_text() == "years of work"
 
 
 def test_lists_and_help(capsys):

@@ -52,7 +52,8 @@ def check_writable(path: Path | str, *, overwrite: bool) -> None:
     Raises
     ------
     FileExistsError
-        If it is there and ``overwrite`` false, or is a file.
+        If it is there and ``overwrite`` false, or is a file, or holds something else than a run
+        or a model.
     PermissionError
         If the folder it would lie in can't be written to.
     """
@@ -61,11 +62,21 @@ def check_writable(path: Path | str, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path} is a file: a folder can't be put in its place")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} is already there: choose another name, or overwrite it")
+    if path.exists() and not _is_replaceable(path):
+        raise FileExistsError(f"{path} holds files that are not a run or a model: not replaced")
     above = next(p for p in path.absolute().parents if p.exists())
     if not above.is_dir():
         raise NotADirectoryError(f"{path}: {above} is a file, not a folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: no permission to write in {above}")
+    try:
+        os.rmdir(tempfile.mkdtemp(dir=above, prefix=f".{path.name}.", suffix=".part"))
+    except OSError as error:
+        raise PermissionError(f"{path}: can't write in {above} ({error.strerror})") from None
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty, or one of ours."""
+    names = {p.name for p in folder.iterdir()}
+    return not names or not names.isdisjoint({DESCRIPTION, "config.toml"})
 
 
 def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: bool) -> None:
