@@ -16,7 +16,7 @@ from torch import distributions as td
 from ancestral import engine
 from ancestral.distributions import (
     Ancestral,
-    Columns,
+    MixedColumns,
     centre,
     detach,
     draw,
@@ -207,7 +207,7 @@ def test_a_marginal_without_closed_form_is_refused():
 def mixed():
     """Columns in the order code, number, bit, number."""
     parts = [make("normal", 5, 2), make("bernoulli", 5, 1), make("categorical", 5, 1)]
-    return parts, Columns(parts, torch.tensor([1, 3, 2, 0]).argsort())
+    return parts, MixedColumns(parts, torch.tensor([1, 3, 2, 0]).argsort())
 
 
 def test_columns_put_every_density_at_its_column():

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, distributions, nn
 from torch.distributions import Distribution
 
-from ancestral.distributions import Ancestral, Columns, log_prob, parameters
+from ancestral.distributions import Ancestral, MixedColumns, log_prob, parameters
 
 
 class Context(NamedTuple):
@@ -280,10 +280,10 @@ class Product(Conditional):
         self.register_buffer("order", torch.tensor(flat).argsort())
         self.order: Tensor
 
-    def forward(self, c: Given = None) -> Columns:
+    def forward(self, c: Given = None) -> MixedColumns:
         """Return the distribution of the table's columns in their order."""
         c = c if self.trunk is None else self.trunk(c)
-        return Columns([part(c) for part in self.parts], self.order)
+        return MixedColumns([part(c) for part in self.parts], self.order)
 
 
 class Fixed(Conditional):

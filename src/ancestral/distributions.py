@@ -2,8 +2,7 @@
 
 torch's distributions answer elementwise or per event, cannot marginalise and compute KL through a
 registry that does not compile. Here is the one copy of each closed form this library uses, and
-the three distributions that torch lacks: codes of several columns, columns of mixed kinds, and a
-chain of stochastic layers.
+the two distributions that torch lacks: columns of mixed kinds, and a chain of stochastic layers.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ LOG_2PI = math.log(2 * math.pi)
 Shape = torch.Size | list[int] | tuple[int, ...]
 
 
-class Columns(Distribution):
+class MixedColumns(Distribution):
     """Independent groups of columns, each with its own elementwise distribution.
 
     Parameters
@@ -250,7 +249,7 @@ def centre(p: Distribution) -> Float[Tensor, "*b d"]:
     match p:
         case Categorical():
             return p.logits.argmax(-1).to(p.logits.dtype)
-        case Columns():
+        case MixedColumns():
             return p._gather([centre(part) for part in p.parts])
     return p.mean
 
