@@ -1,11 +1,11 @@
 # make demo   fit real models offline and write a report page
-# make test   run the tests        make lint typecheck docs bench   what they say
+# make test   run the tests        make lint typecheck docs         what they say
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint format typecheck docs bench clean
+.PHONY: demo test lint format typecheck docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,8 +34,5 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
-bench: $(READY)
-	$(BIN)/python benchmarks/throughput.py
-
 clean:
-	rm -rf $(VENV) demo site runs
+	rm -rf $(VENV) demo site

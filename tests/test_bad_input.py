@@ -42,6 +42,21 @@ BAD_ROWS = {
         r"columns 0, 1, 2, 3 has values from .* to 25\d.*\[0, 1\].*Rescale",
     ),
     "negative counts": ({"likelihood": "poisson"}, -np.ones((5, 2)), "whole numbers from 0 on"),
+    "codes that are identifiers": (
+        {"likelihood": "categorical"},
+        np.array([[600_000_000.0], [1.0]]),
+        "column 0 has codes up to 6e.08.*recode",
+    ),
+    "values beyond double precision": (
+        {"likelihood": "gaussian"},
+        GOOD * 1e200,
+        "too large to be squared",
+    ),
+    "grey bits in a mixed table": (
+        {"likelihood": ("bernoulli", "gaussian", "gaussian", "gaussian")},
+        GOOD,
+        "binarize them first",
+    ),
     "broken codes": ({"likelihood": "categorical"}, GOOD * 3, "whole numbers from 0 on"),
 }
 
@@ -191,6 +206,12 @@ def test_tampered_description(saved, text):
 def test_description_that_does_not_fit_its_weights(saved):
     description = json.loads((saved / "model.json").read_text())
     edit(saved, params=description["params"] | {"n_latents": 5})
+    with pytest.raises(ModelFileError, match="does not fit its weights"):
+        ancestral.load(saved)
+    edit(saved, params=None)
+    with pytest.raises(ModelFileError, match="does not fit its weights"):
+        ancestral.load(saved)
+    edit(saved, params=description["params"], fitted={})
     with pytest.raises(ModelFileError, match="does not fit its weights"):
         ancestral.load(saved)
     edit(saved, params=description["params"] | {"no_such_field": 5})

@@ -79,6 +79,38 @@ def test_own_table(here, table, capsys):
     assert pl.read_csv("s.csv").shape == (7, 2)
 
 
+def test_columns_go_by_name(here, table, capsys):
+    assert run("fit", "vae", table, "--target", "kind", *TINY, "--out", "r", "--no-report") == 0
+    assert "likelihood: gaussian (2 columns)" in capsys.readouterr().out
+    frame = pl.read_csv(table)
+    frame.select("weight", "size").write_csv("swapped.csv")  # no labels, another order
+    for name in (table, "swapped.csv"):
+        assert run("impute", "r", name, "--out", f"filled-{name}") == 0
+    first, second = pl.read_csv(f"filled-{table}"), pl.read_csv("filled-swapped.csv")
+    assert second.columns == ["size", "weight"]
+    assert first.equals(second)
+    frame.select("weight").rename({"weight": "mass"}).write_csv("other.csv")
+    assert run("impute", "r", "other.csv", "--out", "x.csv") == 2
+    assert "its columns are mass; the model was fitted on size, weight" in capsys.readouterr().err
+
+
+def test_other_separators(here):
+    (here / "semi.csv").write_text("1;2\n3;4\n5;7\n")
+    arguments = ["--separator", ";", "--no-header", *TINY, "--out", "r", "--no-report"]
+    assert run("fit", "vae", "semi.csv", *arguments) == 0
+    assert ancestral.load(here / "r/model").n_features_in_ == 2
+
+
+def test_a_link_is_followed(here):
+    (here / "real").mkdir()
+    (here / "link").symlink_to("real/x")
+    for _ in range(2):
+        arguments = [*TINY, "--out", "link", "--overwrite", "--no-report"]
+        assert run("fit", "vae", "digits", *arguments) == 0
+    assert (here / "real" / "x" / "metrics.json").is_file()
+    assert sorted(p.name for p in here.iterdir()) == ["link", "real"]
+
+
 def test_samples_as_array_and_picture(here):
     assert run("fit", "iwae", "digits", *TINY, "--n-importance-samples", 2, "--out", "r",
                "--no-report") == 0  # fmt: skip
@@ -108,6 +140,7 @@ BAD = [
     (["fit", "vae", "text.csv"], "'name'"),
     (["fit", "vae", "damaged.npz"], "damaged.npz"),
     (["evaluate", "nowhere"], "nowhere is not there"),
+    (["fit", "vae", "digits", "--test-fraction", "2"], "test_fraction"),
     (["evaluate", "full"], "holds no saved model"),
     (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
     (["sample", "full", "--out", "no/s.npy"], "the folder no is not there"),
@@ -149,6 +182,7 @@ def test_output_folder_that_can_not_be_written(here, capsys):
 def test_a_folder_of_something_else_is_never_replaced(here, capsys):
     (here / "papers").mkdir()
     (here / "papers" / "thesis.tex").write_text("years of work")
+    (here / "papers" / "config.toml").write_text('title = "my site"')
     assert run("fit", "vae", "digits", *TINY, "--out", "papers", "--overwrite") == 2
     assert "holds files that are not a run" in capsys.readouterr().err
     assert (here / "papers" / "thesis.tex").read_text() == "years of work"

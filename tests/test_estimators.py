@@ -226,6 +226,41 @@ def test_a_memory_map_stays_on_disk(tmp_path, dtype):
     np.testing.assert_allclose(part.take(torch.tensor([3])).x[0], X[13], atol=2e-3)
 
 
+def test_large_whole_numbers_keep_every_digit():
+    rows = np.c_[1_600_000_001 + np.arange(60), np.arange(60) % 7]
+    for given in (rows, pl.DataFrame(rows, schema=["a", "b"]), pd.DataFrame(rows)):
+        vae = VAE(**QUICK).fit(given)
+        np.testing.assert_array_equal(vae.impute(given, n_iter=1), rows)
+
+
+def test_small_counts_in_bytes_are_counts():
+    counts = np.random.default_rng(0).integers(0, 3, (200, 4)).astype(np.uint8)
+    vae = VAE(**QUICK, likelihood="categorical").fit(counts)
+    assert vae.n_categories_ == [3, 3, 3, 3]
+    expected = VAE(**QUICK, likelihood="categorical").fit(counts.astype(float))
+    np.testing.assert_array_equal(vae.score_samples(counts), expected.score_samples(counts * 1.0))
+
+
+def test_masked_arrays_hide_what_they_mask():
+    masked = np.ma.masked_array(X, mask=X > 0.9)
+    vae = VAE(**QUICK).fit(masked)
+    filled = vae.impute(masked, n_iter=1)
+    assert not np.isnan(filled).any()
+    assert (filled[masked.mask] != X[masked.mask]).all()
+
+
+def test_whatever_the_users_torch_settings():
+    expected = VAE(**QUICK).fit(X).transform(X[:5])
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            fitted = VAE(**QUICK).fit(X)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(fitted.transform(X[:5]), expected)
+
+
 def test_in_a_pipeline_and_a_search():
     pipe = make_pipeline(MinMaxScaler(clip=True), VAE(**QUICK))
     search = GridSearchCV(pipe, {"vae__n_latents": [1, 2]}, cv=2, error_score="raise")

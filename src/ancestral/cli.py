@@ -113,6 +113,7 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
     fit.add_argument("--config", type=Path, help="TOML file; options given here override it")
     fit.add_argument("--no-report", action="store_true", help="leave out the report page")
     _add_data_options(fit)
+    fit.add_argument("--test-fraction", type=float, metavar="F", help="rows held out for testing")
     if "fit" in arguments:
         named = [a for a in arguments if a in methods.METHODS]
         if named:
@@ -122,7 +123,8 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("your own data")
     group.add_argument("--target", metavar="COLUMN", help="column of a table that holds labels")
-    group.add_argument("--test-fraction", type=float, metavar="F", help="rows held out for testing")
+    group.add_argument("--separator", metavar="CHARACTER", help="between the cells of a CSV file")
+    group.add_argument("--no-header", action="store_true", help="a CSV file without column names")
     group.add_argument("--grayscale", action="store_true", help="read pictures in grey")
     group.add_argument("--size", metavar="H,W", help="resize pictures")
 

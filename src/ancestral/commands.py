@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import shlex
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 from ancestral import datasets, experiment, methods, storage
 from ancestral.engine import denormals_flushed
 from ancestral.experiment import Config
-from ancestral.fields import Sizes, hints, parse
+from ancestral.fields import Count, Sizes, check, hints, parse
 from ancestral.train import NonFiniteError
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
@@ -29,18 +31,20 @@ def fit(options: Namespace) -> None:
         print(f"going on from {state}")
     config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
     folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
-    metric = experiment.read_metrics(folder)[-1]
-    _print_metric(metric)
-    print(f"run folder: {folder}")
+    _print_likelihood(experiment.open_run(folder)[0].likelihood_)
+    _print_metric(experiment.read_metrics(folder)[-1])
+    print(f"run folder: {out}")
     if not options.no_report:
-        print(f"report:     {folder / 'report.html'}")
-    print(f"to quote:   ancestral evaluate {folder}")
+        print(f"report:     {out / 'report.html'}")
+    print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}")
 
 
 def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
     estimator, config = experiment.open_run(options.run)
-    dataset = _dataset(options, config)
+    dataset = experiment.aligned(_dataset(options, config), estimator)
+    if options.rows is not None:
+        check("rows", options.rows, Count)
     metric, _ = experiment.evaluate(
         estimator,
         dataset,
@@ -58,16 +62,16 @@ def evaluate(options: Namespace) -> None:
 def sample(options: Namespace) -> None:
     """``ancestral sample RUN``."""
     _check_suffix(options.out)
-    estimator, config = experiment.open_run(options.run)
+    estimator, _ = experiment.open_run(options.run)
     rows = estimator.sample(options.n, mean=options.mean, random_state=options.random_state)
-    _write_rows(options.out, rows, estimator.image_shape, _column_names(estimator, config))
+    _write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
 
 
 def impute(options: Namespace) -> None:
     """``ancestral impute RUN DATA``."""
     _check_suffix(options.out)
     estimator, config = experiment.open_run(options.run)
-    dataset = datasets.load(options.data, **(_how_to_read(config) | _data_options(options)))
+    dataset = experiment.aligned(_load_like(config, options), estimator)
     rows = estimator.impute(dataset.x_train, n_iter=options.n_iter, fill=options.fill)
     _write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
@@ -127,11 +131,24 @@ def _data_options(options: Namespace) -> dict[str, Any]:
     size = parse("size", options.size, Sizes) if options.size else None
     given = {
         "target": options.target,
-        "test_fraction": options.test_fraction,
+        "separator": options.separator,
+        "header": False if options.no_header else None,
+        "test_fraction": getattr(options, "test_fraction", None),
         "grayscale": options.grayscale or None,
         "size": size,
     }
     return {k: v for k, v in given.items() if v is not None}
+
+
+def _load_like(config: Config | None, options: Namespace) -> datasets.Dataset:
+    """Load other data as the run's own were read; its target column may be absent from them."""
+    given, own = _data_options(options), _how_to_read(config)
+    try:
+        return datasets.load(options.data, **(own | given))
+    except datasets.DataError:
+        if "target" in given or own.pop("target", None) is None:
+            raise
+    return datasets.load(options.data, **(own | given))
 
 
 def _how_to_read(config: Config | None) -> dict[str, Any]:
@@ -142,10 +159,16 @@ def _how_to_read(config: Config | None) -> dict[str, Any]:
 
 def _dataset(options: Namespace, config: Config | None) -> datasets.Dataset:
     if options.data:
-        return datasets.load(options.data, **(_how_to_read(config) | _data_options(options)))
+        return _load_like(config, options)
     if config is None:
         raise ValueError(f"{options.run} does not say what data it is about: name them")
     return config.dataset()
+
+
+def _print_likelihood(kinds: Sequence[str]) -> None:
+    counts = {kind: list(kinds).count(kind) for kind in dict.fromkeys(kinds)}
+    parts = [f"{kind} ({n} column{'s' * (n > 1)})" for kind, n in counts.items()]
+    print(f"likelihood: {', '.join(parts)}")
 
 
 def _print_metric(metric: dict[str, Any]) -> None:
@@ -158,11 +181,9 @@ def _print_metric(metric: dict[str, Any]) -> None:
     )
 
 
-def _column_names(estimator: Any, config: Config | None) -> tuple[str, ...] | None:
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is not None or config is None or not Path(config.data).is_file():
-        return names
-    return config.dataset().feature_names
+def _column_names(estimator: Any) -> tuple[str, ...] | None:
+    names = getattr(estimator, "column_names_", getattr(estimator, "feature_names_in_", None))
+    return None if names is None else tuple(names)
 
 
 def _check_suffix(path: Path) -> None:

@@ -108,10 +108,13 @@ class Data:
         return part
 
     def fingerprint(self) -> str:
-        """Return a hash of the shape and of a few rows spread over the data, quick at any size."""
-        rows = torch.linspace(0, len(self) - 1, min(len(self), 64)).long().to(self.device)
+        """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it."""
         digest = hashlib.sha256(f"{len(self)} {self.n_columns} {self.x.dtype}".encode())
-        digest.update(self._stored(rows).cpu().contiguous().numpy().tobytes())
+        if isinstance(self.x, Tensor):
+            rows = self.x
+        else:
+            rows = self._stored(torch.linspace(0, len(self) - 1, min(len(self), 64)).long())
+        digest.update(rows.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def take(self, index: Tensor) -> Batch:

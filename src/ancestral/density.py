@@ -21,7 +21,7 @@ from ancestral.fields import Count, RandomState, Sizes, check
 from ancestral.impute import pseudo_gibbs
 from ancestral.models import LatentModel
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
-from ancestral.tables import check_columns, has_missing, is_binary, learn_columns
+from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
 
 CHUNK = 256
 
@@ -101,6 +101,7 @@ class LatentEstimator(
         self._check_fitted()
         n = self.n_evaluation_samples if n_importance_samples is None else n_importance_samples
         check("n_importance_samples", n, Count)
+        check("binarize_seed", binarize_seed, int)
         X = self._validate(X, fit=False)
         bits = self._bits(X, binarize_seed)
         data = self._data(bits, self._device(), on_batch=self.columns_.to_model)
@@ -160,6 +161,8 @@ class LatentEstimator(
     ) -> np.ndarray:
         """Fill in the missing entries by pseudo-Gibbs sampling; the observed ones stay as they are.
 
+        (Bytes, which can't be missing, come back as fractions of 255.)
+
         Parameters
         ----------
         X : array-like [n_samples, n_features]
@@ -180,7 +183,7 @@ class LatentEstimator(
         check("fill", fill, Literal["mean", "sample"])
         X = self._validate(X, fit=False)
         with self._noise(random_state):
-            filled = self._map_rows(X, lambda batch: self._fill(batch, n_iter, fill))
+            filled = self._map_validated(X, lambda batch: self._fill(batch, n_iter, fill))
         if X.dtype in (np.uint8, np.bool_):
             return filled
         return np.where(np.isnan(X), filled, X)
@@ -198,13 +201,14 @@ class LatentEstimator(
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:  # noqa: ARG002
         X = self._validate(X, fit=True)
         self._check_image_shape()
+        named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
+        X = as_numbers(X, named)
         self.unit_ = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
         self.columns_ = learn_columns(X, self.likelihood, self.unit_)
         self.likelihood_ = list(self.columns_.kinds)
         self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
         self.n_categories_ = list(self.columns_.n_categories)
-        grey = set(self.likelihood_) == {"bernoulli"} and not is_binary(X)
-        self.draws_bits_ = grey and self.binarize != "none"
+        self.draws_bits_ = self._has_grey(X) and self.binarize != "none"
         if not self.draws_bits_:
             return self._data(X, device, on_batch=self.columns_.to_model)
         if self.binarize == "once":
@@ -212,24 +216,39 @@ class LatentEstimator(
         key = "on_epoch" if self.binarize == "epoch" else "on_batch"
         return self._data(X, device, **{key: bernoulli_draw})
 
+    def _has_grey(self, X: np.ndarray) -> bool:
+        """Whether there are values between the bits of a Bernoulli likelihood."""
+        bits = self.columns_.columns_of("bernoulli")
+        if len(bits) == len(self.likelihood_):
+            return not is_binary(X)
+        if bits and self.binarize != "none" and not is_binary(X[:, bits]):
+            raise ValueError(
+                "X: a Bernoulli column of a mixed table holds values between 0 and 1: "
+                "preprocess.binarize them first, or set binarize='none'"
+            )
+        return False
+
     def _columns(self) -> Columns:
         return Columns(self.likelihood_, self.location_, self.scale_, self.n_categories_)
 
     def _validate(self, X: Any, *, fit: bool) -> np.ndarray:
         if isinstance(X, Tensor):
             X = X.detach().cpu().numpy()
+        if np.ma.isMaskedArray(X):
+            X = np.ma.filled(X.astype(np.float64), np.nan)
         try:
             checked = validate_data(
                 self,
                 X,
                 reset=fit,
-                dtype=[np.float32, np.float64, np.uint8, np.bool_],
+                dtype=[np.float64, np.float32, np.uint8, np.bool_],
                 ensure_all_finite="allow-nan",
                 ensure_min_samples=2 if fit else 1,
             )
         except ValueError as error:
             raise ValueError(f"{error}{_hint(str(error))}") from None
         if not fit:
+            checked = as_numbers(checked, set(self.likelihood_))
             check_columns(checked, self.columns_, self.unit_)
         # validation hands back a view that has forgotten it lies on disk
         return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
@@ -262,14 +281,17 @@ class LatentEstimator(
         return next(self.model_.parameters()).device
 
     def _noise(self, random_state: RandomState) -> Any:
+        check("random_state", random_state, RandomState)
         seed = self.seed_ if random_state is None else draw_seed(random_state)
         return engine.seeded(seed, device=self._device())
 
-    @torch.no_grad()
     def _map_rows(self, X: Any, function: Any) -> np.ndarray:
-        """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
         self._check_fitted()
-        X = self._validate(X, fit=False)
+        return self._map_validated(self._validate(X, fit=False), function)
+
+    @torch.no_grad()
+    def _map_validated(self, X: np.ndarray, function: Any) -> np.ndarray:
+        """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
         data = self._data(X, self._device(), on_batch=self.columns_.to_model)
         parts = [function(batch)[:rows].cpu().numpy() for batch, rows in data.chunks(CHUNK)]
         return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)

@@ -59,6 +59,17 @@ def seeded(*parts: int, device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 @contextmanager
+def single_precision() -> Iterator[None]:
+    """Make modules in float32 inside, whatever the user's default dtype, which is given back."""
+    theirs = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(theirs)
+
+
+@contextmanager
 def denormals_flushed() -> Iterator[None]:
     """Take numbers too small for full precision as zero inside: they cost time and change nothing.
 

@@ -135,7 +135,8 @@ class Estimator(BaseEstimator, ABC):
         self.seed_ = draw_seed(self.random_state)
         with engine.private_randomness(device):
             engine.seed(self.seed_)
-            self._adopt(self._build())
+            with engine.single_precision():
+                self._adopt(self._build())
             self._initialise(data)
         checkpoint = self._checkpoint(data)
         training, validation = self._split(data)
@@ -195,14 +196,16 @@ class Estimator(BaseEstimator, ABC):
             estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
             estimator.__dict__.update(description["fitted"])
             estimator.history_ = History(description["history"])
-            estimator._adopt(estimator._build())
+            estimator.seed_ = int(estimator.seed_)
+            with engine.single_precision():
+                estimator._adopt(estimator._build())
             for name, module in estimator._modules().items():
                 prefix = f"{name}."
                 module.load_state_dict(
                     {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
                 )
                 module.eval()
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise storage.ModelFileError(
                 f"{path}: its description does not fit its weights ({reason})"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -81,7 +82,7 @@ def read_config(path: Path | str) -> Config:
         If the file is not TOML, or has keys or values that are not what they should be.
     """
     try:
-        table = as_tables(tomllib.loads(Path(path).read_text()))
+        table = _tidy(tomllib.loads(Path(path).read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {path} is not valid TOML: {error}") from None
     known = ("method", "data", "options", "data_options")
@@ -94,9 +95,32 @@ def read_config(path: Path | str) -> Config:
     return Config(**{"method": "", "data": "", **table})
 
 
-def as_tables(value: Any) -> Any:
-    """Turn lists, at every depth, into tuples."""
-    return {k: as_tables(v) if isinstance(v, dict) else as_tuples(v) for k, v in value.items()}
+def _tidy(table: dict[str, Any]) -> dict[str, Any]:
+    """Turn the lists of a TOML table, at every depth, into tuples."""
+    return {k: _tidy(v) if isinstance(v, dict) else as_tuples(v) for k, v in table.items()}
+
+
+def aligned(dataset: datasets.Dataset, estimator: LatentEstimator) -> datasets.Dataset:
+    """Bring the columns of a table into the order in which the model knows them.
+
+    Raises
+    ------
+    ValueError
+        If the names of the columns differ.
+    """
+    known, given = getattr(estimator, "column_names_", None), dataset.feature_names
+    if known is None or given is None or list(given) == list(known):
+        return dataset
+    if sorted(given) != sorted(known):
+        raise ValueError(
+            f"{dataset.name}: its columns are {', '.join(given)}; "
+            f"the model was fitted on {', '.join(known)}"
+        )
+    order = [given.index(name) for name in known]
+    splits: dict[str, Any] = {
+        k: v[:, order] for k, v in dataset.arrays().items() if k.startswith("x_")
+    }
+    return replace(dataset, feature_names=tuple(known), **splits)
 
 
 def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = True) -> Path:
@@ -107,6 +131,7 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     FileExistsError
         If ``out`` is there and ``overwrite`` false; checked before anything is computed.
     """
+    out = out.resolve()
     storage.check_writable(out, overwrite=overwrite)
     estimator, dataset = config.estimator(), config.dataset()
     if dataset.image_shape is not None and estimator.image_shape is None:
@@ -116,6 +141,8 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     began = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     seconds = perf_counter() - began
+    if dataset.feature_names is not None:
+        estimator.column_names_ = list(dataset.feature_names)
 
     def fill(folder: Path) -> None:
         storage.write_file(folder / CONFIG, config.to_toml())
@@ -149,10 +176,15 @@ def write_report(
 
     path = folder / "report.html"
     title = f"{type(estimator).__name__} on {dataset.name}"
-    command = f"ancestral fit {config.method} {config.data}"
-    options = {k: v for k, v in config.options.items() if k != "verbose"}
-    command += "".join(f" --{k.replace('_', '-')} {_as_argument(v)}" for k, v in options.items())
-    report.write(path, estimator, dataset, title=title, evaluation=evaluation, command=command)
+    command = ["ancestral", "fit", config.method, config.data]
+    for name, value in (config.options | config.data_options).items():
+        if name == "grayscale":
+            command.append("--grayscale")
+        elif name != "verbose":
+            command += [f"--{name.replace('_', '-')}", _as_argument(value)]
+    report.write(
+        path, estimator, dataset, title=title, evaluation=evaluation, command=shlex.join(command)
+    )
     return path
 
 

@@ -23,6 +23,8 @@ from ancestral._version import __version__
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+RUN_PARTS = {"config.toml", "versions.json", "history.csv", "metrics.json", "model", "report.html"}
+OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION}
 
 
 class ModelFileError(ValueError):
@@ -74,9 +76,8 @@ def check_writable(path: Path | str, *, overwrite: bool) -> None:
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Whether a folder is empty, or one of ours."""
-    names = {p.name for p in folder.iterdir()}
-    return not names or not names.isdisjoint({DESCRIPTION, "config.toml"})
+    """Whether a folder holds nothing but what a saved model or a run consists of."""
+    return {p.name for p in folder.iterdir()} <= OURS
 
 
 def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: bool) -> None:
@@ -87,7 +88,7 @@ def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: b
     FileExistsError, NotADirectoryError, PermissionError
         As :func:`check_writable`.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     check_writable(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
@@ -97,7 +98,11 @@ def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: b
         if path.exists():
             old = work.with_suffix(".old")
             os.replace(path, old)  # the old folder goes only once the new one stands in its place
-            os.replace(work, path)
+            try:
+                os.replace(work, path)
+            except BaseException:
+                os.replace(old, path)
+                raise
             shutil.rmtree(old)
         else:
             os.replace(work, path)

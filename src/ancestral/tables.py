@@ -39,6 +39,7 @@ def learn_columns(X: np.ndarray, likelihood: str | Sequence[str], unit: float = 
     gaussian = [j for j, k in enumerate(kinds) if k == "gaussian"]
     if gaussian:
         loc[gaussian], scale[gaussian] = _location_and_scale(X, gaussian, low[gaussian], unit)
+    _check_codes(kinds, high, len(X))
     n_categories = [
         int(high[j]) + 1 if k == "categorical" and np.isfinite(high[j]) else 0
         for j, k in enumerate(kinds)
@@ -85,6 +86,12 @@ def is_binary(X: np.ndarray) -> bool:
     return all(np.all((b == 0) | (b == top) | np.isnan(b)) for b in row_blocks(X))
 
 
+def as_numbers(X: np.ndarray, kinds: set[str]) -> np.ndarray:
+    """Read bytes as the numbers they are, not as pixels, where counts or codes are among them."""
+    counted = not kinds.isdisjoint({"categorical", "poisson"})
+    return X.astype(np.float32) if counted and X.dtype in (np.uint8, np.bool_) else X
+
+
 def has_missing(X: np.ndarray) -> bool:
     """Whether some entry is ``NaN``."""
     return X.dtype.kind == "f" and any(np.isnan(block).any() for block in row_blocks(X))
@@ -127,13 +134,30 @@ def _location_and_scale(
         seen = ~np.isnan(block)
         block = np.where(seen, block, 0.0)
         total += block.sum(0)
-        squares += np.square(block).sum(0)
+        with np.errstate(over="ignore"):
+            squares += np.square(block).sum(0)
         count += seen.sum(0)
     count = np.maximum(count, 1)
     mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(squares / count - mean**2, 0.0)
     scale = np.sqrt(variance)
+    lost = [j for j, s in zip(columns, scale, strict=True) if not np.isfinite(s)]
+    if lost:
+        raise ValueError(
+            f"X: the values of {_name(lost)} are too large to be squared: rescale them"
+        )
     return mean + low, np.where(scale > 0, scale, 1.0)
+
+
+def _check_codes(kinds: Sequence[ColumnKind], high: np.ndarray, n_rows: int) -> None:
+    many = max(256, n_rows)
+    wide = [j for j, k in enumerate(kinds) if k == "categorical" and high[j] >= many]
+    if wide:
+        raise ValueError(
+            f"X: {_name(wide)} has codes up to {high[wide].max():g}, more than there are rows: "
+            "recode to 0, 1, ... (scikit-learn: OrdinalEncoder)"
+        )
 
 
 def _check_seen(low: np.ndarray) -> None:

@@ -28,7 +28,8 @@ def damaged(path: Path | str, problem: str) -> DataError:
         What was found and what was expected.
     """
     return DataError(
-        f"{path}: {problem}. Delete this file and load again, or put a good copy in its place."
+        f"{path}: {problem}. Mend this file or put a good copy in its place; one that was "
+        "downloaded may be deleted and is then fetched again."
     )
 
 

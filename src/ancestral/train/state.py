@@ -29,9 +29,10 @@ class _Seat:
         self.updates = 0
 
     def move(self, model: nn.Module, batch: Batch, n_steps: int) -> dict[str, Tensor]:
-        terms = self.player.objective(model, batch)
-        loss = torch.stack(list(terms.values())).sum()
-        gradient = self.flat.gradient(loss)
+        with torch.enable_grad():
+            terms = self.player.objective(model, batch)
+            loss = torch.stack(list(terms.values())).sum()
+            gradient = self.flat.gradient(loss)
         with torch.no_grad():
             self.player.optimizer.update(
                 self.flat.vector, gradient, self.state, self.updates, n_steps
