@@ -1,6 +1,8 @@
 """Killed at any instant, training goes on to the very same end."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from ancestral import VAE
 from ancestral.checkpoint import Checkpoint, CheckpointError, Snapshot
@@ -66,6 +69,26 @@ def test_an_interrupted_fit_goes_on(tmp_path, monkeypatch, step):
     np.testing.assert_array_equal(vae.transform(X), whole.transform(X))
     for mine, undisturbed in zip(vae.history_, whole.history_, strict=True):
         assert {**mine, "seconds": 0} == {**undisturbed, "seconds": 0}
+
+
+def test_ctrl_c_keeps_the_step_that_was_done(tmp_path, monkeypatch):
+    whole = VAE(**QUICK).fit(X)
+    path = tmp_path / "vae.checkpoint"
+    vae = VAE(**QUICK, checkpoint=str(path))
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press(progress):
+        if progress.event == "step" and progress.step == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VAE, "_callbacks", lambda self: [press])
+        with pytest.raises(KeyboardInterrupt):
+            vae.fit(X)
+    assert signal.getsignal(signal.SIGINT) is handler
+    with safe_open(path, framework="pt") as kept:
+        assert json.loads(kept.metadata()["facts"])["step"] == 17
+    np.testing.assert_array_equal(vae.fit(X).transform(X), whole.transform(X))
 
 
 def test_the_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -24,6 +26,35 @@ class Snapshot(NamedTuple):
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+
+
+class HeldInterrupt:
+    """Holds Ctrl-C back until a step is done, so that the state that is kept is a whole one.
+
+    A second Ctrl-C is not held back. Outside the main thread, or with ``active`` false, nothing is.
+
+    Attributes
+    ----------
+    asked : bool
+        Whether Ctrl-C was pressed.
+    """
+
+    def __init__(self, *, active: bool) -> None:
+        self.active = active and threading.current_thread() is threading.main_thread()
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        if self.active:
+            self._before = signal.signal(signal.SIGINT, self._hold)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _hold(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
 
 
 class Checkpoint:

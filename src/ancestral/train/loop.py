@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ancestral import engine
-from ancestral.checkpoint import Checkpoint
+from ancestral.checkpoint import Checkpoint, HeldInterrupt
 from ancestral.data import Data
 from ancestral.train.players import Callback, History, Player, Progress
 from ancestral.train.state import Means, Training, label
@@ -82,7 +82,10 @@ def train(
             )
 
     try:
-        with engine.private_randomness(data.device):
+        with (
+            engine.private_randomness(data.device),
+            HeldInterrupt(active=checkpoint is not None) as interrupt,
+        ):
             if checkpoint is not None and (snapshot := checkpoint.load()) is not None:
                 training.restore(snapshot)
             tell("start", len(history))
@@ -94,8 +97,10 @@ def train(
                 for index in islice(batches, training.step - epoch * n_epoch_steps, None):
                     training.take_step(data, index)
                     tell("step", epoch)
-                    if checkpoint is not None and checkpoint.is_due():
+                    if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
                         checkpoint.save(training.snapshot())
+                    if interrupt.asked:
+                        raise KeyboardInterrupt
                 record = {"epoch": epoch + 1, "step": training.step, **training.means.take()}
                 training.means = Means()
                 if validation is not None:
