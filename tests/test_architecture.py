@@ -45,9 +45,7 @@ def test_every_module_has_its_place():
 def test_a_module_imports_only_from_those_before_it(path):
     own = ORDER.index(room(path))
     above = {name for name in imports(path) if ORDER.index(name) > own}
-    allowed = {"estimator"} if room(path) == "methods" else set()
-    # the command line lists methods before it needs them: imported by name, through the registry
-    assert above - allowed == set()
+    assert above == set()
 
 
 def run(code):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, dataclass_transform
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ancestral import engine, storage
@@ -251,8 +252,6 @@ class Estimator(BaseEstimator, ABC):
             check(name, getattr(self, name), hint)
 
     def _check_fitted(self) -> None:
-        from sklearn.utils.validation import check_is_fitted
-
         check_is_fitted(self, "model_")
 
     def _callbacks(self) -> list[Callback]:
