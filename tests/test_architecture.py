@@ -11,10 +11,10 @@ import ancestral
 
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
-    "_version", "fields", "storage", "checkpoint", "data", "datasets", "preprocess", "tables",
-    "networks", "distributions", "conditional", "models", "kernels", "objectives", "optim",
-    "engine", "train", "callbacks", "impute", "evaluate", "estimator", "density", "methods",
-    "report", "experiment", "demo", "commands", "cli",
+    "_version", "fields", "storage", "checkpoint", "parallel", "data", "datasets", "preprocess",
+    "tables", "networks", "bits", "distributions", "conditional", "models", "kernels",
+    "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "estimator",
+    "density", "methods", "report", "experiment", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

@@ -17,6 +17,7 @@ from torch import Tensor, distributions, nn
 from torch.distributions import Distribution
 
 from ancestral.distributions import Ancestral, MixedColumns, log_prob, parameters
+from ancestral.networks.precision import at_least_single
 
 
 class Context(NamedTuple):
@@ -39,7 +40,7 @@ class Conditional(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, c: Given = None) -> Distribution:
-        """Return p(. | c)."""
+        """Return p(. | c), its parameters in single precision at least."""
 
     def log_prob(
         self,
@@ -93,7 +94,8 @@ class Gaussian(Conditional):
 
     def forward(self, c: Given = None) -> distributions.Normal:
         """Return the normal distribution, elementwise."""
-        mu, log_var = self.network(c) if self.log_var is None else (self.network(c), self.log_var)
+        read = at_least_single(self.network(c))
+        mu, log_var = read if self.log_var is None else (read, self.log_var)
         scale = torch.exp(0.5 * log_var.clamp(*self.log_var_range))
         return distributions.Normal(mu, scale, validate_args=False)
 
@@ -119,7 +121,7 @@ class FullGaussian(Conditional):
 
     def forward(self, c: Given = None) -> distributions.MultivariateNormal:
         """Return the multivariate normal distribution."""
-        mu, entries = self.network(c)
+        mu, entries = at_least_single(self.network(c))
         d = mu.shape[-1]
         row, column = torch.tril_indices(d, d, device=mu.device)
         tril = mu.new_zeros(*entries.shape[:-1], d, d)
@@ -144,7 +146,7 @@ class Laplace(Conditional):
 
     def forward(self, c: Given = None) -> distributions.Laplace:
         """Return the Laplace distribution, elementwise."""
-        mu, log_scale = self.network(c)
+        mu, log_scale = at_least_single(self.network(c))
         return distributions.Laplace(mu, log_scale.clamp(-7.0, 7.0).exp(), validate_args=False)
 
 
@@ -163,7 +165,7 @@ class Bernoulli(Conditional):
 
     def forward(self, c: Given = None) -> distributions.Bernoulli:
         """Return the Bernoulli distribution, elementwise."""
-        return distributions.Bernoulli(logits=self.network(c), validate_args=False)
+        return distributions.Bernoulli(logits=at_least_single(self.network(c)), validate_args=False)
 
 
 class Poisson(Conditional):
@@ -181,7 +183,8 @@ class Poisson(Conditional):
 
     def forward(self, c: Given = None) -> distributions.Poisson:
         """Return the Poisson distribution, elementwise."""
-        return distributions.Poisson(self.network(c).clamp(-20, 20).exp(), validate_args=False)
+        log_rate = at_least_single(self.network(c)).clamp(-20, 20)
+        return distributions.Poisson(log_rate.exp(), validate_args=False)
 
 
 class Categorical(Conditional):
@@ -208,7 +211,7 @@ class Categorical(Conditional):
     def forward(self, c: Given = None) -> distributions.Categorical:
         """Return one distribution per column; shorter columns are padded by probability zero."""
         widest = max(self.n_categories)
-        columns = self.network(c).split(self.n_categories, -1)
+        columns = at_least_single(self.network(c)).split(self.n_categories, -1)
         lowest = torch.finfo(columns[0].dtype).min
         padded = [nn.functional.pad(u, (0, widest - u.shape[-1]), value=lowest) for u in columns]
         return distributions.Categorical(logits=torch.stack(padded, -2), validate_args=False)
@@ -245,6 +248,7 @@ class Mixture(Conditional):
     def forward(self, c: Given = None) -> distributions.MixtureSameFamily:
         """Return the mixture, over events of d entries."""
         logits = self.logits(c) if isinstance(self.logits, nn.Module) else self.logits
+        logits = at_least_single(logits)
         component = self.component(c)
         if not component.event_shape:
             component = distributions.Independent(component, 1, validate_args=False)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ancestral.parallel import World
+
 Rows = Tensor | np.ndarray
 
 
@@ -33,6 +35,15 @@ class Batch(NamedTuple):
     y: Tensor | None = None
     mask: Tensor | None = None
     index: Tensor | None = None  # type: ignore[assignment]
+
+    def share(self, who: World) -> Batch:
+        """Return the rows that one of several processes works on."""
+        if who.size == 1:
+            return self
+        n = len(self.x) // who.size
+        mine = slice(who.rank * n, (who.rank + 1) * n)
+        others = (None if part is None else part[mine] for part in self[1:])
+        return Batch(self.x[mine], *others)
 
 
 class Data:
@@ -81,7 +92,7 @@ class Data:
     ) -> None:
         self.device = torch.device(device)
         on_disk = isinstance(x, np.memmap)
-        self.x = x if on_disk else torch.as_tensor(_writable(x)).to(self.device)
+        self.x = x if on_disk else self._put(torch.as_tensor(_writable(x)))
         self.y = None if y is None else torch.as_tensor(_writable(y)).to(self.device)
         self.unit, self.missing, self.dtype = unit, missing, dtype
         self.on_batch, self.on_epoch = on_batch, on_epoch
@@ -182,7 +193,12 @@ class Data:
             return self.x[index]
         where = index.cpu().numpy()
         where = where if self._order is None else self._order[where]
-        return torch.from_numpy(np.asarray(self.x[where])).to(self.device)
+        return self._put(torch.from_numpy(np.asarray(self.x[where])))
+
+    def _put(self, rows: Tensor) -> Tensor:
+        """Move rows to the device; MPS alone has no double precision."""
+        single = self.device.type == "mps" and rows.dtype == torch.float64
+        return rows.to(self.device, torch.float32 if single else None)
 
 
 def _writable(x: Rows) -> Rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,9 @@ from torch.distributions import (
     Normal,
 )
 from torch.distributions.constraints import Constraint
+
+from ancestral import parallel
+from ancestral.bits import bits_log_prob
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -99,20 +103,20 @@ class Ancestral(Distribution):
         """Whether the first layer, taken for all, can be reparameterised."""
         return bool(self.first.has_rsample)
 
-    def _draw(self, sample_shape: torch.Size, layer: Callable[..., Tensor]) -> Tensor:
-        parts = [layer(self.first, sample_shape)]
+    def _draw(self, sample_shape: Shape, layer: Callable[..., Tensor]) -> Tensor:
+        parts = [layer(self.first, tuple(sample_shape))]
         for conditional in self.rest:
-            parts.append(layer(conditional(parts[-1]), torch.Size()))
+            parts.append(layer(conditional(parts[-1]), ()))
         return torch.cat(parts[::-1] if self.reverse else parts, -1)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw [*sample_shape, ..., d], differentiably."""
-        return self._draw(torch.Size(sample_shape), lambda p, shape: p.rsample(shape))
+        return self._draw(sample_shape, draw)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw [*sample_shape, ..., d]."""
         with torch.no_grad():
-            return self._draw(torch.Size(sample_shape), lambda p, shape: p.sample(shape))
+            return self._draw(sample_shape, draw)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Joint log-density of the layers, [...]."""
@@ -127,7 +131,7 @@ class Ancestral(Distribution):
     @property
     def mean(self) -> Tensor:
         """The centre of each layer given the centre of the one before."""
-        return self._draw(torch.Size(), lambda p, _: centre(p))
+        return self._draw((), lambda p, _: centre(p))
 
 
 def log_prob(
@@ -158,20 +162,16 @@ def log_prob(
     >>> round(log_prob(p, torch.zeros(2), torch.tensor([1.0, 0.0])).item(), 6)
     -0.918939
     """
-    if mask is None:
-        return p.log_prob(x) if p.event_shape else _entries(p, x).sum(-1)
-    x = torch.where(mask > 0, x, torch.zeros_like(x))  # whatever stands there, NaN included
-    mask = mask.to(x.dtype)
-    if not p.event_shape:
-        return (_entries(p, x) * mask).sum(-1)
-    return _marginal_log_prob(p, x, mask)
-
-
-def _entries(p: Distribution, x: Tensor) -> Tensor:
-    """Log-density of every entry; that of bits in three passes over memory, not in ten."""
+    if mask is not None:
+        x = torch.where(mask > 0, x, torch.zeros_like(x))  # whatever stands there, NaN included
+        mask = mask.to(x.dtype)
     if isinstance(p, Bernoulli):
-        return x * p.logits - torch.nn.functional.softplus(p.logits)
-    return p.log_prob(x)
+        return bits_log_prob(p.logits, x, mask)
+    if mask is None:
+        return p.log_prob(x) if p.event_shape else p.log_prob(x).sum(-1)
+    if not p.event_shape:
+        return (p.log_prob(x) * mask).sum(-1)
+    return _marginal_log_prob(p, x, mask)
 
 
 def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
@@ -255,9 +255,29 @@ def centre(p: Distribution) -> Float[Tensor, "*b d"]:
 
 
 def draw(p: Distribution, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "*b d"]:
-    """Draw from ``p``: differentiably where it can be reparameterised, plainly elsewhere."""
+    """Draw from ``p``: differentiably where it can be reparameterised, plainly elsewhere.
+
+    Where processes share a batch, noise is drawn for all of it and this process keeps its rows.
+    """
+    whole = p if isinstance(p, Ancestral) else _whole(p, parallel.n_shares())
     shape = torch.Size(sample_shape)
-    return p.rsample(shape) if p.has_rsample else p.sample(shape)
+    drawn = whole.rsample(shape) if p.has_rsample else whole.sample(shape)
+    return drawn if whole is p else parallel.share(drawn, -2)
+
+
+def _whole(p: Distribution, n_shares: int) -> Distribution:
+    """Repeat the rows of ``p`` to as many as the whole batch has."""
+    if n_shares == 1:
+        return p
+    if isinstance(p, Independent):
+        n_events = p.reinterpreted_batch_ndims
+        return Independent(_whole(p.base_dist, n_shares), n_events, validate_args=False)
+    n_above = len(p.batch_shape) - (0 if p.event_shape else 1)  # axes up to the rows
+    repeated: dict[str, Any] = {
+        k: v.repeat([1] * (n_above - 1) + [n_shares] + [1] * (v.ndim - n_above))
+        for k, v in parameters(p).items()
+    }
+    return type(p)(**repeated, validate_args=False)
 
 
 def detach(p: Distribution) -> Distribution:

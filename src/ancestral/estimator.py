@@ -14,13 +14,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ancestral import engine, storage
-from ancestral.callbacks import ProgressBar
+from ancestral import engine, parallel, storage
+from ancestral.callbacks import ProgressBar, curve_log
 from ancestral.checkpoint import Checkpoint
 from ancestral.data import Data
 from ancestral.fields import Count, Fraction, Positive, RandomState, as_tuples, check, hints
 from ancestral.networks import calibrate
-from ancestral.optim import SCHEDULES, Optimizer, adam, clipped
+from ancestral.optim import SCHEDULES, Optimizer, adam, averaged, clipped
 from ancestral.train import Callback, History, Player, train
 
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
@@ -44,16 +44,31 @@ class Estimator(BaseEstimator, ABC):
         Rows a step.
     learning_rate : float
         Of Adam, at the start.
-    schedule : {"cosine", "constant"}
-        How the learning rate goes on: down to zero along half a cosine, or not at all.
+    schedule : {"cosine", "constant", "stages"}
+        How the learning rate goes on: down to zero along half a cosine, not at all, or down to a
+        tenth in the eight stages of the IWAE paper.
     clip_norm : float, optional
         Gradients longer than this are scaled down to it.
     validation_fraction : float
         Part of the training rows held out, for a held-out curve in ``history_``.
+    patience : int, optional
+        Stop early: when the held-out loss has not fallen for so many epochs; the model of the best
+        epoch is kept. Needs a ``validation_fraction``.
+    averaging : float, optional
+        Evaluate with an exponential moving average of the parameters with this decay, say 0.999.
     device : str
-        ``auto`` (CUDA where there is some, else the CPU), ``cpu`` or ``cuda``.
+        ``auto`` (CUDA where there is some, else MPS, else the CPU), ``cpu``, ``cuda`` or ``mps``.
+    precision : {"auto", "float32", "bfloat16"}
+        Of the matrix products of training; parameters and sums stay in float32. ``"auto"`` is
+        bfloat16 where it has hardware of its own (CPUs with AMX, GPUs).
+    compile : "auto" or bool
+        Make training steps one compiled graph; ``"auto"`` does so when there is enough to do, by a
+        fixed rule. Results agree within rounding.
     random_state : int, RandomState, Generator or None
         Seeds everything random; with ``None`` every fit differs.
+    log : str, optional
+        Where to write the learning curves after every epoch: a file ending in ``.csv``, or a folder
+        for TensorBoard (``pip install ancestral[tensorboard]``).
     checkpoint : str, optional
         A file in which the state of training is kept while ``fit`` runs. If ``fit`` is killed, the
         same call goes on from there and ends with the same model to the bit; once it is done, the
@@ -74,11 +89,16 @@ class Estimator(BaseEstimator, ABC):
     max_epochs: Count | Literal["auto"] = "auto"
     batch_size: Count = 100
     learning_rate: Positive = 1e-3
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "stages"] = "cosine"
     clip_norm: Positive | None = None
     validation_fraction: Fraction = 0.0
+    patience: Count | None = None
+    averaging: Fraction | None = None
     device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
     random_state: RandomState = None
+    log: str | None = None
     checkpoint: str | None = None
     verbose: Literal[0, 1] = 0
 
@@ -131,7 +151,10 @@ class Estimator(BaseEstimator, ABC):
             If ``checkpoint`` is damaged, or of another training.
         """
         self._check_fields()
+        if self.verbose:
+            engine.show_notices()
         device = engine.resolve_device(self.device)
+        parallel.join(device)
         data = self._prepare(X, y, device)
         self.seed_ = draw_seed(self.random_state)
         with engine.private_randomness(device):
@@ -150,11 +173,14 @@ class Estimator(BaseEstimator, ABC):
             batch_size=self.batch_size,
             random_state=self.seed_,
             validation=validation,
+            patience=self.patience,
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
+            compile=self.compile,
+            precision=self.precision,
         )
         self._calibrate(training)
-        if checkpoint is not None:
+        if checkpoint is not None and parallel.is_main():
             checkpoint.remove()
         return self
 
@@ -226,7 +252,8 @@ class Estimator(BaseEstimator, ABC):
             for k, v in vars(self).items()
             if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
         }
-        params = self.get_params(deep=False) | {"random_state": self.seed_, "checkpoint": None}
+        here = {"random_state": self.seed_, "checkpoint": None, "log": None}
+        params = self.get_params(deep=False) | here
         description = {
             "method": type(self).__name__,
             "params": params,
@@ -245,29 +272,36 @@ class Estimator(BaseEstimator, ABC):
 
     def _move(self, device: torch.device) -> None:
         for module in self._modules().values():
-            module.to(device)
+            engine.moved(module, device)
 
     def _check_fields(self) -> None:
         for name, hint in hints(type(self)).items():
             check(name, getattr(self, name), hint)
+        if self.patience is not None and self.validation_fraction == 0:
+            raise ValueError(
+                f"patience={self.patience} looks at held-out rows: set validation_fraction too"
+            )
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_")
 
     def _callbacks(self) -> list[Callback]:
-        return [ProgressBar(type(self).__name__)] if self.verbose else []
+        bar: list[Callback] = [ProgressBar(type(self).__name__)] if self.verbose else []
+        return bar if self.log is None else [*bar, curve_log(self.log)]
 
     def _checkpoint(self, data: Data) -> Checkpoint | None:
         if self.checkpoint is None:
             return None
-        aside = ("checkpoint", "verbose", "random_state")
+        aside = ("checkpoint", "verbose", "random_state", "log")
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in aside}
         training = [type(self).__name__, params, self.seed_, data.fingerprint(), storage.versions()]
         return Checkpoint(self.checkpoint, identity=storage.digest(training))
 
     def _optimizer(self) -> Optimizer:
         optimizer = adam(SCHEDULES[self.schedule](self.learning_rate))
-        return optimizer if self.clip_norm is None else clipped(optimizer, self.clip_norm)
+        if self.clip_norm is not None:
+            optimizer = clipped(optimizer, self.clip_norm)
+        return optimizer if self.averaging is None else averaged(optimizer, self.averaging)
 
     def _n_epochs(self, n_rows: int) -> int:
         if self.max_epochs != "auto":

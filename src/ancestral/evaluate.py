@@ -66,13 +66,13 @@ class ImportanceSum:
     """
 
     def __init__(self, n_rows: int, device: torch.device | str = "cpu") -> None:
-        self.log_w = torch.full((n_rows,), -math.inf, dtype=torch.float64, device=device)
+        self.log_w = torch.full((n_rows,), -math.inf, dtype=engine.widest(device), device=device)
         self.log_w2 = self.log_w.clone()
         self.n = 0
 
     def add(self, log_w: Float[Tensor, "k batch"]) -> None:
         """Add the weights of k more samples."""
-        log_w = log_w.double()
+        log_w = log_w.to(self.log_w.dtype)
         self.log_w = torch.logaddexp(self.log_w, torch.logsumexp(log_w, 0))
         self.log_w2 = torch.logaddexp(self.log_w2, torch.logsumexp(2 * log_w, 0))
         self.n += len(log_w)

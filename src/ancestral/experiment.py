@@ -6,8 +6,6 @@ A run folder holds ``config.toml`` (feed it back to ``ancestral fit --config``),
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shlex
 import tomllib
@@ -147,7 +145,7 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     def fill(folder: Path) -> None:
         storage.write_file(folder / CONFIG, config.to_toml())
         storage.write_file(folder / "versions.json", json.dumps(storage.versions(), indent=1))
-        storage.write_file(folder / "history.csv", to_csv(estimator.history_))
+        storage.write_file(folder / "history.csv", storage.to_csv(estimator.history_))
         estimator.save(folder / MODEL)
 
     # the model is safe before anything else is tried
@@ -255,20 +253,6 @@ def add_metric(folder: Path, metric: dict[str, Any]) -> None:
     """Append to ``metrics.json``."""
     metrics = [*read_metrics(folder), metric]
     storage.write_file(folder / METRICS, json.dumps(metrics, indent=1))
-
-
-def to_csv(history: list[dict[str, float]]) -> str:
-    r"""Write records as CSV, a column for every name that occurs.
-
-    >>> to_csv([{"epoch": 1, "loss": 2.5}])
-    'epoch,loss\n1,2.5\n'
-    """
-    names = list(dict.fromkeys(k for record in history for k in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def _as_argument(value: Any) -> str:

@@ -7,8 +7,8 @@ objective reads the same :class:`Run`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ancestral import parallel
 from ancestral.conditional import Conditional, Context, Given, reads_context
 from ancestral.data import Batch
 from ancestral.distributions import centre, draw, log_prob
@@ -49,26 +50,33 @@ class Run:
     log_px: Tensor | None = None
     taps: dict[str, Tensor] = field(default_factory=dict)
     sample: Tensor | None = None
+    _known: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def log_pz(self) -> Tensor:
         """Log p(z) [k, batch]."""
-        assert self.prior is not None
-        assert self.z is not None
-        return log_prob(self.prior, self.z)
+        return self._once("log_pz", lambda: self._log_density(self.prior))
 
-    @cached_property
+    @property
     def log_qz(self) -> Tensor:
         """Log q(z | x) [k, batch]."""
-        assert self.q is not None
-        assert self.z is not None
-        return log_prob(self.q, self.z)
+        return self._once("log_qz", lambda: self._log_density(self.q))
 
-    @cached_property
+    @property
     def log_w(self) -> Tensor:
         """Log importance weights log p(x, z) - log q(z | x), [k, batch]."""
         assert self.log_px is not None
         return self.log_px + self.log_pz - self.log_qz
+
+    def _log_density(self, p: Distribution | None) -> Tensor:
+        assert p is not None
+        assert self.z is not None
+        return log_prob(p, self.z)
+
+    def _once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        if name not in self._known:  # functools.cached_property holds a lock, which no graph can
+            self._known[name] = compute()
+        return self._known[name]
 
 
 class LatentModel(nn.Module):
@@ -196,5 +204,5 @@ class Generator(nn.Module):
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Draw [n, d], one for each row of ``c`` [n, ...] if there is a condition."""
-        h = self.noise().sample((n,))
+        h = parallel.share(self.noise().sample((n * parallel.n_shares(),)))
         return self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,17 @@ def _from_json(value: Any) -> Any:
             return np.array(value["array"], dtype=np.dtype(value["dtype"]))
         return {k: _from_json(v) for k, v in value.items()}
     return [_from_json(v) for v in value] if isinstance(value, list) else value
+
+
+def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    r"""Write records as CSV, a column for every name that occurs.
+
+    >>> to_csv([{"epoch": 1, "loss": 2.5}])
+    'epoch,loss\n1,2.5\n'
+    """
+    names = list(dict.fromkeys(k for record in records for k in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ancestral import engine
 from ancestral.conditional import (
     Bernoulli,
     Categorical,
@@ -204,7 +205,8 @@ def _head(kind: ColumnKind, columns: Columns, n_in: int, below: Sequence[nn.Modu
 
 def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:
     """Start the output biases where a decoder that ignores z would put them."""
-    total, count = torch.zeros(2, data.n_columns, dtype=torch.float64, device=data.device)
+    dtype = engine.widest(data.device)
+    total, count = torch.zeros(2, data.n_columns, dtype=dtype, device=data.device)
     for index in torch.arange(len(data), device=data.device).split(4096):
         batch = data.take(index)
         observed = torch.ones_like(batch.x) if batch.mask is None else batch.mask

@@ -11,8 +11,17 @@ from torch import Tensor, nn
 
 from ancestral.networks.normalise import BatchNorm
 
+
+class Tanh(nn.Module):
+    """The hyperbolic tangent; in a compiled graph as 2 sigmoid(2 u) - 1, which is faster there."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return tanh(u)."""
+        return 2 * torch.sigmoid(2 * u) - 1 if torch.compiler.is_compiling() else torch.tanh(u)
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "tanh": nn.Tanh,
+    "tanh": Tanh,
     "relu": nn.ReLU,
     "softplus": nn.Softplus,
     "elu": nn.ELU,

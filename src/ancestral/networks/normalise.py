@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ancestral import parallel
+from ancestral.networks.precision import at_least_single
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation without a running average.
@@ -40,10 +43,11 @@ class BatchNorm(nn.Module):
         self.collecting = False
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Normalise, then scale and shift."""
+        """Normalise, then scale and shift, in single precision at least."""
+        u = at_least_single(u)
         mean, var = self.mean, self.var
         if self.training:
-            var, mean = torch.var_mean(u, dim=tuple(range(u.ndim - 1)), correction=0)
+            mean, var = _moments(u)
             if self.collecting:
                 self._collect(mean.detach(), var.detach())
         scale = torch.rsqrt(var + self.eps)
@@ -55,6 +59,16 @@ class BatchNorm(nn.Module):
         self.collected += 1
         self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.collected)
         self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
+
+
+def _moments(u: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every feature, over all shares of the batch."""
+    rows = tuple(range(u.ndim - 1))
+    if parallel.n_shares() == 1:
+        var, mean = torch.var_mean(u, dim=rows, correction=0)
+        return mean, var
+    mean = parallel.mean(u.mean(rows))
+    return mean, parallel.mean((u - mean).square().mean(rows))
 
 
 def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:

@@ -31,6 +31,10 @@ class Objective:
         Each minimised; their means over an epoch are logged under these names.
     run : callable, optional
         (model, batch) -> Run; by default ``model.run(batch)``.
+    separable : bool
+        Whether every term is a mean over rows, so that processes may each take a share of a batch.
+    compiles : bool
+        Whether run and terms are tensor operations only, so that they may become a graph.
 
     Notes
     -----
@@ -47,6 +51,8 @@ class Objective:
 
     terms: Mapping[str, Term]
     run: RunModel = field(default=run_once)
+    separable: bool = True
+    compiles: bool = True
 
     def __add__(self, other: Objective) -> Objective:
         """Join the terms of two objectives on one run."""
@@ -56,7 +62,12 @@ class Objective:
         if run_once not in (self.run, other.run) and self.run is not other.run:
             raise ValueError("both objectives say how to run the model: it is run once a step")
         run = other.run if self.run is run_once else self.run
-        return Objective({**self.terms, **other.terms}, run)
+        return Objective(
+            {**self.terms, **other.terms},
+            run,
+            self.separable and other.separable,
+            self.compiles and other.compiles,
+        )
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model once and evaluate every term on that run."""

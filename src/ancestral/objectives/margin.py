@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ancestral import parallel
 from ancestral.models import Run
 from ancestral.objectives.base import Objective
 from ancestral.objectives.importance import posterior_mean
@@ -68,6 +69,8 @@ def hinge(
             raise ValueError("the hinge loss needs labels: the batch has y=None")
         scores = model.classifier(features(run))  # type: ignore[operator]
         losses = hinge_loss(scores, y.clamp(min=0), margin) * (y >= 0)
-        return c * losses.sum() / (y >= 0).sum().clamp(min=1)
+        # a share of a batch divides by the mean number of labelled rows of all shares
+        n_labelled = parallel.mean((y >= 0).sum().to(losses.dtype))
+        return c * losses.sum() / torch.where(n_labelled > 0, n_labelled, 1.0)
 
     return Objective({"hinge": term})

@@ -87,7 +87,7 @@ def mmd(variances: Sequence[float]) -> Objective:
         assert run.sample is not None
         return mmd2(run.batch.x, run.sample, variances)
 
-    return Objective({"mmd": term})
+    return Objective({"mmd": term}, separable=False)
 
 
 MOST_OPERATORS = 500
@@ -167,4 +167,4 @@ def cmmd(
     term = ConditionalMMD(
         inputs, outputs, input_variances, output_variances, regularisation, n_classes
     )
-    return Objective({"cmmd": term})
+    return Objective({"cmmd": term}, separable=False, compiles=False)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ancestral import engine
-from ancestral.checkpoint import Checkpoint, HeldInterrupt
+from ancestral import engine, parallel
+from ancestral.checkpoint import Checkpoint, HeldInterrupt, Snapshot
 from ancestral.data import Data
+from ancestral.engine.planning import CompileChoice, Precision
 from ancestral.train.players import Callback, History, Player, Progress
-from ancestral.train.state import Means, Training, label
+from ancestral.train.state import Training, check_shares
+from ancestral.train.validation import check_patience, epochs_since_best, held_out, is_over
 
 
 def train(
@@ -25,14 +26,19 @@ def train(
     shuffle: bool = True,
     random_state: int = 0,
     validation: Data | None = None,
+    patience: int | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
+    compile: CompileChoice = "auto",
+    precision: Precision = "auto",
 ) -> History:
     """Train a model: the one loop of this library.
 
     Every step takes one minibatch; the players then move in order, each seeing the moves before
     its own. All noise of a step comes from a stream seeded by (random_state, step), so that the
     same seed gives the same result to the bit and the user's own streams are untouched.
+
+    Under ``torchrun`` the processes share every batch and do together what one alone would.
 
     Parameters
     ----------
@@ -52,11 +58,18 @@ def train(
     validation : Data, optional
         Held-out rows on which every term is evaluated after each epoch (recorded as
         ``validation.term``), batch normalisation by the statistics of the batch at hand.
+    patience : int, optional
+        Stop when the held-out loss (the sum over players) has not fallen for so many epochs, and
+        go back to the parameters of the best one.
     callbacks : sequence of callable
         Told of the start, every step, every epoch and the end.
     checkpoint : Checkpoint, optional
         Where the state of training is kept from time to time. If it holds one of this very
         training, training goes on from there, and ends as if it had never stopped.
+    compile : "auto" or bool
+        Whether a step becomes one compiled graph; see :func:`ancestral.engine.plan`.
+    precision : {"auto", "float32", "bfloat16"}
+        Of matrix products; see :func:`ancestral.engine.plan`.
 
     Returns
     -------
@@ -69,62 +82,84 @@ def train(
         If a term becomes infinite or not a number; the message names it, the step and the cures.
     CheckpointError
         If the checkpoint is damaged, or of another training.
+    ValueError
+        If two players move the same parameter, ``patience`` has no ``validation`` to look at, or
+        several processes can't share a batch.
     """
     named = {"": players} if isinstance(players, Player) else dict(players)
-    n_epoch_steps = -(-len(data) // min(batch_size, len(data)))
-    training = Training(model, named, random_state, max_epochs * n_epoch_steps)
+    world, batch_size = parallel.world(), min(batch_size, len(data))
+    check_shares(named, batch_size, world)
+    check_patience(patience, validation)
+    n_steps = max_epochs * -(-len(data) // batch_size)
+    snapshot = None if checkpoint is None else checkpoint.load()
+    plan = _plan(model, data, n_steps * batch_size, compile, precision, snapshot)
+    training = Training(model, named, random_state, n_steps, plan, world)
     history = training.history
 
-    def tell(event: str, epoch: int) -> None:
-        for callback in callbacks:
-            callback(
-                Progress(event, epoch, max_epochs, training.step, training.n_steps, model, history)
-            )
+    def tell(event: str) -> None:
+        progress = Progress(event, len(history), max_epochs, training.step, n_steps, model, history)
+        for callback in callbacks if world.rank == 0 else ():
+            callback(progress)
+
+    def after_step() -> None:
+        tell("step")
+        if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
+            training.keep(checkpoint)
+        if interrupt.asked:
+            raise KeyboardInterrupt
 
     try:
         with (
             engine.private_randomness(data.device),
             HeldInterrupt(active=checkpoint is not None) as interrupt,
         ):
-            if checkpoint is not None and (snapshot := checkpoint.load()) is not None:
+            if snapshot is not None:
                 training.restore(snapshot)
-            tell("start", len(history))
-            for epoch in range(len(history), max_epochs):
-                model.train()
-                engine.seed(random_state, epoch, 1)
-                data.start_epoch()
-                batches = data.batches(batch_size, seed=random_state, epoch=epoch, shuffle=shuffle)
-                for index in islice(batches, training.step - epoch * n_epoch_steps, None):
+            tell("start")
+            while len(history) < max_epochs and not (patience and is_over(history, patience)):
+                for index in _batches(training, data, batch_size, shuffle):
                     training.take_step(data, index)
-                    tell("step", epoch)
-                    if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
-                        checkpoint.save(training.snapshot())
-                    if interrupt.asked:
-                        raise KeyboardInterrupt
-                record = {"epoch": epoch + 1, "step": training.step, **training.means.take()}
-                training.means = Means()
-                if validation is not None:
-                    record |= _validate(training, validation, batch_size)
-                history.append(record | {"seconds": training.seconds})
-                tell("epoch", epoch + 1)
+                    after_step()
+                _end_epoch(training, validation, batch_size, patience)
+                tell("epoch")
     finally:
-        for seat in training.seats:
-            seat.flat.release()
+        training.release()
         model.eval()
-        tell("end", len(history))
+        tell("end")
     return history
 
 
-def _validate(training: Training, data: Data, batch_size: int) -> dict[str, float]:
-    means = Means()
-    with torch.no_grad():
-        n_batches = -(-len(data) // batch_size)
-        for number, index in enumerate(torch.arange(len(data)).tensor_split(n_batches)):
-            engine.seed(training.random_state, 0, number)
-            batch = data.take(index.to(data.device))
-            for seat in training.seats:
-                terms = seat.player.objective(training.model, batch)
-                named = {label(seat.name, k): v for k, v in terms.items()}
-                loss = torch.stack(list(terms.values())).sum()
-                means.add({label(seat.name, "loss"): loss, **named}, len(index))
-    return {f"validation.{k}": v for k, v in means.take().items()}
+def _batches(training: Training, data: Data, batch_size: int, shuffle: bool) -> Iterator[Tensor]:
+    """The minibatches of the epoch under way that were not visited yet."""
+    epoch, n_batches = len(training.history), -(-len(data) // batch_size)
+    training.model.train()
+    engine.seed(training.random_state, epoch, 1)
+    data.start_epoch()
+    order = data.batches(batch_size, seed=training.random_state, epoch=epoch, shuffle=shuffle)
+    return islice(order, training.step - epoch * n_batches, None)
+
+
+def _end_epoch(
+    training: Training, validation: Data | None, batch_size: int, patience: int | None
+) -> None:
+    record = training.take_means()
+    if validation is not None:
+        record |= held_out(training, validation, batch_size)
+    training.record(record)
+    if patience and epochs_since_best(training.history) == 0:
+        training.remember_best()
+
+
+def _plan(
+    model: nn.Module,
+    data: Data,
+    n_rows: int,
+    compile: CompileChoice,
+    precision: Precision,
+    snapshot: Snapshot | None,
+) -> engine.Plan:
+    """Carry the steps out as before, if this training was begun before."""
+    if snapshot is not None:
+        return engine.Plan(snapshot.facts["compiled"], snapshot.facts["precision"])
+    work = n_rows * sum(p.numel() for p in model.parameters())
+    return engine.plan(model, data.device, work, compile, precision)

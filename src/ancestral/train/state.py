@@ -3,112 +3,149 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from ancestral import engine
-from ancestral.checkpoint import Snapshot
-from ancestral.data import Batch, Data
-from ancestral.optim import State
+from ancestral.checkpoint import Checkpoint, Snapshot
+from ancestral.data import Data
+from ancestral.parallel import World
 from ancestral.train.players import History, Player
+from ancestral.train.seat import Seat
 
 
 class NonFiniteError(FloatingPointError):
     """A term of an objective became infinite or not a number."""
 
 
-class _Seat:
-    """A player with its flat parameters and optimiser state."""
-
-    def __init__(self, name: str, player: Player, parameters: Sequence[nn.Parameter]) -> None:
-        self.name, self.player = name, player
-        self.flat = engine.FlatParameters(parameters)
-        self.state: State = player.optimizer.init(self.flat.vector)
-        self.updates = 0
-
-    def move(self, model: nn.Module, batch: Batch, n_steps: int) -> dict[str, Tensor]:
-        with torch.enable_grad():
-            terms = self.player.objective(model, batch)
-            loss = torch.stack(list(terms.values())).sum()
-            gradient = self.flat.gradient(loss)
-        with torch.no_grad():
-            self.player.optimizer.update(
-                self.flat.vector, gradient, self.state, self.updates, n_steps
-            )
-        self.updates += 1
-        named = {"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}}
-        return {label(self.name, k): v for k, v in named.items()}
-
-    def turns(self, step: int) -> int:
-        return self.player.repeat if step % self.player.every == 0 else 0
-
-    def n_updates(self, n_steps: int) -> int:
-        return -(-n_steps // self.player.every) * self.player.repeat
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"vector": self.flat.vector, **{f"state.{k}": v for k, v in self.state.items()}}
-
-
 class Means:
-    """Running means of named scalars, kept on the device until they are taken."""
+    """Running means of named vectors of terms, kept on the device until they are taken."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, terms: Mapping[str, Tensor], weight: int = 1) -> None:
+    def add(self, name: str, values: Tensor, weight: int = 1) -> None:
         """Count the values of one step, ``weight`` times."""
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + weight * value.double()
-            self.counts[name] = self.counts.get(name, 0) + weight
+        values = values.to(engine.widest(values.device))
+        self.sums[name] = (
+            self.sums[name].add_(values, alpha=weight) if name in self.sums else (weight * values)
+        )
+        self.counts[name] = self.counts.get(name, 0) + weight
 
-    def take(self) -> dict[str, float]:
+    def take(self) -> dict[str, list[float]]:
         """Return the means as numbers."""
-        return {name: (self.sums[name] / self.counts[name]).item() for name in self.sums}
+        return {name: (self.sums[name] / self.counts[name]).tolist() for name in self.sums}
 
 
 class Training:
     """A training under way: what moves on, and what a checkpoint keeps of it."""
 
     def __init__(
-        self, model: nn.Module, players: Mapping[str, Player], random_state: int, n_steps: int
+        self,
+        model: nn.Module,
+        players: Mapping[str, Player],
+        random_state: int,
+        n_steps: int,
+        plan: engine.Plan,
+        world: World,
     ) -> None:
-        parameters = _parameters(players)
         self.model, self.random_state, self.n_steps = model, random_state, n_steps
-        self.seats = [_Seat(name, player, parameters[name]) for name, player in players.items()]
+        self.plan, self.world = plan, world
+        parameters = _parameters(players)
+        self.seats = [
+            Seat(name, player, parameters[name], model, plan, world)
+            for name, player in players.items()
+        ]
         self.step, self.means, self.history = 0, Means(), History()
+        self.best: dict[str, Tensor] = {}
         self.seconds_before, self.began = 0.0, time.perf_counter()
 
     def take_step(self, data: Data, index: Tensor) -> None:
         """Let every player whose turn it is move on the rows ``index``."""
         engine.seed(self.random_state, self.step)
-        batch = data.take(index)
-        terms: dict[str, Tensor] = {}
+        batch = data.take(index).share(self.world)
         for seat in self.seats:
             for _ in range(seat.turns(self.step)):
-                terms |= seat.move(self.model, batch, seat.n_updates(self.n_steps))
-        _check_finite(terms, self.step)
-        self.means.add(terms)
+                self.means.add(seat.name, seat.move(batch, self.n_steps))
         self.step += 1
+        if self.step % FINITE_CHECKS[index.device.type] == 0:
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Stop where a term has left the numbers: a sum that did never comes back."""
+        for seat in self.seats:
+            total = self.means.sums.get(seat.name)
+            if total is None or total.sum().isfinite():
+                continue
+            # the loss comes first: blame one of its terms
+            name, value = [(k, v) for k, v in seat.named(total.tolist()) if not _finite(v)][-1]
+            raise NonFiniteError(
+                f"the term {name!r} became {value} at step {self.step}. Usual cures: a smaller "
+                "learning_rate, standardised inputs, a bounded log-variance, or clipped gradients."
+            )
+
+    def take_means(self) -> dict[str, float]:
+        """Return the mean of every term since the last call, by name."""
+        self.check_finite()
+        means, self.means = self.means.take(), Means()
+        return {k: v for seat in self.seats for k, v in seat.named(means.get(seat.name, []))}
+
+    def record(self, terms: Mapping[str, float]) -> None:
+        """Add an epoch to the history."""
+        counts = {"epoch": len(self.history) + 1, "step": self.step}
+        self.history.append({**counts, **terms, "seconds": self.seconds})
 
     @property
     def seconds(self) -> float:
         """Time spent, that before a resume included."""
         return self.seconds_before + time.perf_counter() - self.began
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the model read the parameters to evaluate with inside."""
+        flats = [seat.flat for seat in self.seats if seat.result() is not seat.flat.vector]
+        kept = [flat.vector.clone() for flat in flats]
+        for seat in self.seats:
+            seat.flat.write(seat.result())
+        try:
+            yield
+        finally:
+            for flat, vector in zip(flats, kept, strict=True):
+                flat.write(vector)
+
+    def remember_best(self) -> None:
+        """Keep a copy of the parameters: none so far did better on held-out rows."""
+        self.best = {seat.name: seat.result().clone() for seat in self.seats}
+
+    def release(self) -> None:
+        """Hand the parameters back to the model: the best, if they were kept, else the last."""
+        for seat in self.seats:
+            seat.flat.release(self.best.get(seat.name, seat.result()))
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Save a snapshot, unless a term has left the numbers: then the one before is kept."""
+        self.check_finite()
+        if self.world.rank == 0:
+            checkpoint.save(self.snapshot())
+
     def snapshot(self) -> Snapshot:
         """Everything a resume needs; the noise to come needs only the step number."""
         tensors = {f"{s.name}/{k}": v for s in self.seats for k, v in s.tensors().items()}
         tensors |= {f"buffer/{k}": v for k, v in self.model.named_buffers()}
         tensors |= {f"sum/{k}": v for k, v in self.means.sums.items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
         facts = {
             "step": self.step,
             "updates": [seat.updates for seat in self.seats],
+            "terms": [seat.terms for seat in self.seats],
             "counts": self.means.counts,
             "history": list(self.history),
             "seconds": self.seconds,
+            "compiled": self.plan.compiled,
+            "precision": self.plan.precision,
         }
         return Snapshot(tensors, facts)
 
@@ -117,15 +154,41 @@ class Training:
         tensors, facts = snapshot
         own = self.snapshot().tensors
         for name, value in tensors.items():
-            if name.startswith("sum/"):
-                self.means.sums[name.removeprefix("sum/")] = value
+            kind, _, rest = name.partition("/")
+            if kind in ("sum", "best") and name not in own:
+                device = self.seats[0].flat.vector.device
+                (self.means.sums if kind == "sum" else self.best)[rest] = value.to(device)
             else:
                 own[name].copy_(value)
-        for seat, updates in zip(self.seats, facts["updates"], strict=True):
-            seat.updates = updates
+        for seat, updates, terms in zip(self.seats, facts["updates"], facts["terms"], strict=True):
+            seat.updates, seat.terms = updates, terms
+            seat.flat.refresh()
         self.step, self.means.counts = facts["step"], facts["counts"]
         self.history.extend(facts["history"])
         self.seconds_before = facts["seconds"]
+
+
+FINITE_CHECKS = {"cpu": 1, "cuda": 50, "mps": 50}
+"""Steps from one look at the terms to the next: where steps queue up, a look waits for them."""
+
+
+def check_shares(players: Mapping[str, Player], batch_size: int, world: World) -> None:
+    """Refuse what several processes can't share."""
+    if batch_size % world.size:
+        raise ValueError(
+            f"batch_size={batch_size} can't be shared by {world.size} processes: take a multiple"
+        )
+    for name, player in players.items() if world.size > 1 else ():
+        if not player.objective.separable:
+            terms = ", ".join(player.objective.terms)
+            raise ValueError(
+                f"the objective {name or terms!r} ({terms}) compares the rows of a batch with one "
+                f"another: {world.size} processes can't share its batches; train it in one"
+            )
+
+
+def _finite(value: float) -> bool:
+    return abs(value) < float("inf")
 
 
 def _parameters(players: Mapping[str, Player]) -> dict[str, list[nn.Parameter]]:
@@ -141,19 +204,3 @@ def _parameters(players: Mapping[str, Player]) -> dict[str, list[nn.Parameter]]:
                     "give each parameter to one of them"
                 )
     return {name: [p for p, owner in owners.items() if owner == name] for name in players}
-
-
-def label(player: str, term: str) -> str:
-    """Return the name under which a player's term is recorded."""
-    return f"{player}.{term}" if player else term
-
-
-def _check_finite(terms: Mapping[str, Tensor], step: int) -> None:
-    if not terms or torch.isfinite(torch.stack(list(terms.values()))).all():
-        return
-    broken = [(name, v.item()) for name, v in terms.items() if not v.isfinite()]
-    name, value = broken[-1]  # the loss comes first: blame one of its terms
-    raise NonFiniteError(
-        f"the term {name!r} became {value} at step {step + 1}. Usual cures: a smaller "
-        "learning_rate, standardised inputs, a bounded log-variance, or clipped gradients."
-    )

@@ -1,0 +1,121 @@
+"""Parameters side by side in one vector, with a copy in reduced precision where that is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """Parameters laid side by side in one vector, of which they are views.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        Tied ones count once; they keep their identity, so the model needs no change.
+    reduced : dtype, optional
+        Matrices and kernels then read a copy of the vector in this dtype, written whenever
+        :meth:`refresh` is called; vectors (biases, scales) read the full one: near 1, the steps
+        of bfloat16 are 0.008 wide.
+
+    Attributes
+    ----------
+    vector : Tensor [n]
+        The masters, in the parameters' own precision.
+    low : Tensor [n] or None
+        The copy in reduced precision.
+    views : list of Tensor
+        What each parameter reads, in their order.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 1)
+    >>> flat = FlatParameters(list(layer.parameters()))
+    >>> with torch.no_grad(): _ = flat.vector.zero_()
+    >>> layer.weight
+    Parameter containing:
+    tensor([[0., 0.]], requires_grad=True)
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], reduced: torch.dtype | None = None
+    ) -> None:
+        self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
+        if not self.parameters:
+            raise ValueError("params: a player needs at least one parameter to move")
+        self.shapes = [p.shape for p in self.parameters]
+        self._orders = [_memory_order(p) for p in self.parameters]
+        laid_out = [
+            p.detach().permute(o) for p, o in zip(self.parameters, self._orders, strict=True)
+        ]
+        self.vector = torch.cat([p.reshape(-1) for p in laid_out])
+        self.low = None if reduced is None else self.vector.to(reduced)
+        self.views = self._views(self.vector, self.low)
+        self._bind(self.views)
+
+    def _views(self, vector: Tensor, low: Tensor | None) -> list[Tensor]:
+        sizes = [shape.numel() for shape in self.shapes]
+        full = vector.split(sizes)
+        reduced = full if low is None else low.split(sizes)
+        pieces = [
+            r if len(s) > 1 else f for f, r, s in zip(full, reduced, self.shapes, strict=True)
+        ]
+        return [
+            piece.view([shape[axis] for axis in order]).permute(_inverse(order))
+            for piece, shape, order in zip(pieces, self.shapes, self._orders, strict=True)
+        ]
+
+    def _bind(self, tensors: Sequence[Tensor]) -> None:
+        for parameter, tensor in zip(self.parameters, tensors, strict=True):
+            parameter.data = tensor
+
+    def leaves(self) -> list[Tensor]:
+        """Return the parameters' values as fresh leaves to differentiate by."""
+        return [view.detach().requires_grad_() for view in self._views(self.vector, self.low)]
+
+    def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Lay gradients side by side as the vector is; a missing one counts as zeros."""
+        n = self.vector
+        return torch.cat(
+            [
+                n.new_zeros(shape.numel())
+                if g is None
+                else g.permute(order).reshape(-1).to(n.dtype)
+                for g, shape, order in zip(gradients, self.shapes, self._orders, strict=True)
+            ]
+        )
+
+    def write(self, vector: Tensor) -> None:
+        """Give the parameters other values."""
+        if vector is not self.vector:
+            self.vector.copy_(vector)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Write the reduced copy anew, after the vector was moved."""
+        if self.low is not None:
+            self.low.copy_(self.vector)
+
+    def release(self, vector: Tensor | None = None) -> None:
+        """Give every parameter memory and full precision of its own again.
+
+        Parameters
+        ----------
+        vector : Tensor [n], optional
+            Their values, if not those of :attr:`vector`.
+        """
+        values = self._views(self.vector if vector is None else vector, None)
+        self._bind([value.clone() for value in values])
+
+
+def _memory_order(p: Tensor) -> list[int]:
+    """Axes from the slowest to the fastest in memory: convolutions may keep channels last."""
+    if p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous():
+        return [0, 2, 3, 1]
+    return list(range(p.ndim))
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)

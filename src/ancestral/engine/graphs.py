@@ -1,0 +1,66 @@
+"""A training step as one graph: compiled where it can be, run as it stands where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ancestral.engine.notices import notice
+
+
+class Graph:
+    """A function of tensors, compiled as one graph at its first call.
+
+    Forward pass, backward pass and optimiser then share their loops over memory. Noise is drawn by
+    the same kernels as uncompiled, from the same stream. What can't be compiled runs as it stands,
+    after a line that says why.
+
+    Parameters
+    ----------
+    function : callable
+        May change tensors it holds in place, and call ``torch.autograd.grad``.
+    compiled : bool
+        Whether to compile at all.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, compiled: bool) -> None:
+        self.function = function
+        self._compiled = _compile(function) if compiled else None
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function."""
+        if self._compiled is None:
+            return self.function(*args)
+        try:
+            with _traced():
+                return self._compiled(*args)
+        except Exception as error:
+            if not type(error).__module__.startswith("torch._"):
+                raise
+            # nothing has run yet; an error that is not the compiler's comes back here
+            result = self.function(*args)
+            self._compiled, reason = None, _reason(error)
+            notice(f"a step runs uncompiled, slower, with the same results: {reason}", warn=True)
+            return result
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    options: dict[str, Any] = {"fallback_random": True}
+    # graphs of one function are kept apart: those of earlier fits are not looked through
+    return torch.compile(
+        function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True
+    )
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        yield
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

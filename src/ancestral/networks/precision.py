@@ -1,0 +1,20 @@
+"""Where reduced precision ends: densities and moments are computed in single precision at least."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import Tensor
+
+Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
+
+
+def at_least_single(outputs: Outputs) -> Outputs:
+    """Return the outputs of a network in float32, unless they have that precision or more.
+
+    >>> at_least_single(torch.ones(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    if isinstance(outputs, tuple):
+        return tuple(at_least_single(u) for u in outputs)
+    return outputs.float() if outputs.dtype.itemsize < 4 else outputs

@@ -1,0 +1,176 @@
+"""The update rules: Adam and its variant of the IWAE code, AdaGrad, SGD, SGLD."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ancestral.optim.base import Optimizer, Rates, Shapes, State
+from ancestral.optim.schedules import Schedule, as_schedule
+
+
+def adam(
+    rate: float | Schedule = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> Optimizer:
+    """Adam (Kingma and Ba, 2015), with bias correction and ``eps`` outside the root.
+
+    Parameters
+    ----------
+    rate : float or Schedule
+        Learning rate.
+    betas : (float, float)
+        Decay rates of the two moments.
+    eps : float
+        Added to the root of the second moment.
+
+    Examples
+    --------
+    >>> x = torch.tensor([1.0]); optimizer = adam(0.1); state = optimizer.init(x, [x.shape])
+    >>> optimizer.update(x, torch.tensor([5.0]), state, optimizer.rates(0, 1)); x
+    tensor([0.9000])
+    """
+    schedule, (b1, b2) = as_schedule(rate), betas
+
+    def init(flat: Tensor, _: Shapes) -> State:
+        return {"m": torch.zeros_like(flat), "v": torch.zeros_like(flat)}
+
+    def rates(step: int, n_steps: int) -> tuple[float, ...]:
+        step_size = schedule(step, n_steps) / (1 - b1 ** (step + 1))
+        return step_size, (1 - b2 ** (step + 1)) ** -0.5
+
+    def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
+        m, v = state["m"], state["v"]
+        m.lerp_(gradient, 1 - b1)
+        v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        root = v.sqrt().mul_(rates[1]).add_(eps)
+        flat.addcdiv_(m * -rates[0], root)
+
+    return Optimizer(init, rates, update)
+
+
+def stale_adam(
+    rate: float | Schedule = 1e-3,
+    betas: tuple[float, float] = (0.99, 0.999),
+    eps: float = 1e-4,
+) -> Optimizer:
+    """Adam as the IWAE authors' code has it (Burda et al., 2016).
+
+    A step uses the moments from before the current gradient, and the second one starts at one: the
+    first step does not move at all, and the first thousand are small.
+
+    Parameters
+    ----------
+    rate, betas, eps
+        As in :func:`adam`, with that code's values.
+
+    Examples
+    --------
+    >>> x = torch.tensor([1.0]); optimizer = stale_adam(0.1); state = optimizer.init(x, [x.shape])
+    >>> optimizer.update(x, torch.tensor([5.0]), state, optimizer.rates(0, 1)); x
+    tensor([1.])
+    """
+    schedule, (b1, b2) = as_schedule(rate), betas
+
+    def init(flat: Tensor, _: Shapes) -> State:
+        return {"m": torch.zeros_like(flat), "v": torch.ones_like(flat)}
+
+    def rates(step: int, n_steps: int) -> tuple[float, ...]:
+        correction = math.sqrt(1 - b2 ** (step + 1)) / (1 - b1 ** (step + 1))
+        return (schedule(step, n_steps) * correction,)
+
+    def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
+        m, v = state["m"], state["v"]
+        flat.addcdiv_(m * -rates[0], v.sqrt().add_(eps))
+        m.lerp_(gradient, 1 - b1)
+        v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+
+    return Optimizer(init, rates, update)
+
+
+def adagrad(rate: float | Schedule = 0.01, start: float = 0.0, eps: float = 1e-10) -> Optimizer:
+    """AdaGrad (Duchi, Hazan and Singer, 2011): step = rate gradient / root of summed squares.
+
+    Parameters
+    ----------
+    rate : float or Schedule
+        Learning rate.
+    start : float
+        Where the sum of squares starts.
+    eps : float
+        Added to the root.
+
+    Examples
+    --------
+    >>> x = torch.tensor([1.0]); optimizer = adagrad(0.1); state = optimizer.init(x, [x.shape])
+    >>> optimizer.update(x, torch.tensor([5.0]), state, optimizer.rates(0, 1)); x
+    tensor([0.9000])
+    """
+    schedule = as_schedule(rate)
+
+    def init(flat: Tensor, _: Shapes) -> State:
+        return {"sum": torch.full_like(flat, start)}
+
+    def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
+        state["sum"].addcmul_(gradient, gradient)
+        flat.addcdiv_(gradient * -rates[0], state["sum"].sqrt().add_(eps))
+
+    return Optimizer(init, lambda step, n_steps: (schedule(step, n_steps),), update)
+
+
+def sgd(rate: float | Schedule, momentum: float | Schedule = 0.0) -> Optimizer:
+    """Stochastic gradient descent: velocity = momentum velocity + gradient, step -rate velocity.
+
+    Parameters
+    ----------
+    rate, momentum : float or Schedule
+        Both may follow a schedule, as those of the GAN and moment-matching papers do.
+    """
+    schedule, friction = as_schedule(rate), as_schedule(momentum)
+
+    def init(flat: Tensor, _: Shapes) -> State:
+        return {"velocity": torch.zeros_like(flat)} if momentum else {}
+
+    def rates(step: int, n_steps: int) -> tuple[float, ...]:
+        return schedule(step, n_steps), friction(step, n_steps)
+
+    def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
+        if momentum:
+            gradient = state["velocity"].mul_(rates[1]).add_(gradient)
+        flat.sub_(gradient * rates[0])
+
+    return Optimizer(init, rates, update)
+
+
+def sgld(rate: float | Schedule, n_rows: int) -> Optimizer:
+    """Stochastic gradient Langevin dynamics (Welling and Teh, 2011): a sampler, not a minimiser.
+
+    theta <- theta - rate/2 N gradient + N(0, rate), where the gradient is that of the negative log
+    joint density per example, so that N times it estimates the whole data set's.
+
+    Parameters
+    ----------
+    rate : float or Schedule
+        Step size epsilon.
+    n_rows : int
+        N, the number of training rows.
+
+    Examples
+    --------
+    >>> optimizer = sgld(0.5, n_rows=1)
+    >>> optimizer.rates(0, 1)
+    (0.25, 0.7071067811865476)
+    """
+    schedule = as_schedule(rate)
+
+    def rates(step: int, n_steps: int) -> tuple[float, ...]:
+        epsilon = schedule(step, n_steps)
+        return 0.5 * epsilon * n_rows, math.sqrt(epsilon)
+
+    def update(flat: Tensor, gradient: Tensor, _: State, rates: Rates) -> None:
+        flat.sub_(gradient * rates[0]).add_(torch.randn_like(flat) * rates[1])
+
+    return Optimizer(lambda _flat, _shapes: {}, rates, update)

@@ -1,0 +1,81 @@
+"""Learning rates as functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[int, int], float]
+"""(step, number of steps) -> learning rate; steps count from zero."""
+
+
+def constant(rate: float) -> Schedule:
+    """The same rate throughout."""
+    return lambda _step, _n_steps: rate
+
+
+def cosine(rate: float, warmup: int = 0) -> Schedule:
+    """From ``rate`` to zero along half a cosine, after a linear rise over ``warmup`` steps.
+
+    Examples
+    --------
+    >>> [round(cosine(1.0)(step, 4), 3) for step in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+
+    def at(step: int, n_steps: int) -> float:
+        if step < warmup:
+            return rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, n_steps - warmup)
+        return rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return at
+
+
+def exponential(rate: float, factor: float, every: int, start: int = 0) -> Schedule:
+    """``rate``, times ``factor`` once more every ``every`` steps from step ``start`` on.
+
+    With ``every`` the steps of an epoch: the memory networks' 0.998 an epoch from epoch 1000 on;
+    with ten epochs and 1/3: the max-margin models' late decay.
+
+    Examples
+    --------
+    >>> [exponential(1.0, 0.5, every=2, start=2)(step, 6) for step in range(6)]
+    [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    def at(step: int, _n_steps: int) -> float:
+        return rate if step < start else rate * factor ** (1 + (step - start) // every)
+
+    return at
+
+
+def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
+    """``rate`` 10^(-i/7) for a share 3^i of training, i = 0 .. 7 (Burda et al., 2016, section 5).
+
+    Over 3,280 epochs these are the paper's 1, 3, 9, ... 2187 epochs.
+
+    Examples
+    --------
+    >>> [round(stages()(epoch, 3280), 6) for epoch in (0, 1, 4, 3279)]
+    [0.001, 0.00072, 0.000518, 0.0001]
+    """
+    ends = [(3 ** (i + 1) - 1) / (3**n_stages - 1) for i in range(n_stages)]
+
+    def at(step: int, n_steps: int) -> float:
+        stage = sum(step >= end * n_steps - 1e-9 for end in ends[:-1])
+        return float(rate * 10 ** (-stage / (n_stages - 1)))
+
+    return at
+
+
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "stages": stages,
+}
+
+
+def as_schedule(rate: float | Schedule) -> Schedule:
+    """Take a number for a constant rate."""
+    return rate if callable(rate) else constant(rate)

@@ -1,0 +1,104 @@
+"""Trains small models compiled and uncompiled and prints where they end: run by test_engine.
+
+In a process of its own, since functions whose types are checked at run time can't be compiled.
+"""
+
+import json
+
+import numpy as np
+import torch
+from torch import nn
+
+from ancestral import engine
+from ancestral.conditional import Bernoulli, Gaussian, standard_normal
+from ancestral.data import Data
+from ancestral.models import LatentModel
+from ancestral.networks import MLP
+from ancestral.objectives import Objective, elbo, hinge, iwae
+from ancestral.optim import adam, averaged, clipped
+from ancestral.preprocess import bernoulli_draw
+from ancestral.train import Player, train
+
+CASES = {
+    "elbo": (lambda: elbo(), {}, {}),
+    "iwae-batch-norm-clipped-averaged": (
+        lambda: iwae(5),
+        {"batch_norm": True},
+        {"optimizer": averaged(clipped(adam(1e-2, eps=1e-4), 5.0, 1.0))},
+    ),
+    "doubly": (lambda: iwae(4, "doubly"), {}, {}),
+    "elbo-hinge": (lambda: elbo() + hinge(2.0), {}, {"y": np.arange(64) % 3 - 1}),
+}
+
+
+def vae(d=20, batch_norm=False):
+    style = {"activation": "relu" if batch_norm else "tanh", "batch_norm": batch_norm}
+    with engine.seeded(0):
+        model = LatentModel(
+            standard_normal(3),
+            Bernoulli(MLP(3, (16,), d, **style)),
+            Gaussian(MLP(d, (16,), heads=(3, 3), **style)),
+        )
+        model.classifier = nn.Linear(3, 2)
+    return model
+
+
+def end(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+
+
+def fitted(model, objective, *, optimizer=None, epochs=3, y=None, **how):
+    x = np.random.default_rng(0).random((64, 20), dtype=np.float32)
+    player = Player(model, objective, optimizer or adam(1e-2))
+    data = Data(x, y, on_batch=bernoulli_draw)
+    history = train(model, player, data, max_epochs=epochs, batch_size=16, **how)
+    return end(model), history.curve("loss")
+
+
+def both_ways(objective, style, how):
+    plain, plain_losses = fitted(vae(**style), objective(), compile=False, **how)
+    compiled, compiled_losses = fitted(vae(**style), objective(), compile=True, **how)
+    return {
+        "start": end(vae(**style)),
+        "plain": plain,
+        "plain_losses": plain_losses,
+        "compiled": compiled,
+        "compiled_losses": compiled_losses,
+    }
+
+
+class Weighted:
+    """A term whose weight is doubled after every epoch."""
+
+    weight = 1.0
+
+    def __call__(self, model, run):
+        return self.weight * model.weight.square().sum()
+
+    def double(self, progress):
+        self.weight *= 2 if progress.event == "epoch" else 1
+
+
+def annealed():
+    term, model = Weighted(), nn.Linear(2, 1)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    player = Player(model, Objective({"size": term}, lambda model, batch: None), adam(0.0))
+    data, how = Data(torch.zeros(4, 1)), {"compile": True, "callbacks": [term.double]}
+    return train(model, player, data, max_epochs=3, **how).curve("size")
+
+
+def main():
+    results = {name: both_ways(*case) for name, case in CASES.items()}
+    results["elbo"]["again"], _ = fitted(vae(), elbo(), compile=True)
+    results["annealed"] = annealed()
+    for precision in ("float32", "bfloat16"):
+        for name, compile in (("plain", False), ("compiled", True)):
+            how = {"precision": precision, "compile": compile, "epochs": 20}
+            _, losses = fitted(vae(batch_norm=True), elbo(), **how)
+            results[f"{name}-{precision}"] = losses
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Plans, compiled graphs, reduced precision, flat state: they change the speed, not the result."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ancestral import engine
+from ancestral.engine import FlatParameters, Graph, plan
+from ancestral.objectives import elbo, hinge
+from compiled import CASES, fitted, vae
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _said(monkeypatch):
+    from ancestral.engine import notices
+
+    monkeypatch.setattr(notices, "_said", set())
+
+
+def said(caplog):
+    return [r.getMessage() for r in caplog.records if r.name == "ancestral"]
+
+
+# ---- the plan
+
+
+@pytest.mark.parametrize(("work", "compiled"), [(1e9, False), (1e13, True)])
+def test_compiling_is_decided_by_the_work_ahead(work, compiled):
+    assert plan(vae(), CPU, work).compiled == compiled
+    assert plan(vae(), CPU, work, compile=not compiled).compiled != compiled
+
+
+def test_convolutions_run_uncompiled_on_a_cpu():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    assert not plan(net, CPU, 1e15).compiled
+    assert plan(net, CPU, 1e15, compile=True).compiled
+
+
+def test_reduced_precision_is_for_hardware_that_has_it(monkeypatch):
+    plans = []
+    for fast in (False, True):
+        monkeypatch.setattr(
+            "ancestral.engine.planning.has_fast_bfloat16", lambda _, fast=fast: fast
+        )
+        plans += [plan(vae(), CPU, 0.0).precision, plan(vae().double(), CPU, 0.0).precision]
+    assert plans == ["float32", "float32", "bfloat16", "float32"]
+
+
+def test_without_a_compiler_training_goes_on_and_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    for _ in range(2):
+        assert not plan(vae(), CPU, 1e13).compiled
+    assert said(caplog) == [
+        "training runs uncompiled, slower, with the same results: there is no C++ compiler"
+    ]
+
+
+def test_the_device_chosen_is_said_once(caplog):
+    with caplog.at_level("INFO", logger="ancestral"):
+        chosen = {engine.resolve_device("auto").type for _ in range(3)}
+    assert len(chosen) == 1
+    assert len(said(caplog)) == 1
+    assert "device='auto' is" in said(caplog)[0]
+
+
+# ---- graphs
+
+
+def test_a_graph_that_cannot_be_compiled_runs_as_it_stands(caplog):
+    def counts_words(x):
+        return x * len(Path(__file__).read_text().split())
+
+    graph = Graph(counts_words, compiled=True)
+    expected = counts_words(torch.ones(2))
+    for _ in range(2):
+        assert torch.equal(graph(torch.ones(2)), expected)
+    assert len(said(caplog)) == 1
+    assert "runs uncompiled" in said(caplog)[0]
+
+
+def test_an_error_of_the_users_own_comes_through_a_graph():
+    def fails(x):
+        raise ValueError("no labels here")
+
+    with pytest.raises(ValueError, match="no labels here"):
+        Graph(fails, compiled=True)(torch.ones(2))
+
+
+def test_what_the_objective_refuses_is_said_in_its_own_words_when_compiled():
+    with pytest.raises(ValueError, match="the batch has y=None"):
+        fitted(vae(), elbo() + hinge(), compile=True, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """What compiled and uncompiled training lead to, from a process whose code is not checked."""
+    script = Path(__file__).with_name("compiled.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert "uncompiled" not in done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_training_ends_where_uncompiled_training_does(name, compiled):
+    got = compiled[name]
+    np.testing.assert_allclose(got["compiled"], got["plain"], atol=3e-4, rtol=3e-4)
+    np.testing.assert_allclose(got["compiled_losses"], got["plain_losses"], rtol=1e-4)
+    assert np.linalg.norm(np.subtract(got["plain"], got["start"])) > 0.1
+
+
+def test_compiled_training_repeats_to_the_bit(compiled):
+    assert compiled["elbo"]["compiled"] == compiled["elbo"]["again"]
+
+
+def test_a_number_that_changes_during_training_is_seen_by_the_graph(compiled):
+    assert compiled["annealed"] == pytest.approx([2.0, 4.0, 8.0])
+
+
+# ---- reduced precision
+
+
+@pytest.mark.parametrize("how", ["plain", "compiled"])
+def test_bfloat16_training_stays_near_float32_training(how, compiled):
+    single, reduced = (compiled[f"{how}-{p}"] for p in ("float32", "bfloat16"))
+    assert single[-1] != reduced[-1]
+    assert abs(single[-1] - reduced[-1]) < 0.15
+    assert reduced[-1] < reduced[0] - 0.3
+
+
+def test_in_reduced_precision_vectors_read_the_full_one():
+    layer = nn.Linear(3, 2)
+    flat = FlatParameters(list(layer.parameters()), torch.bfloat16)
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.bias.dtype == torch.float32
+    with torch.no_grad():
+        flat.vector.fill_(1.001)
+    flat.refresh()
+    assert layer.bias[0].item() == pytest.approx(1.001)
+    assert layer.weight[0, 0].item() == 1.0
+    flat.release()
+    assert layer.weight[0, 0].item() == pytest.approx(1.001)
+
+
+# ---- flat state
+
+
+def test_convolution_weights_keep_their_channels_last():
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    expected = conv(x)
+    before = {k: v.clone() for k, v in conv.state_dict().items()}
+    flat = FlatParameters(list(conv.parameters()))
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(conv(x), expected)
+    gradients = torch.autograd.grad(conv(x).square().sum(), flat.parameters)
+    with torch.no_grad():
+        flat.vector.sub_(flat.gather(gradients))
+    for name, gradient in zip(("weight", "bias"), gradients, strict=True):
+        torch.testing.assert_close(getattr(conv, name), before[name] - gradient)
+    flat.release()
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
