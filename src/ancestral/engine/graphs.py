@@ -48,11 +48,13 @@ class Graph:
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"fallback_random": True}
-    # graphs of one function are kept apart: those of earlier fits are not looked through
-    return torch.compile(
-        function, fullgraph=True, dynamic=False, options=options, isolate_recompiles=True
-    )
+    how: dict[str, Any] = {
+        "fullgraph": True,
+        "dynamic": False,
+        "isolate_recompiles": True,  # graphs of earlier fits are not looked through
+        "options": {"fallback_random": True},
+    }
+    return torch.compile(function, **how)
 
 
 @contextmanager
