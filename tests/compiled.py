@@ -8,6 +8,7 @@ import json
 import numpy as np
 import torch
 from torch import nn
+from torch.distributions import Distribution
 
 from ancestral import engine
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
@@ -97,6 +98,7 @@ def main():
             how = {"precision": precision, "compile": compile, "epochs": 20}
             _, losses = fitted(vae(batch_norm=True), elbo(), **how)
             results[f"{name}-{precision}"] = losses
+    results["validates"] = Distribution._validate_args
     print(json.dumps(results))
 
 

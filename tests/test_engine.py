@@ -120,6 +120,10 @@ def test_compiled_training_repeats_to_the_bit(compiled):
     assert compiled["elbo"]["compiled"] == compiled["elbo"]["again"]
 
 
+def test_compiling_leaves_the_users_switches_alone(compiled):
+    assert compiled["validates"] is True
+
+
 def test_a_number_that_changes_during_training_is_seen_by_the_graph(compiled):
     assert compiled["annealed"] == pytest.approx([2.0, 4.0, 8.0])
 
@@ -150,6 +154,42 @@ def test_in_reduced_precision_vectors_read_the_full_one():
 
 
 # ---- flat state
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def gradient_of(flat, loss):
+    return flat.gather(torch.autograd.grad(loss, flat.parameters, allow_unused=True))
+
+
+def test_flat_parameters_are_one_memory_and_one_gradient():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    net[2].bias.requires_grad_(False)
+    shared = [*net.parameters(), net[0].weight]
+    x = rand(5, 3)
+    expected = net(x)
+    flat = FlatParameters(shared)
+    assert flat.vector.numel() == 12 + 4 + 8
+    assert torch.equal(net(x), expected)
+    gradient = gradient_of(flat, net(x).square().sum())
+    net(x).square().sum().backward()
+    moved = [p for p in net.parameters() if p.requires_grad]
+    torch.testing.assert_close(gradient, torch.cat([p.grad.flatten() for p in moved]))
+    with torch.no_grad():
+        flat.vector.mul_(2)
+    torch.testing.assert_close(net[0].weight.flatten(), flat.vector[:12])
+    flat.release()
+    with torch.no_grad():
+        flat.vector.zero_()
+    assert net[0].weight.abs().min() > 0
+
+
+def test_flat_gradient_of_what_the_loss_ignores_is_zero():
+    used, unused = (nn.Parameter(rand(3, seed=i)) for i in range(2))
+    gradient = gradient_of(FlatParameters([used, unused]), used.square().sum())
+    torch.testing.assert_close(gradient, torch.cat([2 * used.detach(), torch.zeros(3).double()]))
 
 
 def test_convolution_weights_keep_their_channels_last():

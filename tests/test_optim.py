@@ -1,4 +1,4 @@
-"""Optimisers, clipping, schedules and the loop against torch's own."""
+"""Optimisers, clipping, decay, averages and schedules against torch's own and exact values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ancestral import engine
-from ancestral.conditional import FactorAnalyser, Gaussian
-from ancestral.data import Data
-from ancestral.engine import FlatParameters
-from ancestral.networks import Constant
-from ancestral.objectives import Objective, nll
-from ancestral.optim import adam, clipped, constant, cosine, sgd
-from ancestral.train import NonFiniteError, Player, train
+from ancestral.optim import (
+    adagrad,
+    adam,
+    averaged,
+    clipped,
+    constant,
+    cosine,
+    decayed,
+    scaled,
+    sgd,
+    sgld,
+    stages,
+    stale_adam,
+    weights_only,
+)
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 N_STEPS = 50
@@ -136,183 +144,94 @@ def test_warm_up_rises_in_equal_steps():
     assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
 
 
-# ---- flat parameters
+# ---- the other rules, and what goes around them
 
 
-def gradient_of(flat, loss):
-    return flat.gather(torch.autograd.grad(loss, flat.parameters, allow_unused=True))
+@pytest.mark.parametrize("start", [0.0, 0.1])
+def test_adagrad_against_torch(start):
+    x = rand(7)
+    got = ours(adagrad(0.1, start), x)
+    expected = theirs(lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=start), x)
+    torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-10)
 
 
-def test_flat_parameters_are_one_memory_and_one_gradient():
-    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
-    net[2].bias.requires_grad_(False)
-    shared = [*net.parameters(), net[0].weight]
-    x = rand(5, 3)
-    expected = net(x)
-    flat = FlatParameters(shared)
-    assert flat.vector.numel() == 12 + 4 + 8
-    assert torch.equal(net(x), expected)
-    gradient = gradient_of(flat, net(x).square().sum())
-    net(x).square().sum().backward()
-    moved = [p for p in net.parameters() if p.requires_grad]
-    torch.testing.assert_close(gradient, torch.cat([p.grad.flatten() for p in moved]))
-    with torch.no_grad():
-        flat.vector.mul_(2)
-    torch.testing.assert_close(net[0].weight.flatten(), flat.vector[:12])
-    flat.release()
-    with torch.no_grad():
-        flat.vector.zero_()
-    assert net[0].weight.abs().min() > 0
+def test_stale_adam_against_its_definition():
+    """Moments from before the gradient, the second from one on, both corrected (IWAE code)."""
+    x, rate, b1, b2, eps = rand(7), 0.02, 0.99, 0.999, 1e-4
+    got = ours(stale_adam(rate, (b1, b2), eps), x)
+    m, v, path = torch.zeros_like(x), torch.ones_like(x), []
+    for t in range(1, N_STEPS + 1):
+        leaf = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(loss_of(leaf), leaf)
+        x = x - rate * math.sqrt(1 - b2**t) / (1 - b1**t) * m / (v.sqrt() + eps)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        path.append(x)
+    torch.testing.assert_close(got, torch.stack(path), atol=1e-11, rtol=1e-10)
 
 
-def test_flat_gradient_of_what_the_loss_ignores_is_zero():
-    used, unused = (nn.Parameter(rand(3, seed=i)) for i in range(2))
-    gradient = gradient_of(FlatParameters([used, unused]), used.square().sum())
-    torch.testing.assert_close(gradient, torch.cat([2 * used.detach(), torch.zeros(3).double()]))
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_decay_against_torch_weight_decay(optimizer):
+    x = rand(7)
+    if optimizer == "sgd":
+        got = ours(decayed(sgd(0.002), 0.3), x)
+        expected = theirs(lambda p: torch.optim.SGD(p, 0.002, weight_decay=0.3), x)
+    else:
+        got = ours(decayed(adam(0.05), 0.3), x)
+        expected = theirs(lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.3), x)
+    torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-10)
 
 
-# ---- the loop
+def test_decay_of_weights_only_spares_vectors():
+    optimizer = decayed(sgd(1.0), 0.5, weights_only)
+    x = torch.ones(6)
+    state = optimizer.init(x, [torch.Size([2, 2]), torch.Size([2])])
+    optimizer.update(x, torch.zeros(6), state, optimizer.rates(0, 1))
+    assert x.tolist() == [0.5, 0.5, 0.5, 0.5, 1.0, 1.0]
 
 
-def analyser():
-    return FactorAnalyser(rand(4, 2), rand(4, seed=1), rand(4, seed=2))
+def test_factors_scale_the_steps_of_any_rule():
+    x, shapes = rand(6), [torch.Size([2, 2]), torch.Size([2])]
+    moved = []
+    for optimizer in (adam(0.1), scaled(adam(0.1), lambda s: 2.0 if len(s) == 1 else 0.5)):
+        flat = x.clone()
+        state = optimizer.init(flat, shapes)
+        optimizer.update(flat, x, state, optimizer.rates(0, 1))
+        moved.append(flat - x)
+    factor = torch.tensor([0.5] * 4 + [2.0] * 2)
+    torch.testing.assert_close(moved[1], factor * moved[0])
 
 
-def torch_loop(model, data, make, n_epochs, size, seed):
-    optimizer, losses = make(model.parameters()), []
-    for epoch in range(n_epochs):
-        for index in data.batches(size, seed=seed, epoch=epoch):
-            optimizer.zero_grad()
-            loss = -model.log_prob(data.x[index]).mean()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    return losses
+def test_the_average_is_torch_swa_with_its_own_decay():
+    from torch.optim.swa_utils import AveragedModel
+
+    model, optimizer = nn.Linear(3, 1, bias=False), averaged(sgd(0.1), 0.9)
+    flat = model.weight.detach().flatten().clone()
+    state = optimizer.init(flat, [flat.shape])
+    seen = iter([1 - min(0.9, (1 + t) / (10 + t)) for t in range(100)])
+    theirs = AveragedModel(model, avg_fn=lambda a, p, _: a + (p - a) * next(seen))
+    theirs.n_averaged.fill_(1)  # theirs copies the first; ours starts at the start
+    for step in range(100):
+        gradient = rand(3, seed=step).float()
+        optimizer.update(flat, gradient, state, optimizer.rates(step, 100))
+        model.weight.data = flat.view(1, 3).clone()
+        theirs.update_parameters(model)
+    torch.testing.assert_close(optimizer.result(flat, state), theirs.module.weight.flatten())
 
 
-@pytest.mark.parametrize("size", [30, 7])
-def test_train_against_a_plain_loop(size):
-    x = rand(30, 4, seed=3) @ rand(4, 4, seed=4)
-    data, model, reference = Data(x, dtype=torch.float64), analyser(), analyser()
-    history = train(
-        model, Player(model, nll(), adam(0.03)), data, max_epochs=6, batch_size=size, random_state=5
-    )
-    losses = torch_loop(reference, data, lambda p: torch.optim.Adam(p, 0.03), 6, size, 5)
-    for p, q in zip(model.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(p, q, atol=1e-10, rtol=1e-9)
-    per_epoch = np.array(losses).reshape(6, -1).mean(1)
-    np.testing.assert_allclose(history.curve("nll"), per_epoch, atol=1e-10)
-    np.testing.assert_allclose(history.curve("loss"), per_epoch, atol=1e-10)
+def test_langevin_dynamics_has_its_exact_stationary_variance():
+    """G3: on N(0, s^2) with constant step eps the variance is s^2 / (1 - eps / (4 s^2))."""
+    optimizer, n = sgld(0.5, n_rows=1), 20_000
+    theta = torch.zeros(n, dtype=torch.float64)
+    with engine.seeded(0):
+        for step in range(60):
+            optimizer.update(theta, theta.clone(), {}, optimizer.rates(step, 60))
+    expected = 8 / 7
+    assert theta.var().item() == pytest.approx(expected, abs=4 * expected * math.sqrt(2 / n))
+    assert theta.mean().item() == pytest.approx(0, abs=4 * math.sqrt(expected / n))
 
 
-def test_train_reaches_the_closed_form_of_a_gaussian():
-    x = rand(200, 3) * torch.tensor([0.5, 1.0, 3.0]) + torch.tensor([1.0, -2.0, 0.0])
-    model = Gaussian(Constant(torch.zeros(3).double(), torch.zeros(3).double()))
-    train(
-        model,
-        Player(model, nll(), adam(cosine(0.1))),
-        Data(x, dtype=torch.float64),
-        max_epochs=400,
-        batch_size=200,
-    )
-    torch.testing.assert_close(model().mean, x.mean(0), atol=1e-4, rtol=0)
-    torch.testing.assert_close(model().variance, x.var(0, correction=0), atol=1e-3, rtol=1e-3)
-
-
-def quadratic(name, target):
-    """Pulls the parameter ``name`` of a model half the way to a target with rate 0.5."""
-
-    def term(model, run):
-        return 0.5 * (getattr(model, name) - target(model)).square().sum()
-
-    return Objective({"pull": term}, lambda model, batch: None)
-
-
-class Pair(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Parameter(torch.tensor([0.0], dtype=torch.float64))
-        self.b = nn.Parameter(torch.tensor([4.0], dtype=torch.float64))
-
-
-@pytest.mark.parametrize(("every", "repeat"), [(1, 1), (2, 1), (1, 3), (3, 2)])
-def test_players_move_in_turn_and_see_one_another(every, repeat):
-    model = Pair()
-    players = {
-        "first": Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5)),
-        "second": Player(
-            [model.b], quadratic("b", lambda m: m.a.detach()), sgd(0.25), every, repeat
-        ),
-    }
-    data = Data(torch.zeros(7, 1))
-    history = train(model, players, data, max_epochs=2, batch_size=2)
-    a, b, pulls = 0.0, 4.0, []
-    for step in range(8):
-        pulls.append(0.5 * (a - b) ** 2)
-        a += 0.5 * (b - a)
-        if step % every == 0:
-            for _ in range(repeat):
-                b += 0.25 * (a - b)
-    assert model.a.item() == pytest.approx(a, abs=1e-12)
-    assert model.b.item() == pytest.approx(b, abs=1e-12)
-    assert history.curve("first.pull") == pytest.approx([np.mean(pulls[:4]), np.mean(pulls[4:])])
-
-
-def test_a_player_that_rests_at_some_steps_may_play_alone():
-    model = Pair()
-    player = Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5), every=2)
-    train(model, player, Data(torch.zeros(4, 1)), max_epochs=1, batch_size=1)
-    assert model.a.item() == pytest.approx(3.0)
-
-
-def test_two_players_may_not_move_the_same_parameter():
-    model = Pair()
-    pull = quadratic("a", lambda m: m.b.detach())
-    players = {"one": Player([model.a], pull, sgd(0.5)), "two": Player(model, pull, sgd(0.5))}
-    with pytest.raises(ValueError, match="two"):
-        train(model, players, Data(torch.zeros(4, 1)), max_epochs=1)
-
-
-def test_validation_terms_are_means_over_the_rows():
-    x, held_out = rand(20, 4), rand(7, 4, seed=9)
-    model = analyser()
-    history = train(
-        model,
-        Player(model, nll(), adam(0.01)),
-        Data(x, dtype=torch.float64),
-        max_epochs=2,
-        batch_size=5,
-        validation=Data(held_out, dtype=torch.float64),
-    )
-    expected = -model.log_prob(held_out).mean().item()
-    assert history[-1]["validation.nll"] == pytest.approx(expected, abs=1e-9)
-
-
-def test_training_stops_at_what_is_not_finite_and_names_it():
-    model = Pair()
-    objective = Objective({"odd": lambda m, run: (m.a - 1).log().sum()}, lambda m, batch: None)
-    with pytest.raises(NonFiniteError, match="odd"):
-        train(model, Player(model, objective, sgd(0.1)), Data(torch.zeros(4, 1)), max_epochs=1)
-    assert not model.training
-
-
-@QUICK
-@given(st.integers(1, 23), st.integers(1, 30), st.booleans())
-def test_minibatches_visit_every_row_and_have_one_shape(n, size, shuffle):
-    data = Data(torch.zeros(n, 1))
-    batches = list(data.batches(size, seed=1, shuffle=shuffle))
-    assert {len(b) for b in batches} == {min(n, size)}
-    counts = torch.bincount(torch.cat(batches), minlength=n)
-    assert counts.min() == 1
-    assert counts.max() <= 2
-    assert len(batches) == -(-n // min(n, size))
-
-
-def test_noise_of_a_step_depends_on_seed_and_step_alone():
-    draws = []
-    for parts in ((1, 2), (1, 2), (1, 3), (2, 2)):
-        with engine.seeded(*parts):
-            draws.append(torch.randn(3))
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-    assert not torch.equal(draws[0], draws[3])
+def test_stages_are_those_of_the_iwae_paper():
+    at = [stages(1e-3)(epoch, 3280) for epoch in range(3280)]
+    lengths = [at.count(rate) for rate in dict.fromkeys(at)]
+    assert lengths == [3**i for i in range(8)]
+    assert list(dict.fromkeys(at)) == pytest.approx([1e-3 * 10 ** (-i / 7) for i in range(8)])

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from ancestral import commands  # imports torch
 
+    commands.show_notices()
     try:
         with commands.denormals_flushed():
             commands.COMMANDS[options.command](options)
@@ -169,6 +170,12 @@ def _add_evaluate(commands: Any) -> None:
         help="samples per row of the bound L_S (default: 5000)",
     )
     evaluate.add_argument("--split", choices=["test", "valid", "train"], help="which rows")
+    evaluate.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16", "auto"],
+        default="float32",
+        help="of matrix products; numbers to publish are float32 (default)",
+    )
     evaluate.add_argument("--rows", type=int, metavar="N", help="the first N rows only")
     evaluate.add_argument(
         "--binarize-seed", type=int, default=0, help="seed of the one binarisation of grey values"

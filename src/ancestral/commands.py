@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ancestral import datasets, experiment, methods, storage
-from ancestral.engine import denormals_flushed
+from ancestral.engine import denormals_flushed, show_notices
 from ancestral.experiment import Config
 from ancestral.fields import Count, Sizes, check, hints, parse
+from ancestral.parallel import is_main
 from ancestral.train import NonFiniteError
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
@@ -31,6 +32,8 @@ def fit(options: Namespace) -> None:
         print(f"going on from {state}")
     config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
     folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
+    if not is_main():
+        return
     _print_likelihood(experiment.open_run(folder)[0].likelihood_)
     _print_metric(experiment.read_metrics(folder)[-1])
     print(f"run folder: {out}")
@@ -52,6 +55,7 @@ def evaluate(options: Namespace) -> None:
         split=options.split,
         binarize_seed=options.binarize_seed,
         n_rows=options.rows,
+        precision=options.precision,
         progress=True,
     )
     _print_metric(metric)
@@ -104,7 +108,7 @@ COMMANDS = {
     "demo": demo,
 }
 
-__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed"]
+__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "show_notices"]
 
 FOR_THE_USER = (ValueError, OSError, NonFiniteError)
 """Errors whose messages are written for the user: no traceback is shown."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from ancestral import engine, evaluate
 from ancestral.data import Data, mix_seed
 from ancestral.distributions import centre
+from ancestral.engine import Precision
 from ancestral.estimator import Estimator, draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, RandomState, Sizes, check
@@ -77,6 +78,7 @@ class LatentEstimator(
         n_importance_samples: int | None = None,
         *,
         binarize_seed: int = 0,
+        precision: Precision = "float32",
         progress: bool = False,
     ) -> LogLikelihood:
         """Estimate log p(x) of every row by importance sampling, with its errors.
@@ -90,6 +92,8 @@ class LatentEstimator(
             S of the bound L_S; by default ``n_evaluation_samples``.
         binarize_seed : int
             Seeds that draw.
+        precision : {"float32", "bfloat16", "auto"}
+            Of matrix products; numbers to be published are float32.
         progress : bool
             Show a progress bar.
 
@@ -102,11 +106,17 @@ class LatentEstimator(
         n = self.n_evaluation_samples if n_importance_samples is None else n_importance_samples
         check("n_importance_samples", n, Count)
         check("binarize_seed", binarize_seed, int)
+        check("precision", precision, Literal["float32", "bfloat16", "auto"])
         X = self._validate(X, fit=False)
         bits = self._bits(X, binarize_seed)
         data = self._data(bits, self._device(), on_batch=self.columns_.to_model)
         result = evaluate.log_likelihood(
-            self.model_, data, n, seed=mix_seed(self.seed_, 1), progress=progress
+            self.model_,
+            data,
+            n,
+            seed=mix_seed(self.seed_, 1),
+            precision=precision,
+            progress=progress,
         )
         volumes = [
             self.columns_.log_volume(batch.mask).expand(len(batch.x))[:rows]

@@ -187,6 +187,8 @@ class Estimator(BaseEstimator, ABC):
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Save the fitted estimator as a folder of safetensors and JSON, whole or not at all.
 
+        Under ``torchrun``, where all processes hold the same model, the first one writes it.
+
         Parameters
         ----------
         path : path
@@ -202,7 +204,8 @@ class Estimator(BaseEstimator, ABC):
             If there is nothing to save yet.
         """
         self._check_fitted()
-        storage.write_folder(path, self._write, overwrite=overwrite)
+        if parallel.is_main():
+            storage.write_folder(path, self._write, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import datasets, methods, storage
+from ancestral import datasets, methods, parallel, storage
 from ancestral.density import LatentEstimator
+from ancestral.engine import Precision
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
 
@@ -139,6 +140,8 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     began = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     seconds = perf_counter() - began
+    if not parallel.is_main():
+        return out  # the first of several processes does the rest
     if dataset.feature_names is not None:
         estimator.column_names_ = list(dataset.feature_names)
 
@@ -210,6 +213,7 @@ def evaluate(
     split: str | None = None,
     binarize_seed: int = 0,
     n_rows: int | None = None,
+    precision: Precision = "float32",
     progress: bool = False,
 ) -> tuple[dict[str, Any], LogLikelihood]:
     """Estimate the log-likelihood of one split (by default the test rows, if there are some).
@@ -226,7 +230,11 @@ def evaluate(
     X = X[:n_rows]
     began = perf_counter()
     result = estimator.log_likelihood(
-        X, n_importance_samples, binarize_seed=binarize_seed, progress=progress
+        X,
+        n_importance_samples,
+        binarize_seed=binarize_seed,
+        precision=precision,
+        progress=progress,
     )
     metric = {
         "metric": f"log-likelihood L_{n_importance_samples}, nats",
@@ -235,6 +243,7 @@ def evaluate(
         "value": result.mean,
         "standard_error": result.standard_error,
         "median_effective_sample_size": float(np.median(result.effective_sample_sizes)),
+        "precision": precision,
         "binarize_seed": binarize_seed if estimator.draws_bits_ else None,
         "data": dataset.name,
         "data_checksum": dataset.checksum,

@@ -7,21 +7,24 @@ from ancestral.engine.devices import (
     single_precision,
     widest,
 )
-from ancestral.engine.flat import FlatParameters
+from ancestral.engine.flat import FlatParameters, reduced
 from ancestral.engine.graphs import Graph
 from ancestral.engine.notices import notice, show_notices
-from ancestral.engine.planning import Plan, plan
+from ancestral.engine.planning import CompileChoice, Plan, Precision, plan
 from ancestral.engine.randomness import private_randomness, seed, seeded
 
 __all__ = [
+    "CompileChoice",
     "FlatParameters",
     "Graph",
     "Plan",
+    "Precision",
     "denormals_flushed",
     "moved",
     "notice",
     "plan",
     "private_randomness",
+    "reduced",
     "resolve_device",
     "seed",
     "seeded",

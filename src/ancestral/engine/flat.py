@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from ancestral.engine.planning import Plan
 
 
 class FlatParameters:
@@ -108,6 +111,20 @@ class FlatParameters:
         """
         values = self._views(self.vector if vector is None else vector, None)
         self._bind([value.clone() for value in values])
+
+
+@contextmanager
+def reduced(model: nn.Module, plan: Plan) -> Iterator[None]:
+    """Compute matrix products in the plan's precision inside."""
+    if plan.reduced is None:
+        yield
+        return
+    flat = FlatParameters(list(model.parameters()), plan.reduced)
+    try:
+        with torch.autocast(flat.vector.device.type, plan.reduced, cache_enabled=False):
+            yield
+    finally:
+        flat.release()
 
 
 def _memory_order(p: Tensor) -> list[int]:

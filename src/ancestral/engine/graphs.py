@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.distributions import Distribution
 
 from ancestral.engine.notices import notice
 
@@ -54,13 +55,24 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
         "isolate_recompiles": True,  # graphs of earlier fits are not looked through
         "options": {"fallback_random": True},
     }
-    return torch.compile(function, **how)
+    with _switches_kept():
+        return torch.compile(function, **how)
 
 
 @contextmanager
 def _traced() -> Iterator[None]:
-    with torch._dynamo.config.patch(trace_autograd_ops=True):
+    with _switches_kept(), torch._dynamo.config.patch(trace_autograd_ops=True):
         yield
+
+
+@contextmanager
+def _switches_kept() -> Iterator[None]:
+    """Undo that torch's compiler turns the user's validation of distributions off for good."""
+    theirs = Distribution._validate_args
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(theirs)
 
 
 def _reason(error: Exception) -> str:

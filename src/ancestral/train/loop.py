@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ancestral import engine, parallel
 from ancestral.checkpoint import Checkpoint, HeldInterrupt, Snapshot
 from ancestral.data import Data
-from ancestral.engine.planning import CompileChoice, Precision
+from ancestral.engine import CompileChoice, Precision
 from ancestral.train.players import Callback, History, Player, Progress
 from ancestral.train.state import Training, check_shares
 from ancestral.train.validation import check_patience, epochs_since_best, held_out, is_over

@@ -1,0 +1,283 @@
+"""The loop against a plain one; early stopping, averaging, logs."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ancestral import engine
+from ancestral.callbacks import curve_log
+from ancestral.checkpoint import Checkpoint
+from ancestral.conditional import FactorAnalyser, Gaussian
+from ancestral.data import Data
+from ancestral.networks import Constant
+from ancestral.objectives import Objective, nll
+from ancestral.optim import (
+    adam,
+    averaged,
+    cosine,
+    sgd,
+)
+from ancestral.train import NonFiniteError, Player, train
+
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+# ---- the loop
+
+
+def analyser():
+    return FactorAnalyser(rand(4, 2), rand(4, seed=1), rand(4, seed=2))
+
+
+def torch_loop(model, data, make, n_epochs, size, seed):
+    optimizer, losses = make(model.parameters()), []
+    for epoch in range(n_epochs):
+        for index in data.batches(size, seed=seed, epoch=epoch):
+            optimizer.zero_grad()
+            loss = -model.log_prob(data.x[index]).mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("size", [30, 7])
+def test_train_against_a_plain_loop(size):
+    x = rand(30, 4, seed=3) @ rand(4, 4, seed=4)
+    data, model, reference = Data(x, dtype=torch.float64), analyser(), analyser()
+    history = train(
+        model, Player(model, nll(), adam(0.03)), data, max_epochs=6, batch_size=size, random_state=5
+    )
+    losses = torch_loop(reference, data, lambda p: torch.optim.Adam(p, 0.03), 6, size, 5)
+    for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-10, rtol=1e-9)
+    per_epoch = np.array(losses).reshape(6, -1).mean(1)
+    np.testing.assert_allclose(history.curve("nll"), per_epoch, atol=1e-10)
+    np.testing.assert_allclose(history.curve("loss"), per_epoch, atol=1e-10)
+
+
+def test_train_reaches_the_closed_form_of_a_gaussian():
+    x = rand(200, 3) * torch.tensor([0.5, 1.0, 3.0]) + torch.tensor([1.0, -2.0, 0.0])
+    model = Gaussian(Constant(torch.zeros(3).double(), torch.zeros(3).double()))
+    train(
+        model,
+        Player(model, nll(), adam(cosine(0.1))),
+        Data(x, dtype=torch.float64),
+        max_epochs=400,
+        batch_size=200,
+    )
+    torch.testing.assert_close(model().mean, x.mean(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(model().variance, x.var(0, correction=0), atol=1e-3, rtol=1e-3)
+
+
+def quadratic(name, target):
+    """Pulls the parameter ``name`` of a model half the way to a target with rate 0.5."""
+
+    def term(model, run):
+        return 0.5 * (getattr(model, name) - target(model)).square().sum()
+
+    return Objective({"pull": term}, lambda model, batch: None)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor([0.0], dtype=torch.float64))
+        self.b = nn.Parameter(torch.tensor([4.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("every", "repeat"), [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_players_move_in_turn_and_see_one_another(every, repeat):
+    model = Pair()
+    players = {
+        "first": Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5)),
+        "second": Player(
+            [model.b], quadratic("b", lambda m: m.a.detach()), sgd(0.25), every, repeat
+        ),
+    }
+    data = Data(torch.zeros(7, 1))
+    history = train(model, players, data, max_epochs=2, batch_size=2)
+    a, b, pulls = 0.0, 4.0, []
+    for step in range(8):
+        pulls.append(0.5 * (a - b) ** 2)
+        a += 0.5 * (b - a)
+        if step % every == 0:
+            for _ in range(repeat):
+                b += 0.25 * (a - b)
+    assert model.a.item() == pytest.approx(a, abs=1e-12)
+    assert model.b.item() == pytest.approx(b, abs=1e-12)
+    assert history.curve("first.pull") == pytest.approx([np.mean(pulls[:4]), np.mean(pulls[4:])])
+
+
+def test_a_player_that_rests_at_some_steps_may_play_alone():
+    model = Pair()
+    player = Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5), every=2)
+    train(model, player, Data(torch.zeros(4, 1)), max_epochs=1, batch_size=1)
+    assert model.a.item() == pytest.approx(3.0)
+
+
+def test_two_players_may_not_move_the_same_parameter():
+    model = Pair()
+    pull = quadratic("a", lambda m: m.b.detach())
+    players = {"one": Player([model.a], pull, sgd(0.5)), "two": Player(model, pull, sgd(0.5))}
+    with pytest.raises(ValueError, match="two"):
+        train(model, players, Data(torch.zeros(4, 1)), max_epochs=1)
+
+
+def test_validation_terms_are_means_over_the_rows():
+    x, held_out = rand(20, 4), rand(7, 4, seed=9)
+    model = analyser()
+    history = train(
+        model,
+        Player(model, nll(), adam(0.01)),
+        Data(x, dtype=torch.float64),
+        max_epochs=2,
+        batch_size=5,
+        validation=Data(held_out, dtype=torch.float64),
+    )
+    expected = -model.log_prob(held_out).mean().item()
+    assert history[-1]["validation.nll"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_training_stops_at_what_is_not_finite_and_names_it():
+    model = Pair()
+    objective = Objective({"odd": lambda m, run: (m.a - 1).log().sum()}, lambda m, batch: None)
+    with pytest.raises(NonFiniteError, match="odd"):
+        train(model, Player(model, objective, sgd(0.1)), Data(torch.zeros(4, 1)), max_epochs=1)
+    assert not model.training
+
+
+@QUICK
+@given(st.integers(1, 23), st.integers(1, 30), st.booleans())
+def test_minibatches_visit_every_row_and_have_one_shape(n, size, shuffle):
+    data = Data(torch.zeros(n, 1))
+    batches = list(data.batches(size, seed=1, shuffle=shuffle))
+    assert {len(b) for b in batches} == {min(n, size)}
+    counts = torch.bincount(torch.cat(batches), minlength=n)
+    assert counts.min() == 1
+    assert counts.max() <= 2
+    assert len(batches) == -(-n // min(n, size))
+
+
+def test_noise_of_a_step_depends_on_seed_and_step_alone():
+    draws = []
+    for parts in ((1, 2), (1, 2), (1, 3), (2, 2)):
+        with engine.seeded(*parts):
+            draws.append(torch.randn(3))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[3])
+
+
+# ---- early stopping, averaging, logs, in the loop
+
+
+def stubborn(path):
+    """A model whose held-out loss follows a given path, epoch by epoch."""
+
+    class Walk(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.at = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def term(model, run):
+        if torch.is_grad_enabled():
+            return -model.at.sum()  # one step forward with rate one
+        return torch.tensor(path[round(model.at.item()) - 1], dtype=torch.float64)
+
+    return Walk(), Objective({"height": term}, lambda model, batch: None)
+
+
+def test_patience_stops_and_goes_back_to_the_best():
+    model, objective = stubborn([5.0, 3.0, 4.0, 3.0, 3.5, 1.0])
+    held_out = Data(torch.zeros(2, 1))
+    history = train(
+        model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)),
+        max_epochs=6, validation=held_out, patience=3,
+    )  # fmt: skip
+    assert history.curve("validation.height") == [5.0, 3.0, 4.0, 3.0, 3.5]
+    assert model.at.item() == 2.0
+
+
+def test_patience_that_never_runs_out_keeps_the_best_too():
+    model, objective = stubborn([5.0, 1.0, 4.0])
+    train(
+        model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)),
+        max_epochs=3, validation=Data(torch.zeros(2, 1)), patience=5,
+    )  # fmt: skip
+    assert model.at.item() == 2.0
+
+
+def test_early_stopping_goes_on_from_a_checkpoint(tmp_path):
+    path = [5.0, 3.0, 4.0, 3.0, 3.5, 1.0]
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.event == "step" and progress.step == 4:
+            raise StoppedError
+
+    def run(*callbacks):
+        model, objective = stubborn(path)
+        history = train(
+            model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)), max_epochs=6,
+            validation=Data(torch.zeros(2, 1)), patience=3, callbacks=callbacks,
+            checkpoint=Checkpoint(tmp_path / "c", identity="walk", every=0.0),
+        )  # fmt: skip
+        return model, history
+
+    with pytest.raises(StoppedError):
+        run(stop)
+    model, history = run()
+    assert history.curve("validation.height") == path[:5]
+    assert model.at.item() == 2.0
+
+
+def test_an_averaged_model_is_what_is_validated_and_kept():
+    model, seen = Pair(), []
+
+    def term(m, run):
+        seen.append(m.a.item())
+        return -m.a.sum()
+
+    objective = Objective({"forward": term}, lambda model, batch: None)
+    train(
+        model, Player([model.a], objective, averaged(sgd(1.0), 0.5)), Data(torch.zeros(4, 1)),
+        max_epochs=3, validation=Data(torch.zeros(2, 1)),
+    )  # fmt: skip
+    average, expected = 0.0, []
+    for step in range(3):
+        average += (step + 1 - average) * (1 - min(0.5, (1 + step) / (10 + step)))
+        expected += [float(step), average]
+    assert seen == pytest.approx(expected)
+    assert model.a.item() == pytest.approx(average)
+
+
+def test_curves_are_logged_as_a_table_and_for_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    callbacks = [curve_log(tmp_path / "curves.csv"), curve_log(tmp_path / "events")]
+    model = analyser()
+    history = train(
+        model, Player(model, nll(), adam(0.01)), Data(rand(20, 4), dtype=torch.float64),
+        max_epochs=3, batch_size=5, callbacks=callbacks,
+    )  # fmt: skip
+    with (tmp_path / "curves.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [float(row["nll"]) for row in table] == history.curve("nll")
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [e.step for e in events.Scalars("nll")] == [4, 8, 12]
+    assert [e.value for e in events.Scalars("nll")] == pytest.approx(history.curve("nll"))
