@@ -3,7 +3,10 @@
 In a process of its own, since functions whose types are checked at run time can't be compiled.
 """
 
+import contextlib
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from ancestral import engine
+from ancestral.checkpoint import Checkpoint
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Data
 from ancestral.models import LatentModel
@@ -68,6 +72,23 @@ def both_ways(objective, style, how):
     }
 
 
+def resumed():
+    """Stopped after five steps, then gone on with from the checkpoint, which knows it compiled."""
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress):
+        if progress.event == "step" and progress.step == 5:
+            raise StoppedError
+
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Checkpoint(Path(folder) / "state", identity="elbo", every=0.0)
+        with contextlib.suppress(StoppedError):
+            fitted(vae(), elbo(), compile=True, checkpoint=kept, callbacks=[stop])
+        return fitted(vae(), elbo(), checkpoint=kept)[0]
+
+
 class Weighted:
     """A term whose weight is doubled after every epoch."""
 
@@ -92,6 +113,7 @@ def annealed():
 def main():
     results = {name: both_ways(*case) for name, case in CASES.items()}
     results["elbo"]["again"], _ = fitted(vae(), elbo(), compile=True)
+    results["elbo"]["resumed"] = resumed()
     results["annealed"] = annealed()
     for precision in ("float32", "bfloat16"):
         for name, compile in (("plain", False), ("compiled", True)):

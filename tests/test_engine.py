@@ -120,6 +120,10 @@ def test_compiled_training_repeats_to_the_bit(compiled):
     assert compiled["elbo"]["compiled"] == compiled["elbo"]["again"]
 
 
+def test_compiled_training_goes_on_from_a_checkpoint_to_the_bit(compiled):
+    assert compiled["elbo"]["resumed"] == compiled["elbo"]["compiled"]
+
+
 def test_compiling_leaves_the_users_switches_alone(compiled):
     assert compiled["validates"] is True
 

@@ -281,3 +281,23 @@ def test_curves_are_logged_as_a_table_and_for_tensorboard(tmp_path):
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert [e.step for e in events.Scalars("nll")] == [4, 8, 12]
     assert [e.value for e in events.Scalars("nll")] == pytest.approx(history.curve("nll"))
+
+
+def test_a_convolutional_model_trains_as_in_a_plain_loop():
+    def net():
+        with engine.seeded(0):
+            convolution = nn.Conv2d(2, 3, 3)
+            return nn.Sequential(nn.Unflatten(1, (2, 4, 4)), convolution, nn.Flatten()).double()
+
+    x, model, reference = rand(12, 32), net(), net()
+    energy = Objective({"energy": lambda m, run: m(run).square().mean()}, lambda m, batch: batch.x)
+    train(model, Player(model, energy, adam(0.03)), Data(x, dtype=torch.float64), max_epochs=5,
+          batch_size=12, shuffle=False)  # fmt: skip
+    optimizer = torch.optim.Adam(reference.parameters(), 0.03)
+    for _ in range(5):
+        optimizer.zero_grad()
+        reference(x).square().mean().backward()
+        optimizer.step()
+    for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-10, rtol=1e-9)
+        assert p.is_contiguous()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
@@ -75,9 +75,21 @@ def mean(value: Tensor) -> Tensor:
     """Average over the shares of a batch, differentiably; alone, the value itself."""
     if _splitting.size == 1:
         return value
-    from torch.distributed.nn.functional import all_reduce
+    return _SumOverProcesses.apply(value) / _splitting.size
 
-    return all_reduce(value) / _splitting.size
+
+class _SumOverProcesses(torch.autograd.Function):
+    """A sum that everyone's loss depends on: its gradient is the sum of everyone's."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, *outer: Tensor) -> Tensor:
+        return _SumOverProcesses.forward(None, outer[0])
 
 
 def mean_(value: Tensor, who: World) -> None:

@@ -7,10 +7,10 @@ from ancestral.engine.devices import (
     single_precision,
     widest,
 )
-from ancestral.engine.flat import FlatParameters, reduced
+from ancestral.engine.flat import FlatParameters, lay_out, reduced
 from ancestral.engine.graphs import Graph
 from ancestral.engine.notices import notice, show_notices
-from ancestral.engine.planning import CompileChoice, Plan, Precision, plan
+from ancestral.engine.planning import CompileChoice, Plan, Precision, convolves, plan
 from ancestral.engine.randomness import private_randomness, seed, seeded
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "Graph",
     "Plan",
     "Precision",
+    "convolves",
     "denormals_flushed",
+    "lay_out",
     "moved",
     "notice",
     "plan",

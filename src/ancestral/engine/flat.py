@@ -113,6 +113,13 @@ class FlatParameters:
         self._bind([value.clone() for value in values])
 
 
+def lay_out(model: nn.Module, form: torch.memory_format) -> None:
+    """Lay the kernels of convolutions out in another order in memory."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=form)
+
+
 @contextmanager
 def reduced(model: nn.Module, plan: Plan) -> Iterator[None]:
     """Compute matrix products in the plan's precision inside."""

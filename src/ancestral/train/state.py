@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from ancestral import engine
@@ -55,6 +56,8 @@ class Training:
         self.model, self.random_state, self.n_steps = model, random_state, n_steps
         self.plan, self.world = plan, world
         parameters = _parameters(players)
+        if engine.convolves(model):  # pictures lie pixel by pixel, as the kernels want them
+            engine.lay_out(model, torch.channels_last)
         self.seats = [
             Seat(name, player, parameters[name], model, plan, world)
             for name, player in players.items()
@@ -124,6 +127,7 @@ class Training:
         """Hand the parameters back to the model: the best, if they were kept, else the last."""
         for seat in self.seats:
             seat.flat.release(self.best.get(seat.name, seat.result()))
+        engine.lay_out(self.model, torch.contiguous_format)
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Save a snapshot, unless a term has left the numbers: then the one before is kept."""
