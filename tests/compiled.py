@@ -52,10 +52,10 @@ def end(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
 
 
-def fitted(model, objective, *, optimizer=None, epochs=3, y=None, **how):
+def fitted(model, objective, *, optimizer=None, epochs=3, y=None, device="cpu", **how):
     x = np.random.default_rng(0).random((64, 20), dtype=np.float32)
-    player = Player(model, objective, optimizer or adam(1e-2))
-    data = Data(x, y, on_batch=bernoulli_draw)
+    player = Player(model.to(device), objective, optimizer or adam(1e-2))
+    data = Data(x, y, on_batch=bernoulli_draw, device=device)
     history = train(model, player, data, max_epochs=epochs, batch_size=16, **how)
     return end(model), history.curve("loss")
 

@@ -132,6 +132,18 @@ def test_a_number_that_changes_during_training_is_seen_by_the_graph(compiled):
     assert compiled["annealed"] == pytest.approx([2.0, 4.0, 8.0])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", CASES)
+def test_a_recorded_step_ends_where_a_plain_one_does(name):
+    objective, style, how = CASES[name]
+    ends = [
+        fitted(vae(**style), objective(), compile=choice, device="cuda", precision="float32", **how)
+        for choice in (False, "auto")
+    ]
+    np.testing.assert_allclose(ends[1][0], ends[0][0], atol=3e-4, rtol=3e-4)
+    np.testing.assert_allclose(ends[1][1], ends[0][1], rtol=1e-4)
+
+
 # ---- reduced precision
 
 

@@ -166,8 +166,7 @@ class Data:
         if shuffle:
             order = np.random.default_rng([seed, epoch]).permutation(n)
         order = np.concatenate([order, order[: -n % size]])
-        for start in range(0, len(order), size):
-            yield torch.from_numpy(order[start : start + size]).to(self.device)
+        yield from torch.from_numpy(order).to(self.device).split(size)
 
     def chunks(self, size: int) -> Iterator[tuple[Batch, int]]:
         """Yield (minibatch, number of its rows that count) in row order, for inference.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 
+from ancestral.engine.capture import Captured
 from ancestral.engine.notices import notice
 
 
@@ -25,14 +26,22 @@ class Graph:
         May change tensors it holds in place, and call ``torch.autograd.grad``.
     compiled : bool
         Whether to compile at all.
+    captured : bool
+        Whether to record the kernels of a call, compiled or not, on a GPU, and replay them.
     """
 
-    def __init__(self, function: Callable[..., Any], *, compiled: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, compiled: bool, captured: bool = False
+    ) -> None:
         self.function = function
         self._compiled = _compile(function) if compiled else None
+        self._call = Captured(self._once) if captured else self._once
 
     def __call__(self, *args: Any) -> Any:
         """Call the function."""
+        return self._call(*args)
+
+    def _once(self, *args: Any) -> Any:
         if self._compiled is None:
             return self.function(*args)
         try:

@@ -28,11 +28,14 @@ class Plan:
     ----------
     compiled : bool
         Whether a step is compiled into one graph.
+    captured : bool
+        Whether the kernels of a step are recorded and replayed (CUDA only).
     precision : {"float32", "bfloat16"}
         Of matrix products. Parameters, optimiser and sums stay in full precision.
     """
 
     compiled: bool = False
+    captured: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 
     @property
@@ -64,13 +67,15 @@ def plan(
     precision : {"auto", "float32", "bfloat16"}
         ``"auto"`` is bfloat16 where it has hardware of its own: CPUs with AMX, and GPUs.
     """
+    asked = compile
     if precision == "auto":
         single = all(p.dtype == torch.float32 for p in model.parameters())
         precision = "bfloat16" if single and has_fast_bfloat16(device) else "float32"
     if compile == "auto":
         on_cpu_convolves = device.type == "cpu" and convolves(model)
         compile = work >= ENOUGH_WORK and not on_cpu_convolves and can_compile(device)
-    return Plan(bool(compile), precision)
+    captured = device.type == "cuda" and asked is not False
+    return Plan(bool(compile), captured, precision)
 
 
 def convolves(model: nn.Module) -> bool:

@@ -160,6 +160,6 @@ def _plan(
 ) -> engine.Plan:
     """Carry the steps out as before, if this training was begun before."""
     if snapshot is not None:
-        return engine.Plan(snapshot.facts["compiled"], snapshot.facts["precision"])
+        return engine.Plan(**snapshot.facts["plan"])
     work = n_rows * sum(p.numel() for p in model.parameters())
     return engine.plan(model, data.device, work, compile, precision)

@@ -39,8 +39,9 @@ class Seat:
         self.updates, self.terms = 0, list[str]()
         self.game = _Game(model, player.objective)
         self.names = _names(self.game, self.flat.parameters)
-        compiled = plan.compiled and player.objective.compiles and self.names is not None
-        self._whole = engine.Graph(self._step, compiled=compiled)
+        traces = player.objective.compiles and self.names is not None
+        compiled, captured = plan.compiled and traces, plan.captured and traces
+        self._whole = engine.Graph(self._step, compiled=compiled, captured=captured)
         self._halves = [engine.Graph(f, compiled=compiled) for f in (self._slope, self._update)]
 
     def move(self, batch: Batch, n_steps: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -148,8 +149,7 @@ class Training:
             "counts": self.means.counts,
             "history": list(self.history),
             "seconds": self.seconds,
-            "compiled": self.plan.compiled,
-            "precision": self.plan.precision,
+            "plan": asdict(self.plan),
         }
         return Snapshot(tensors, facts)
 
