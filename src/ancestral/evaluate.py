@@ -144,6 +144,7 @@ def log_likelihood(
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}={size}: expected at least 1")
+    engine.keep_memory()
     work = float(len(data) * n_samples * sum(p.numel() for p in model.parameters()))
     plan = engine.plan(model, data.device, work, compile, precision)
     log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)

@@ -2,6 +2,7 @@
 
 from ancestral.engine.devices import (
     denormals_flushed,
+    keep_memory,
     moved,
     resolve_device,
     single_precision,
@@ -21,6 +22,7 @@ __all__ = [
     "Precision",
     "convolves",
     "denormals_flushed",
+    "keep_memory",
     "lay_out",
     "moved",
     "notice",

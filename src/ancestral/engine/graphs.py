@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,11 +50,12 @@ class Graph:
         except Exception as error:
             if not type(error).__module__.startswith("torch._"):
                 raise
-            # nothing has run yet; an error that is not the compiler's comes back here
-            result = self.function(*args)
-            self._compiled, reason = None, _reason(error)
-            notice(f"a step runs uncompiled, slower, with the same results: {reason}", warn=True)
-            return result
+            reason = _reason(error)
+        # nothing has run yet; an error that is not the compiler's comes back here
+        result = self.function(*args)
+        self._compiled = None
+        notice(f"a step runs uncompiled, slower, with the same results: {reason}", warn=True)
+        return result
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,10 +63,26 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
         "fullgraph": True,
         "dynamic": False,
         "isolate_recompiles": True,  # graphs of earlier fits are not looked through
-        "options": {"fallback_random": True},
+        "options": {"fallback_random": True, "guard_filter_fn": _guards_kept},
     }
     with _switches_kept():
         return torch.compile(function, **how)
+
+
+STRUCTURE = {
+    "BUILTIN_MATCH",
+    "CLASS_MATCH",
+    "EMPTY_NN_MODULE_HOOKS_DICT",
+    "MODULE_MATCH",
+    "NOT_PRESENT_IN_GENERIC_DICT",
+    "TYPE_MATCH",
+}
+"""What a graph need not look at anew before every call: the make of the program, which training
+does not change. Numbers, shapes and switches are looked at."""
+
+
+def _guards_kept(guards: Sequence[Any]) -> list[bool]:
+    return [guard.guard_type not in STRUCTURE for guard in guards]
 
 
 @contextmanager

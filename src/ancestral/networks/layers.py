@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,10 @@ def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
     return layer
 
 
+SMALL = 256
+"""Width up to which laying weights side by side costs less than products of their own."""
+
+
 class Heads(nn.Module):
     """Several linear read-outs of the same features.
 
@@ -61,13 +66,18 @@ class Heads(nn.Module):
 
     def __init__(self, n_in: int, sizes: Sequence[int]) -> None:
         super().__init__()
+        self.sizes = list(sizes)
         self.layers = nn.ModuleList(
             linear(n_in, n, init="zero" if i else "glorot") for i, n in enumerate(sizes)
         )
 
     def forward(self, u: Tensor) -> tuple[Tensor, ...]:
-        """Return one tensor per head."""
-        return tuple(layer(u) for layer in self.layers)
+        """Return one tensor per head: of small heads side by side in one product."""
+        if sum(self.sizes) > SMALL:
+            return tuple(layer(u) for layer in self.layers)
+        weight = torch.cat([cast(nn.Linear, layer).weight for layer in self.layers])
+        bias = torch.cat([cast(nn.Linear, layer).bias for layer in self.layers])
+        return nn.functional.linear(u, weight, bias).split(self.sizes, -1)
 
 
 class Constant(nn.Module):

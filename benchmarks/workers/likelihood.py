@@ -1,0 +1,122 @@
+"""Worker: how long L_5000 of 10,000 test images takes, by ancestral or a plain loop.
+
+Both sides score the same images by the same model, trained for one epoch. A block is 100
+images with a tenth of the samples, in chunks of the shape that a full evaluation has;
+``--all`` scores every row with all samples, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+import torch
+from common import BATCH, HIDDEN, N_LATENTS, N_PIXELS, Task, Workload, read_task
+from side import add_side
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ancestral import Data, LatentModel, Player
+from ancestral.conditional import Bernoulli, Gaussian, standard_normal
+from ancestral.evaluate import log_likelihood
+from ancestral.networks import MLP
+from ancestral.objectives import elbo
+from ancestral.train import train
+
+N_SAMPLES, N_SAMPLES_BLOCK, N_IMAGES, CHUNK = 5000, 500, 10_000, 100
+N_TRAINING = 20_000
+WORKLOADS = {"likelihood": Workload(k=N_SAMPLES, warm_up=2, block=1)}
+
+Score = Callable[[np.ndarray, int], np.ndarray]
+
+
+def trained_model(task: Task) -> LatentModel:
+    """Return the network of the workloads after one epoch."""
+    widths = (HIDDEN, HIDDEN)
+    model = LatentModel(
+        prior=standard_normal(N_LATENTS),
+        likelihood=Bernoulli(MLP(N_LATENTS, widths, N_PIXELS)),
+        posterior=Gaussian(MLP(N_PIXELS, widths, heads=(N_LATENTS, N_LATENTS))),
+    )
+    train(model, Player(model, elbo()), Data(task.rows[:N_TRAINING]), max_epochs=1)
+    return model
+
+
+def by_ancestral(model: LatentModel) -> Score:
+    """Return ancestral's estimator of log p(x)."""
+    return lambda rows, n: log_likelihood(model, Data(rows), n).values
+
+
+def by_plain_loop(model: LatentModel) -> Score:
+    """Return the same estimate in eager float32."""
+    encode, decode = model.posterior.network, model.likelihood.network
+
+    def log_weights(x: Tensor, n: int) -> Tensor:
+        mean, log_var = encode(x)
+        noise = torch.randn(n, *mean.shape)
+        z = mean + torch.exp(0.5 * log_var) * noise
+        logits = decode(z)
+        nats = binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none")
+        return 0.5 * (noise.square() + log_var - z.square()).sum(-1) - nats.sum(-1)
+
+    @torch.no_grad()
+    def score(rows: np.ndarray, n: int) -> np.ndarray:
+        found = []
+        for x in torch.from_numpy(rows).float().split(CHUNK):
+            parts = [log_weights(x, CHUNK).logsumexp(0) for _ in range(n // CHUNK)]
+            found.append(torch.stack(parts).logsumexp(0) - math.log(n))
+        return torch.cat(found).numpy()
+
+    return score
+
+
+def measure_blocks(score: Score, rows: np.ndarray, seconds: float) -> list[float]:
+    """Return the seconds that 10,000 images would take, a value for every block of 100."""
+    blocks = rows.reshape(-1, BATCH, rows.shape[1])
+    score(blocks[0], N_SAMPLES_BLOCK)
+    found: list[float] = []
+    began = perf_counter()
+    while perf_counter() - began < seconds or len(found) < 2:
+        mark = perf_counter()
+        score(blocks[len(found) % len(blocks)], N_SAMPLES_BLOCK)
+        factor = N_SAMPLES / N_SAMPLES_BLOCK * N_IMAGES / BATCH
+        found.append((perf_counter() - mark) * factor)
+    return found
+
+
+def measure_all(score: Score, rows: np.ndarray) -> tuple[list[float], float]:
+    """Return the seconds that all rows take, brought to 10,000, and their mean."""
+    mark = perf_counter()
+    mean = float(score(rows, N_SAMPLES).mean())
+    return [(perf_counter() - mark) * N_IMAGES / len(rows)], mean
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add this worker's options."""
+    add_side(parser)
+    parser.add_argument("--test-data", required=True, help="rows to score, .npy")
+    parser.add_argument("--all", action="store_true")
+
+
+def main() -> None:
+    """Train, measure, report."""
+    task = read_task(configure, WORKLOADS)
+    torch.set_flush_denormal(task.flush_denormals)
+    torch.manual_seed(task.seed)
+    model, test = trained_model(task), np.load(task.options.test_data)
+    score = {"ancestral": by_ancestral, "plain": by_plain_loop}[task.options.side](model)
+    if task.options.all:
+        seconds, mean = measure_all(score, test)
+    else:
+        seconds = measure_blocks(score, test, task.seconds)
+        mean = float(score(test[:BATCH], N_SAMPLES_BLOCK).mean())
+    line = {"workload": "likelihood", "seconds_for_10000": seconds, "mean": mean}
+    print(json.dumps(line | {"all_rows": task.options.all}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Worker: an ordinary eager PyTorch loop in float32."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from common import RATE, log_odds, note_imports, read_task, report
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch_nets import Encoder, decoder
+
+
+class Autoencoder(nn.Module):
+    """A VAE; its forward pass is the loss."""
+
+    def __init__(self, k: int, bias: np.ndarray) -> None:
+        super().__init__()
+        self.k, self.encoder, self.decoder = k, Encoder(), decoder(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the negative ELBO (k = 1) or importance weighted bound, in nats per image."""
+        mean, log_var = self.encoder(x)
+        noise = torch.randn(self.k, *mean.shape)
+        z = mean + torch.exp(0.5 * log_var) * noise
+        logits = self.decoder(z)
+        target = x.expand_as(logits)
+        nats = binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+        if self.k == 1:
+            kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
+            return (nats + kl).mean()
+        log_ratio = 0.5 * (noise.square() + log_var - z.square()).sum(-1)  # log p(z) / q(z | x)
+        # over the samples of each image, axis 0; only then over the images
+        bound = torch.logsumexp(log_ratio - nats, 0) - math.log(self.k)
+        return -bound.mean()
+
+
+def main() -> None:
+    """Train, measure, report."""
+    note_imports()
+    task = read_task()
+    torch.set_flush_denormal(task.flush_denormals)
+    torch.manual_seed(task.seed)
+    rows = torch.from_numpy(task.rows).float()
+    model = Autoencoder(task.workload.k, log_odds(task.rows))
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+
+    @torch.no_grad()
+    def loss_of(part: np.ndarray) -> float:
+        return model(torch.from_numpy(part).float()).item()
+
+    clock = task.clock(loss_of)
+    clock.start()
+    for index in task.batches():
+        loss = model(rows[torch.from_numpy(index)])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if not clock.tick():
+            break
+    report("PyTorch", "plain eager loop", task, clock, ["torch"])
+
+
+if __name__ == "__main__":
+    main()
