@@ -46,6 +46,19 @@ class Batch(NamedTuple):
         return Batch(self.x[mine], *others)
 
 
+BLOCK_ENTRIES = 2**22
+"""Entries of a table that are looked at together where all of it must be: 32 MB of doubles."""
+
+
+def block_rows(n_columns: int) -> int:
+    """Return how many rows make such a block.
+
+    >>> block_rows(784), block_rows(10**9)
+    (5349, 1)
+    """
+    return max(1, BLOCK_ENTRIES // max(1, n_columns))
+
+
 class Data:
     """Rows kept in one piece on the device; a minibatch is an index into them.
 
@@ -150,7 +163,7 @@ class Data:
         if self.on_epoch is None or isinstance(self.x, np.memmap):
             return  # a mapped row is drawn at its visit, once an epoch: the same law
         self._epoch_rows = None
-        blocks = torch.arange(len(self), device=self.device).split(8192)
+        blocks = torch.arange(len(self), device=self.device).split(block_rows(self.n_columns))
         self._epoch_rows = torch.cat([self.on_epoch(self._rows(block)) for block in blocks])
 
     def batches(

@@ -128,9 +128,9 @@ def _location_and_scale(
     X: np.ndarray, columns: Sequence[int], low: np.ndarray, unit: float
 ) -> tuple[np.ndarray, np.ndarray]:
     total, squares, count = (np.zeros(len(columns)) for _ in range(3))
-    for start in range(0, len(X), 8192):
+    for rows in row_blocks(X):
         # taking the smallest value away keeps the precision of squares far from zero
-        block = np.asarray(X[start : start + 8192], dtype=np.float64)[:, columns] * unit - low
+        block = np.asarray(rows, dtype=np.float64)[:, columns] * unit - low
         seen = ~np.isnan(block)
         block = np.where(seen, block, 0.0)
         total += block.sum(0)

@@ -22,7 +22,7 @@ from ancestral.conditional import (
     Product,
     standard_normal,
 )
-from ancestral.data import Data
+from ancestral.data import Data, block_rows
 from ancestral.density import LatentEstimator
 from ancestral.fields import Count, Sizes
 from ancestral.models import LatentModel
@@ -207,7 +207,7 @@ def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> Non
     """Start the output biases where a decoder that ignores z would put them."""
     dtype = engine.widest(data.device)
     total, count = torch.zeros(2, data.n_columns, dtype=dtype, device=data.device)
-    for index in torch.arange(len(data), device=data.device).split(4096):
+    for index in torch.arange(len(data), device=data.device).split(block_rows(data.n_columns)):
         batch = data.take(index)
         observed = torch.ones_like(batch.x) if batch.mask is None else batch.mask
         total, count = total + batch.x.sum(0), count + observed.sum(0)
