@@ -141,6 +141,8 @@ class Columns(nn.Module):
     ) -> None:
         super().__init__()
         self.kinds, self.n_categories = tuple(kinds), tuple(int(n) for n in n_categories)
+        self.standardises = "gaussian" in self.kinds
+        self.recodes = not {"categorical", "poisson"}.isdisjoint(self.kinds)
         self.register_buffer("loc", torch.as_tensor(loc, dtype=torch.float64), persistent=False)
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64), persistent=False)
         self.loc: Tensor
@@ -157,11 +159,11 @@ class Columns(nn.Module):
 
     def to_model(self, x: Tensor) -> Tensor:
         """From the user's units [batch, d] to the model's."""
-        return (x - self.loc) / self.scale
+        return (x - self.loc) / self.scale if self.standardises else x
 
     def to_user(self, x: Tensor) -> Tensor:
         """From the model's units [..., d] to the user's."""
-        return x * self.scale + self.loc
+        return x * self.scale + self.loc if self.standardises else x
 
     def log_volume(self, mask: Tensor | None) -> Tensor:
         """Log-determinant of the standardisation over the observed entries, [] or [batch].
@@ -173,7 +175,7 @@ class Columns(nn.Module):
 
     def to_features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """From the model's units [..., d] to network inputs [..., n_features]."""
-        if not any(k in ("categorical", "poisson") for k in self.kinds):
+        if not self.recodes:
             return x
         parts = []
         for j, (kind, n) in enumerate(zip(self.kinds, self.n_categories, strict=True)):
