@@ -144,12 +144,15 @@ def log_likelihood(
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name}={size}: expected at least 1")
-    engine.keep_memory()
     work = float(len(data) * n_samples * sum(p.numel() for p in model.parameters()))
     plan = engine.plan(model, data.device, work, compile, precision)
     log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    with engine.private_randomness(data.device), engine.reduced(model, plan):
+    with (
+        engine.private_randomness(data.device),
+        engine.memory_kept(),
+        engine.reduced(model, plan),
+    ):
         chunks = data.chunks(min(rows_per_chunk, len(data)))
         n_chunks = -(-len(data) // rows_per_chunk)
         bar = tqdm(chunks, f"L_{n_samples}", n_chunks, disable=not progress, unit="chunk")

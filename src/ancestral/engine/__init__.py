@@ -2,7 +2,6 @@
 
 from ancestral.engine.devices import (
     denormals_flushed,
-    keep_memory,
     moved,
     resolve_device,
     single_precision,
@@ -10,6 +9,7 @@ from ancestral.engine.devices import (
 )
 from ancestral.engine.flat import FlatParameters, lay_out, reduced
 from ancestral.engine.graphs import Graph
+from ancestral.engine.memory import memory_kept
 from ancestral.engine.notices import notice, show_notices
 from ancestral.engine.planning import CompileChoice, Plan, Precision, convolves, plan
 from ancestral.engine.randomness import private_randomness, seed, seeded
@@ -22,8 +22,8 @@ __all__ = [
     "Precision",
     "convolves",
     "denormals_flushed",
-    "keep_memory",
     "lay_out",
+    "memory_kept",
     "moved",
     "notice",
     "plan",

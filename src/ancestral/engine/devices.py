@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 from torch import nn
@@ -69,21 +68,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return device.type == "cpu" and bool(has_tiles())
-
-
-@cache
-def keep_memory() -> None:
-    """Let the C library keep what a step gives back for the next one, once per process.
-
-    A heap gives free memory at its end back to the system beyond a limit, and pays for every page
-    of it when it is wanted again, at each step anew. glibc raises that limit by itself to twice the
-    largest block given back so far: one such block, never touched, is made and dropped here.
-    """
-    torch.empty(LARGE_BLOCK, dtype=torch.uint8)
-
-
-LARGE_BLOCK = 31 * 2**20
-"""Bytes; glibc takes no block beyond 32 MiB for a hint."""
 
 
 @contextmanager

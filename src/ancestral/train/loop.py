@@ -111,6 +111,7 @@ def train(
     try:
         with (
             engine.private_randomness(data.device),
+            engine.memory_kept(),
             HeldInterrupt(active=checkpoint is not None) as interrupt,
         ):
             if snapshot is not None:

@@ -56,7 +56,6 @@ class Training:
     ) -> None:
         self.model, self.random_state, self.n_steps = model, random_state, n_steps
         self.plan, self.world = plan, world
-        engine.keep_memory()
         parameters = _parameters(players)
         if engine.convolves(model):  # pictures lie pixel by pixel, as the kernels want them
             engine.lay_out(model, torch.channels_last)
