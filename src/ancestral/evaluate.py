@@ -31,13 +31,16 @@ class LogLikelihood:
         (sum w)^2 / sum w^2, between 1 and the number of samples. Where it is near 1 the value
         rests on one sample and is too low.
     n_samples : int
-        S.
+        S, or chains.
+    estimator : str
+        L for importance sampling, AIS for annealed importance sampling.
     """
 
     values: np.ndarray
     monte_carlo_errors: np.ndarray
     effective_sample_sizes: np.ndarray
     n_samples: int
+    estimator: str = "L"
 
     @property
     def mean(self) -> float:
@@ -51,7 +54,9 @@ class LogLikelihood:
         return float(self.values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} +- {self.standard_error:.2f} nats (L_{self.n_samples})"
+        return (
+            f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({self.estimator}_{self.n_samples})"
+        )
 
 
 class ImportanceSum:
@@ -92,6 +97,10 @@ class ImportanceSum:
             return torch.full_like(self.log_w, math.nan)
         relative_variance = self.n / self.effective_sample_size() - 1
         return torch.sqrt(relative_variance.clamp(min=0) / (self.n - 1))
+
+    def summary(self) -> list[Tensor]:
+        """Log mean, its standard error, effective sample size."""
+        return [self.log_mean(), self.standard_error(), self.effective_sample_size()]
 
 
 @torch.no_grad()
@@ -147,7 +156,7 @@ def log_likelihood(
     work = float(len(data) * n_samples * sum(p.numel() for p in model.parameters()))
     plan = engine.plan(model, data.device, work, compile, precision)
     log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts = []
     with (
         engine.private_randomness(data.device),
         engine.memory_kept(),
@@ -161,7 +170,6 @@ def log_likelihood(
             total = ImportanceSum(len(batch.x), data.device)
             while total.n < n_samples:
                 total.add(log_w(batch, min(samples_per_chunk, n_samples - total.n)))
-            row = (total.log_mean(), total.standard_error(), total.effective_sample_size())
-            parts.append(tuple(t[:n_rows] for t in row))  # type: ignore[arg-type]
+            parts.append([part[:n_rows] for part in total.summary()])
     values, errors, effective = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
     return LogLikelihood(values, errors, effective, n_samples)

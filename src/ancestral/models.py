@@ -119,7 +119,15 @@ class LatentModel(nn.Module):
     def run(self, batch: Batch, k: int = 1) -> Run:
         """Run the model once: the encoder once per row, k latent samples each, the decoder."""
         q = self.encode(batch)
-        z = draw(q, (k,))
+        return self._run_at(draw(q, (k,)), batch, q)
+
+    def score(self, z: Float[Tensor, "*k b l"], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log p(z) and log p(x | z) of the observed entries at given latents, [..., batch]."""
+        run = self._run_at(z, batch)
+        assert run.log_px is not None
+        return run.log_pz, run.log_px
+
+    def _run_at(self, z: Tensor, batch: Batch, q: Distribution | None = None) -> Run:
         prior = self._call(self.prior, None, Context(y=batch.y))
         log_px = log_prob(self.decode(z, batch.y), batch.x, batch.mask)
         return Run(batch, q, prior, z, log_px, self._taps.take())
@@ -145,11 +153,19 @@ class LatentModel(nn.Module):
         mean : bool
             Return E[x | z] in place of a draw.
         """
+        p = self.decode(self.draw_latents(n, y), y)
+        return centre(p) if mean else p.sample()
+
+    def draw(self, n: int, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draw latents [n, l] and the rows [n, d] that come of them."""
+        z = self.draw_latents(n, y)
+        return z, self.decode(z, y).sample()
+
+    def draw_latents(self, n: int, y: Tensor | None = None) -> Tensor:
+        """Draw from the prior, [n, l]; with ``y`` [n], one for each label."""
         prior = self._call(self.prior, None, Context(y=y))
         in_prior = len(prior.batch_shape) + len(prior.event_shape)
-        z = prior.sample((n,) if in_prior == 1 else ())
-        p = self.decode(z, y)
-        return centre(p) if mean else p.sample()
+        return prior.sample((n,) if in_prior == 1 else ())
 
     def _call(self, conditional: Conditional, plain: Given, context: Context) -> Distribution:
         return conditional(context if conditional in self._readers else plain)
