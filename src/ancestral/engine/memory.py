@@ -19,8 +19,8 @@ def memory_kept() -> Iterator[None]:
     """Let the C library keep free memory for the next step inside, and give it back afterwards.
 
     glibc returns free memory at the end of its heap to the system beyond a limit, and large blocks
-    at once; wanted again, every page of it is paid for anew. A small step would spend a quarter of
-    its time on that. Elsewhere nothing is done.
+    at once; wanted again, every page of it is paid for anew, and small steps feel it. Elsewhere
+    nothing is done.
     """
     libc = _glibc()
     if libc is None:
