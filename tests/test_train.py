@@ -301,3 +301,23 @@ def test_a_convolutional_model_trains_as_in_a_plain_loop():
     for p, q in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-10, rtol=1e-9)
         assert p.is_contiguous()
+
+
+def test_in_reduced_precision_held_out_rows_and_callbacks_can_call_the_model():
+    x = rand(20, 4).float()
+    model, seen = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 4)), []
+
+    def look(progress):
+        if progress.event == "step":
+            seen.append(progress.model(x).square().mean().item())
+
+    energy = Objective(
+        {"energy": lambda m, run: m(run).float().square().mean()}, lambda m, batch: batch.x
+    )
+    history = train(
+        model, Player(model, energy, adam(0.03)), Data(x), max_epochs=3, batch_size=20,
+        validation=Data(x), precision="bfloat16", callbacks=[look],
+    )  # fmt: skip
+    assert history.curve("validation.energy") == pytest.approx(seen, rel=0.02)
+    assert seen[-1] < seen[0]
+    assert {p.dtype for p in model.parameters()} == {torch.float32}

@@ -128,7 +128,7 @@ def reduced(model: nn.Module, plan: Plan) -> Iterator[None]:
         return
     flat = FlatParameters(list(model.parameters()), plan.reduced)
     try:
-        with torch.autocast(flat.vector.device.type, plan.reduced, cache_enabled=False):
+        with plan.products(flat.vector.device):
             yield
     finally:
         flat.release()

@@ -98,8 +98,9 @@ def train(
 
     def tell(event: str) -> None:
         progress = Progress(event, len(history), max_epochs, training.step, n_steps, model, history)
-        for callback in callbacks if world.rank == 0 else ():
-            callback(progress)
+        with plan.products(data.device):  # a callback may call the model
+            for callback in callbacks if world.rank == 0 else ():
+                callback(progress)
 
     def after_step() -> None:
         tell("step")

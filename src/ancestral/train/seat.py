@@ -33,7 +33,7 @@ class Seat:
         world: World,
     ) -> None:
         self.name, self.player, self.world = name, player, world
-        self.reduced = plan.reduced
+        self.plan = plan
         self.flat = engine.FlatParameters(parameters, plan.reduced)
         self.state: State = player.optimizer.init(self.flat.vector, self.flat.shapes)
         self.updates, self.terms = 0, list[str]()
@@ -63,7 +63,8 @@ class Seat:
 
     def evaluate(self, batch: Batch) -> Tensor:
         """Return the loss and its terms on other rows, with nothing moved."""
-        self.terms, values = _stack(self.game(batch))
+        with self.plan.products(batch.x.device):
+            self.terms, values = _stack(self.game(batch))
         return values
 
     def _step(self, batch: Batch, rates: Tensor) -> tuple[list[str], Tensor]:
@@ -79,10 +80,7 @@ class Seat:
         return terms, values.detach(), self.flat.gather(gradients)
 
     def _play(self, batch: Batch) -> tuple[list[str], Tensor, Sequence[Tensor]]:
-        precision = torch.autocast(
-            batch.x.device.type, self.reduced, enabled=self.reduced is not None, cache_enabled=False
-        )
-        with precision:
+        with self.plan.products(batch.x.device):
             if self.names is None:
                 return *_stack(self.game(batch)), self.flat.parameters
             leaves = self.flat.leaves()
