@@ -1,53 +1,24 @@
-"""What a measurement depends on: the processor, its load, the code."""
+"""How busy the machine is, and keeping a measurement to some of its cores."""
 
 from __future__ import annotations
 
 import os
-import platform
 import resource
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
+from ancestral.provenance import cores
+
 BUSY = 0.25
 """Load a core above which a machine is not quiet."""
-
-
-def cores() -> list[int]:
-    """Return the cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def keep_to(n_threads: int) -> None:
     """Let this process, and all it starts, use only so many cores, where that can be said."""
     if hasattr(os, "sched_setaffinity") and n_threads < len(cores()):
         os.sched_setaffinity(0, cores()[:n_threads])
-
-
-def _cpu_info() -> dict[str, str]:
-    """Facts about the first processor, as Linux lists them."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
-    pairs = (line.partition(":") for line in lines)
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def processor() -> dict[str, Any]:
-    """Return the processor's name, the instruction sets that matter here, and its cores."""
-    info = _cpu_info()
-    present = set(info.get("flags", "").split())
-    return {
-        "model": info.get("model name") or platform.processor() or platform.machine(),
-        "flags": [flag for flag in FLAGS if flag in present],
-        "cores": len(cores()),
-        "system": platform.system(),
-    }
 
 
 def multiplies_bfloat16(facts: dict[str, Any]) -> bool:
@@ -95,23 +66,3 @@ def _seconds_of_others() -> float | None:
     busy = (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK")
     mine = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return busy - sum(usage.ru_utime + usage.ru_stime for usage in mine)
-
-
-def commit(folder: Path) -> str:
-    """Return the commit of the code, with a mark if files differ from it."""
-    try:
-        head = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head} with changes" if changed else head
-
-
-def _git(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def today() -> str:
-    """Return the date."""
-    return datetime.now(UTC).strftime("%Y-%m-%d")

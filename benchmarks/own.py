@@ -15,6 +15,8 @@ import machine
 from runner import Runner
 from sides import FIRST_STEP, LIKELIHOOD, OURS, PEERS, PRODUCTS
 
+from ancestral import provenance
+
 Measurement = dict[str, Any]
 
 
@@ -43,7 +45,7 @@ def likelihood(runner: Runner) -> list[Measurement]:
 
 def products(runner: Runner) -> list[Measurement]:
     """Rates of the bare matrix products, and of an optimiser pass."""
-    fast = machine.multiplies_bfloat16(machine.processor())
+    fast = machine.multiplies_bfloat16(provenance.processor())
     dtypes = "float32,bfloat16" if fast else "float32"
     found = runner.call("products.py", ["--dtypes", dtypes])
     return [found | {"side": PRODUCTS, "workload": "products"}]

@@ -26,6 +26,7 @@ import table
 from runner import Runner
 from sides import NAMES, OWN, PEERS, Side, chosen
 
+from ancestral import provenance
 from ancestral.storage import versions, write_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=10.0, help="measured a turn (%(default)s)")
     add("--workloads", default=",".join(WORKLOADS), help="of the peers (%(default)s)")
     add("--only", metavar="NAME,...", help=f"peers, own, or some of {', '.join(NAMES)}")
-    add("--threads", type=int, default=len(machine.cores()), help="all cores: %(default)s")
+    add("--threads", type=int, default=len(provenance.cores()), help="all cores: %(default)s")
     add("--all-rows", action="store_true", help="score all test rows, not a part: takes long")
     add("--python", default=sys.executable, help="the project's own interpreter")
     add("--folder", type=Path, default=ROOT / ".bench", help="of environments and data")
@@ -132,9 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the record and the page; return the number of failures."""
     options = parse(arguments)
     facts = {
-        "date": machine.today(),
-        "commit": machine.commit(ROOT),
-        "processor": machine.processor(),
+        "date": provenance.today(),
+        "commit": provenance.commit(ROOT),
+        "processor": provenance.processor(),
         "load_before": machine.warn_if_busy(),
     }
     runner = prepare(options)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from ancestral import Data, LatentModel, engine
+from ancestral import VAE, Data, LatentModel, engine
 from ancestral.ais import Annealing, annealed_log_likelihood, hamiltonian, sandwich
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.evaluate import log_likelihood
@@ -158,3 +158,26 @@ def test_what_cannot_be_annealed_is_refused():
     for bad in ({"n_steps": 0}, {"n_chains": -1}, {"start": "middle"}, {"first_step_size": 0.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Annealing(**bad)
+
+
+def test_compiled_and_uncompiled_annealing_agree():
+    model = pixels()
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (4, 6)).astype(float))
+    short = Annealing(n_steps=3, n_chains=2, n_leapfrog=2, first_step_size=0.1)
+    data = Data(x, dtype=torch.float64)
+    plain, fast = (
+        annealed_log_likelihood(model, data, short, compile=how) for how in (False, True)
+    )
+    assert fast.values == pytest.approx(plain.values, abs=1e-10)
+
+
+def test_an_estimator_anneals_in_the_units_of_its_rows():
+    x = np.random.default_rng(0).normal(5, 3, (60, 2))
+    vae = VAE(n_latents=1, hidden=(8,), max_epochs=30, random_state=0).fit(x)
+    how = Annealing(n_steps=200, n_chains=8, n_leapfrog=5, first_step_size=0.2)
+    annealed, plain = vae.log_likelihood(x, annealing=how), vae.log_likelihood(x, 5000)
+    assert annealed.estimator == "AIS"
+    assert annealed.mean == pytest.approx(plain.mean, abs=0.05)
+    found = vae.sandwich(30, how)
+    assert -0.05 < found.gap < 0.2
+    assert vae.sandwich(30, how).gap == found.gap

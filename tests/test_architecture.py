@@ -11,10 +11,11 @@ import ancestral
 
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
-    "_version", "fields", "storage", "checkpoint", "parallel", "data", "datasets", "preprocess",
-    "tables", "networks", "bits", "distributions", "conditional", "models", "kernels",
+    "_version", "fields", "provenance", "storage", "checkpoint", "parallel", "data", "datasets",
+    "preprocess", "tables", "networks", "bits", "distributions", "conditional", "models", "kernels",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "ais", "estimator",
-    "density", "methods", "report", "experiment", "demo", "commands", "cli",
+    "rows", "density", "methods", "report", "experiment", "recipes",
+    "records", "reproduce", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

@@ -20,6 +20,7 @@ from ancestral import IWAE, VAE
 from ancestral.fields import Positive
 from ancestral.methods.vae import DeepLatentEstimator
 from ancestral.objectives import Objective, elbo
+from ancestral.storage import ModelFileError
 
 X = load_digits().data / 16
 SMALL = {"n_latents": 3, "hidden": (20,), "random_state": 0, "device": "cpu"}
@@ -305,3 +306,43 @@ def test_a_new_system_is_one_class():
     settings = SMALL | {"max_epochs": 20}
     used = [BetaVAE(**settings, beta=b).fit(X).history_[-1]["kl"] / b for b in (0.1, 8.0)]
     assert used[0] > 2 * used[1]  # a dear KL term is used less
+
+
+# ---- how training starts and goes
+
+
+def test_training_starts_from_another_model(tmp_path):
+    x = np.random.default_rng(0).integers(0, 2, (200, 6)).astype(float)
+    shape = {"n_latents": 2, "hidden": (8,), "random_state": 0}
+    first = VAE(**shape, max_epochs=3).fit(x)
+    first.save(tmp_path / "run/model")
+    still = {"max_epochs": 1, "learning_rate": 1e-12}
+    for path in ("run", "run/model"):
+        again = IWAE(**shape, **still, start=str(tmp_path / path)).fit(x)
+        for name, value in first.model_.state_dict().items():
+            if "running" not in name and not name.endswith((".mean", ".var")):
+                torch.testing.assert_close(
+                    value, again.model_.state_dict()[name], atol=1e-6, rtol=0
+                )
+    again.save(tmp_path / "again")
+    assert IWAE.load(tmp_path / "again").start is None
+    wider = VAE(n_latents=2, hidden=(9,), start=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"start=.* another shape"):
+        wider.fit(x)
+    with pytest.raises(ModelFileError, match="no saved model"):
+        VAE(start=str(tmp_path / "nowhere")).fit(x)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "stale_adam", "adagrad", "sgd"])
+def test_every_optimiser_learns(optimizer):
+    x = np.random.default_rng(0).integers(0, 2, (200, 1)) * np.ones((1, 6))
+    rate = {"adam": 0.01, "stale_adam": 0.05, "adagrad": 0.1, "sgd": 0.01}[optimizer]
+    vae = VAE(n_latents=2, hidden=(8,), max_epochs=60, random_state=0, optimizer=optimizer)
+    vae.set_params(learning_rate=rate, warmup=5, clip_norm=5.0, clip_value=1.0, schedule="late")
+    history = vae.fit(x).history_
+    assert history[-1]["loss"] < history[0]["loss"] - 0.5
+
+
+def test_sgd_has_no_epsilon():
+    with pytest.raises(ValueError, match=r"epsilon=0\.1: optimizer='sgd'"):
+        VAE(optimizer="sgd", epsilon=0.1).fit(np.zeros((4, 2)))

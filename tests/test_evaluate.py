@@ -16,7 +16,13 @@ from torch import nn
 from ancestral import IWAE, VAE, engine
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Data
-from ancestral.evaluate import ImportanceSum, LogLikelihood, log_likelihood
+from ancestral.evaluate import (
+    ImportanceSum,
+    LogLikelihood,
+    compare,
+    log_likelihood,
+    unit_variances,
+)
 from ancestral.models import LatentModel
 from ancestral.networks import MLP
 from ancestral.objectives import elbo
@@ -273,3 +279,67 @@ def test_standardised_columns_keep_the_units_of_the_user():
     scaled = VAE(**settings_, likelihood="gaussian").fit(x * [1000.0, 1.0])
     expected = plain.score_samples(x) - math.log(1000)
     np.testing.assert_allclose(scaled.score_samples(x * [1000.0, 1.0]), expected, atol=1e-2)
+
+
+# ---- latent units in use
+
+
+def test_unit_variances_against_the_exact_ones():
+    """Linear posteriors: E_q[z | x] = A x, so its variance over rows is that of A x; one unit is
+    cut off x."""
+    slopes = torch.tensor([[1.0, 0.0], [0.5, -0.5], [0.0, 0.0]], dtype=torch.float64)
+    heads = nn.Linear(2, 6).double()
+    with torch.no_grad():
+        heads.weight.zero_()[:3] = slopes
+        heads.bias.zero_()
+    q = Gaussian(nn.Sequential(heads, Halves()))
+    model = LatentModel(standard_normal(3).double(), Bernoulli(nn.Linear(3, 2).double()), q)
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    exact = (x @ slopes.numpy().T).var(0, ddof=1)
+    got = unit_variances(model, rows(x), n_samples=400)
+    assert got == pytest.approx(exact, abs=0.05)
+    assert exact[2] == 0
+    assert abs(got[2]) < 0.001  # an average of draws would say 1/400 more
+    assert unit_variances(model, rows(x), n_samples=400) == pytest.approx(got, abs=0)
+    for bad in ({"n_samples": 1}, {}):
+        with pytest.raises(ValueError, match="at least 2"):
+            unit_variances(model, rows(x if bad else x[:1]), **bad)
+
+
+class Halves(nn.Module):
+    """Mean and log-variance side by side, taken apart."""
+
+    def forward(self, u):
+        return u.chunk(2, -1)
+
+
+def test_active_units_by_layer():
+    x = np.random.default_rng(0).integers(0, 2, (300, 1)) * np.ones((1, 8))
+    flip = np.random.default_rng(1).random(x.shape) < 0.02
+    bits = np.abs(x - flip)  # one bit of information in every row
+    vae = VAE(n_latents=(4, 3), hidden=((16,), (16,)), max_epochs=40, random_state=0).fit(bits)
+    active = vae.active_units(bits)
+    assert len(active) == 2
+    assert 1 <= active[0] <= 4
+    variances = vae.unit_variances(bits)
+    assert variances.shape == (7,)
+    assert active == (int((variances[:4] > 0.01).sum()), int((variances[4:] > 0.01).sum()))
+    assert vae.active_units(bits, threshold=1e6) == (0, 0)
+
+
+# ---- two models on the same rows
+
+
+def test_a_comparison_is_paired():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(-90, 20, 400)  # what is hard for both cancels
+    edge = rng.normal(0.3, 1.0, 400)
+    n = np.full(400, 1.0)
+    first, second = LogLikelihood(hard + edge, n, n, 10), LogLikelihood(hard, n, n, 10)
+    got = compare(first, second)
+    t = stats.ttest_rel(first.values, second.values)
+    assert got.mean / got.standard_error == pytest.approx(t.statistic)
+    assert got.standard_error < 0.1 * first.standard_error
+    assert got.share == pytest.approx((edge > 0).mean())
+    with pytest.raises(ValueError, match="400 and 399 rows"):
+        compare(first, LogLikelihood(hard[1:], n[1:], n[1:], 10))

@@ -20,11 +20,13 @@ from ancestral.optim import (
     constant,
     cosine,
     decayed,
+    late,
     scaled,
     sgd,
     sgld,
     stages,
     stale_adam,
+    warmed_up,
     weights_only,
 )
 
@@ -140,8 +142,15 @@ def test_cosine_schedule_against_torch(n_steps):
 
 
 def test_warm_up_rises_in_equal_steps():
-    rates = [cosine(2.0, warmup=4)(step, 10**9) for step in range(6)]
+    rates = [warmed_up(cosine(2.0), 4)(step, 10**9) for step in range(6)]
     assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
+
+
+def test_the_late_schedule_is_the_memory_papers():
+    """3,000 epochs: 0.001, times 0.998 every epoch from epoch 1,000 on."""
+    for epoch in (0, 500, 1000, 1001, 2000, 2999):
+        expected = 1e-3 * 0.998 ** max(0, epoch - 1000)
+        assert late(1e-3)(epoch, 3000) == pytest.approx(expected, rel=1e-9)
 
 
 # ---- the other rules, and what goes around them

@@ -16,11 +16,13 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 from tqdm import tqdm
 
 from ancestral import engine
 from ancestral.data import Batch, Data
 from ancestral.distributions import draw, log_prob
+from ancestral.engine import CompileChoice
 from ancestral.evaluate import ImportanceSum, LogLikelihood
 from ancestral.models import LatentModel
 
@@ -67,6 +69,11 @@ class Annealing:
         if self.start not in ("prior", "posterior"):
             raise ValueError(f"start={self.start!r}: expected 'prior' or 'posterior'")
 
+    @property
+    def n_moves(self) -> int:
+        """Trajectories of all chains: one run to adapt the steps, one to weigh."""
+        return 2 * self.n_steps
+
     def betas(self) -> Float[Tensor, " t"]:
         """Inverse temperatures from 0 to 1, dense at both ends: a logistic curve of radius 4.
 
@@ -103,6 +110,7 @@ def annealed_log_likelihood(
     *,
     seed: int = 0,
     rows_per_chunk: int = 100,
+    compile: CompileChoice = "auto",
     progress: bool = False,
 ) -> LogLikelihood:
     """Estimate log p(x) of every row by annealed importance sampling.
@@ -119,6 +127,8 @@ def annealed_log_likelihood(
         Of the chains. The user's random stream is untouched.
     rows_per_chunk : int
         Rows that are annealed together.
+    compile : "auto" or bool
+        Whether density and slope become one compiled graph; see :func:`ancestral.engine.plan`.
     progress : bool
         Show a progress bar.
 
@@ -128,15 +138,17 @@ def annealed_log_likelihood(
         A stochastic lower bound in nats, with errors from the spread of the chains.
     """
     annealing = annealing or Annealing()
+    n = min(rows_per_chunk, len(data))
+    n_chunks = -(-len(data) // n)
+    path = _Path(model, annealing, data.device, len(data), compile)
+    bar = tqdm(total=n_chunks * annealing.n_moves, desc="AIS", disable=not progress, unit="move")
     parts = []
-    with engine.private_randomness(data.device):
-        chunks = data.chunks(min(rows_per_chunk, len(data)))
-        bar = tqdm(chunks, "AIS", -(-len(data) // rows_per_chunk), disable=not progress)
-        for number, (batch, n_rows) in enumerate(bar):
+    with engine.private_randomness(data.device), engine.memory_kept(), bar:
+        for number, (batch, n_rows) in enumerate(data.chunks(n)):
             engine.seed(seed, number)
-            path = _Path(model, batch, annealing)
             total = ImportanceSum(len(batch.x), data.device)
-            total.add(path.forwards(path.step_sizes()))
+            sizes = path.step_sizes(batch, bar.update)
+            total.add(path.forwards(batch, sizes, bar.update))
             parts.append([part[:n_rows] for part in total.summary()])
     return _gathered(parts, annealing)
 
@@ -149,6 +161,8 @@ def sandwich(
     *,
     y: Tensor | None = None,
     seed: int = 0,
+    compile: CompileChoice = "auto",
+    progress: bool = False,
 ) -> Sandwich:
     """Bound the log-likelihood of rows drawn from the model from both sides.
 
@@ -167,16 +181,22 @@ def sandwich(
         Labels, for a model that sees them.
     seed : int
         Of rows and chains. The user's random stream is untouched.
+    compile : "auto" or bool
+        Whether density and slope become one compiled graph; see :func:`ancestral.engine.plan`.
+    progress : bool
+        Show a progress bar.
     """
     annealing = annealing or Annealing()
     device = next(model.parameters()).device
-    with engine.seeded(seed, device=device):
+    n_moves = annealing.n_moves + annealing.n_steps
+    bar = tqdm(total=n_moves, desc="AIS", disable=not progress, unit="move")
+    with engine.seeded(seed, device=device), engine.memory_kept(), bar:
         z, x = model.draw(n_rows, y)
-        path = _Path(model, Batch(x, y), annealing)
-        sizes = path.step_sizes()
+        path, batch = _Path(model, annealing, device, n_rows, compile), Batch(x, y)
+        sizes = path.step_sizes(batch, bar.update)
         below, above = ImportanceSum(n_rows, device), ImportanceSum(n_rows, device)
-        below.add(path.forwards(sizes))
-        above.add(path.backwards(z, sizes))
+        below.add(path.forwards(batch, sizes, bar.update))
+        above.add(path.backwards(z, batch, sizes, bar.update))
     lower = _gathered([below.summary()], annealing)
     upper = _gathered([above.summary()], annealing)
     return Sandwich(lower, replace(upper, values=-upper.values))
@@ -188,70 +208,96 @@ def _gathered(parts: list[list[Tensor]], annealing: Annealing) -> LogLikelihood:
 
 
 class _Path:
-    """The way from f_0 to f_1 for the rows of a batch; chains are [n_chains, batch, l]."""
+    """The way from f_0 to f_1 for rows of a batch; chains are [n_chains, batch, l]."""
 
-    def __init__(self, model: LatentModel, batch: Batch, annealing: Annealing) -> None:
-        self.model, self.batch, self.annealing = model, batch, annealing
-        self.betas = annealing.betas().tolist()
-        q = model.encode(batch)
-        if not q.has_rsample:
-            raise ValueError("annealing moves latents along gradients: they must be continuous")
-        self.start = q if annealing.start == "posterior" else None
+    def __init__(
+        self,
+        model: LatentModel,
+        annealing: Annealing,
+        device: torch.device,
+        n_rows: int,
+        compile: CompileChoice,
+    ) -> None:
+        self.model, self.annealing = model, annealing
+        self.betas = annealing.betas().to(device, engine.widest(device))
+        n_gradients = annealing.n_moves * annealing.n_leapfrog
+        n_parameters = sum(p.numel() for p in model.parameters())
+        work = float(n_rows * annealing.n_chains * n_gradients * n_parameters)
+        compiled = engine.plan(model, device, work, compile, "float32").compiled
+        self.slope = engine.Graph(self._value_and_slope, compiled=compiled)
 
-    def ends(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def ends(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log f_0(z) and log f_1(z), [n_chains, batch]."""
-        log_pz, log_px = self.model.score(z, self.batch)
-        return (log_pz if self.start is None else log_prob(self.start, z)), log_pz + log_px
+        log_pz, log_px = self.model.score(z, batch)
+        q = self._posterior(batch)
+        return (log_pz if q is None else log_prob(q, z)), log_pz + log_px
 
-    def first(self, n_chains: int) -> Tensor:
+    def first(self, batch: Batch, n_chains: int) -> Tensor:
         """Draw from f_0."""
-        if self.start is not None:
-            return draw(self.start, (n_chains,))
-        n = len(self.batch.x)
-        y = None if self.batch.y is None else self.batch.y.repeat(n_chains)
+        if (q := self._posterior(batch)) is not None:
+            return draw(q, (n_chains,))
+        n = len(batch.x)
+        y = None if batch.y is None else batch.y.repeat(n_chains)
         return self.model.draw_latents(n_chains * n, y).unflatten(0, (n_chains, n))
 
-    def step_sizes(self) -> list[Tensor]:
+    def step_sizes(self, batch: Batch, moved: Callable[[], object]) -> list[Tensor]:
         """Adapt the leapfrog's step to every distribution on the way, [batch] each."""
-        z = self.first(max(2, self.annealing.n_chains // 8))
-        size = torch.full((z.shape[1],), self.annealing.first_step_size, device=z.device).to(z)
+        if not self.model.encode(batch).has_rsample:
+            raise ValueError("annealing moves latents along gradients: they must be continuous")
+        z = self.first(batch, max(2, self.annealing.n_chains // 8))
+        size = z.new_full((z.shape[1],), self.annealing.first_step_size)
         sizes = []
         for beta in self.betas[1:]:
             sizes.append(size)
-            z, accepted = self.move(z, beta, size)
+            z, accepted = self.move(z, batch, beta, size)
             longer = accepted.to(size.dtype).mean(0) > TARGET_ACCEPTANCE
             size = (size * torch.where(longer, LONGER, SHORTER)).clamp(*STEP_RANGE)
+            moved()
         return sizes
 
-    def forwards(self, sizes: list[Tensor]) -> Tensor:
+    def forwards(self, batch: Batch, sizes: list[Tensor], moved: Callable[[], object]) -> Tensor:
         """Log weights of chains from f_0 to f_1, [n_chains, batch]."""
-        z = self.first(self.annealing.n_chains)
-        log_w = z.new_zeros(z.shape[:-1], dtype=engine.widest(z.device))
+        z = self.first(batch, self.annealing.n_chains)
+        log_w = z.new_zeros(z.shape[:-1], dtype=self.betas.dtype)
         for before, beta, size in zip(self.betas, self.betas[1:], sizes, strict=False):
-            at_start, at_end = self.ends(z)
+            at_start, at_end = self.ends(z, batch)
             log_w += (beta - before) * (at_end - at_start)
-            z, _ = self.move(z, beta, size)
+            z, _ = self.move(z, batch, beta, size)
+            moved()
         return log_w
 
-    def backwards(self, z: Tensor, sizes: list[Tensor]) -> Tensor:
+    def backwards(
+        self, z: Tensor, batch: Batch, sizes: list[Tensor], moved: Callable[[], object]
+    ) -> Tensor:
         """Log weights of chains from posterior draws z [batch, l] to f_0, [n_chains, batch]."""
-        z = z.expand(self.annealing.n_chains, *z.shape)
-        log_w = z.new_zeros(z.shape[:-1], dtype=engine.widest(z.device))
+        z = z.expand(self.annealing.n_chains, *z.shape).contiguous()
+        log_w = z.new_zeros(z.shape[:-1], dtype=self.betas.dtype)
         steps = list(zip(self.betas, self.betas[1:], sizes, strict=False))
         for before, beta, size in reversed(steps):
-            z, _ = self.move(z, beta, size)
-            at_start, at_end = self.ends(z)
+            z, _ = self.move(z, batch, beta, size)
+            at_start, at_end = self.ends(z, batch)
             log_w -= (beta - before) * (at_end - at_start)
+            moved()
         return log_w
 
-    def move(self, z: Tensor, beta: float, size: Tensor) -> tuple[Tensor, Tensor]:
+    def move(self, z: Tensor, batch: Batch, beta: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         """One Hamiltonian trajectory that leaves f_beta as it is; who moved is accepted."""
+        beta = beta.to(z.dtype)
 
+        def slope(z: Tensor) -> tuple[Tensor, Tensor]:
+            return self.slope(z, batch, beta)
+
+        return _trajectory(slope, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
+
+    def _posterior(self, batch: Batch) -> Distribution | None:
+        return self.model.encode(batch) if self.annealing.start == "posterior" else None
+
+    def _value_and_slope(self, z: Tensor, batch: Batch, beta: Tensor) -> tuple[Tensor, Tensor]:
         def log_f(z: Tensor) -> Tensor:
-            at_start, at_end = self.ends(z)
+            at_start, at_end = self.ends(z, batch)
             return (1 - beta) * at_start + beta * at_end
 
-        return hamiltonian(log_f, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
+        return _value_and_slope(log_f, z)
 
 
 def hamiltonian(
@@ -283,13 +329,22 @@ def hamiltonian(
     >>> bool(0.8 < z.var() < 1.2), bool(moved.float().mean() > 0.9)
     (True, True)
     """
+    return _trajectory(lambda z: _value_and_slope(log_f, z), z, step, n_leapfrog)
+
+
+def _trajectory(
+    value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]],
+    z: Tensor,
+    step: Tensor,
+    n_leapfrog: int,
+) -> tuple[Tensor, Tensor]:
     momentum = torch.randn_like(z)
-    value, slope = _value_and_slope(log_f, z)
+    value, slope = value_and_slope(z)
     before = value - 0.5 * momentum.square().sum(-1)
     here, p = z, momentum + 0.5 * step * slope
     for number in range(n_leapfrog):
         here = here + step * p
-        value, slope = _value_and_slope(log_f, here)
+        value, slope = value_and_slope(here)
         p = p + (1.0 if number < n_leapfrog - 1 else 0.5) * step * slope
     after = value - 0.5 * p.square().sum(-1)
     chance = torch.rand_like(before).log()

@@ -1,4 +1,4 @@
-"""The command line: fit, evaluate, sample, impute, report, demo, methods, datasets.
+"""The command line: fit, evaluate, compare, units, sample, impute, report, reproduce, demo.
 
 Options of ``fit`` are read off the estimator's fields, so they are the constructor's own. Nothing
 here imports torch before it is needed: help answers at once.
@@ -81,6 +81,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     report = _add(commands, "report", "write the report page of a run again")
     report.add_argument("run", type=Path, help="run folder")
     report.add_argument("--n-importance-samples", type=int, default=100, metavar="S")
+    _add_reproduce(commands)
     demo = _add(commands, "demo", "fit real models on digits, offline, and write a report page")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
     _add(commands, "methods", "list the systems that can be fitted")
@@ -115,6 +116,10 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
     fit.add_argument("--no-report", action="store_true", help="leave out the report page")
     _add_data_options(fit)
     fit.add_argument("--test-fraction", type=float, metavar="F", help="rows held out for testing")
+    fit.add_argument(
+        "--n-valid", type=int, metavar="N", help="last training rows made the validation split"
+    )
+    fit.add_argument("--n-train", type=int, metavar="N", help="the first N training rows only")
     if "fit" in arguments:
         named = [a for a in arguments if a in methods.METHODS]
         if named:
@@ -161,26 +166,88 @@ def field_help(cls: type) -> dict[str, str]:
 def _add_evaluate(commands: Any) -> None:
     evaluate = _add(commands, "evaluate", "estimate the log-likelihood of held-out rows")
     evaluate.add_argument("run", type=Path, help="run folder, or a saved model")
-    evaluate.add_argument("data", nargs="?", help="other data than the run's own")
+    _add_scoring(evaluate)
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="values row by row, as CSV")
     evaluate.add_argument(
+        "--two-sided",
+        type=int,
+        metavar="N",
+        help="draw N rows from the model and bound their likelihood from below and above by "
+        "annealing: the gap says how far it can be trusted",
+    )
+    compare = _add(commands, "compare", "compare two models on the same held-out rows, row by row")
+    compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
+    compare.add_argument("second", type=Path, help="another")
+    _add_scoring(compare)
+    units = _add(commands, "units", "count the latent units that a model uses")
+    units.add_argument("run", type=Path, help="run folder, or a saved model")
+    units.add_argument("data", nargs="?", help="other data than the run's own")
+    units.add_argument(
+        "--rows", type=int, default=500, metavar="N", help="training rows to look at (default: 500)"
+    )
+    _add_data_options(units)
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="?", help="other data than the run's own")
+    add = parser.add_argument
+    add(
         "--n-importance-samples",
         type=int,
         default=5000,
         metavar="S",
         help="samples per row of the bound L_S (default: 5000)",
     )
-    evaluate.add_argument("--split", choices=["test", "valid", "train"], help="which rows")
-    evaluate.add_argument(
+    add("--split", choices=["test", "valid", "train"], help="which rows")
+    add(
         "--precision",
         choices=["float32", "bfloat16", "auto"],
         default="float32",
         help="of matrix products; numbers to publish are float32 (default)",
     )
-    evaluate.add_argument("--rows", type=int, metavar="N", help="the first N rows only")
-    evaluate.add_argument(
-        "--binarize-seed", type=int, default=0, help="seed of the one binarisation of grey values"
+    add("--rows", type=int, metavar="N", help="the first N rows only")
+    add(
+        "--binarize-seed",
+        default="0",
+        metavar="SEED",
+        help="of the one binarisation of grey values; several as 0,1,2 (default: 0)",
     )
-    _add_data_options(evaluate)
+    annealed = parser.add_argument_group("annealed importance sampling")
+    add = annealed.add_argument
+    add("--annealed", action="store_true", help="in place of L_S: slower, tighter")
+    add("--n-steps", type=int, default=1000, metavar="T", help="distributions (default: 1000)")
+    add("--n-chains", type=int, default=16, metavar="C", help="chains per row (default: 16)")
+    add("--start", choices=["prior", "posterior"], default="prior", help="where chains start")
+    _add_data_options(parser)
+
+
+def _add_reproduce(commands: Any) -> None:
+    reproduce = _add(
+        commands,
+        "reproduce",
+        "run a row or a table of a paper and leave records",
+        epilog="What was interrupted goes on; what is done in the run folders is not done again.",
+    )
+    add = reproduce.add_argument
+    add("target", nargs="?", help="TABLE, or TABLE/ROW", metavar="TARGET")
+    add("--list", action="store_true", help="published numbers, ours, the gap, and the command")
+    add("--size", choices=["smoke", "fast", "paper"], default="fast", help="default: fast")
+    add("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N - 1 (default: 1)")
+    add("--seed", type=int, metavar="SEED", help="this seed alone")
+    add(
+        "--select",
+        action="store_true",
+        help="choose settings: train without held-out rows and score those, not the test rows",
+    )
+    add("--runs", type=Path, default=Path("runs/reproduce"), help="default: runs/reproduce")
+    add("--results", type=Path, default=Path("results"), help="records (default: results)")
+    add("--jobs", type=int, default=1, metavar="N", help="processes here that share the cores")
+    add(
+        "--cluster",
+        choices=["slurm", "local"],
+        help="submit every run by submitit (pip install ancestral[cluster])",
+    )
+    add("--partition", help="of SLURM")
 
 
 def _add_sample(commands: Any) -> None:

@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import datasets, experiment, methods, storage
+from ancestral import datasets, experiment, methods, recipes, records, storage
+from ancestral.ais import Annealing, Sandwich
 from ancestral.engine import denormals_flushed, show_notices
-from ancestral.experiment import Config
-from ancestral.fields import Count, Sizes, check, hints, parse
+from ancestral.evaluate import compare as compare_rows
+from ancestral.experiment import Config, Scoring
+from ancestral.fields import Count, Natural, Sizes, check, hints, parse
 from ancestral.parallel import is_main
+from ancestral.records import standing_table
+from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
 from ancestral.train import NonFiniteError
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
@@ -45,22 +49,57 @@ def fit(options: Namespace) -> None:
 def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
     estimator, config = experiment.open_run(options.run)
+    if options.two_sided is not None:
+        _print_sandwich(estimator.sandwich(options.two_sided, _annealing(options), progress=True))
+        return
     dataset = experiment.aligned(_dataset(options, config), estimator)
-    if options.rows is not None:
-        check("rows", options.rows, Count)
-    metric, _ = experiment.evaluate(
-        estimator,
-        dataset,
-        options.n_importance_samples,
-        split=options.split,
-        binarize_seed=options.binarize_seed,
-        n_rows=options.rows,
-        precision=options.precision,
-        progress=True,
-    )
-    _print_metric(metric)
-    if (options.run / experiment.MODEL).is_dir():
-        experiment.add_metric(options.run, metric)
+    if options.out is not None:
+        _check_folder(options.out)
+    metrics = []
+    for scoring in _scorings(options):
+        metric, result = experiment.scored(
+            options.run, estimator, dataset, scoring, again=True, progress=True
+        )
+        _print_metric(metric)
+        metrics.append(metric["value"])
+    if len(metrics) > 1:
+        spread = np.std(metrics, ddof=1)
+        print(
+            f"mean over {len(metrics)} binarisations: {np.mean(metrics):.3f}, spread {spread:.3f}"
+        )
+    if options.out is not None:
+        storage.write_file(options.out, experiment.rows_csv(result))
+
+
+def compare(options: Namespace) -> None:
+    """``ancestral compare FIRST SECOND``."""
+    found = []
+    for path in (options.run, options.second):
+        estimator, config = experiment.open_run(path)
+        dataset = experiment.aligned(_dataset(options, config), estimator)
+        for scoring in _scorings(options):
+            found.append(experiment.scored(path, estimator, dataset, scoring, progress=True))
+    for metric, _ in found:
+        _print_metric(metric)
+    half = len(found) // 2
+    for (metric, first), (other, second) in zip(found[:half], found[half:], strict=True):
+        for key in ("data_checksum", "split", "binarize_seed"):
+            if metric[key] != other[key]:
+                raise ValueError(
+                    f"{options.run} and {options.second} are not about the same rows: "
+                    f"{key} {metric[key]} and {other[key]}; name the data"
+                )
+        print(f"{options.run} less {options.second}: {compare_rows(first, second)}")
+
+
+def units(options: Namespace) -> None:
+    """``ancestral units RUN``."""
+    estimator, config = experiment.open_run(options.run)
+    dataset = experiment.aligned(_dataset(options, config), estimator)
+    check("rows", options.rows, Count)
+    active = estimator.active_units(dataset.x_train[: options.rows])
+    sizes = estimator._latent_sizes()
+    print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
 
 
 def sample(options: Namespace) -> None:
@@ -88,8 +127,36 @@ def report(options: Namespace) -> None:
     if config is None:
         raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
     dataset = config.dataset()
-    _, result = experiment.evaluate(estimator, dataset, options.n_importance_samples)
+    scoring = Scoring(options.n_importance_samples)
+    _, result = experiment.evaluate(estimator, dataset, scoring)
     print(experiment.write_report(options.run, estimator, dataset, result, config))
+
+
+def reproduce(options: Namespace) -> None:
+    """``ancestral reproduce TARGET``."""
+    targets = list(recipes.tables()) if options.target is None else [options.target]
+    rows = [recipe for target in targets for recipe in recipes.find(target)]
+    if options.list:
+        print(standing_table(rows))
+        return
+    if options.target is None:
+        raise ValueError(f"reproduce needs a TARGET: a table ({', '.join(targets)}) or TABLE/ROW")
+    for name in ("seeds", "jobs"):
+        check(name, getattr(options, name), Count)
+    seeds = range(options.seeds) if options.seed is None else [options.seed]
+    jobs = [Job(row, options.size, seed, options.select) for row in rows for seed in seeds]
+    for row in rows:
+        row.size(options.size)
+    places = (options.runs, options.results)
+    if options.cluster is not None:
+        how = {"slurm_partition": options.partition} if options.partition else {}
+        submit = on_cluster(*places, options.cluster, **how)
+    else:
+        submit = side_by_side(*places, options.jobs) if options.jobs > 1 else one_by_one(*places)
+    for jobs_of_a_round in in_order(jobs):
+        for path in submit(jobs_of_a_round):
+            print(f"record: {path}")
+    print(standing_table(rows, records.read([options.results]), jobs[0].split))
 
 
 def demo(options: Namespace) -> None:
@@ -102,9 +169,12 @@ def demo(options: Namespace) -> None:
 COMMANDS = {
     "fit": fit,
     "evaluate": evaluate,
+    "compare": compare,
+    "units": units,
     "sample": sample,
     "impute": impute,
     "report": report,
+    "reproduce": reproduce,
     "demo": demo,
 }
 
@@ -138,6 +208,8 @@ def _data_options(options: Namespace) -> dict[str, Any]:
         "separator": options.separator,
         "header": False if options.no_header else None,
         "test_fraction": getattr(options, "test_fraction", None),
+        "n_valid": getattr(options, "n_valid", None),
+        "n_train": getattr(options, "n_train", None),
         "grayscale": options.grayscale or None,
         "size": size,
     }
@@ -158,7 +230,8 @@ def _load_like(config: Config | None, options: Namespace) -> datasets.Dataset:
 def _how_to_read(config: Config | None) -> dict[str, Any]:
     """Return how the run's own data were read, for other data of the kind."""
     known = {} if config is None else config.data_options
-    return {k: v for k, v in known.items() if k not in ("test_fraction", "split")}
+    aside = ("test_fraction", "n_valid", "n_train", "split")
+    return {k: v for k, v in known.items() if k not in aside}
 
 
 def _dataset(options: Namespace, config: Config | None) -> datasets.Dataset:
@@ -190,11 +263,39 @@ def _column_names(estimator: Any) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
+def _scorings(options: Namespace) -> list[Scoring]:
+    """One for each binarisation asked for."""
+    common = Scoring(
+        n_importance_samples=options.n_importance_samples,
+        split=options.split,
+        n_rows=options.rows,
+        precision=options.precision,
+        annealing=_annealing(options) if options.annealed else None,
+    )
+    seeds = parse("binarize_seed", f"{options.binarize_seed},", tuple[Natural, ...])
+    return [replace(common, binarize_seed=seed) for seed in seeds]
+
+
+def _annealing(options: Namespace) -> Annealing:
+    return Annealing(n_steps=options.n_steps, n_chains=options.n_chains, start=options.start)
+
+
+def _print_sandwich(found: Sandwich) -> None:
+    print(f"{len(found.lower.values)} rows drawn from the model, log-likelihood")
+    print(f"  from below: {found.lower}")
+    print(f"  from above: {found.upper}")
+    print(f"  gap: {found.gap:.3f} nats")
+
+
+def _check_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"out={path}: the folder {path.parent} is not there")
+
+
 def _check_suffix(path: Path) -> None:
     if path.suffix not in WRITERS:
         raise ValueError(f"out={path}: expected a name ending in {' '.join(WRITERS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"out={path}: the folder {path.parent} is not there")
+    _check_folder(path)
 
 
 def _write_rows(

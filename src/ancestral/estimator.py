@@ -18,9 +18,18 @@ from ancestral import engine, parallel, storage
 from ancestral.callbacks import ProgressBar, curve_log
 from ancestral.checkpoint import Checkpoint
 from ancestral.data import Data
-from ancestral.fields import Count, Fraction, Positive, RandomState, as_tuples, check, hints
+from ancestral.fields import (
+    Count,
+    Fraction,
+    Natural,
+    Positive,
+    RandomState,
+    as_tuples,
+    check,
+    hints,
+)
 from ancestral.networks import calibrate
-from ancestral.optim import SCHEDULES, Optimizer, adam, averaged, clipped
+from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, warmed_up
 from ancestral.train import Callback, History, Player, train
 
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
@@ -42,13 +51,22 @@ class Estimator(BaseEstimator, ABC):
         1,000 steps take, up to 100.
     batch_size : int
         Rows a step.
+    optimizer : {"adam", "stale_adam", "adagrad", "sgd"}
+        The update rule; ``"stale_adam"`` is Adam as the IWAE authors' code has it.
     learning_rate : float
-        Of Adam, at the start.
-    schedule : {"cosine", "constant", "stages"}
-        How the learning rate goes on: down to zero along half a cosine, not at all, or down to a
-        tenth in the eight stages of the IWAE paper.
+        At the start.
+    epsilon : float, optional
+        What the rule adds to the root of its second moments; by default its own value.
+    schedule : {"cosine", "constant", "late", "stages"}
+        How the learning rate goes on: down to zero along half a cosine, not at all, down to a
+        fiftieth in the last two thirds as in the memory networks' code, or down to a tenth in the
+        eight stages of the IWAE paper.
+    warmup : int
+        Steps over which the learning rate rises at the start.
     clip_norm : float, optional
         Gradients longer than this are scaled down to it.
+    clip_value : float, optional
+        Then their entries are held between minus this and this.
     validation_fraction : float
         Part of the training rows held out, for a held-out curve in ``history_``.
     patience : int, optional
@@ -64,6 +82,9 @@ class Estimator(BaseEstimator, ABC):
     compile : "auto" or bool
         Make training steps one compiled graph; ``"auto"`` does so when there is enough to do, by a
         fixed rule. Results agree within rounding.
+    start : str, optional
+        A saved model, or the folder of a run, of the same shape: training starts from its
+        parameters, not from fresh ones.
     random_state : int, RandomState, Generator or None
         Seeds everything random; with ``None`` every fit differs.
     log : str, optional
@@ -88,15 +109,20 @@ class Estimator(BaseEstimator, ABC):
 
     max_epochs: Count | Literal["auto"] = "auto"
     batch_size: Count = 100
+    optimizer: Literal["adam", "stale_adam", "adagrad", "sgd"] = "adam"
     learning_rate: Positive = 1e-3
-    schedule: Literal["cosine", "constant", "stages"] = "cosine"
+    epsilon: Positive | None = None
+    schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
+    warmup: Natural = 0
     clip_norm: Positive | None = None
+    clip_value: Positive | None = None
     validation_fraction: Fraction = 0.0
     patience: Count | None = None
     averaging: Fraction | None = None
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto"] | bool = "auto"
+    start: str | None = None
     random_state: RandomState = None
     log: str | None = None
     checkpoint: str | None = None
@@ -162,6 +188,8 @@ class Estimator(BaseEstimator, ABC):
             with engine.single_precision():
                 self._adopt(self._build())
             self._initialise(data)
+        if self.start is not None:
+            self._start_from(self.start)
         checkpoint = self._checkpoint(data)
         training, validation = self._split(data)
         self._move(device)
@@ -255,7 +283,7 @@ class Estimator(BaseEstimator, ABC):
             for k, v in vars(self).items()
             if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
         }
-        here = {"random_state": self.seed_, "checkpoint": None, "log": None}
+        here = {"random_state": self.seed_, "checkpoint": None, "log": None, "start": None}
         params = self.get_params(deep=False) | here
         description = {
             "method": type(self).__name__,
@@ -284,6 +312,8 @@ class Estimator(BaseEstimator, ABC):
             raise ValueError(
                 f"patience={self.patience} looks at held-out rows: set validation_fraction too"
             )
+        if self.epsilon is not None and self.optimizer == "sgd":
+            raise ValueError(f"epsilon={self.epsilon}: optimizer='sgd' has no second moments")
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_")
@@ -301,10 +331,28 @@ class Estimator(BaseEstimator, ABC):
         return Checkpoint(self.checkpoint, identity=storage.digest(training))
 
     def _optimizer(self) -> Optimizer:
-        optimizer = adam(SCHEDULES[self.schedule](self.learning_rate))
-        if self.clip_norm is not None:
-            optimizer = clipped(optimizer, self.clip_norm)
+        rate = SCHEDULES[self.schedule](self.learning_rate)
+        if self.warmup:
+            rate = warmed_up(rate, self.warmup)
+        how = {} if self.epsilon is None else {"eps": self.epsilon}
+        optimizer = RULES[self.optimizer](rate, **how)
+        if self.clip_norm is not None or self.clip_value is not None:
+            optimizer = clipped(optimizer, self.clip_norm, self.clip_value)
         return optimizer if self.averaging is None else averaged(optimizer, self.averaging)
+
+    def _start_from(self, path: str) -> None:
+        """Take the parameters of a saved model of the same shape."""
+        weights, description = storage.load_model(storage.model_folder(path))
+        prefix = "model_."
+        theirs = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        try:
+            self.model_.load_state_dict(theirs)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise ValueError(
+                f"start={path!r} holds a {description['method']} of another shape than this one: "
+                f"{reason}"
+            ) from None
 
     def _n_epochs(self, n_rows: int) -> int:
         if self.max_epochs != "auto":

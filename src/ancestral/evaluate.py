@@ -1,4 +1,4 @@
-"""How good is it: log-likelihood by importance sampling, with its errors."""
+"""How good is it: log-likelihood with its errors, two models compared, latent units in use."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ancestral import engine
 from ancestral.data import Data
+from ancestral.distributions import draw
 from ancestral.engine import CompileChoice, Precision
 from ancestral.models import LatentModel
 
@@ -50,13 +51,86 @@ class LogLikelihood:
     @property
     def standard_error(self) -> float:
         """Standard error of the mean over the rows, from their spread."""
-        n = len(self.values)
-        return float(self.values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+        return _standard_error(self.values)
 
     def __str__(self) -> str:
         return (
             f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({self.estimator}_{self.n_samples})"
         )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models compared on the same rows, in nats.
+
+    Attributes
+    ----------
+    values : array [n]
+        First less second, row by row.
+    """
+
+    values: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean over the rows: positive where the first model is better."""
+        return float(self.values.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of that mean. What is hard for both models cancels, so it is small."""
+        return _standard_error(self.values)
+
+    @property
+    def share(self) -> float:
+        """Share of the rows for which the first model is better."""
+        return float((self.values > 0).mean())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mean:+.3f} +- {self.standard_error:.3f} nats, "
+            f"better on {self.share:.0%} of {len(self.values)} rows"
+        )
+
+
+def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
+    """Compare two models by their log-likelihoods of the same rows.
+
+    Parameters
+    ----------
+    first, second : LogLikelihood
+        Of the same rows in the same order; grey images binarised with the same seed.
+
+    Returns
+    -------
+    Difference
+        First less second.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ, or there is only one.
+
+    Examples
+    --------
+    >>> ones = np.ones(4)
+    >>> first = LogLikelihood(np.array([-80.0, -90.0, -85.0, -70.0]), ones, ones, 5000)
+    >>> second = LogLikelihood(np.array([-81.0, -92.0, -84.5, -71.0]), ones, ones, 5000)
+    >>> print(compare(first, second))
+    +0.875 +- 0.515 nats, better on 75% of 4 rows
+    """
+    n, m = len(first.values), len(second.values)
+    if n != m or n < 2:
+        raise ValueError(
+            f"the models were scored on {n} and {m} rows: a comparison takes the same rows, "
+            "two or more of them"
+        )
+    return Difference(first.values - second.values)
+
+
+def _standard_error(values: np.ndarray) -> float:
+    n = len(values)
+    return float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
 
 class ImportanceSum:
@@ -173,3 +247,43 @@ def log_likelihood(
             parts.append([part[:n_rows] for part in total.summary()])
     values, errors, effective = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
     return LogLikelihood(values, errors, effective, n_samples)
+
+
+@torch.no_grad()
+def unit_variances(
+    model: LatentModel, data: Data, *, n_samples: int = 100, seed: int = 0
+) -> np.ndarray:
+    """How much each latent unit's posterior mean varies over rows: Var_x(E_q[z | x]), [n_latents].
+
+    A unit that the model does not use has a posterior that ignores x, and a variance of zero;
+    units above 0.01 are called active (Burda et al., 2016, section 5.2).
+
+    Parameters
+    ----------
+    model : LatentModel
+        In evaluation mode.
+    data : Data
+        The rows.
+    n_samples : int
+        Draws of z for each row. The posterior mean is estimated twice, by half of them each; the
+        covariance of the two is unbiased, however few there are and whatever the posterior.
+    seed : int
+        Of the draws. The user's random stream is untouched.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows or draws.
+    """
+    if len(data) < 2 or n_samples < 2:
+        raise ValueError(f"{len(data)} rows, n_samples={n_samples}: expected at least 2 of each")
+    halves: list[list[Tensor]] = [[], []]
+    with engine.private_randomness(data.device):
+        for number, (batch, n_rows) in enumerate(data.chunks(min(100, len(data)))):
+            engine.seed(seed, number)
+            z = draw(model.encode(batch), (2 * (n_samples // 2),))
+            for means, half in zip(halves, z.to(engine.widest(data.device)).chunk(2), strict=True):
+                means.append(half.mean(0)[:n_rows])
+    first, second = (torch.cat(means) for means in halves)
+    covariance = ((first - first.mean(0)) * (second - second.mean(0))).sum(0) / (len(first) - 1)
+    return covariance.cpu().numpy()

@@ -18,6 +18,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Sizes = tuple[Count, ...]
@@ -56,6 +57,8 @@ def matches(value: object, hint: Hint) -> bool:
     if origin is tuple:
         item = get_args(hint)[0]
         return isinstance(value, tuple | list) and all(matches(v, item) for v in value)
+    if origin is dict:
+        return isinstance(value, dict)
     if hint is int:
         return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     if hint is float:
@@ -96,6 +99,8 @@ def describe(hint: Hint) -> str:
         return f"a list, each {describe(get_args(hint)[0])}"
     if hint in (None, type(None)):
         return "none"
+    if origin is dict:
+        return "a table"
     return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
 
 
@@ -152,6 +157,8 @@ def _readings(text: str) -> list[Any]:
 
 def as_tuples(value: Any) -> Any:
     """Turn lists, at every depth, into tuples."""
+    if isinstance(value, dict):
+        return {k: as_tuples(v) for k, v in value.items()}
     return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 

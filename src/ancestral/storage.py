@@ -24,8 +24,12 @@ from torch import Tensor
 from ancestral._version import __version__
 
 FORMAT = 1
+MODEL = "model"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-RUN_PARTS = {"config.toml", "versions.json", "history.csv", "metrics.json", "model", "report.html"}
+RUN_PARTS = {
+    *("config.toml", "versions.json", "history.csv", "metrics.json"),
+    *("likelihoods", MODEL, "report.html"),
+}
 OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION}
 
 
@@ -175,6 +179,13 @@ def load_model(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_file(path / WEIGHTS), _from_json(description)
     except SafetensorError as error:
         raise ModelFileError(f"{path / WEIGHTS} can't be read: {error}") from None
+
+
+def model_folder(path: Path | str) -> Path:
+    """Return where the model lies: in the folder of a run, or the folder itself."""
+    path = Path(path)
+    inside = path / MODEL
+    return inside if inside.is_dir() else path
 
 
 def _to_json(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,44 @@ class Dataset:
         """Return the arrays that are there, by name."""
         found = {part: getattr(self, part) for part in PARTS}
         return {part: array for part, array in found.items() if array is not None}
+
+    def held_out(self, n_valid: int) -> Dataset:
+        """Return the data with the last ``n_valid`` training rows as their validation split.
+
+        Raises
+        ------
+        DataError
+            If that leaves no rows to train on, or there is a validation split already.
+        """
+        if self.x_valid is not None:
+            raise DataError(
+                f"{self.name} has a validation split of {len(self.x_valid)} rows of its own: leave "
+                "n_valid out"
+            )
+        cut = len(self.x_train) - n_valid
+        if n_valid < 1 or cut < 1:
+            raise DataError(
+                f"n_valid={n_valid}: expected from 1 to {len(self.x_train) - 1}, so that some of "
+                f"the {len(self.x_train)} training rows are left"
+            )
+        labels = None if self.y_train is None else self.y_train[cut:]
+        return replace(self._cut(cut), x_valid=self.x_train[cut:], y_valid=labels)
+
+    def first(self, n_train: int) -> Dataset:
+        """Return the data with only the first ``n_train`` training rows.
+
+        Raises
+        ------
+        DataError
+            If there are fewer.
+        """
+        if not 1 <= n_train <= len(self.x_train):
+            raise DataError(f"n_train={n_train}: expected from 1 to {len(self.x_train)} rows")
+        return self._cut(n_train)
+
+    def _cut(self, n: int) -> Dataset:
+        labels = None if self.y_train is None else self.y_train[:n]
+        return replace(self, x_train=self.x_train[:n], y_train=labels)
 
     def __repr__(self) -> str:
         x = self.x_train

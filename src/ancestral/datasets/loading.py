@@ -23,7 +23,13 @@ READERS: dict[str, Callable[..., Fields]] = {
 }
 
 
-def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    n_valid: int | None = None,
+    n_train: int | None = None,
+    **options: Any,
+) -> Dataset:
     """Load a data set of the catalogue by name, or the user's own file or folder.
 
     Files of the catalogue are looked for in the folder that the environment variable
@@ -35,6 +41,11 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
     name_or_path : str or path
         One of `names()`, or the path of an .npy, .npz, .csv or .parquet file or of a folder of
         images. A name wins over a path of the same text; ``"./mnist"`` is always a path.
+    n_valid : int, optional
+        Make the last so many training rows the validation split: the way to choose settings on
+        data that have none of their own.
+    n_train : int, optional
+        Keep only the first so many training rows.
     **options
         For the user's own data: ``test_fraction`` (share of rows for a test split; none if
         absent), ``seed`` (of that split, 0), ``shuffle`` (True; if False the last rows are the
@@ -64,8 +75,12 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
     (1500,)
     """
     if isinstance(name_or_path, str) and name_or_path in ENTRIES:
-        return load_entry(find(name_or_path), **options)
-    return _load_path(Path(name_or_path).expanduser(), str(name_or_path), options)
+        dataset = load_entry(find(name_or_path), **options)
+    else:
+        dataset = _load_path(Path(name_or_path).expanduser(), str(name_or_path), options)
+    if n_valid is not None:
+        dataset = dataset.held_out(n_valid)
+    return dataset if n_train is None else dataset.first(n_train)
 
 
 def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset:

@@ -6,7 +6,7 @@ A player's parameters live side by side in one vector; an optimiser is what to k
 
 from ancestral.optim.around import averaged, clipped, decayed, everything, scaled, weights_only
 from ancestral.optim.base import Optimizer, Rates, Shapes, State
-from ancestral.optim.rules import adagrad, adam, sgd, sgld, stale_adam
+from ancestral.optim.rules import RULES, adagrad, adam, sgd, sgld, stale_adam
 from ancestral.optim.schedules import (
     SCHEDULES,
     Schedule,
@@ -14,10 +14,13 @@ from ancestral.optim.schedules import (
     constant,
     cosine,
     exponential,
+    late,
     stages,
+    warmed_up,
 )
 
 __all__ = [
+    "RULES",
     "SCHEDULES",
     "Optimizer",
     "Rates",
@@ -34,10 +37,12 @@ __all__ = [
     "decayed",
     "everything",
     "exponential",
+    "late",
     "scaled",
     "sgd",
     "sgld",
     "stages",
     "stale_adam",
+    "warmed_up",
     "weights_only",
 ]

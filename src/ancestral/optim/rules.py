@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -174,3 +175,12 @@ def sgld(rate: float | Schedule, n_rows: int) -> Optimizer:
         flat.sub_(gradient * rates[0]).add_(torch.randn_like(flat) * rates[1])
 
     return Optimizer(lambda _flat, _shapes: {}, rates, update)
+
+
+RULES: dict[str, Callable[..., Optimizer]] = {
+    "adam": adam,
+    "stale_adam": stale_adam,
+    "adagrad": adagrad,
+    "sgd": sgd,
+}
+"""What a rate alone makes an optimiser of."""

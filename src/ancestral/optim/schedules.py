@@ -14,22 +14,15 @@ def constant(rate: float) -> Schedule:
     return lambda _step, _n_steps: rate
 
 
-def cosine(rate: float, warmup: int = 0) -> Schedule:
-    """From ``rate`` to zero along half a cosine, after a linear rise over ``warmup`` steps.
+def cosine(rate: float) -> Schedule:
+    """From ``rate`` to zero along half a cosine.
 
     Examples
     --------
     >>> [round(cosine(1.0)(step, 4), 3) for step in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """
-
-    def at(step: int, n_steps: int) -> float:
-        if step < warmup:
-            return rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, n_steps - warmup)
-        return rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return at
+    return lambda step, n_steps: rate * 0.5 * (1 + math.cos(math.pi * step / max(1, n_steps)))
 
 
 def exponential(rate: float, factor: float, every: int, start: int = 0) -> Schedule:
@@ -69,9 +62,46 @@ def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
     return at
 
 
+def late(rate: float, start: float = 1 / 3, last: float = 0.998**2000) -> Schedule:
+    """``rate`` up to ``start`` of the way, then by equal factors down to ``last`` times as much.
+
+    Over 3,000 epochs these are the memory networks' 0.998 an epoch from epoch 1,000 on.
+
+    Examples
+    --------
+    >>> [round(late(1.0)(epoch, 3000), 4) for epoch in (0, 1000, 1001, 3000)]
+    [1.0, 1.0, 0.998, 0.0182]
+    """
+
+    def at(step: int, n_steps: int) -> float:
+        progress = step / max(1, n_steps)
+        return float(rate * last ** max(0.0, (progress - start) / (1 - start)))
+
+    return at
+
+
+def warmed_up(schedule: Schedule, n_steps: int) -> Schedule:
+    """``schedule``, after a linear rise over its first ``n_steps`` steps, which come on top.
+
+    Examples
+    --------
+    >>> [warmed_up(constant(1.0), 4)(step, 100) for step in range(6)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    """
+    rise = n_steps
+
+    def at(step: int, n_steps: int) -> float:
+        if step < rise:
+            return schedule(0, n_steps - rise) * (step + 1) / rise
+        return schedule(step - rise, n_steps - rise)
+
+    return at
+
+
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "constant": constant,
     "cosine": cosine,
+    "late": late,
     "stages": stages,
 }
 

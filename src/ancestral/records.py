@@ -1,0 +1,169 @@
+"""Records of runs of recipes, and how they stand beside the published numbers.
+
+A record is one JSON file: what was asked (row, size, seed, configuration), on what (data checksum,
+versions, commit, processor), what it cost, what came out (every evaluation with its standard
+error, active units) and the learning curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ancestral import storage
+from ancestral.recipes import Recipe, shipped
+
+Record = dict[str, Any]
+
+RESULTS = Path("results")
+"""Where records are written, from where the command runs."""
+
+
+def path_of(record: Record, folder: Path) -> Path:
+    """Return the file of a record below a folder of results."""
+    split = "" if record["split"] == "test" else f"-{record['split']}"
+    return folder / record["row"] / f"{record['size']}-{record['seed']}{split}.json"
+
+
+def write(record: Record, folder: Path) -> Path:
+    """Write a record; return its file."""
+    path = path_of(record, folder)
+    storage.write_file(path, json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def read(folders: Iterable[Path] | None = None) -> list[Record]:
+    """Read all records below some folders; of two of one name the one of the later folder counts.
+
+    Parameters
+    ----------
+    folders : list of path, optional
+        By default those that come with the package, then ``results/`` where the command runs.
+    """
+    folders = [shipped("results"), RESULTS] if folders is None else folders
+    found = {
+        str(path.relative_to(folder)): path
+        for folder in folders
+        for path in sorted(folder.glob("*/*/*.json"))
+    }
+    return [json.loads(path.read_text()) for path in found.values()]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the records of one row and size say together.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        The row.
+    size : str
+        Its size.
+    records : list of dict
+        One for each seed, all of one split.
+    """
+
+    recipe: Recipe
+    size: str
+    records: Sequence[Record]
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds (and, inside each record, over binarisations)."""
+        return float(np.mean([r["value"] for r in self.records]))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of a record's mean over the rows that were scored."""
+        return float(np.mean([r["standard_error"] for r in self.records]))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds; not a number for one seed."""
+        values = [r["value"] for r in self.records]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+    @property
+    def gap(self) -> float:
+        """Ours less the published number."""
+        return self.value - self.recipe.published
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds of training, that of the models it started from included."""
+        return float(np.mean([r["fit_seconds"] for r in self.records]))
+
+    @property
+    def active_units(self) -> str:
+        """Units in use by stochastic layer, of the first record."""
+        return "+".join(map(str, self.records[0]["active_units"]))
+
+
+def standings(
+    recipes: Iterable[Recipe], records: Sequence[Record], split: str = "test"
+) -> list[Standing]:
+    """Group the records of rows by size; a row without records has none."""
+    found = []
+    for recipe in recipes:
+        for size in recipe.sizes:
+            mine = [
+                r for r in records if (r["row"], r["size"], r["split"]) == (recipe.row, size, split)
+            ]
+            if mine:
+                mine.sort(key=lambda r: r["seed"])
+                found.append(Standing(recipe, size, mine))
+    return found
+
+
+def standing_table(
+    recipes: Sequence[Recipe], records: Sequence[Record] | None = None, split: str = "test"
+) -> str:
+    """Return published values, ours, the gap and the command of every row, as text.
+
+    Parameters
+    ----------
+    recipes : list of Recipe
+        The rows.
+    records : list of dict, optional
+        By default all there are.
+    split : {"test", "valid"}
+        Which records count: those of the test rows, or those by which settings were chosen.
+    """
+    found = standings(recipes, read() if records is None else records, split)
+    lines: list[tuple[str, ...]] = [
+        ("row", "size", "published", "ours", "", "gap", "seeds", "command")
+    ]
+    for recipe in recipes:
+        mine = [s for s in found if s.recipe is recipe]
+        lines += [_line(s) for s in mine] or [_line_without(recipe)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _line(standing: Standing) -> tuple[str, ...]:
+    recipe, n = standing.recipe, len(standing.records)
+    return (
+        recipe.row,
+        standing.size,
+        f"{recipe.published:.2f}",
+        f"{standing.value:.2f}",
+        f"+- {standing.standard_error:.2f}",
+        f"{standing.gap:+.2f}",
+        str(n),
+        f"ancestral reproduce {recipe.row} --size {standing.size} --seeds {n}",
+    )
+
+
+def _line_without(recipe: Recipe) -> tuple[str, ...]:
+    size = "fast" if "fast" in recipe.sizes else next(iter(recipe.sizes))
+    command = f"ancestral reproduce {recipe.row} --size {size}"
+    return (recipe.row, size, f"{recipe.published:.2f}", "-", "", "", "0", command)

@@ -1,0 +1,234 @@
+"""Run recipes: fit, score by the protocol, leave a record. What is done is not done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ancestral import experiment, provenance, recipes, records, storage
+from ancestral.density import LatentEstimator
+from ancestral.experiment import Config, Scoring
+from ancestral.recipes import Recipe
+from ancestral.records import Record
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a recipe.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        The row.
+    size : str
+        Its size.
+    seed : int
+        Of everything random.
+    select : bool
+        Choose settings: train without the held-out rows and score those, not the test rows.
+    stage : int
+        Which of the fits of a size with several; negative numbers count from the last.
+    """
+
+    recipe: Recipe
+    size: str
+    seed: int
+    select: bool = False
+    stage: int = -1
+
+    @property
+    def split(self) -> Literal["test", "valid"]:
+        """Which rows are scored."""
+        return "valid" if self.select else "test"
+
+    @property
+    def stages(self) -> tuple[dict[str, Any], ...]:
+        """What the size's fits differ in; one without stages is a single fit."""
+        return self.recipe.size(self.size).stages or ({},)
+
+    def folder(self, runs: Path) -> Path:
+        """Return the run folder below ``runs``."""
+        number = self.stage % len(self.stages) + 1
+        name = f"{self.size}-{self.seed}{'-valid' * self.select}"
+        last = number == len(self.stages)
+        return runs / self.recipe.row / (name if last else f"{name}-stage{number}")
+
+    def before(self) -> Job | None:
+        """Return the job from whose model this one starts."""
+        start, stage = self.recipe.size(self.size).start, self.stage % len(self.stages)
+        if stage > 0:
+            return replace(self, stage=stage - 1)
+        if start is None:
+            return None
+        (recipe,) = recipes.find(start)
+        return replace(self, recipe=recipe, stage=-1)
+
+    def config(self, runs: Path) -> Config:
+        """Return the configuration, with the place of the model it starts from."""
+        recipe, more = self.recipe, self.stages[self.stage]
+        config = recipe.config(self.size, self.seed, select=self.select)
+        config.options |= more | {"verbose": 1}
+        if (before := self.before()) is not None:
+            config.options["start"] = str(before.folder(runs))
+        return config
+
+
+def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Path:
+    """Do what is left to do of a job, and write its record.
+
+    Parameters
+    ----------
+    job : Job
+        What to run.
+    runs : Path
+        Folder of run folders: models, curves, checkpoints of what was interrupted.
+    results : Path
+        Folder of records.
+    n_threads : int, optional
+        Threads to compute with; by default torch's own choice.
+
+    Returns
+    -------
+    Path
+        The record.
+    """
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    folder = fitted(job, runs)
+    estimator, config = experiment.open_run(folder)
+    assert config is not None
+    dataset, protocol = config.dataset(), job.recipe.scored(job.size)
+    seeds = protocol.binarize_seeds if estimator.draws_bits_ else (0,)
+    metrics = []
+    for seed in seeds:
+        scoring = Scoring(protocol.n_importance_samples, job.split, seed, protocol.n_rows)
+        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: {scoring}, bits drawn with {seed}")
+        metrics.append(experiment.scored(folder, estimator, dataset, scoring, progress=True)[0])
+    active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
+    record = _record(job, runs, estimator, config, metrics) | {"active_units": list(active)}
+    return records.write(record, results)
+
+
+def fitted(job: Job, runs: Path) -> Path:
+    """Return the run folder of a job, after training what is not trained yet."""
+    folder = job.folder(runs)
+    if not (folder / storage.MODEL).is_dir():
+        if (before := job.before()) is not None:
+            fitted(before, runs)
+        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: training")
+        experiment.run(job.config(runs), folder, report=not job.select)
+    return folder
+
+
+def _record(
+    job: Job, runs: Path, estimator: LatentEstimator, config: Config, metrics: list[Any]
+) -> Record:
+    values = [m["value"] for m in metrics]
+    fits = [_fit(part, runs) for part in _chain(job)]
+    return {
+        "row": job.recipe.row,
+        "size": job.size,
+        "seed": job.seed,
+        "split": job.split,
+        "published": job.recipe.published,
+        "metric": metrics[0]["metric"],
+        "value": float(np.mean(values)),
+        "standard_error": float(np.mean([m["standard_error"] for m in metrics])),
+        "binarisation_spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "evaluations": [{k: v for k, v in m.items() if k != "rows"} for m in metrics],
+        "method": config.method,
+        "data": config.data,
+        "data_options": config.data_options,
+        "data_checksum": metrics[0]["data_checksum"],
+        "n_parameters": sum(p.numel() for p in estimator.model_.parameters()),
+        "fit_seconds": sum(fit["seconds"] for fit in fits),
+        "evaluation_seconds": sum(m["seconds"] for m in metrics),
+        "threads": torch.get_num_threads(),
+        "processor": provenance.processor(),
+        "versions": json.loads((job.folder(runs) / experiment.VERSIONS).read_text()),
+        "date": provenance.today(),
+        "fits": fits,
+    }
+
+
+def _chain(job: Job) -> list[Job]:
+    """Return the fits that lead to a job's model, in order."""
+    before = job.before()
+    return [*([] if before is None else _chain(before)), job]
+
+
+def _fit(job: Job, runs: Path) -> dict[str, Any]:
+    """Say what a fit was told, how long it took and how it went."""
+    history = experiment.open_run(job.folder(runs))[0].history_
+    aside = ("start", "verbose")
+    return {
+        "row": job.recipe.row,
+        "options": {k: v for k, v in job.config(runs).options.items() if k not in aside},
+        "seconds": history[-1]["seconds"],
+        "curve": {name: [epoch.get(name) for epoch in history] for name in history[-1]},
+    }
+
+
+Submit = Callable[[Sequence[Job]], list[Path]]
+
+
+def one_by_one(runs: Path, results: Path) -> Submit:
+    """Run jobs here, one after the other."""
+    return lambda jobs: [run(job, runs, results) for job in jobs]
+
+
+def side_by_side(runs: Path, results: Path, n_jobs: int) -> Submit:
+    """Run jobs here in processes of their own, ``n_jobs`` at a time, which share the cores."""
+    from joblib import Parallel, delayed
+
+    n_threads = max(1, len(provenance.cores()) // n_jobs)
+    how = Parallel(n_jobs=n_jobs, batch_size=1)
+    return lambda jobs: how(delayed(run)(job, runs, results, n_threads) for job in jobs)
+
+
+def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submit:
+    """Submit jobs to SLURM (or ``"local"`` processes) by submitit, and wait for them.
+
+    Parameters
+    ----------
+    runs, results : Path
+        On a file system that all machines see.
+    cluster : {"slurm", "local"}
+        Where to.
+    **options
+        Of submitit: ``slurm_partition``, ``cpus_per_task``, ``timeout_min`` and so on.
+
+    Raises
+    ------
+    ValueError
+        If submitit is not installed.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError(
+            f"cluster={cluster!r} needs submitit: pip install 'ancestral[cluster]'"
+        ) from None
+    executor = submitit.AutoExecutor(folder=runs / "logs", cluster=cluster)
+    executor.update_parameters(**({"timeout_min": 24 * 60} | options))
+
+    def submit(jobs: Sequence[Job]) -> list[Path]:
+        submitted = [executor.submit(run, job, runs, results) for job in jobs]
+        return [job.result() for job in submitted]
+
+    return submit
+
+
+def in_order(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Put jobs into rounds, so that what one starts from is trained in a round before it.
+
+    Jobs of one round do not depend on one another.
+    """
+    depth = {job: len(_chain(job)) for job in jobs}
+    return [[j for j in jobs if depth[j] == d] for d in sorted(set(depth.values()))]

@@ -1,0 +1,164 @@
+"""Estimators of rows: what a user's rows look like to a model, and what it answers to them."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.utils import Tags
+from sklearn.utils.validation import validate_data
+from torch import Tensor, nn
+
+from ancestral import engine
+from ancestral.data import Data
+from ancestral.estimator import Estimator, draw_seed
+from ancestral.fields import RandomState, Sizes, check
+from ancestral.preprocess import Columns, bernoulli_draw, binarize
+from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
+
+CHUNK = 256
+
+
+class RowEstimator(Estimator, ABC):
+    """An estimator whose rows have columns of known kinds: bits, numbers, codes, counts, pixels.
+
+    Parameters
+    ----------
+    likelihood : {"auto", "bernoulli", "gaussian", "categorical", "poisson"} or a list of these
+        Distribution of every column, or one for each. ``"auto"`` is Bernoulli when all values
+        lie in [0, 1], else Gaussian.
+    binarize : {"batch", "epoch", "once", "none"}
+        How values between 0 and 1 become the bits of a Bernoulli likelihood in training: drawn
+        afresh whenever a row is visited, once per epoch, once for all, or not at all (they then
+        count as fractions of a bit, and likelihoods are not those of any data). Evaluation draws
+        the bits once, with a seed of its own.
+    image_shape : (height, width) or (channels, height, width), optional
+        What a row is a picture of.
+    """
+
+    likelihood: str | tuple[str, ...] = "auto"
+    binarize: Literal["batch", "epoch", "once", "none"] = "batch"
+    image_shape: Sizes | None = None
+
+    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:  # noqa: ARG002
+        X = self._validate(X, fit=True)
+        self._check_image_shape()
+        named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
+        X = as_numbers(X, named)
+        self.unit_ = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
+        self.columns_ = learn_columns(X, self.likelihood, self.unit_)
+        self.likelihood_ = list(self.columns_.kinds)
+        self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
+        self.n_categories_ = list(self.columns_.n_categories)
+        self.draws_bits_ = self._has_grey(X) and self.binarize != "none"
+        if not self.draws_bits_:
+            return self._data(X, device, on_batch=self.columns_.to_model)
+        if self.binarize == "once":
+            return self._data(self._bits(X, seed=0), device)
+        key = "on_epoch" if self.binarize == "epoch" else "on_batch"
+        return self._data(X, device, **{key: bernoulli_draw})
+
+    def _has_grey(self, X: np.ndarray) -> bool:
+        """Whether there are values between the bits of a Bernoulli likelihood."""
+        bits = self.columns_.columns_of("bernoulli")
+        if len(bits) == len(self.likelihood_):
+            return not is_binary(X)
+        if bits and self.binarize != "none" and not is_binary(X[:, bits]):
+            raise ValueError(
+                "X: a Bernoulli column of a mixed table holds values between 0 and 1: "
+                "preprocess.binarize them first, or set binarize='none'"
+            )
+        return False
+
+    def _columns(self) -> Columns:
+        return Columns(self.likelihood_, self.location_, self.scale_, self.n_categories_)
+
+    def _validate(self, X: Any, *, fit: bool) -> np.ndarray:
+        if isinstance(X, Tensor):
+            X = X.detach().cpu().numpy()
+        if np.ma.isMaskedArray(X):
+            X = np.ma.filled(X.astype(np.float64), np.nan)
+        try:
+            checked = validate_data(
+                self,
+                X,
+                reset=fit,
+                dtype=[np.float64, np.float32, np.uint8, np.bool_],
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=2 if fit else 1,
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}{_hint(str(error))}") from None
+        if not fit:
+            checked = as_numbers(checked, set(self.likelihood_))
+            check_columns(checked, self.columns_, self.unit_)
+        # validation hands back a view that has forgotten it lies on disk
+        return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
+
+    def _check_image_shape(self) -> None:
+        shape = self.image_shape
+        if shape is not None and (
+            len(shape) not in (2, 3) or np.prod(shape) != self.n_features_in_
+        ):
+            raise ValueError(
+                f"image_shape={shape}: expected (height, width) or (channels, height, width) "
+                f"of {self.n_features_in_} entries, as many as a row has"
+            )
+
+    def _bits(self, X: np.ndarray, seed: int) -> np.ndarray:
+        """Draw the bits of grey values once; anything else stays as it is."""
+        grey = self.draws_bits_ and not is_binary(X)
+        return binarize(X, seed) if grey else X
+
+    def _data(self, X: np.ndarray, device: torch.device, **how: Any) -> Data:
+        return Data(
+            X,
+            unit=self.unit_ if X.dtype == np.uint8 else 1.0,
+            missing=has_missing(X),
+            device=device,
+            **how,
+        )
+
+    def _device(self) -> torch.device:
+        return next(self.model_.parameters()).device
+
+    def _noise(self, random_state: RandomState) -> Any:
+        check("random_state", random_state, RandomState)
+        seed = self.seed_ if random_state is None else draw_seed(random_state)
+        return engine.seeded(seed, device=self._device())
+
+    def _map_rows(self, X: Any, function: Any) -> np.ndarray:
+        self._check_fitted()
+        return self._map_validated(self._validate(X, fit=False), function)
+
+    @torch.no_grad()
+    def _map_validated(self, X: np.ndarray, function: Any) -> np.ndarray:
+        """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
+        data = self._data(X, self._device(), on_batch=self.columns_.to_model)
+        parts = [function(batch)[:rows].cpu().numpy() for batch, rows in data.chunks(CHUNK)]
+        return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Missing values are welcome, and single precision stays single."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    if TYPE_CHECKING:  # fitted attributes; as plain annotations they would be fields
+        model_: nn.Module
+        columns_: Columns
+
+
+HINTS = {
+    "could not convert string": " Encode text as codes 0, 1, ... and name them 'categorical'.",
+    "array with dim": " Give images as rows, X.reshape(len(X), -1), and their image_shape.",
+    "contains infinity": " Mark missing values by NaN.",
+}
+
+
+def _hint(message: str) -> str:
+    return next((hint for key, hint in HINTS.items() if key in message), "")
