@@ -15,7 +15,7 @@ ORDER = [
     "preprocess", "tables", "networks", "bits", "distributions", "conditional", "models", "kernels",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "ais", "estimator",
     "rows", "density", "methods", "report", "experiment", "recipes",
-    "records", "reproduce", "demo", "commands", "cli",
+    "records", "reproduce", "zoo", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

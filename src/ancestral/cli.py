@@ -248,6 +248,7 @@ def _add_reproduce(commands: Any) -> None:
         help="submit every run by submitit (pip install ancestral[cluster])",
     )
     add("--partition", help="of SLURM")
+    add("--ship", type=Path, metavar="FOLDER", help="write the first seed's models there, small")
 
 
 def _add_sample(commands: Any) -> None:

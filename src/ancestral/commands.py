@@ -23,6 +23,7 @@ from ancestral.parallel import is_main
 from ancestral.records import standing_table
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
 from ancestral.train import NonFiniteError
+from ancestral.zoo import ship
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
 
@@ -154,8 +155,12 @@ def reproduce(options: Namespace) -> None:
     else:
         submit = side_by_side(*places, options.jobs) if options.jobs > 1 else one_by_one(*places)
     for jobs_of_a_round in in_order(jobs):
-        for path in submit(jobs_of_a_round):
+        for job, path in zip(jobs_of_a_round, submit(jobs_of_a_round), strict=True):
             print(f"record: {path}")
+            if options.ship is not None and job.seed == seeds[0]:
+                out = options.ship / job.recipe.row.replace("/", "-")
+                change = ship(job.folder(options.runs), path, out, overwrite=True)
+                print(f"shipped: {out}; rounding changed {change}")
     print(standing_table(rows, records.read([options.results]), jobs[0].split))
 
 

@@ -212,7 +212,7 @@ class Estimator(BaseEstimator, ABC):
             checkpoint.remove()
         return self
 
-    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+    def save(self, path: Path | str, *, overwrite: bool = False, half: bool = False) -> None:
         """Save the fitted estimator as a folder of safetensors and JSON, whole or not at all.
 
         Under ``torchrun``, where all processes hold the same model, the first one writes it.
@@ -223,6 +223,9 @@ class Estimator(BaseEstimator, ABC):
             The folder to make.
         overwrite : bool
             Put it in the place of a folder that is there.
+        half : bool
+            Keep matrices and kernels in half precision: half the size, for shipping. Loading
+            makes them float32 again.
 
         Raises
         ------
@@ -233,7 +236,7 @@ class Estimator(BaseEstimator, ABC):
         """
         self._check_fitted()
         if parallel.is_main():
-            storage.write_folder(path, self._write, overwrite=overwrite)
+            storage.write_folder(path, lambda f: self._write(f, half), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -272,12 +275,14 @@ class Estimator(BaseEstimator, ABC):
 
     # ---- how it is done
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, half: bool) -> None:
         weights = {
             f"{name}.{key}": value
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
         }
+        if half:
+            weights = {k: storage.halved(v) for k, v in weights.items()}
         fitted = {
             k: v
             for k, v in vars(self).items()

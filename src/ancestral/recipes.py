@@ -161,17 +161,16 @@ class Table:
 
 
 def folder() -> Path:
-    """Return where the recipes lie: inside the installed package, or beside its sources."""
+    """Return where the recipes lie."""
     return shipped("recipes")
 
 
 def shipped(name: str) -> Path:
-    """Return a folder that comes with the package."""
+    """Return a folder that comes with the package: inside it, or beside its sources."""
     here = Path(__file__).resolve().parent
     return here / name if (here / name).is_dir() else here.parents[1] / name
 
 
-@cache
 def tables(where: Path | None = None) -> Mapping[str, Table]:
     """Read all tables, by name.
 
@@ -180,7 +179,11 @@ def tables(where: Path | None = None) -> Mapping[str, Table]:
     ValueError
         If a file is not a recipe; the message names the file and the key.
     """
-    where = where or folder()
+    return _tables(where or folder())
+
+
+@cache
+def _tables(where: Path) -> Mapping[str, Table]:
     found = (_read_table(head.parent) for head in sorted(where.glob(f"*/{HEAD}")))
     return {table.name: table for table in found}
 

@@ -100,6 +100,16 @@ class Standing:
         return float(np.mean([r["fit_seconds"] for r in self.records]))
 
     @property
+    def command(self) -> str:
+        """What runs it again."""
+        return f"ancestral reproduce {self.recipe.row} --size {self.size} --seeds {self.n_seeds}"
+
+    @property
+    def n_seeds(self) -> int:
+        """How many seeds there are."""
+        return len(self.records)
+
+    @property
     def active_units(self) -> str:
         """Units in use by stochastic layer, of the first record."""
         return "+".join(map(str, self.records[0]["active_units"]))
@@ -150,7 +160,7 @@ def standing_table(
 
 
 def _line(standing: Standing) -> tuple[str, ...]:
-    recipe, n = standing.recipe, len(standing.records)
+    recipe = standing.recipe
     return (
         recipe.row,
         standing.size,
@@ -158,8 +168,8 @@ def _line(standing: Standing) -> tuple[str, ...]:
         f"{standing.value:.2f}",
         f"+- {standing.standard_error:.2f}",
         f"{standing.gap:+.2f}",
-        str(n),
-        f"ancestral reproduce {recipe.row} --size {standing.size} --seeds {n}",
+        str(standing.n_seeds),
+        standing.command,
     )
 
 

@@ -30,7 +30,8 @@ RUN_PARTS = {
     *("config.toml", "versions.json", "history.csv", "metrics.json"),
     *("likelihoods", MODEL, "report.html"),
 }
-OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION}
+RECORD = "record.json"
+OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION, RECORD}
 
 
 class ModelFileError(ValueError):
@@ -131,6 +132,15 @@ def digest(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, default=_to_json)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def halved(weight: Tensor) -> Tensor:
+    """Return a matrix or kernel in half precision; vectors and codes as they are.
+
+    >>> halved(torch.ones(2, 2)).dtype, halved(torch.ones(2)).dtype
+    (torch.float16, torch.float32)
+    """
+    return weight.half() if weight.is_floating_point() and weight.ndim > 1 else weight
 
 
 def save_model(path: Path, weights: dict[str, Tensor], description: dict[str, Any]) -> None:

@@ -1,0 +1,142 @@
+"""Write docs/results.md and its pictures of learning curves from the committed records.
+
+Run it:  python docs/results.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ancestral import recipes, records
+from ancestral.recipes import Table
+from ancestral.records import Record, Standing, standings
+from ancestral.storage import write_file
+
+DOCS = Path(__file__).resolve().parent
+SOURCE = DOCS.parent / "results"
+COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a")
+HEAD = """\
+# Results
+
+Every number on this page comes from a record below `results/` and is written by
+`python docs/results.py`; every row names the command that runs it again. *Ours* is the mean over
+seeds and over the binarisations of the test images, with the standard error of one model's mean
+over those images; *seeds* and *bits* are the standard deviations over seeds, and over
+binarisations of the same images. The gap is ours less the published number: above zero is better.
+
+    ancestral reproduce --list                         # these tables, in the terminal
+    ancestral evaluate zoo/mnist-density-vae           # a number again, from shipped weights
+"""
+
+
+def page(found: Sequence[Record]) -> str:
+    """Return the page, in Markdown."""
+    sections = [section(table, found) for table in recipes.tables().values()]
+    return "\n".join([HEAD, *filter(None, sections)])
+
+
+def section(table: Table, found: Sequence[Record]) -> str:
+    """Return what is known of one published table."""
+    measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
+    chosen = [s for s in standings(table.rows, found, "valid") if s.size != "smoke"]
+    parts = [f"## {table.title}\n\n{table.source}.\n\n{table.note.strip()}\n"]
+    if not measured:
+        return "\n".join([*parts, "No records yet.\n"])
+    parts.append(grid(measured))
+    missing = [r.title for r in table.rows if r.row not in {s.recipe.row for s in measured}]
+    if missing:
+        parts.append(f"Without a record: {', '.join(missing)}.\n")
+    parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
+    parts.append(how(measured))
+    if chosen:
+        parts.append(selection(chosen))
+    return "\n".join(parts)
+
+
+def grid(measured: Iterable[Standing]) -> str:
+    """Return the table of standings."""
+    head = "| row | published | ours | gap | seeds | bits | active units | parameters | training |"
+    lines = [head, "|" + " --- |" * 9]
+    for s in measured:
+        first = s.records[0]
+        cells = [
+            f"{s.recipe.title}, {s.size}",
+            f"{s.recipe.published:.2f}",
+            f"{s.value:.2f} ± {s.standard_error:.2f}",
+            f"{s.gap:+.2f}",
+            f"{len(s.records)}" + (f" (± {s.spread:.2f})" if len(s.records) > 1 else ""),
+            f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
+            s.active_units + published_units(s),
+            f"{first['n_parameters']:,}",
+            f"{s.seconds / 60:.0f} min",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def published_units(s: Standing) -> str:
+    units = s.recipe.published_active_units
+    return "" if units is None else f" (published {'+'.join(map(str, units))})"
+
+
+def how(measured: Iterable[Standing]) -> str:
+    """Return the commands, the conditions and the notes of rows."""
+    lines = []
+    for s in measured:
+        r, size = s.records[0], s.recipe.size(s.size)
+        lines.append(
+            f"- **{s.recipe.title}, {s.size}**: `{s.command}`. {' '.join(size.note.split())} "
+            f"Seeds {', '.join(str(x['seed']) for x in s.records)}; {r['threads']} thread"
+            f"{'s' * (r['threads'] > 1)} of {r['processor']['model']}; torch "
+            f"{r['versions']['torch']}; commit `{r['versions']['commit'][:7]}`; {r['date']}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def selection(chosen: Iterable[Standing]) -> str:
+    """Return what the chosen settings reached on the held-out training images."""
+    lines = [
+        f"- {s.recipe.title}, {s.size}: {s.value:.2f} ± {s.standard_error:.2f} "
+        f"({s.records[0]['metric']}, on {s.records[0]['evaluations'][0]['n_rows']:,} rows; "
+        f"`{s.command} --select`)"
+        for s in chosen
+    ]
+    return "On the held-out training images, by which settings were chosen:\n\n" + "\n".join(lines)
+
+
+def curves(measured: Sequence[Standing]) -> Figure:
+    """Draw the training loss of every fit over the minutes it took."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    lowest = min(min(f["curve"]["loss"]) for s in measured for f in s.records[0]["fits"])
+    for s, colour in zip(measured, COLOURS * len(measured), strict=False):
+        for number, record in enumerate(s.records):
+            began = 0.0
+            for part in record["fits"]:
+                minutes = [began + seconds / 60 for seconds in part["curve"]["seconds"]]
+                label = f"{s.recipe.title}, {s.size}" if number == 0 and began == 0.0 else None
+                axes.plot(minutes, part["curve"]["loss"], color=colour, lw=1.2, label=label)
+                began = minutes[-1]
+    axes.set(xlabel="minutes of training", ylabel="negative bound, nats per image")
+    axes.set_ylim(lowest - 0.5, lowest + 15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def main() -> None:
+    """Write the page and its pictures."""
+    found = records.read([SOURCE])
+    for table in recipes.tables().values():
+        measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
+        if measured:
+            out = DOCS / "images" / f"curves-{table.name}.svg"
+            curves(measured).savefig(out, metadata={"Date": None})
+    write_file(DOCS / "results.md", page(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Recipes, records, the runner that makes one of the other, and small models to ship."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ancestral
+from ancestral import recipes, records, storage
+from ancestral.cli import main
+from ancestral.experiment import read_metrics
+from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
+from ancestral.zoo import ship
+
+HEAD = """
+title = "Digits"
+source = "nobody"
+rows = ["vae", "iwae"]
+[protocol]
+n_importance_samples = 20
+binarize_seeds = [0, 1]
+n_rows = 50
+"""
+VAE = """
+title = "VAE"
+published = -20.0
+method = "vae"
+data = "digits"
+[options]
+n_latents = 3
+hidden = [20]
+[sizes.smoke]
+n_valid = 300
+stages = [{ max_epochs = 2 }, { max_epochs = 1, batch_size = 300 }]
+"""
+IWAE = """
+title = "IWAE"
+published = -19.0
+method = "iwae"
+data = "digits"
+[options]
+n_latents = 3
+hidden = [20]
+[sizes.smoke]
+n_valid = 300
+start = "digits/vae"
+options = { max_epochs = 1, n_importance_samples = 3 }
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    folder = tmp_path / "recipes"
+    (folder / "digits").mkdir(parents=True)
+    for name, text in {"table": HEAD, "vae": VAE, "iwae": IWAE}.items():
+        (folder / f"digits/{name}.toml").write_text(text)
+    monkeypatch.setattr(recipes, "folder", lambda: folder)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def job(row, seed=0, **more):
+    (recipe,) = recipes.find(f"digits/{row}")
+    return Job(recipe, "smoke", seed, **more)
+
+
+def call(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_a_row_is_fitted_in_stages_scored_and_recorded(place):
+    path = run(job("iwae"), place / "runs", place / "results")
+    assert path == place / "results/digits/iwae/smoke-0.json"
+    record = json.loads(path.read_text())
+    fits = [(f["row"], f["options"]["max_epochs"]) for f in record["fits"]]
+    assert fits == [("digits/vae", 2), ("digits/vae", 1), ("digits/iwae", 1)]
+    assert record["fit_seconds"] == pytest.approx(sum(f["seconds"] for f in record["fits"]))
+    values = [e["value"] for e in record["evaluations"]]
+    assert record["value"] == pytest.approx(np.mean(values))
+    assert [e["binarize_seed"] for e in record["evaluations"]] == [0, 1]
+    assert record["binarisation_spread"] == pytest.approx(np.std(values, ddof=1))
+    for key in ("data_checksum", "versions", "processor", "threads", "date", "active_units"):
+        assert record[key]
+    assert len(record["versions"]["commit"]) >= 7
+
+    model = ancestral.load(place / "runs/digits/iwae/smoke-0/model")
+    x = ancestral.datasets.load("digits").x_test[:50]
+    assert model.log_likelihood(x, 20, binarize_seed=1).mean == pytest.approx(values[1])
+
+
+def test_what_is_done_is_not_done_again(place, monkeypatch, capsys):
+    first = json.loads(run(job("vae"), place / "runs", place / "results").read_text())
+    folder = place / "runs/digits/vae/smoke-0"
+    n_metrics = len(read_metrics(folder))
+    weights = (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns
+    again = json.loads(run(job("vae"), place / "runs", place / "results").read_text())
+    assert (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns == weights
+    assert len(read_metrics(folder)) == n_metrics
+    assert again == first
+
+
+def test_settings_are_chosen_without_the_test_rows(place, capsys):
+    assert call("reproduce", "digits/vae", "--size", "smoke", "--select") == 0
+    record = json.loads((place / "results/digits/vae/smoke-0-valid.json").read_text())
+    assert record["split"] == "valid"
+    assert {e["split"] for e in record["evaluations"]} == {"valid"}
+    metrics = read_metrics(place / "runs/reproduce/digits/vae/smoke-0-valid")
+    assert {m["split"] for m in metrics} == {"valid"}
+    assert f"{record['value']:.2f}" in capsys.readouterr().out
+    model = ancestral.load(place / "runs/reproduce/digits/vae/smoke-0-valid/model")
+    digits = ancestral.datasets.load("digits", n_valid=300)
+    assert len(digits.x_train) == 1200
+    values = model.log_likelihood(digits.x_valid[:50], 20, binarize_seed=0).mean
+    assert record["evaluations"][0]["value"] == pytest.approx(values)
+
+
+def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
+    assert call("reproduce", "--list") == 0
+    assert "ancestral reproduce digits/vae --size smoke" in capsys.readouterr().out
+    assert call("reproduce", "digits/vae", "--size", "smoke", "--seeds", 2) == 0
+    found = records.standings(recipes.find("digits"), records.read([place / "results"]))
+    (vae,) = found
+    values = [r["value"] for r in vae.records]
+    assert vae.gap == pytest.approx(np.mean(values) + 20)
+    assert vae.spread == pytest.approx(np.std(values, ddof=1))
+    capsys.readouterr()
+    assert call("reproduce", "--list") == 0
+    out = capsys.readouterr().out
+    assert f"{vae.value:.2f}" in out
+    assert f"{vae.gap:+.2f}" in out
+    assert "--seeds 2" in out
+
+
+def test_what_a_row_starts_from_comes_first(place):
+    jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
+    assert in_order(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
+    assert job("iwae").before() == job("vae")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed|subprocess:ResourceWarning")
+@pytest.mark.parametrize("how", ["processes", "submitit"])
+def test_runs_spread_over_processes_agree(place, how):
+    jobs = [job("vae"), job("vae", seed=1)]
+    alone = one_by_one(place / "runs", place / "results")(jobs)
+    if how == "processes":
+        submit = side_by_side(place / "far", place / "results2", 2)
+    else:
+        submit = on_cluster(place / "far", place / "results2", "local", timeout_min=5)
+    for path, other in zip(alone, submit(jobs), strict=True):
+        ours, theirs = json.loads(path.read_text()), json.loads(other.read_text())
+        assert ours["value"] == pytest.approx(theirs["value"], abs=1e-4)
+
+
+def test_a_shipped_model_gives_its_numbers_again(place, capsys):
+    shipped = ("--ship", "zoo")
+    assert call("reproduce", "digits/vae", "--size", "smoke", *shipped) == 0
+    folder = place / "zoo/digits-vae"
+    assert {p.name for p in folder.iterdir()} == {
+        "config.toml", "record.json", storage.WEIGHTS, storage.DESCRIPTION,
+    }  # fmt: skip
+    record = json.loads((folder / "record.json").read_text())
+    whole = place / "runs/reproduce/digits/vae/smoke-0/model" / storage.WEIGHTS
+    assert (folder / storage.WEIGHTS).stat().st_size < 0.7 * whole.stat().st_size
+    capsys.readouterr()
+    arguments = ("--n-importance-samples", 20, "--rows", 50, "--binarize-seed", "0,1")
+    assert call("evaluate", folder, *arguments) == 0
+    out = capsys.readouterr().out
+    mean = float(out.split("mean over 2 binarisations: ")[1].split(",")[0])
+    assert mean == pytest.approx(record["value"], abs=0.02)
+    assert {p.name for p in folder.iterdir()} >= {"record.json"}
+    assert not (folder / "metrics.json").exists()
+
+
+def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
+    path = run(job("vae"), place / "runs", place / "results")
+    monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
+    with pytest.raises(ValueError, match="MB of weights"):
+        ship(place / "runs/digits/vae/smoke-0", path, place / "zoo/x")
+    assert not (place / "zoo/x").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("vae", "published = -20.0", "", "published"),
+        ("vae", "published = -20.0", "publised = -20.0", "publised.*did you mean 'published'"),
+        ("vae", "-20.0", '"good"', "published='good': expected a number"),
+        ("vae", "[sizes.smoke]", "[sizes.tiny]", "size 'tiny'"),
+        ("vae", "n_valid = 300", "n_valid = 0", "n_valid=0: expected a whole number"),
+        ("vae", "[options]", "[options", "not valid TOML"),
+        ("table", '"iwae"]', '"gan"]', "should name the files"),
+        ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
+    ],
+)
+def test_bad_recipes_are_named(place, file, old, new, message):
+    path = place / f"recipes/digits/{file}.toml"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=rf"recipes/digits/.*{message}"):
+        recipes.tables()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits/va"], "did you mean 'digits/vae'"),
+        ([], "needs a TARGET"),
+        (["digits", "--size", "paper"], "has the sizes smoke"),
+        (["digits", "--seeds", "0"], "seeds=0"),
+        (["digits/vae", "--size", "smoke", "--jobs", "0"], "jobs=0"),
+    ],
+)
+def test_bad_requests_exit_with_2(place, capsys, arguments, message):
+    assert call("reproduce", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (place / "runs").exists()
+
+
+def test_every_recipe_that_comes_with_the_package_can_be_configured():
+    for table in recipes.tables().values():
+        for recipe in table.rows:
+            assert set(recipe.sizes) == set(recipes.SIZES)
+            for size in recipe.sizes:
+                final = Job(recipe, size, 0)
+                jobs = [final, replace(final, select=True)]
+                while (before := jobs[-1].before()) is not None:
+                    jobs.append(before)
+                for each in jobs:
+                    each.config(records.RESULTS).estimator()._check_fields()
