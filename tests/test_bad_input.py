@@ -70,7 +70,7 @@ BAD_FIELDS = [
     (VAE, {"likelihood": ("gaussian",)}, "names 1 columns; the rows have 4"),
     (VAE, {"activation": "sin"}, "activation='sin': expected tanh"),
     (VAE, {"kl": "exact"}, "kl='exact': expected auto"),
-    (VAE, {"kl": "analytic", "n_latents": (2, 2)}, "no closed form"),
+    (VAE, {"kl": "analytic", "n_latents": (2, 2)}, "single stochastic layer"),
     (VAE, {"max_epochs": 0}, "max_epochs=0"),
     (VAE, {"max_epochs": "long"}, "max_epochs='long'.*auto"),
     (VAE, {"batch_size": -5}, "batch_size=-5"),

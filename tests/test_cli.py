@@ -65,6 +65,50 @@ def test_a_run_folder_holds_everything(here, capsys):
     assert "VAE on digits" in (here / "run/report.html").read_text()
 
 
+def test_evaluations_row_by_row_and_compared(here, capsys):
+    for method in ("vae", "iwae"):
+        assert run("fit", method, "digits", *TINY, "--out", method, "--no-report") == 0
+    capsys.readouterr()
+    how = ("--n-importance-samples", 20, "--rows", 40)
+    assert run("evaluate", "vae", *how, "--binarize-seed", "0,1", "--out", "rows.csv") == 0
+    assert "mean over 2 binarisations" in capsys.readouterr().out
+    found = list(csv.DictReader((here / "rows.csv").read_text().splitlines()))
+    assert len(found) == 40
+    metrics = json.loads((here / "vae/metrics.json").read_text())
+    values = np.array([float(r["log_likelihood"]) for r in found])
+    assert values.mean() == pytest.approx(metrics[-1]["value"])
+    kept = here / "vae" / metrics[-1]["rows"]
+    assert kept.read_text() == (here / "rows.csv").read_text()
+
+    assert run("compare", "iwae", "vae", *how, "--binarize-seed", 1) == 0
+    iwae = json.loads((here / "iwae/metrics.json").read_text())[-1]
+    out = capsys.readouterr().out
+    assert f"{iwae['value'] - values.mean():+.3f} +- " in out
+    assert json.loads((here / "vae/metrics.json").read_text()) == metrics  # recalled, not redone
+
+    assert run("compare", "iwae", "nowhere", *how) == 2
+    assert "nowhere is not there" in capsys.readouterr().err
+
+
+def test_annealing_and_units_on_the_command_line(here, capsys):
+    assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
+    short = ("--n-steps", 5, "--n-chains", 2)
+    assert run("evaluate", "run", "--annealed", "--rows", 20, *short) == 0
+    metric = json.loads((here / "run/metrics.json").read_text())[-1]
+    assert metric["metric"] == "log-likelihood AIS_2, 5 steps from the prior, nats"
+    assert run("evaluate", "run", "--two-sided", 10, *short) == 0
+    out = capsys.readouterr().out
+    assert "from below" in out
+    assert "gap" in out
+    assert run("units", "run", "--rows", 50) == 0
+    assert " of 2" in capsys.readouterr().out
+    assert run("evaluate", "run", "--annealed", "--n-steps", 0) == 2
+    assert "n_steps=0" in capsys.readouterr().err
+    assert run("evaluate", "run", "--out", "no/where.csv") == 2
+    assert run("evaluate", "run", "--binarize-seed", "-1") == 2
+    assert "binarize_seed=" in capsys.readouterr().err
+
+
 def test_own_table(here, table, capsys):
     target = ["--target", "kind"]
     assert run("fit", "vae", table, *target, *TINY, "--test-fraction", 0.2, "--out", "r") == 0

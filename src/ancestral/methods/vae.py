@@ -111,9 +111,10 @@ class VAE(DeepLatentEstimator):
     ----------
     n_latent_samples : int
         L: draws of z per row and step, over which the bound is averaged.
-    kl : {"auto", "analytic", "sampled"}
+    kl : {"auto", "analytic", "sampled", "path"}
         The KL term in closed form or at the samples; ``"auto"`` takes the closed form where there
-        is one (a single stochastic layer).
+        is one (a single stochastic layer). ``"path"`` is at the samples too, with a gradient whose
+        noise vanishes as q nears the posterior (Roeder et al., 2017); a single layer again.
 
     References
     ----------
@@ -129,13 +130,13 @@ class VAE(DeepLatentEstimator):
     """
 
     n_latent_samples: Count = 1
-    kl: Literal["auto", "analytic", "sampled"] = "auto"
+    kl: Literal["auto", "analytic", "sampled", "path"] = "auto"
 
     def _objective(self) -> Objective:
         one_layer = len(self._latent_sizes()) == 1
         kl = ("analytic" if one_layer else "sampled") if self.kl == "auto" else self.kl
-        if kl == "analytic" and not one_layer:
-            raise ValueError("kl='analytic': several stochastic layers have no closed form; 'auto'")
+        if kl in ("analytic", "path") and not one_layer:
+            raise ValueError(f"kl={kl!r} is for a single stochastic layer: 'sampled', or 'auto'")
         return elbo(self.n_latent_samples, kl)
 
 
