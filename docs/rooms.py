@@ -10,9 +10,22 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent / "src" / "ancestral"
 FLOORS = [
-    ("what a user touches", ["cli", "commands", "demo", "experiment", "report"]),
-    ("systems", ["methods", "density", "estimator"]),
-    ("what is done with a model", ["evaluate", "impute", "callbacks"]),
+    (
+        "what a user touches",
+        [
+            "cli",
+            "commands",
+            "demo",
+            "zoo",
+            "reproduce",
+            "records",
+            "recipes",
+            "experiment",
+            "report",
+        ],
+    ),
+    ("systems", ["methods", "density", "rows", "estimator"]),
+    ("what is done with a model", ["ais", "evaluate", "impute", "callbacks"]),
     ("learning", ["train", "engine", "optim", "objectives", "kernels"]),
     ("models", ["models", "conditional", "distributions", "networks"]),
     ("data", ["tables", "preprocess", "datasets", "data", "checkpoint", "storage", "fields"]),

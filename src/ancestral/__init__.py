@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ancestral._version import __version__
 
 if TYPE_CHECKING:
+    from ancestral.ais import Annealing
     from ancestral.data import Batch, Data
+    from ancestral.evaluate import compare
     from ancestral.methods import load
     from ancestral.methods.vae import IWAE, VAE
     from ancestral.models import Generator, LatentModel
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
 _HOME = {
     "VAE": "methods.vae",
     "IWAE": "methods.vae",
+    "Annealing": "ais",
     "Batch": "data",
     "Data": "data",
     "Generator": "models",
     "LatentModel": "models",
     "Objective": "objectives",
     "Player": "train",
+    "compare": "evaluate",
     "load": "methods",
     "conditional": "",
     "datasets": "",
@@ -43,6 +47,7 @@ _HOME = {
 __all__ = [
     "IWAE",
     "VAE",
+    "Annealing",
     "Batch",
     "Data",
     "Generator",
@@ -50,6 +55,7 @@ __all__ = [
     "Objective",
     "Player",
     "__version__",
+    "compare",
     "conditional",
     "datasets",
     "load",
