@@ -24,6 +24,7 @@ FLOORS = [
             "report",
         ],
     ),
+    ("published numbers", ["zoo", "reproduce", "records", "recipes"]),
     ("systems", ["methods", "density", "rows", "estimator"]),
     ("what is done with a model", ["ais", "evaluate", "impute", "callbacks"]),
     ("learning", ["train", "engine", "optim", "objectives", "kernels"]),
@@ -53,7 +54,7 @@ def purpose(room: str) -> str:
 
 
 def draw() -> Figure:
-    figure = Figure(figsize=(13, 9.5), facecolor=PAPER)
+    figure = Figure(figsize=(13, 11), facecolor=PAPER)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axes.axis("off")
     axes.set(xlim=(0, 13), ylim=(-0.2, len(FLOORS) * 1.55))
