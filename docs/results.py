@@ -96,15 +96,23 @@ def how(measured: Iterable[Standing]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def selection(chosen: Iterable[Standing]) -> str:
-    """Return what the chosen settings reached on the held-out training images."""
+def selection(chosen: Sequence[Standing]) -> str:
+    """Return what settings reached on the held-out training images."""
+    first = chosen[0].records[0]
     lines = [
-        f"- {s.recipe.title}, {s.size}: {s.value:.2f} ± {s.standard_error:.2f} "
-        f"({s.records[0]['metric']}, on {s.records[0]['evaluations'][0]['n_rows']:,} rows; "
-        f"`{s.command} --select`)"
-        for s in chosen
+        "Settings were chosen on held-out training images "
+        f"({first['metric']}, {first['evaluations'][0]['n_rows']:,} images):\n",
+        "| row | changed in the recipe | held-out log-likelihood | seeds | training |",
+        "|" + " --- |" * 5,
     ]
-    return "On the held-out training images, by which settings were chosen:\n\n" + "\n".join(lines)
+    for s in chosen:
+        changes = ", ".join(f"`{change}`" for change in s.changes)
+        lines.append(
+            f"| {s.recipe.title}, {s.size} | {changes} | {s.value:.2f} ± {s.standard_error:.2f} | "
+            f"{s.n_seeds} | {s.seconds / 60:.0f} min |"
+        )
+    command = f"`{chosen[0].command}`"
+    return "\n".join([*lines, f"\nEach is a command like {command}.\n"])
 
 
 def curves(measured: Sequence[Standing]) -> Figure:

@@ -115,6 +115,20 @@ def test_settings_are_chosen_without_the_test_rows(place, capsys):
     assert record["evaluations"][0]["value"] == pytest.approx(values)
 
 
+def test_changes_are_tried_on_held_out_rows_only(place, capsys):
+    arguments = ("reproduce", "digits/vae", "--size", "smoke", "--set", "batch_size=50")
+    assert call(*arguments) == 2
+    assert "give --select too" in capsys.readouterr().err
+    assert call(*arguments, "--select", "--set", "hidden=[5]") == 0
+    path = place / "results/digits/vae/smoke-0-valid-batch_size=50-hidden=[5].json"
+    record = json.loads(path.read_text())
+    assert record["changes"] == {"batch_size": 50, "hidden": [5]}
+    assert [f["options"]["batch_size"] for f in record["fits"]] == [50, 50]
+    (found,) = records.standings(recipes.find("digits"), [record], "valid")
+    assert found.changes == ["batch_size=50", "hidden=[5]"]
+    assert records.standings(recipes.find("digits"), [record]) == []
+
+
 def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
     assert call("reproduce", "--list") == 0
     assert "ancestral reproduce digits/vae --size smoke" in capsys.readouterr().out
@@ -208,6 +222,8 @@ def test_bad_recipes_are_named(place, file, old, new, message):
         (["digits", "--size", "paper"], "has the sizes smoke"),
         (["digits", "--seeds", "0"], "seeds=0"),
         (["digits/vae", "--size", "smoke", "--jobs", "0"], "jobs=0"),
+        (["digits", "--size", "smoke", "--select", "--set", "batch=9"], "no option 'batch'"),
+        (["digits", "--size", "smoke", "--select", "--set", "batch_size=x"], "batch_size='x'"),
     ],
 )
 def test_bad_requests_exit_with_2(place, capsys, arguments, message):

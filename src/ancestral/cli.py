@@ -239,6 +239,13 @@ def _add_reproduce(commands: Any) -> None:
         action="store_true",
         help="choose settings: train without held-out rows and score those, not the test rows",
     )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="with --select: change an option of the recipe, to see whether it should be",
+    )
     add("--runs", type=Path, default=Path("runs/reproduce"), help="default: runs/reproduce")
     add("--results", type=Path, default=Path("results"), help="records (default: results)")
     add("--jobs", type=int, default=1, metavar="N", help="processes here that share the cores")

@@ -18,8 +18,9 @@ from ancestral.ais import Annealing, Sandwich
 from ancestral.engine import denormals_flushed, show_notices
 from ancestral.evaluate import compare as compare_rows
 from ancestral.experiment import Config, Scoring
-from ancestral.fields import Count, Natural, Sizes, check, hints, parse
+from ancestral.fields import Count, Natural, Sizes, check, hints, parse, suggest
 from ancestral.parallel import is_main
+from ancestral.recipes import Recipe
 from ancestral.records import standing_table
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
 from ancestral.train import NonFiniteError
@@ -145,9 +146,11 @@ def reproduce(options: Namespace) -> None:
     for name in ("seeds", "jobs"):
         check(name, getattr(options, name), Count)
     seeds = range(options.seeds) if options.seed is None else [options.seed]
-    jobs = [Job(row, options.size, seed, options.select) for row in rows for seed in seeds]
-    for row in rows:
-        row.size(options.size)
+    jobs = [
+        Job(row, options.size, seed, options.select, _changes(row, options))
+        for row in rows
+        for seed in seeds
+    ]
     places = (options.runs, options.results)
     if options.cluster is not None:
         how = {"slurm_partition": options.partition} if options.partition else {}
@@ -162,6 +165,20 @@ def reproduce(options: Namespace) -> None:
                 change = ship(job.folder(options.runs), path, out, overwrite=True)
                 print(f"shipped: {out}; rounding changed {change}")
     print(standing_table(rows, records.read([options.results]), jobs[0].split))
+
+
+def _changes(row: Recipe, options: Namespace) -> tuple[tuple[str, Any], ...]:
+    """Read the ``--set name=value`` of a command, for the options of a row's method."""
+    row.size(options.size)
+    if options.set and not options.select:
+        raise ValueError("--set is for choosing settings: give --select too")
+    known, found = hints(methods.find(row.method).load()), []
+    for change in options.set:
+        name, _, text = change.partition("=")
+        if name not in known:
+            raise ValueError(f"--set {change}: no option {name!r}{suggest(name, known)}")
+        found.append((name, parse(name, text, known[name])))
+    return tuple(found)
 
 
 def demo(options: Namespace) -> None:

@@ -95,6 +95,8 @@ class Recipe:
         By name.
     protocol : Protocol
         How the row is scored.
+    selection : dict
+        What differs in that when settings are chosen.
     """
 
     row: str
@@ -104,6 +106,7 @@ class Recipe:
     published: float
     sizes: dict[str, Size]
     protocol: Protocol
+    selection: dict[str, Any] = field(default_factory=dict)
     published_active_units: tuple[Natural, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -132,9 +135,10 @@ class Recipe:
             self.data_options | chosen.data_options | held_out,
         )
 
-    def scored(self, size: str) -> Protocol:
+    def scored(self, size: str, *, select: bool = False) -> Protocol:
         """Return how a size is scored."""
-        return Protocol(**(vars(self.protocol) | self.size(size).protocol))
+        selection = self.selection if select else {}
+        return Protocol(**(vars(self.protocol) | selection | self.size(size).protocol))
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,15 +221,17 @@ def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
 def _read_table(place: Path) -> Table:
     head = _read(place / HEAD)
     order = head.pop("rows", ())
-    protocol = head.pop("protocol", {})
+    protocol, selection = head.pop("protocol", {}), head.pop("selection", {})
     files = {path.stem: path for path in place.glob("*.toml") if path.name != HEAD}
     if set(order) != set(files):
         raise ValueError(f"{place / HEAD}: rows={order} should name the files {sorted(files)}")
-    rows = tuple(_read_row(files[name], place.name, protocol) for name in order)
+    rows = tuple(_read_row(files[name], place.name, protocol, selection) for name in order)
     return _make(Table, place / HEAD, {"name": place.name, "rows": rows} | head)
 
 
-def _read_row(path: Path, table: str, protocol: dict[str, Any]) -> Recipe:
+def _read_row(
+    path: Path, table: str, protocol: dict[str, Any], selection: dict[str, Any]
+) -> Recipe:
     row = _read(path)
     sizes = {k: _make(Size, path, v) for k, v in row.pop("sizes", {}).items()}
     for name in sizes:
@@ -233,9 +239,10 @@ def _read_row(path: Path, table: str, protocol: dict[str, Any]) -> Recipe:
             raise ValueError(f"{path}: size {name!r}{suggest(name, SIZES)}")
     scored = _make(Protocol, path, protocol | row.pop("protocol", {}))
     about = {"row": f"{table}/{path.stem}", "sizes": sizes, "protocol": scored}
-    recipe = _make(Recipe, path, about | row)
-    for size in sizes:
-        _make(Protocol, path, vars(recipe.scored(size)))
+    recipe = _make(Recipe, path, {"selection": selection} | about | row)
+    for size in sizes.values():
+        for part in (size.protocol, recipe.selection):
+            _make(Protocol, path, part)
     return recipe
 
 

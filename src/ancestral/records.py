@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,20 @@ RESULTS = Path("results")
 """Where records are written, from where the command runs."""
 
 
+def name_of(size: str, seed: int, split: str, changes: Mapping[str, Any]) -> str:
+    """Return the name of a run within its row.
+
+    >>> name_of("fast", 0, "valid", {"batch_size": 250})
+    'fast-0-valid-batch_size=250'
+    """
+    changed = [f"{name}={json.dumps(value)}".replace(" ", "") for name, value in changes.items()]
+    return "-".join([size, str(seed), *([] if split == "test" else [split]), *changed])
+
+
 def path_of(record: Record, folder: Path) -> Path:
     """Return the file of a record below a folder of results."""
-    split = "" if record["split"] == "test" else f"-{record['split']}"
-    return folder / record["row"] / f"{record['size']}-{record['seed']}{split}.json"
+    name = name_of(record["size"], record["seed"], record["split"], record["changes"])
+    return folder / record["row"] / f"{name}.json"
 
 
 def write(record: Record, folder: Path) -> Path:
@@ -66,7 +76,7 @@ class Standing:
     size : str
         Its size.
     records : list of dict
-        One for each seed, all of one split.
+        One for each seed, all of one split and with the same changes.
     """
 
     recipe: Recipe
@@ -102,7 +112,15 @@ class Standing:
     @property
     def command(self) -> str:
         """What runs it again."""
-        return f"ancestral reproduce {self.recipe.row} --size {self.size} --seeds {self.n_seeds}"
+        first = self.records[0]
+        words = ["ancestral reproduce", self.recipe.row, "--size", self.size]
+        words += [f"--seeds {self.n_seeds}"] + ["--select"] * (first["split"] == "valid")
+        return " ".join([*words, *(f"--set {change}" for change in self.changes)])
+
+    @property
+    def changes(self) -> list[str]:
+        """What differs from the recipe, as ``name=value``."""
+        return [f"{name}={value}" for name, value in self.records[0]["changes"].items()]
 
     @property
     def n_seeds(self) -> int:
@@ -118,16 +136,17 @@ class Standing:
 def standings(
     recipes: Iterable[Recipe], records: Sequence[Record], split: str = "test"
 ) -> list[Standing]:
-    """Group the records of rows by size; a row without records has none."""
-    found = []
+    """Group the records of rows by size and changes; a row without records has none."""
+    found: list[Standing] = []
     for recipe in recipes:
-        for size in recipe.sizes:
-            mine = [
-                r for r in records if (r["row"], r["size"], r["split"]) == (recipe.row, size, split)
-            ]
-            if mine:
-                mine.sort(key=lambda r: r["seed"])
-                found.append(Standing(recipe, size, mine))
+        mine = [r for r in records if (r["row"], r["split"]) == (recipe.row, split)]
+        groups: dict[tuple[int, str], list[Record]] = {}
+        for record in sorted(mine, key=lambda r: r["seed"]):
+            changes = json.dumps(record["changes"], sort_keys=True)
+            key = (list(recipe.sizes).index(record["size"]), changes)
+            groups.setdefault(key, []).append(record)
+        sizes = list(recipe.sizes)
+        found += [Standing(recipe, sizes[n], groups[n, c]) for n, c in sorted(groups)]
     return found
 
 

@@ -32,6 +32,8 @@ class Job:
         Of everything random.
     select : bool
         Choose settings: train without the held-out rows and score those, not the test rows.
+    changes : tuple of (name, value)
+        Options that differ from the recipe's, to see whether they should.
     stage : int
         Which of the fits of a size with several; negative numbers count from the last.
     """
@@ -40,7 +42,13 @@ class Job:
     size: str
     seed: int
     select: bool = False
+    changes: tuple[tuple[str, Any], ...] = ()
     stage: int = -1
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder and record, within its row's."""
+        return records.name_of(self.size, self.seed, self.split, dict(self.changes))
 
     @property
     def split(self) -> Literal["test", "valid"]:
@@ -55,9 +63,8 @@ class Job:
     def folder(self, runs: Path) -> Path:
         """Return the run folder below ``runs``."""
         number = self.stage % len(self.stages) + 1
-        name = f"{self.size}-{self.seed}{'-valid' * self.select}"
         last = number == len(self.stages)
-        return runs / self.recipe.row / (name if last else f"{name}-stage{number}")
+        return runs / self.recipe.row / (self.name if last else f"{self.name}-stage{number}")
 
     def before(self) -> Job | None:
         """Return the job from whose model this one starts."""
@@ -73,7 +80,7 @@ class Job:
         """Return the configuration, with the place of the model it starts from."""
         recipe, more = self.recipe, self.stages[self.stage]
         config = recipe.config(self.size, self.seed, select=self.select)
-        config.options |= more | {"verbose": 1}
+        config.options |= more | dict(self.changes) | {"verbose": 1}
         if (before := self.before()) is not None:
             config.options["start"] = str(before.folder(runs))
         return config
@@ -103,7 +110,7 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     folder = fitted(job, runs)
     estimator, config = experiment.open_run(folder)
     assert config is not None
-    dataset, protocol = config.dataset(), job.recipe.scored(job.size)
+    dataset, protocol = config.dataset(), job.recipe.scored(job.size, select=job.select)
     seeds = protocol.binarize_seeds if estimator.draws_bits_ else (0,)
     metrics = []
     for seed in seeds:
@@ -136,6 +143,7 @@ def _record(
         "size": job.size,
         "seed": job.seed,
         "split": job.split,
+        "changes": dict(job.changes),
         "published": job.recipe.published,
         "metric": metrics[0]["metric"],
         "value": float(np.mean(values)),
