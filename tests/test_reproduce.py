@@ -1,7 +1,9 @@
 """Recipes, records, the runner that makes one of the other, and small models to ship."""
 
+import importlib.util
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from ancestral.cli import main
 from ancestral.experiment import read_metrics
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
 from ancestral.zoo import ship
+
+ROOT = Path(__file__).resolve().parent.parent
 
 HEAD = """
 title = "Digits"
@@ -180,6 +184,7 @@ def test_a_shipped_model_gives_its_numbers_again(place, capsys):
     arguments = ("--n-importance-samples", 20, "--rows", 50, "--binarize-seed", "0,1")
     assert call("evaluate", folder, *arguments) == 0
     out = capsys.readouterr().out
+    assert f"{record['evaluations'][1]['value']:.3f}" in out
     mean = float(out.split("mean over 2 binarisations: ")[1].split(",")[0])
     assert mean == pytest.approx(record["value"], abs=0.02)
     assert {p.name for p in folder.iterdir()} >= {"record.json"}
@@ -230,6 +235,33 @@ def test_bad_requests_exit_with_2(place, capsys, arguments, message):
     assert call("reproduce", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (place / "runs").exists()
+
+
+def test_the_results_page_says_what_the_records_say():
+    """`python docs/results.py` was run after the last record was committed."""
+    spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = records.read([ROOT / "results"])
+    assert (ROOT / "docs/results.md").read_text() == module.page(found)
+    for record in found:
+        table = record["row"].split("/")[0]
+        if record["split"] == "test" and record["size"] != "smoke":
+            assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "zoo").glob("*")))
+def test_shipped_models_give_their_numbers_again(name):
+    """The first 300 test images, within three standard errors of the record of all of them."""
+    folder = ROOT / "zoo" / name
+    record = json.loads((folder / storage.RECORD).read_text())
+    assert (folder / storage.WEIGHTS).stat().st_size <= 3e6
+    try:
+        dataset = ancestral.datasets.load(record["data"])
+    except ancestral.datasets.DataError as error:
+        pytest.skip(f"no data: {error}")
+    got = ancestral.load(folder).log_likelihood(dataset.x_test[:300], 200)
+    assert abs(got.mean - record["value"]) < 3 * got.standard_error
 
 
 def test_every_recipe_that_comes_with_the_package_can_be_configured():

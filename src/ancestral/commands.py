@@ -69,6 +69,8 @@ def evaluate(options: Namespace) -> None:
         print(
             f"mean over {len(metrics)} binarisations: {np.mean(metrics):.3f}, spread {spread:.3f}"
         )
+    if (options.run / storage.RECORD).is_file():
+        print(records.summary(options.run / storage.RECORD))
     if options.out is not None:
         storage.write_file(options.out, experiment.rows_csv(result))
 

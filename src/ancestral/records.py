@@ -65,6 +65,17 @@ def read(folders: Iterable[Path] | None = None) -> list[Record]:
     return [json.loads(path.read_text()) for path in found.values()]
 
 
+def summary(path: Path) -> str:
+    """Say what a record says, on one line for each evaluation."""
+    record = json.loads(path.read_text())
+    about = f"record of {record['row']}, {record['size']}, seed {record['seed']}"
+    return "\n".join(
+        f"{about}: {e['split']} {e['metric']}: {e['value']:.3f} +- {e['standard_error']:.3f}"
+        + ("" if e["binarize_seed"] is None else f" (bits drawn with {e['binarize_seed']})")
+        for e in record["evaluations"]
+    )
+
+
 @dataclass(frozen=True)
 class Standing:
     """What the records of one row and size say together.
