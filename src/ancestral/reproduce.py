@@ -74,7 +74,7 @@ class Job:
         if start is None:
             return None
         (recipe,) = recipes.find(start)
-        return replace(self, recipe=recipe, stage=-1)
+        return replace(self, recipe=recipe, changes=(), stage=-1)
 
     def config(self, runs: Path) -> Config:
         """Return the configuration, with the place of the model it starts from."""
