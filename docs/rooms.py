@@ -24,7 +24,7 @@ FLOORS = [
             "report",
         ],
     ),
-    ("published numbers", ["zoo", "reproduce", "records", "recipes"]),
+    ("published numbers", ["zoo", "reproduce", "records", "recipes", "scoring"]),
     ("systems", ["methods", "density", "rows", "estimator"]),
     ("what is done with a model", ["ais", "evaluate", "impute", "callbacks"]),
     ("learning", ["train", "engine", "optim", "objectives", "kernels"]),

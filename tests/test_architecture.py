@@ -14,7 +14,7 @@ ORDER = [
     "_version", "fields", "provenance", "storage", "checkpoint", "parallel", "data", "datasets",
     "preprocess", "tables", "networks", "bits", "distributions", "conditional", "models", "kernels",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "ais", "estimator",
-    "rows", "density", "methods", "report", "experiment", "recipes",
+    "rows", "density", "methods", "scoring", "report", "experiment", "recipes",
     "records", "reproduce", "zoo", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""

@@ -11,8 +11,8 @@ import pytest
 import ancestral
 from ancestral import recipes, records, storage
 from ancestral.cli import main
-from ancestral.experiment import read_metrics
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
+from ancestral.scoring import read_metrics
 from ancestral.zoo import ship
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +102,17 @@ def test_what_is_done_is_not_done_again(place, monkeypatch, capsys):
     assert (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns == weights
     assert len(read_metrics(folder)) == n_metrics
     assert again == first
+
+
+def test_a_run_of_other_settings_is_not_taken_for_this_one(place, capsys):
+    arguments = ("reproduce", "digits/vae", "--size", "smoke")
+    assert call(*arguments) == 0
+    path = place / "recipes/digits/vae.toml"
+    path.write_text(path.read_text().replace("hidden = [20]", "hidden = [21]"))
+    recipes._tables.cache_clear()
+    assert call(*arguments) == 2
+    assert "other settings" in capsys.readouterr().err
+    assert call(*arguments, "--runs", "others") == 0
 
 
 def test_settings_are_chosen_without_the_test_rows(place, capsys):

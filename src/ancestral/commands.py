@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import datasets, experiment, methods, recipes, records, storage
+from ancestral import datasets, experiment, methods, recipes, records, scoring, storage
 from ancestral.ais import Annealing, Sandwich
 from ancestral.engine import denormals_flushed, show_notices
 from ancestral.evaluate import compare as compare_rows
-from ancestral.experiment import Config, Scoring
+from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, Sizes, check, hints, parse, suggest
 from ancestral.parallel import is_main
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
+from ancestral.scoring import Scoring
 from ancestral.train import NonFiniteError
 from ancestral.zoo import ship
 
@@ -41,7 +42,7 @@ def fit(options: Namespace) -> None:
     if not is_main():
         return
     _print_likelihood(experiment.open_run(folder)[0].likelihood_)
-    _print_metric(experiment.read_metrics(folder)[-1])
+    _print_metric(scoring.read_metrics(folder)[-1])
     print(f"run folder: {out}")
     if not options.no_report:
         print(f"report:     {out / 'report.html'}")
@@ -58,9 +59,9 @@ def evaluate(options: Namespace) -> None:
     if options.out is not None:
         _check_folder(options.out)
     metrics = []
-    for scoring in _scorings(options):
-        metric, result = experiment.scored(
-            options.run, estimator, dataset, scoring, again=True, progress=True
+    for how in _scorings(options):
+        metric, result = scoring.scored(
+            options.run, estimator, dataset, how, again=True, progress=True
         )
         _print_metric(metric)
         metrics.append(metric["value"])
@@ -72,7 +73,7 @@ def evaluate(options: Namespace) -> None:
     if (options.run / storage.RECORD).is_file():
         print(records.summary(options.run / storage.RECORD))
     if options.out is not None:
-        storage.write_file(options.out, experiment.rows_csv(result))
+        storage.write_file(options.out, scoring.rows_csv(result))
 
 
 def compare(options: Namespace) -> None:
@@ -81,8 +82,8 @@ def compare(options: Namespace) -> None:
     for path in (options.run, options.second):
         estimator, config = experiment.open_run(path)
         dataset = experiment.aligned(_dataset(options, config), estimator)
-        for scoring in _scorings(options):
-            found.append(experiment.scored(path, estimator, dataset, scoring, progress=True))
+        for how in _scorings(options):
+            found.append(scoring.scored(path, estimator, dataset, how, progress=True))
     for metric, _ in found:
         _print_metric(metric)
     half = len(found) // 2
@@ -131,8 +132,7 @@ def report(options: Namespace) -> None:
     if config is None:
         raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
     dataset = config.dataset()
-    scoring = Scoring(options.n_importance_samples)
-    _, result = experiment.evaluate(estimator, dataset, scoring)
+    _, result = scoring.evaluate(estimator, dataset, Scoring(options.n_importance_samples))
     print(experiment.write_report(options.run, estimator, dataset, result, config))
 
 

@@ -13,9 +13,11 @@ import torch
 
 from ancestral import experiment, provenance, recipes, records, storage
 from ancestral.density import LatentEstimator
-from ancestral.experiment import Config, Scoring
+from ancestral.experiment import Config
+from ancestral.fields import as_tuples
 from ancestral.recipes import Recipe
 from ancestral.records import Record
+from ancestral.scoring import Scoring, scored
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     seeds = protocol.binarize_seeds if estimator.draws_bits_ else (0,)
     metrics = []
     for seed in seeds:
-        scoring = Scoring(protocol.n_importance_samples, job.split, seed, protocol.n_rows)
-        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: {scoring}, bits drawn with {seed}")
-        metrics.append(experiment.scored(folder, estimator, dataset, scoring, progress=True)[0])
+        how = Scoring(protocol.n_importance_samples, job.split, seed, protocol.n_rows)
+        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: {how}, bits drawn with {seed}")
+        metrics.append(scored(folder, estimator, dataset, how, progress=True)[0])
     active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
     record = _record(job, runs, estimator, config, metrics) | {"active_units": list(active)}
     return records.write(record, results)
@@ -124,13 +126,25 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
 
 def fitted(job: Job, runs: Path) -> Path:
     """Return the run folder of a job, after training what is not trained yet."""
-    folder = job.folder(runs)
-    if not (folder / storage.MODEL).is_dir():
+    folder, config = job.folder(runs), job.config(runs)
+    if (folder / storage.MODEL).is_dir():
+        _check_same(experiment.open_run(folder)[1], config, folder)
+    else:
         if (before := job.before()) is not None:
             fitted(before, runs)
         print(f"{job.recipe.row}, {job.size}, seed {job.seed}: training")
-        experiment.run(job.config(runs), folder, report=not job.select)
+        experiment.run(config, folder, report=not job.select)
     return folder
+
+
+def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
+    """Refuse a run folder that a recipe has left behind by changing."""
+    if done is not None and as_tuples(vars(done)) == as_tuples(vars(asked)):
+        return
+    raise ValueError(
+        f"{folder} was made by other settings than the recipe has now: remove it, or name other "
+        "--runs"
+    )
 
 
 def _record(

@@ -1,0 +1,171 @@
+"""Scoring a fitted model by a stated protocol, and what a run folder keeps of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from ancestral import datasets, storage
+from ancestral.ais import Annealing
+from ancestral.density import LatentEstimator
+from ancestral.engine import Precision
+from ancestral.evaluate import LogLikelihood
+from ancestral.fields import Count, Natural, check, hints
+
+METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
+
+Metric = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which rows are scored, and how.
+
+    Attributes
+    ----------
+    n_importance_samples : int
+        S of L_S.
+    split : {"test", "valid", "train"}, optional
+        By default the test rows, if there are some.
+    binarize_seed : int
+        Of the one binarisation of grey values.
+    n_rows : int, optional
+        The first so many rows only.
+    precision : {"float32", "bfloat16", "auto"}
+        Of matrix products.
+    annealing : Annealing, optional
+        Annealed importance sampling in place of L_S.
+    """
+
+    n_importance_samples: Count = 5000
+    split: Literal["test", "valid", "train"] | None = None
+    binarize_seed: Natural = 0
+    n_rows: Count | None = None
+    precision: Precision = "float32"
+    annealing: Annealing | None = None
+
+    def rows(self, dataset: datasets.Dataset) -> tuple[str, np.ndarray]:
+        """Return the name of the split, and its rows."""
+        split = self.split or ("train" if dataset.x_test is None else "test")
+        X = getattr(dataset, f"x_{split}")
+        if X is None:
+            raise ValueError(f"split={split!r}: the data set {dataset.name} has no such rows")
+        return split, X[: self.n_rows]
+
+    def __str__(self) -> str:
+        if self.annealing is None:
+            return f"L_{self.n_importance_samples}"
+        how = self.annealing
+        return f"AIS_{how.n_chains}, {how.n_steps} steps from the {how.start}"
+
+
+def evaluate(
+    estimator: LatentEstimator,
+    dataset: datasets.Dataset,
+    scoring: Scoring,
+    *,
+    progress: bool = False,
+) -> tuple[Metric, LogLikelihood]:
+    """Estimate the log-likelihood of one split.
+
+    Returns
+    -------
+    (dict, LogLikelihood)
+        What goes into ``metrics.json``, and the values themselves.
+    """
+    for name, hint in hints(Scoring).items():
+        check(name, getattr(scoring, name), hint)
+    _, X = scoring.rows(dataset)
+    began = perf_counter()
+    result = estimator.log_likelihood(
+        X,
+        scoring.n_importance_samples,
+        annealing=scoring.annealing,
+        binarize_seed=scoring.binarize_seed,
+        precision=scoring.precision,
+        progress=progress,
+    )
+    found = {
+        "value": result.mean,
+        "standard_error": result.standard_error,
+        "median_effective_sample_size": float(np.median(result.effective_sample_sizes)),
+        "seconds": perf_counter() - began,
+    }
+    return _what(estimator, dataset, scoring) | found, result
+
+
+def _what(estimator: LatentEstimator, dataset: datasets.Dataset, scoring: Scoring) -> Metric:
+    """Say what an evaluation is of: two that agree in this give the same values."""
+    split, X = scoring.rows(dataset)
+    return {
+        "metric": f"log-likelihood {scoring}, nats",
+        "split": split,
+        "n_rows": len(X),
+        "precision": scoring.precision,
+        "binarize_seed": scoring.binarize_seed if estimator.draws_bits_ else None,
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+    }
+
+
+def scored(
+    folder: Path,
+    estimator: LatentEstimator,
+    dataset: datasets.Dataset,
+    scoring: Scoring,
+    *,
+    again: bool = False,
+    progress: bool = False,
+) -> tuple[Metric, LogLikelihood]:
+    """Evaluate the model of a folder, or recall it if the run has done so (not ``again``).
+
+    A run folder keeps the metric, and the values row by row.
+    """
+    what = _what(estimator, dataset, scoring)
+    if not again:
+        for metric in read_metrics(folder):
+            if what.items() <= metric.items() and "rows" in metric:
+                return metric, _read_rows(folder / metric["rows"], scoring)
+    metric, result = evaluate(estimator, dataset, scoring, progress=progress)
+    if (folder / storage.MODEL).is_dir():
+        parts = [dataset.name, metric["split"], *str(scoring).replace(",", "").split()]
+        parts += [str(metric["n_rows"])]
+        parts += [f"bits{scoring.binarize_seed}"] if estimator.draws_bits_ else []
+        metric["rows"] = f"{LIKELIHOODS}/{'-'.join(parts)}.csv"
+        storage.write_file(folder / metric["rows"], rows_csv(result))
+        add_metric(folder, metric)
+    return metric, result
+
+
+ROW_VALUES = ("log_likelihood", "monte_carlo_error", "effective_sample_size")
+
+
+def rows_csv(result: LogLikelihood) -> str:
+    """Write an evaluation row by row, as CSV."""
+    columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return storage.to_csv([dict(zip(ROW_VALUES, row, strict=True)) for row in rows])
+
+
+def _read_rows(path: Path, scoring: Scoring) -> LogLikelihood:
+    columns = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2).T
+    how = scoring.annealing
+    n, kind = (scoring.n_importance_samples, "L") if how is None else (how.n_chains, "AIS")
+    return LogLikelihood(columns[0], columns[1], columns[2], n, kind)
+
+
+def read_metrics(folder: Path) -> list[Metric]:
+    """Read ``metrics.json``: one record per evaluation."""
+    path = folder / METRICS
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def add_metric(folder: Path, metric: Metric) -> None:
+    """Append to ``metrics.json``."""
+    metrics = [*read_metrics(folder), metric]
+    storage.write_file(folder / METRICS, json.dumps(metrics, indent=1))
