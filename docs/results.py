@@ -5,6 +5,7 @@ Run it:  python docs/results.py
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ binarisations of the same images. The gap is ours less the published number: abo
 def page(found: Sequence[Record]) -> str:
     """Return the page, in Markdown."""
     sections = [section(table, found) for table in recipes.tables().values()]
-    return "\n".join([HEAD, *filter(None, sections)])
+    return "\n".join([HEAD, *filter(None, sections), *annealing()])
 
 
 def section(table: Table, found: Sequence[Record]) -> str:
@@ -54,6 +55,37 @@ def section(table: Table, found: Sequence[Record]) -> str:
     if chosen:
         parts.append(selection(chosen))
     return "\n".join(parts)
+
+
+def annealing() -> list[str]:
+    """Return how far L_S is from log p(x), if that was measured."""
+    path = SOURCE / "annealing.json"
+    if not path.is_file():
+        return []
+    r = json.loads(path.read_text())
+    how, test, drawn = r["annealing"], r["test_rows"], r["drawn_rows"]
+    rows = [
+        (f"{r['n_rows']} test images, L_5000", test["importance"]),
+        (f"{r['n_rows']} test images, annealed", test["annealed"]),
+        (f"{r['n_rows']} images drawn by the model, from below", drawn["below"]),
+        (f"{r['n_rows']} images drawn by the model, from above", drawn["above"]),
+    ]
+    lines = [
+        "## How far the bounds are from log p(x)\n",
+        f"`zoo/{r['model']}`, annealed over {how['n_steps']:,} distributions from the "
+        f"{how['start']} with {how['n_chains']} chains of {how['n_leapfrog']} leapfrog steps "
+        f"(`python benchmarks/annealing.py`, record `results/annealing.json`, {r['date']}).\n",
+        "| images | estimate, nats | seconds |",
+        "|" + " --- |" * 3,
+        *(
+            f"| {n} | {e['value']:.2f} ± {e['standard_error']:.2f} | {e['seconds']:.0f} |"
+            for n, e in rows
+        ),
+        f"\nAnnealed less L_5000, image by image: {test['difference']:+.3f} ± "
+        f"{test['standard_error']:.3f} nats. Above less below: {drawn['gap']:.3f} nats, between "
+        "which the truth lies.\n",
+    ]
+    return ["\n".join(lines)]
 
 
 def grid(measured: Iterable[Standing]) -> str:
