@@ -14,6 +14,8 @@ from scipy import special, stats
 from torch import nn
 
 from ancestral import IWAE, VAE, engine
+from ancestral.ais import Annealing
+from ancestral.checkpoint import Checkpoint, CheckpointError
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Data
 from ancestral.evaluate import (
@@ -343,3 +345,35 @@ def test_a_comparison_is_paired():
     assert got.share == pytest.approx((edge > 0).mean())
     with pytest.raises(ValueError, match="400 and 399 rows"):
         compare(first, LogLikelihood(hard[1:], n[1:], n[1:], 10))
+
+
+# ---- an evaluation that is interrupted
+
+
+@pytest.mark.parametrize("annealing", [None, Annealing(n_steps=3, n_chains=2, n_leapfrog=2)])
+def test_an_interrupted_evaluation_goes_on_to_the_same_values(tmp_path, monkeypatch, annealing):
+    x = bits(450)
+    vae = VAE(n_latents=2, hidden=(4,), max_epochs=1, random_state=0).fit(x)
+    state = tmp_path / "state"
+    how = {"annealing": annealing, "checkpoint": str(state)}
+    whole = vae.log_likelihood(x, 30, annealing=annealing)
+    monkeypatch.setattr(Checkpoint, "is_due", lambda self: True)
+    seeded, seen = engine.seed, []
+
+    def interrupted(*which):
+        seen.append(which)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        seeded(*which)
+
+    with monkeypatch.context() as once:
+        once.setattr(engine, "seed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            vae.log_likelihood(x, 30, **how)
+    assert state.exists()
+    with pytest.raises(CheckpointError, match="another"):
+        vae.log_likelihood(x[::-1], 30, **how)
+    again = vae.log_likelihood(x, 30, **how)
+    assert np.array_equal(again.values, whole.values)
+    assert np.array_equal(again.effective_sample_sizes, whole.effective_sample_sizes)
+    assert not state.exists()

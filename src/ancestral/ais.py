@@ -20,10 +20,11 @@ from torch.distributions import Distribution
 from tqdm import tqdm
 
 from ancestral import engine
+from ancestral.checkpoint import Checkpoint
 from ancestral.data import Batch, Data
 from ancestral.distributions import draw, log_prob
 from ancestral.engine import CompileChoice
-from ancestral.evaluate import ImportanceSum, LogLikelihood
+from ancestral.evaluate import ChunkResults, ImportanceSum, LogLikelihood
 from ancestral.models import LatentModel
 
 Start = Literal["prior", "posterior"]
@@ -111,6 +112,7 @@ def annealed_log_likelihood(
     seed: int = 0,
     rows_per_chunk: int = 100,
     compile: CompileChoice = "auto",
+    checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> LogLikelihood:
     """Estimate log p(x) of every row by annealed importance sampling.
@@ -129,6 +131,8 @@ def annealed_log_likelihood(
         Rows that are annealed together.
     compile : "auto" or bool
         Whether density and slope become one compiled graph; see :func:`ancestral.engine.plan`.
+    checkpoint : Checkpoint, optional
+        Keeps the rows that are done, from time to time; a call that is interrupted goes on there.
     progress : bool
         Show a progress bar.
 
@@ -142,15 +146,18 @@ def annealed_log_likelihood(
     n_chunks = -(-len(data) // n)
     path = _Path(model, annealing, data.device, len(data), compile)
     bar = tqdm(total=n_chunks * annealing.n_moves, desc="AIS", disable=not progress, unit="move")
-    parts = []
+    found = ChunkResults(checkpoint)
     with engine.private_randomness(data.device), engine.memory_kept(), bar:
         for number, (batch, n_rows) in enumerate(data.chunks(n)):
+            if number < found.n_done:
+                bar.update(annealing.n_moves)
+                continue
             engine.seed(seed, number)
             total = ImportanceSum(len(batch.x), data.device)
             sizes = path.step_sizes(batch, bar.update)
             total.add(path.forwards(batch, sizes, bar.update))
-            parts.append([part[:n_rows] for part in total.summary()])
-    return _gathered(parts, annealing)
+            found.add(total.summary(), n_rows)
+    return found.result(annealing.n_chains, "AIS")
 
 
 @torch.no_grad()
@@ -197,14 +204,14 @@ def sandwich(
         below, above = ImportanceSum(n_rows, device), ImportanceSum(n_rows, device)
         below.add(path.forwards(batch, sizes, bar.update))
         above.add(path.backwards(z, batch, sizes, bar.update))
-    lower = _gathered([below.summary()], annealing)
-    upper = _gathered([above.summary()], annealing)
+    lower, upper = (_result(side, annealing) for side in (below, above))
     return Sandwich(lower, replace(upper, values=-upper.values))
 
 
-def _gathered(parts: list[list[Tensor]], annealing: Annealing) -> LogLikelihood:
-    values, errors, sizes = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
-    return LogLikelihood(values, errors, sizes, annealing.n_chains, "AIS")
+def _result(total: ImportanceSum, annealing: Annealing) -> LogLikelihood:
+    found = ChunkResults()
+    found.add(total.summary(), len(total.log_w))
+    return found.result(annealing.n_chains, "AIS")
 
 
 class _Path:

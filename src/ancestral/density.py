@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from torch import Tensor
 
-from ancestral import ais, evaluate
+from ancestral import ais, evaluate, storage
 from ancestral.ais import Annealing, Sandwich
+from ancestral.checkpoint import Checkpoint
 from ancestral.data import Data, mix_seed
 from ancestral.distributions import centre
 from ancestral.engine import Precision
@@ -64,6 +65,7 @@ class LatentEstimator(
         annealing: Annealing | None = None,
         binarize_seed: int = 0,
         precision: Precision = "float32",
+        checkpoint: str | None = None,
         progress: bool = False,
     ) -> LogLikelihood:
         """Estimate log p(x) of every row, by importance sampling or annealed, with its errors.
@@ -82,6 +84,9 @@ class LatentEstimator(
             Seeds that draw.
         precision : {"float32", "bfloat16", "auto"}
             Of matrix products; numbers to be published are float32.
+        checkpoint : str, optional
+            A file in which finished rows are kept meanwhile: the same call, made again after an
+            interruption, goes on from there. Removed at the end.
         progress : bool
             Show a progress bar.
 
@@ -95,14 +100,16 @@ class LatentEstimator(
         check("n_importance_samples", n, Count)
         check("precision", precision, Literal["float32", "bfloat16", "auto"])
         data, seed = self._scored(X, binarize_seed), mix_seed(self.seed_, 1)
+        how: dict[str, Any] = {"seed": seed, "progress": progress}
+        if checkpoint is not None:
+            what = [n, annealing and asdict(annealing), seed, precision, data.fingerprint()]
+            identity = storage.digest([*what, storage.fingerprint(self.model_)])
+            how["checkpoint"] = Checkpoint(checkpoint, identity=identity)
         if annealing is None:
-            result = evaluate.log_likelihood(
-                self.model_, data, n, seed=seed, precision=precision, progress=progress
-            )
+            how["precision"] = precision
+            result = evaluate.log_likelihood(self.model_, data, n, **how)
         else:
-            result = ais.annealed_log_likelihood(
-                self.model_, data, annealing, seed=seed, progress=progress
-            )
+            result = ais.annealed_log_likelihood(self.model_, data, annealing, **how)
         volumes = [
             self.columns_.log_volume(batch.mask).expand(len(batch.x))[:rows]
             for batch, rows in data.chunks(CHUNK)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ancestral import engine
+from ancestral.checkpoint import Checkpoint, Snapshot
 from ancestral.data import Data
 from ancestral.distributions import draw
 from ancestral.engine import CompileChoice, Precision
@@ -177,6 +178,38 @@ class ImportanceSum:
         return [self.log_mean(), self.standard_error(), self.effective_sample_size()]
 
 
+class ChunkResults:
+    """What chunks of rows came to, kept in a checkpoint from time to time.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint, optional
+        Where to keep it; chunks that are there already count as done.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+        self.checkpoint = checkpoint
+        snapshot = None if checkpoint is None else checkpoint.load()
+        self.n_done = 0 if snapshot is None else int(snapshot.facts["n_done"])
+        self.parts = [] if snapshot is None else [snapshot.tensors["found"]]
+
+    def add(self, summary: list[Tensor], n_rows: int) -> None:
+        """Add the next chunk: log mean, standard error, effective sample size of its rows."""
+        self.parts.append(torch.stack(summary)[:, :n_rows].cpu())
+        self.n_done += 1
+        if self.checkpoint is not None and self.checkpoint.is_due():
+            self.parts = [torch.cat(self.parts, 1)]
+            facts = {"n_done": self.n_done}
+            self.checkpoint.save(Snapshot({"found": self.parts[0]}, facts))
+
+    def result(self, n_samples: int, estimator: str = "L") -> LogLikelihood:
+        """Return all rows; the checkpoint is no longer needed."""
+        if self.checkpoint is not None:
+            self.checkpoint.remove()
+        values, errors, sizes = torch.cat(self.parts, 1).numpy()
+        return LogLikelihood(values, errors, sizes, n_samples, estimator)
+
+
 @torch.no_grad()
 def log_likelihood(
     model: LatentModel,
@@ -188,6 +221,7 @@ def log_likelihood(
     samples_per_chunk: int = 100,
     compile: CompileChoice = "auto",
     precision: Precision = "float32",
+    checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> LogLikelihood:
     """Estimate log p(x) of every row by L_S with S = ``n_samples``, in chunks.
@@ -211,6 +245,8 @@ def log_likelihood(
         Whether a chunk becomes one compiled graph; see :func:`ancestral.engine.plan`.
     precision : {"auto", "float32", "bfloat16"}
         Of matrix products. Numbers to be published are float32.
+    checkpoint : Checkpoint, optional
+        Keeps the rows that are done, from time to time; a call that is interrupted goes on there.
     progress : bool
         Show a progress bar.
 
@@ -230,7 +266,7 @@ def log_likelihood(
     work = float(len(data) * n_samples * sum(p.numel() for p in model.parameters()))
     plan = engine.plan(model, data.device, work, compile, precision)
     log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)
-    parts = []
+    found = ChunkResults(checkpoint)
     with (
         engine.private_randomness(data.device),
         engine.memory_kept(),
@@ -240,13 +276,14 @@ def log_likelihood(
         n_chunks = -(-len(data) // rows_per_chunk)
         bar = tqdm(chunks, f"L_{n_samples}", n_chunks, disable=not progress, unit="chunk")
         for number, (batch, n_rows) in enumerate(bar):
+            if number < found.n_done:
+                continue
             engine.seed(seed, number)
             total = ImportanceSum(len(batch.x), data.device)
             while total.n < n_samples:
                 total.add(log_w(batch, min(samples_per_chunk, n_samples - total.n)))
-            parts.append([part[:n_rows] for part in total.summary()])
-    values, errors, effective = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
-    return LogLikelihood(values, errors, effective, n_samples)
+            found.add(total.summary(), n_rows)
+    return found.result(n_samples)
 
 
 @torch.no_grad()

@@ -69,9 +69,10 @@ def evaluate(
     dataset: datasets.Dataset,
     scoring: Scoring,
     *,
+    checkpoint: str | None = None,
     progress: bool = False,
 ) -> tuple[Metric, LogLikelihood]:
-    """Estimate the log-likelihood of one split.
+    """Estimate the log-likelihood of one split; with a checkpoint, it can be interrupted.
 
     Returns
     -------
@@ -88,6 +89,7 @@ def evaluate(
         annealing=scoring.annealing,
         binarize_seed=scoring.binarize_seed,
         precision=scoring.precision,
+        checkpoint=checkpoint,
         progress=progress,
     )
     found = {
@@ -127,19 +129,27 @@ def scored(
     A run folder keeps the metric, and the values row by row.
     """
     what = _what(estimator, dataset, scoring)
-    if not again:
+    if not again and dataset.checksum:
         for metric in read_metrics(folder):
             if what.items() <= metric.items() and "rows" in metric:
                 return metric, _read_rows(folder / metric["rows"], scoring)
-    metric, result = evaluate(estimator, dataset, scoring, progress=progress)
-    if (folder / storage.MODEL).is_dir():
-        parts = [dataset.name, metric["split"], *str(scoring).replace(",", "").split()]
-        parts += [str(metric["n_rows"])]
-        parts += [f"bits{scoring.binarize_seed}"] if estimator.draws_bits_ else []
-        metric["rows"] = f"{LIKELIHOODS}/{'-'.join(parts)}.csv"
-        storage.write_file(folder / metric["rows"], rows_csv(result))
-        add_metric(folder, metric)
+    if not (folder / storage.MODEL).is_dir():
+        return evaluate(estimator, dataset, scoring, progress=progress)
+    rows = folder / LIKELIHOODS / f"{_name(what, scoring)}.csv"
+    rows.parent.mkdir(exist_ok=True)
+    state = str(rows.with_suffix(".checkpoint"))
+    metric, result = evaluate(estimator, dataset, scoring, checkpoint=state, progress=progress)
+    storage.write_file(rows, rows_csv(result))
+    add_metric(folder, metric | {"rows": str(rows.relative_to(folder))})
     return metric, result
+
+
+def _name(what: Metric, scoring: Scoring) -> str:
+    """Return a file's name for an evaluation."""
+    parts = [what["data"], what["split"], *str(scoring).replace(",", "").split()]
+    parts += [str(what["n_rows"])]
+    seed = what["binarize_seed"]
+    return "-".join(parts if seed is None else [*parts, f"bits{seed}"])
 
 
 ROW_VALUES = ("log_likelihood", "monte_carlo_error", "effective_sample_size")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral._version import __version__
 
@@ -132,6 +132,15 @@ def digest(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, default=_to_json)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash of a model's parameters and buffers."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def halved(weight: Tensor) -> Tensor:
