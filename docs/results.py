@@ -18,6 +18,7 @@ from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
+ZOO = DOCS.parent / "zoo"
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a")
 HEAD = """\
 # Results
@@ -36,7 +37,7 @@ binarisations of the same images. The gap is ours less the published number: abo
 def page(found: Sequence[Record]) -> str:
     """Return the page, in Markdown."""
     sections = [section(table, found) for table in recipes.tables().values()]
-    return "\n".join([HEAD, *filter(None, sections), *annealing()])
+    return "\n".join([HEAD, *filter(None, sections), *annealing(), *shipped()])
 
 
 def section(table: Table, found: Sequence[Record]) -> str:
@@ -86,6 +87,26 @@ def annealing() -> list[str]:
         "which the truth lies.\n",
     ]
     return ["\n".join(lines)]
+
+
+def shipped() -> list[str]:
+    """Return the trained models that come with the sources."""
+    models = sorted(ZOO.glob("*/record.json"))
+    if not models:
+        return []
+    lines = [
+        "## Trained models\n",
+        "Weights in half precision; an evaluation takes minutes and says beside each number what "
+        "the record says.\n",
+        "| model | row | seed | MB | again |",
+        "|" + " --- |" * 5,
+    ]
+    for path in models:
+        record, name = json.loads(path.read_text()), path.parent.name
+        size = (path.parent / "model.safetensors").stat().st_size / 1e6
+        command = f"`ancestral evaluate zoo/{name} --binarize-seed 0,1,2`"
+        lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
+    return ["\n".join(lines) + "\n"]
 
 
 def grid(measured: Iterable[Standing]) -> str:
