@@ -156,6 +156,7 @@ def save_model(path: Path, weights: dict[str, Tensor], description: dict[str, An
     """Write weights and a description into the folder ``path``, which exists."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     save_file(tensors, path / WEIGHTS)
+    os.chmod(path / WEIGHTS, 0o644)
     checksum = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
     head = {"library": "ancestral", "format": FORMAT, "weights_sha256": checksum}
     write_file(path / DESCRIPTION, json.dumps(head | description, indent=1, default=_to_json))
