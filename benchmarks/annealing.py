@@ -44,7 +44,7 @@ def about(found: LogLikelihood, seconds: float) -> dict[str, Any]:
     }
 
 
-def main(model: str = str(MODEL), n_steps: str = "1000") -> None:
+def main(model: str = str(MODEL), n_steps: str = "300") -> None:
     """Score, bound, and write the record."""
     estimator, data = ancestral.load(model), datasets.load("mnist")
     how, rows = Annealing(n_steps=int(n_steps)), data.x_test[:N_ROWS]

@@ -61,7 +61,7 @@ class Annealing:
     n_chains: int = 16
     n_leapfrog: int = 10
     start: Start = "prior"
-    first_step_size: float = 0.01
+    first_step_size: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_chains", "n_leapfrog", "first_step_size"):
