@@ -144,6 +144,20 @@ def test_changes_are_tried_on_held_out_rows_only(place, capsys):
     assert records.standings(recipes.find("digits"), [record]) == []
 
 
+def test_changes_reach_the_run_that_another_starts_from(place, capsys):
+    arguments = ("reproduce", "digits/iwae", "--size", "smoke", "--select")
+    assert call(*arguments, "--set", "start.batch_size=50", "--set", "batch_size=60") == 0
+    (path,) = (place / "results/digits/iwae").glob("*.json")
+    record = json.loads(path.read_text())
+    assert [f["options"].get("batch_size") for f in record["fits"]] == [50, 50, 60]
+    assert (place / "runs/reproduce/digits/vae/smoke-0-valid-batch_size=50").is_dir()
+    capsys.readouterr()
+    assert call(*arguments, "--set", "start.start.batch_size=50") == 2
+    assert "digits/vae starts from no other row" in capsys.readouterr().err
+    assert call(*arguments, "--set", "start.batchsize=50") == 2
+    assert "batch_size" in capsys.readouterr().err
+
+
 def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
     assert call("reproduce", "--list") == 0
     assert "ancestral reproduce digits/vae --size smoke" in capsys.readouterr().out

@@ -244,7 +244,8 @@ def _add_reproduce(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="with --select: change an option of the recipe, to see whether it should be",
+        help="with --select: change an option of the recipe, to see whether it should be "
+        "(start.NAME: of the row that it starts from)",
     )
     add("--runs", type=Path, default=Path("runs/reproduce"), help="default: runs/reproduce")
     add("--results", type=Path, default=Path("results"), help="records (default: results)")

@@ -22,7 +22,7 @@ from ancestral.fields import Count, Natural, Sizes, check, hints, parse, suggest
 from ancestral.parallel import is_main
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
-from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
+from ancestral.reproduce import BEFORE, Job, in_order, on_cluster, one_by_one, side_by_side
 from ancestral.scoring import Scoring
 from ancestral.train import NonFiniteError
 from ancestral.zoo import ship
@@ -174,13 +174,22 @@ def _changes(row: Recipe, options: Namespace) -> tuple[tuple[str, Any], ...]:
     row.size(options.size)
     if options.set and not options.select:
         raise ValueError("--set is for choosing settings: give --select too")
-    known, found = hints(methods.find(row.method).load()), []
-    for change in options.set:
-        name, _, text = change.partition("=")
-        if name not in known:
-            raise ValueError(f"--set {change}: no option {name!r}{suggest(name, known)}")
-        found.append((name, parse(name, text, known[name])))
-    return tuple(found)
+    return tuple(_change(row, options.size, change) for change in options.set)
+
+
+def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
+    """Read one ``name=value``; ``start.name=value`` is for the row that this one starts from."""
+    if change.startswith(BEFORE):
+        start = row.size(size).start
+        if start is None:
+            raise ValueError(f"--set {change}: {row.row} starts from no other row")
+        name, value = _change(recipes.find(start)[0], size, change.removeprefix(BEFORE))
+        return BEFORE + name, value
+    name, _, text = change.partition("=")
+    known = hints(methods.find(row.method).load())
+    if name not in known:
+        raise ValueError(f"--set {change}: no option {name!r}{suggest(name, known)}")
+    return name, parse(name, text, known[name])
 
 
 def demo(options: Namespace) -> None:

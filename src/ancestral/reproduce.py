@@ -19,6 +19,9 @@ from ancestral.recipes import Recipe
 from ancestral.records import Record
 from ancestral.scoring import Scoring, scored
 
+# Of a change to the run that another starts from.
+BEFORE = "start."
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,7 +38,8 @@ class Job:
     select : bool
         Choose settings: train without the held-out rows and score those, not the test rows.
     changes : tuple of (name, value)
-        Options that differ from the recipe's, to see whether they should.
+        Options that differ from the recipe's, to see whether they should; ``start.NAME`` is an
+        option of the run that this one starts from.
     stage : int
         Which of the fits of a size with several; negative numbers count from the last.
     """
@@ -76,13 +80,15 @@ class Job:
         if start is None:
             return None
         (recipe,) = recipes.find(start)
-        return replace(self, recipe=recipe, changes=(), stage=-1)
+        theirs = [(k.removeprefix(BEFORE), v) for k, v in self.changes if k.startswith(BEFORE)]
+        return replace(self, recipe=recipe, changes=tuple(theirs), stage=-1)
 
     def config(self, runs: Path) -> Config:
         """Return the configuration, with the place of the model it starts from."""
         recipe, more = self.recipe, self.stages[self.stage]
         config = recipe.config(self.size, self.seed, select=self.select)
-        config.options |= more | dict(self.changes) | {"verbose": 1}
+        ours = {k: v for k, v in self.changes if not k.startswith(BEFORE)}
+        config.options |= more | ours | {"verbose": 1}
         if (before := self.before()) is not None:
             config.options["start"] = str(before.folder(runs))
         return config
