@@ -1,6 +1,8 @@
 """The house rules that a machine can check: import order, import cost, names."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +95,19 @@ def test_no_function_is_long():
                 if length > 60:
                     long.append(f"{path.name}:{node.name} {length}")
     assert long == []
+
+
+def test_a_method_is_implemented_once():
+    """Nothing that is implemented is overridden, but for what scikit-learn asks for."""
+    asked = {"score", "__sklearn_tags__"}
+    for path in FILES:
+        name = ".".join(("ancestral", *path.relative_to(ROOT).with_suffix("").parts))
+        for cls in vars(importlib.import_module(name.removesuffix(".__init__"))).values():
+            if not isinstance(cls, type) or not cls.__module__.startswith("ancestral"):
+                continue
+            for base in cls.__mro__[1:]:
+                if base.__module__.startswith("ancestral"):
+                    there = {k for k, v in vars(base).items() if inspect.isfunction(v)}
+                    open_ = getattr(base, "__abstractmethods__", frozenset())
+                    again = there & vars(cls).keys() - open_ - asked
+                    assert {k for k in again if not k.startswith("__")} == set(), (cls, base)

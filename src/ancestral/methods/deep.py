@@ -1,0 +1,170 @@
+"""Deep latent Gaussian models: dense networks up to the latent variables and down to the data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from ancestral import engine
+from ancestral.conditional import (
+    Bernoulli,
+    Categorical,
+    Chain,
+    Conditional,
+    Gaussian,
+    Poisson,
+    Product,
+    standard_normal,
+)
+from ancestral.data import Data, block_rows
+from ancestral.density import LatentEstimator
+from ancestral.fields import Count, Sizes
+from ancestral.models import LatentModel
+from ancestral.networks import (
+    MLP,
+    Furnish,
+    Heads,
+    Take,
+    dense,
+    linear,
+    logit,
+    set_output_bias,
+)
+from ancestral.objectives import Objective
+from ancestral.preprocess import ColumnKind, Columns, Features
+from ancestral.train import Player
+
+Modules = dict[str, nn.Module]
+Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
+
+
+class NetworkEstimator(LatentEstimator, ABC):
+    """Networks around one or more layers of Gaussian latent variables, and what sizes they have.
+
+    Parameters
+    ----------
+    n_latents : int or list of int
+        Number of latent variables; a list makes several stochastic layers, from the data upward.
+    hidden : list of int, or list of such lists
+        Widths of the hidden layers between data and latents, mirrored in the decoder; one list
+        for each stochastic layer, or one for all of them.
+    activation : str
+        Of the hidden layers.
+    batch_norm : bool
+        Normalise hidden layers; for evaluation the statistics come from one pass over the
+        training rows.
+    """
+
+    n_latents: Count | Sizes = 50
+    hidden: Sizes | tuple[Sizes, ...] = (500, 500)
+    activation: Activation = "relu"
+    batch_norm: bool = True
+
+    @abstractmethod
+    def _objective(self) -> Objective:
+        """Return what is minimised."""
+
+    def _players(self) -> Player:
+        return Player(self.model_, self._objective(), self._optimizer())
+
+    def _latent_sizes(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in np.atleast_1d(self.n_latents))
+
+    def _hidden_sizes(self) -> list[tuple[int, ...]]:
+        hidden, n_layers = tuple(self.hidden), len(self._latent_sizes())
+        per_layer = [tuple(h) for h in hidden if isinstance(h, tuple | list)]
+        if not per_layer:
+            return [hidden] * n_layers  # type: ignore[list-item]
+        if len(per_layer) != n_layers:
+            raise ValueError(
+                f"hidden={self.hidden} describes {len(per_layer)} stochastic layers and "
+                f"n_latents={self.n_latents} describes {n_layers}"
+            )
+        return per_layer
+
+    def _modules(self, up: Furnish | None = None, down: Furnish | None = None) -> Modules:
+        """Make the model; ``up`` and ``down`` furnish the layers next to the data."""
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
+        columns, sizes, hidden = self._columns(), self._latent_sizes(), self._hidden_sizes()
+        style: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
+        bottom = gaussian(columns.n_features, hidden[0], sizes[0], style | {"furnish": up})
+        bottom.network = nn.Sequential(Features(columns), bottom.network)
+        steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
+        above = [gaussian(low, widths, high, style) for (low, high), widths in steps]
+        below = [gaussian(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
+        model = LatentModel(
+            prior=stack([standard_normal(sizes[-1]), *below], sizes[::-1], reverse=True),
+            likelihood=decoder(columns, sizes, hidden[0][::-1], style | {"furnish": down}),
+            posterior=stack([bottom, *above], sizes),
+        )
+        return {"columns_": columns, "model_": model}
+
+    def _initialise(self, data: Data) -> None:
+        start_at_means(self.model_.likelihood, self.columns_, data)
+
+
+class DeepLatentEstimator(NetworkEstimator, ABC):
+    """Dense encoder and decoder; who derives from it says what is minimised."""
+
+    def _build(self) -> Modules:
+        return self._modules()
+
+
+def gaussian(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Gaussian:
+    """Return a diagonal Gaussian whose moments are the two heads of a dense network."""
+    return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
+
+
+def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False) -> Conditional:
+    """Return the one layer itself, or several as a chain."""
+    return layers[0] if len(layers) == 1 else Chain(layers, sizes, reverse)
+
+
+def decoder(
+    columns: Columns, sizes: Sequence[int], widths: Sequence[int], style: Mapping[str, Any]
+) -> Conditional:
+    """p(x | z): a dense network on the lowest latent layer, with heads by the kinds of columns."""
+    bottom = [Take(0, sizes[0])] if len(sizes) > 1 else []
+    layers = [*bottom, *dense(sizes[0], widths, **style)]
+    n_in = widths[-1] if widths else sizes[0]
+    kinds = sorted(set(columns.kinds))
+    if len(kinds) == 1:
+        return _head(kinds[0], columns, n_in, layers)
+    parts = [_head(kind, columns, n_in, []) for kind in kinds]
+    return Product(parts, [columns.columns_of(k) for k in kinds], nn.Sequential(*layers))
+
+
+def _head(kind: ColumnKind, columns: Columns, n_in: int, below: Sequence[nn.Module]) -> Conditional:
+    chosen = columns.columns_of(kind)
+    n = len(chosen)
+    if kind == "gaussian":
+        return Gaussian(nn.Sequential(*below, Heads(n_in, (n, n))))
+    if kind == "categorical":
+        codes = [columns.n_categories[j] for j in chosen]
+        return Categorical(nn.Sequential(*below, linear(n_in, sum(codes))), codes)
+    network = nn.Sequential(*below, linear(n_in, n))
+    return Bernoulli(network) if kind == "bernoulli" else Poisson(network)
+
+
+def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:
+    """Start the output biases where a decoder that ignores z would put them."""
+    dtype = engine.widest(data.device)
+    total, count = torch.zeros(2, data.n_columns, dtype=dtype, device=data.device)
+    for index in torch.arange(len(data), device=data.device).split(block_rows(data.n_columns)):
+        batch = data.take(index)
+        observed = torch.ones_like(batch.x) if batch.mask is None else batch.mask
+        total, count = total + batch.x.sum(0), count + observed.sum(0)
+    mean = total / count.clamp(min=1)
+    parts = likelihood.parts if isinstance(likelihood, Product) else [likelihood]
+    for part, kind in zip(parts, sorted(set(columns.kinds)), strict=True):
+        if kind == "bernoulli":
+            set_output_bias(part, logit(mean[columns.columns_of(kind)]))
+        elif kind == "poisson":
+            set_output_bias(part, mean[columns.columns_of(kind)].clamp(min=1e-3).log())
