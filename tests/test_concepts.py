@@ -156,7 +156,7 @@ def test_network_with_batch_norm_and_memory():
     optimizer = clipped(adam(3e-3, eps=1e-4), norm=5.0, value=1.0)
     data = Data(X, on_batch=bernoulli_draw)
     falls(train(model, Player(model, iwae(5), optimizer), data, max_epochs=6), "bound", by=3.0)
-    memory = decoder[3]
+    memory = decoder[3].compose
     assert memory.a[2].abs().max() > 0  # the composition has begun to listen to the memory
 
 

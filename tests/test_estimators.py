@@ -16,9 +16,9 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import ancestral
-from ancestral import IWAE, VAE
+from ancestral import IWAE, VAE, MemoryVAE
 from ancestral.fields import Positive
-from ancestral.methods.vae import DeepLatentEstimator
+from ancestral.methods.deep import DeepLatentEstimator
 from ancestral.objectives import Objective, elbo
 from ancestral.storage import ModelFileError
 
@@ -41,6 +41,7 @@ def expected_failures(_):
         IWAE(**QUICK),
         VAE(**QUICK, batch_norm=False, activation="tanh"),
         IWAE(**QUICK | {"n_latents": (3, 2)}),
+        MemoryVAE(**QUICK, n_slots=3),
     ],
     expected_failed_checks=expected_failures,
 )

@@ -14,12 +14,11 @@ from torch import nn
 from ancestral import engine
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Batch, Data
-from ancestral.methods.vae import start_at_means
+from ancestral.methods.deep import start_at_means
 from ancestral.models import Generator, LatentModel
 from ancestral.networks import (
     MLP,
     BatchNorm,
-    Memory,
     Read,
     Tap,
     calibrate,
@@ -37,15 +36,6 @@ def rand(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
 
 
-def memory(n=4, n_slots=3, seed=0):
-    """A memory layer every parameter of which has been moved from its start."""
-    layer = Memory(n, n_slots).double()
-    with torch.no_grad():
-        for i, p in enumerate(layer.parameters()):
-            p.copy_(rand(*p.shape, seed=seed + i))
-    return layer
-
-
 def batch_norm(n=3, **kwargs):
     layer = BatchNorm(n, **kwargs).double()
     if layer.weight is not None:
@@ -53,97 +43,6 @@ def batch_norm(n=3, **kwargs):
             layer.weight.copy_(rand(n, seed=8))
             layer.bias.copy_(rand(n, seed=9))
     return layer
-
-
-# ---- B: the memory layer
-
-
-def test_b1_memory_starts_as_the_plain_layer():
-    h = rand(5, 4).abs()
-    with engine.seeded(0):
-        layer = Memory(4, 3).double()
-    torch.testing.assert_close(layer(h), h, atol=0, rtol=0)
-
-
-def test_b1_models_with_and_without_memory_start_with_one_bound():
-    def model(with_memory):
-        with engine.seeded(0):
-            decoder = [*MLP(2, (5,), 4, activation="relu")]
-            encoder = MLP(4, (5,), heads=(2, 2))
-        if with_memory:
-            decoder.insert(2, Memory(5, 3))
-        likelihood = Bernoulli(nn.Sequential(*decoder))
-        return LatentModel(standard_normal(2), likelihood, Gaussian(encoder)).double()
-
-    batch, runs = Batch((rand(6, 4) > 0).double()), []
-    for each in (model(False), model(True)):
-        with engine.seeded(1):
-            runs.append(each.run(batch, 3).log_w)
-    assert torch.equal(*runs)
-
-
-def test_b2_plus_composition():
-    layer, h = memory(), rand(5, 4)
-    with torch.no_grad():
-        layer.a.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 4))
-        layer.b.zero_()
-    h_m = torch.sigmoid(h @ layer.address.weight.T + layer.address.bias) @ layer.slots
-    assert ((h + h_m) < 0).any()
-    torch.testing.assert_close(layer(h), torch.relu(h + h_m))
-
-
-def test_b3_idle_addressing_answers_half_the_sum_of_the_slots():
-    layer = memory()
-    with torch.no_grad():
-        layer.address.weight.zero_()
-        layer.address.bias.zero_()
-        layer.a.copy_(torch.tensor([[100.0], [0.0], [1.0], [0.0]]).expand(4, 4))
-        layer.b.zero_()
-    expected = 100 + 0.5 * layer.slots.sum(0)
-    torch.testing.assert_close(layer(rand(5, 4)), expected.expand(5, 4))
-
-
-def test_b3_certain_addressing_returns_one_slot():
-    layer = memory()
-    with torch.no_grad():
-        layer.address.weight.zero_()
-        layer.address.bias.copy_(torch.tensor([-800.0, 800.0, -800.0]))
-        layer.a.copy_(torch.tensor([[100.0], [0.0], [1.0], [0.0]]).expand(4, 4))
-        layer.b.zero_()
-    torch.testing.assert_close(layer(rand(5, 4)), (100 + layer.slots[1]).expand(5, 4))
-
-
-def test_memory_ladder_entry_by_entry():
-    layer, h = memory(), rand(2, 3, 4)
-    out = layer(h)
-    a, b, c = layer.a.tolist(), layer.b.tolist(), layer.c.tolist()
-    for i, row in enumerate(h.reshape(6, 4)):
-        score = layer.address.weight @ row + layer.address.bias
-        h_m = layer.slots.T @ (1 / (1 + torch.exp(-score)))
-        for j in range(4):
-            g, m = row[j].item(), h_m[j].item()
-            s = c[0][j] + c[1][j] * g + c[2][j] * m + c[3][j] * g * m
-            u = a[0][j] + a[1][j] * g + a[2][j] * m + a[3][j] * g * m
-            expected = max(0.0, u + b[j] / (1 + math.exp(-s)))
-            assert out.reshape(6, 4)[i, j].item() == pytest.approx(expected, abs=1e-12)
-
-
-def test_b6_slots_have_no_order():
-    layer, other, h = memory(), memory(), rand(5, 4, seed=77)
-    order = torch.tensor([2, 0, 1])
-    with torch.no_grad():
-        other.slots.copy_(layer.slots[order])
-        other.address.weight.copy_(layer.address.weight[order])
-        other.address.bias.copy_(layer.address.bias[order])
-    torch.testing.assert_close(other(h), layer(h))
-
-
-def test_b7_memory_gets_its_first_gradient_through_the_coefficients():
-    with engine.seeded(0):
-        layer = Memory(4, 3).double()
-    layer(rand(5, 4).abs()).square().sum().backward()
-    assert not layer.slots.grad.any()
-    assert layer.a.grad[2].abs().min() > 0
 
 
 # ---- batch normalisation
@@ -246,12 +145,6 @@ def test_b4_parameter_counts_of_the_dense_nets():
     encoder = MLP(128, (200, 200), heads=(50, 50), **norm)
     decoder = MLP(50, (200, 200), 128, **norm)
     assert n_parameters(encoder) + n_parameters(decoder) == 163_828
-
-
-def test_b4_parameter_counts_of_the_memory():
-    for width, dense, expected in ((500, 1_440_984, 1_550_084), (200, 163_828, 207_528)):
-        extra = n_parameters(Memory(width, 70)) + n_parameters(Memory(width, 30))
-        assert dense + extra == expected
 
 
 @QUICK

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ancestral.data import Batch, Data
     from ancestral.evaluate import compare
     from ancestral.methods import load
+    from ancestral.methods.memory import MemoryVAE
     from ancestral.methods.vae import IWAE, VAE
     from ancestral.models import Generator, LatentModel
     from ancestral.objectives import Objective
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "VAE": "methods.vae",
     "IWAE": "methods.vae",
+    "MemoryVAE": "methods.memory",
     "Annealing": "ais",
     "Batch": "data",
     "Data": "data",
@@ -52,6 +54,7 @@ __all__ = [
     "Data",
     "Generator",
     "LatentModel",
+    "MemoryVAE",
     "Objective",
     "Player",
     "__version__",

@@ -20,8 +20,11 @@ from annotated_types import Ge, Gt, Lt
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0)]
+Weight = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Sizes = tuple[Count, ...]
+Naturals = tuple[Natural, ...]
+Weights = tuple[Weight, ...]
 RandomState = int | np.random.RandomState | np.random.Generator | None
 
 Hint = Any

@@ -42,6 +42,12 @@ METHODS = {
     for m in (
         Method("vae", "ancestral.methods.vae", "VAE", "variational autoencoder (ELBO)"),
         Method("iwae", "ancestral.methods.vae", "IWAE", "importance weighted autoencoder (L_K)"),
+        Method(
+            "memory-vae",
+            "ancestral.methods.memory",
+            "MemoryVAE",
+            "variational autoencoder with memory and attention (MEM-VAE, MEM-IWAE)",
+        ),
     )
 }
 

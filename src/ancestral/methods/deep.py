@@ -88,7 +88,7 @@ class NetworkEstimator(LatentEstimator, ABC):
             )
         return per_layer
 
-    def _modules(self, up: Furnish | None = None, down: Furnish | None = None) -> Modules:
+    def _networks(self, up: Furnish | None = None, down: Furnish | None = None) -> Modules:
         """Make the model; ``up`` and ``down`` furnish the layers next to the data."""
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
@@ -114,7 +114,7 @@ class DeepLatentEstimator(NetworkEstimator, ABC):
     """Dense encoder and decoder; who derives from it says what is minimised."""
 
     def _build(self) -> Modules:
-        return self._modules()
+        return self._networks()
 
 
 def gaussian(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Gaussian:

@@ -4,6 +4,7 @@ from ancestral.networks.layers import (
     ACTIVATIONS,
     MLP,
     Constant,
+    Furnish,
     Heads,
     Read,
     Take,
@@ -14,16 +15,20 @@ from ancestral.networks.layers import (
     one_hot,
     set_output_bias,
 )
-from ancestral.networks.memory import Memory
-from ancestral.networks.normalise import BatchNorm, calibrate
+from ancestral.networks.memory import Attention, Composition, Ladder, Memory, memories, silenced
+from ancestral.networks.normalise import BatchNorm, calibrate, standardise
 from ancestral.networks.taps import Tap, Taps
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "Attention",
     "BatchNorm",
+    "Composition",
     "Constant",
+    "Furnish",
     "Heads",
+    "Ladder",
     "Memory",
     "Read",
     "Take",
@@ -33,7 +38,10 @@ __all__ = [
     "dense",
     "linear",
     "logit",
+    "memories",
     "n_parameters",
     "one_hot",
     "set_output_bias",
+    "silenced",
+    "standardise",
 ]

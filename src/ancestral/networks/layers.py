@@ -161,16 +161,26 @@ class Take(nn.Module):
         return u[..., self.start : self.stop]
 
 
+Furnish = Callable[[int, int, list[nn.Module]], list[nn.Module]]
+"""(depth, width, modules of a hidden layer) -> those modules with others among them."""
+
+
 def dense(
-    n_in: int, hidden: Sequence[int], activation: str = "tanh", batch_norm: bool = False
+    n_in: int,
+    hidden: Sequence[int],
+    activation: str = "tanh",
+    batch_norm: bool = False,
+    furnish: Furnish | None = None,
 ) -> list[nn.Module]:
-    """Dense layers with batch normalisation (if asked for) before the activation."""
+    """Dense layers with batch normalisation (if asked for) before the activation.
+
+    ``furnish`` may put more into a layer, or look into it: a memory, a tap.
+    """
     layers: list[nn.Module] = []
-    for n_out in hidden:
-        layers.append(linear(n_in, n_out))
-        if batch_norm:
-            layers.append(BatchNorm(n_out))
-        layers.append(ACTIVATIONS[activation]())
+    for depth, n_out in enumerate(hidden):
+        norm = [BatchNorm(n_out)] if batch_norm else []
+        layer = [linear(n_in, n_out), *norm, ACTIVATIONS[activation]()]
+        layers += layer if furnish is None else furnish(depth, n_out, layer)
         n_in = n_out
     return layers
 
@@ -192,6 +202,8 @@ class MLP(nn.Sequential):
         One of :data:`ACTIVATIONS`.
     batch_norm : bool
         Normalise before each activation (never the output).
+    furnish : callable, optional
+        Puts more into the hidden layers, see :func:`dense`.
 
     Raises
     ------
@@ -214,6 +226,7 @@ class MLP(nn.Sequential):
         heads: Sequence[int] | None = None,
         activation: str = "tanh",
         batch_norm: bool = False,
+        furnish: Furnish | None = None,
     ) -> None:
         if (n_out is None) == (heads is None):
             raise ValueError("give either n_out (one output) or heads (a tuple of outputs)")
@@ -221,7 +234,7 @@ class MLP(nn.Sequential):
             raise ValueError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         width = hidden[-1] if hidden else n_in
         last = Heads(width, heads) if heads is not None else linear(width, n_out or 0)
-        super().__init__(*dense(n_in, hidden, activation, batch_norm), last)
+        super().__init__(*dense(n_in, hidden, activation, batch_norm, furnish), last)
 
 
 def set_output_bias(network: nn.Module, value: Tensor) -> None:

@@ -61,6 +61,13 @@ class BatchNorm(nn.Module):
         self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
 
 
+def standardise(u: Float[Tensor, "*b n"], eps: float = 1e-5) -> Float[Tensor, "*b n"]:
+    """Normalise every feature by the mean and variance of all rows at hand; nothing is learned."""
+    u = at_least_single(u)
+    mean, var = _moments(u)
+    return (u - mean) * torch.rsqrt(var + eps)
+
+
 def _moments(u: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every feature, over all shares of the batch."""
     rows = tuple(range(u.ndim - 1))

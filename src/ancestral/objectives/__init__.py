@@ -4,6 +4,7 @@ from ancestral.objectives.adversarial import critic_loss, generator_loss
 from ancestral.objectives.base import Objective, Term
 from ancestral.objectives.exact import nll
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
+from ancestral.objectives.local import local_error, local_reconstruction
 from ancestral.objectives.margin import hinge, hinge_loss
 from ancestral.objectives.moments import cmmd, cmmd2, mmd, mmd2
 
@@ -18,6 +19,8 @@ __all__ = [
     "hinge",
     "hinge_loss",
     "iwae",
+    "local_error",
+    "local_reconstruction",
     "log_mean_exp",
     "mmd",
     "mmd2",

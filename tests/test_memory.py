@@ -1,0 +1,259 @@
+"""Memory networks: the layer against its algebra (exact checks B), the estimator against both."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ancestral import VAE, MemoryVAE, engine
+from ancestral.conditional import Bernoulli, Gaussian, standard_normal
+from ancestral.data import Batch
+from ancestral.models import LatentModel
+from ancestral.networks import (
+    MLP,
+    BatchNorm,
+    Memory,
+    memories,
+    n_parameters,
+    silenced,
+    standardise,
+)
+from ancestral.objectives import local_error
+
+BITS = np.random.default_rng(0).integers(0, 2, (200, 12)).astype(float)
+SMALL = {"n_latents": 3, "hidden": (8, 6), "max_epochs": 3, "random_state": 0}
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def memory(n=4, n_slots=3, seed=0, **how):
+    """A memory layer every parameter of which has been moved from its start."""
+    layer = Memory(n, n_slots, **how).double()
+    with torch.no_grad():
+        for i, p in enumerate(layer.parameters()):
+            p.copy_(rand(*p.shape, seed=seed + i))
+    return layer
+
+
+def test_b1_memory_starts_as_the_plain_layer():
+    h = rand(5, 4).abs()
+    with engine.seeded(0):
+        layer = Memory(4, 3).double()
+    torch.testing.assert_close(layer(h), h, atol=0, rtol=0)
+
+
+def test_b1_models_with_and_without_memory_start_with_one_bound():
+    def model(with_memory):
+        with engine.seeded(0):
+            decoder = [*MLP(2, (5,), 4, activation="relu")]
+            encoder = MLP(4, (5,), heads=(2, 2))
+        if with_memory:
+            decoder.insert(2, Memory(5, 3))
+        likelihood = Bernoulli(nn.Sequential(*decoder))
+        return LatentModel(standard_normal(2), likelihood, Gaussian(encoder)).double()
+
+    batch, runs = Batch((rand(6, 4) > 0).double()), []
+    for each in (model(False), model(True)):
+        with engine.seeded(1):
+            runs.append(each.run(batch, 3).log_w)
+    assert torch.equal(*runs)
+
+
+def test_b2_plus_composition():
+    layer, h = memory(), rand(5, 4)
+    with torch.no_grad():
+        layer.compose.a.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 4))
+        layer.compose.b.zero_()
+    h_m = torch.sigmoid(h @ layer.address.weight.T + layer.address.bias) @ layer.slots
+    assert ((h + h_m) < 0).any()
+    torch.testing.assert_close(layer(h), torch.relu(h + h_m))
+
+
+def test_b3_idle_addressing_answers_half_the_sum_of_the_slots():
+    layer = memory()
+    with torch.no_grad():
+        layer.address.weight.zero_()
+        layer.address.bias.zero_()
+        layer.compose.a.copy_(torch.tensor([[100.0], [0.0], [1.0], [0.0]]).expand(4, 4))
+        layer.compose.b.zero_()
+    expected = 100 + 0.5 * layer.slots.sum(0)
+    torch.testing.assert_close(layer(rand(5, 4)), expected.expand(5, 4))
+
+
+def test_b3_certain_addressing_returns_one_slot():
+    layer = memory()
+    with torch.no_grad():
+        layer.address.weight.zero_()
+        layer.address.bias.copy_(torch.tensor([-800.0, 800.0, -800.0]))
+        layer.compose.a.copy_(torch.tensor([[100.0], [0.0], [1.0], [0.0]]).expand(4, 4))
+        layer.compose.b.zero_()
+    torch.testing.assert_close(layer(rand(5, 4)), (100 + layer.slots[1]).expand(5, 4))
+
+
+def test_memory_ladder_entry_by_entry():
+    layer, h = memory(), rand(2, 3, 4)
+    out = layer(h)
+    a, b, c = layer.compose.a.tolist(), layer.compose.b.tolist(), layer.compose.c.tolist()
+    for i, row in enumerate(h.reshape(6, 4)):
+        score = layer.address.weight @ row + layer.address.bias
+        h_m = layer.slots.T @ (1 / (1 + torch.exp(-score)))
+        for j in range(4):
+            g, m = row[j].item(), h_m[j].item()
+            s = c[0][j] + c[1][j] * g + c[2][j] * m + c[3][j] * g * m
+            u = a[0][j] + a[1][j] * g + a[2][j] * m + a[3][j] * g * m
+            expected = max(0.0, u + b[j] / (1 + math.exp(-s)))
+            assert out.reshape(6, 4)[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_b6_slots_have_no_order():
+    layer, other, h = memory(), memory(), rand(5, 4, seed=77)
+    order = torch.tensor([2, 0, 1])
+    with torch.no_grad():
+        other.slots.copy_(layer.slots[order])
+        other.address.weight.copy_(layer.address.weight[order])
+        other.address.bias.copy_(layer.address.bias[order])
+    torch.testing.assert_close(other(h), layer(h))
+
+
+def test_b7_memory_gets_its_first_gradient_through_the_coefficients():
+    with engine.seeded(0):
+        layer = Memory(4, 3).double()
+    layer(rand(5, 4).abs()).square().sum().backward()
+    assert not layer.slots.grad.any()
+    assert layer.compose.a.grad[2].abs().min() > 0
+
+
+def test_b2_a_ladder_that_adds_is_the_plus_composition():
+    ladder, plus, h = memory(), memory(composition="plus"), rand(5, 4)
+    with torch.no_grad():
+        ladder.compose.a.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 4))
+        ladder.compose.b.zero_()
+    torch.testing.assert_close(plus(h), ladder(h))
+
+
+def test_b3_softmax_answers_lie_among_the_slots():
+    layer, h = memory(attention="softmax", composition="plus"), rand(50, 4)
+    shares = layer.attend(h)
+    torch.testing.assert_close(shares.sum(-1), torch.ones(50).double())
+    answers = shares @ layer.slots
+    assert (answers <= layer.slots.amax(0)).all()
+    assert (answers >= layer.slots.amin(0)).all()
+    torch.testing.assert_close(layer(h), torch.relu(h + answers))
+
+
+@pytest.mark.parametrize(
+    ("n_features", "settings", "expected"),
+    [
+        (784, {"n_latents": 100, "hidden": (500, 500), "n_slots": (70, 30)}, 1_550_084),
+        (784, {"n_latents": 100, "hidden": (500, 500), "n_slots": 0}, 1_440_984),
+        (784, {"n_latents": 100, "hidden": (530, 530), "n_slots": 0}, 1_559_184),
+        (128, {"n_latents": 50, "hidden": (200, 200), "n_slots": (70, 30)}, 207_528),
+        (128, {"n_latents": 50, "hidden": (200, 200), "n_slots": 0}, 163_828),
+    ],
+)
+def test_b4_parameter_counts(n_features, settings, expected):
+    x = np.random.default_rng(0).integers(0, 2, (4, n_features)).astype(float)
+    assert n_parameters(MemoryVAE(**settings, max_epochs=1).fit(x).model_) == expected
+
+
+def test_b5_local_error_is_twice_one_less_the_correlation():
+    up, down = rand(4000, 3, seed=1), rand(4000, 3, seed=2)
+    assert local_error(up, -3 * up + 1) == pytest.approx(4, abs=1e-4)
+    assert local_error(up, down) == pytest.approx(2, abs=0.1)
+    mixed = up + 2 * down
+    correlations = [np.corrcoef(up[:, j], mixed[:, j])[0, 1] for j in range(3)]
+    assert local_error(up, mixed) == pytest.approx(2 * (1 - np.mean(correlations)), abs=1e-4)
+
+
+def test_local_error_averages_what_several_samples_rebuild():
+    up, down = rand(6, 2), rand(3, 6, 2, seed=3)
+    flat = BatchNorm(2, affine=False).double().train()
+    expected = (flat(down.view(18, 2)).view(3, 6, 2).mean(0) - flat(up)).square().mean()
+    torch.testing.assert_close(local_error(up, down), expected)
+    torch.testing.assert_close(standardise(down), flat(down))
+
+
+# ---- the estimator
+
+
+def test_without_memory_and_local_error_it_is_the_vae():
+    plain = VAE(**SMALL).fit(BITS)
+    bare = MemoryVAE(**SMALL, n_slots=0, local_weight=0).fit(BITS)
+    assert [r["loss"] for r in plain.history_] == [r["loss"] for r in bare.history_]
+    assert list(bare.history_[0]) == list(plain.history_[0])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_local_error_is_of_the_layers_of_one_height(k):
+    """The taps see the encoder before normalisation and the decoder behind its memory."""
+    model = MemoryVAE(**SMALL, n_slots=(5, 4), n_importance_samples=k).fit(BITS).model_
+    model.train()
+    x, seen = torch.as_tensor(BITS, dtype=torch.float32), {}
+    up = [m for m in model.posterior.modules() if isinstance(m, nn.Linear)][:2]
+    down = memories(model.likelihood)[::-1]
+    for name, module in zip(("up0", "up1", "down0", "down1"), (*up, *down), strict=True):
+        module.register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out))
+    run = model.run(Batch(x), k)
+    assert [m.slots.shape for m in down] == [(5, 8), (4, 6)]
+    for name, value in seen.items():
+        torch.testing.assert_close(run.taps[name], value)
+    assert run.taps["memory0.attention"].shape == (k, 200, 5)
+
+
+def test_each_local_error_has_its_weight():
+    def local(weight):
+        fitted = MemoryVAE(**SMALL | {"max_epochs": 1, "batch_size": 200}, local_weight=weight)
+        return fitted.fit(BITS).history_[0]["local"]
+
+    both = local((0.3, 0.2))
+    assert local((0.3, 0)) + local((0, 0.2)) == pytest.approx(both, rel=1e-5)
+    assert local((0.6, 0)) == pytest.approx(2 * local((0.3, 0)), rel=1e-5)
+
+
+def test_silenced_memories_answer_with_ones():
+    layer, h = memory(), rand(5, 4)
+    with silenced(layer):
+        got = layer(h)
+    torch.testing.assert_close(got, layer.join(h, torch.ones_like(h)))
+    assert layer.answers
+    assert not torch.equal(got, layer(h))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_slots": (3,)}, r"n_slots=\(3,\) is for 1 hidden layers"),
+        ({"local_weight": (1.0, 2.0, 3.0)}, "local_weight"),
+        ({"n_slots": -1}, "n_slots=-1"),
+        ({"local_weight": -0.1}, "local_weight=-0.1"),
+        ({"attention": "hard"}, "attention='hard'"),
+        ({"n_latents": (3, 2), "gradient": "doubly"}, "single stochastic layer"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MemoryVAE(**SMALL | settings).fit(BITS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_latents": (3, 2), "hidden": ((8, 6), (5,))},
+        {"gradient": "doubly"},
+        {"n_importance_samples": 3, "gradient": "doubly"},
+        {"attention": "softmax", "composition": "plus", "activation": "tanh"},
+        {"batch_norm": False, "n_slots": 2},
+    ],
+)
+def test_variants_learn(settings):
+    x = (np.arange(200)[:, None] % 3 == np.arange(12) % 3).astype(float)  # three kinds of rows
+    fitted = MemoryVAE(
+        **SMALL | {"max_epochs": 60, "batch_size": 50, "learning_rate": 0.02} | settings
+    ).fit(x)
+    assert fitted.score(x) > -6  # log 1/3 is the best; independent pixels give -7.6
