@@ -23,6 +23,8 @@ Record = dict[str, Any]
 
 RESULTS = Path("results")
 """Where records are written, from where the command runs."""
+PLAIN = str.maketrans("", "", '" ')
+"""Takes what a file's name should not hold out of a setting."""
 
 
 def name_of(size: str, seed: int, split: str, changes: Mapping[str, Any]) -> str:
@@ -31,7 +33,7 @@ def name_of(size: str, seed: int, split: str, changes: Mapping[str, Any]) -> str
     >>> name_of("fast", 0, "valid", {"batch_size": 250})
     'fast-0-valid-batch_size=250'
     """
-    changed = [f"{name}={json.dumps(value)}".replace(" ", "") for name, value in changes.items()]
+    changed = [f"{k}={json.dumps(v)}".translate(PLAIN) for k, v in changes.items()]
     return "-".join([size, str(seed), *([] if split == "test" else [split]), *changed])
 
 
