@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ancestral import VAE, MemoryVAE, engine
+from ancestral import VAE, MemoryVAE, datasets, engine, report, slots
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Batch
 from ancestral.models import LatentModel
@@ -257,3 +257,101 @@ def test_variants_learn(settings):
         **SMALL | {"max_epochs": 60, "batch_size": 50, "learning_rate": 0.02} | settings
     ).fit(x)
     assert fitted.score(x) > -6  # log 1/3 is the best; independent pixels give -7.6
+
+
+# ---- what the memory learnt
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = datasets.load("digits")
+    settings = {"n_latents": 4, "hidden": (20, 16), "n_slots": (7, 5), "random_state": 0}
+    fitted = MemoryVAE(**settings, max_epochs=10, attention="softmax", composition="plus")
+    return fitted.fit(data.x_train), data
+
+
+def test_attention_is_what_the_layer_asks_at_the_posterior_mean(digits):
+    fitted, data = digits
+    x = data.x_test[:9]
+    z = torch.as_tensor(fitted.transform(x), dtype=torch.float32)
+    for number, width in ((0, 7), (1, 5)):
+        network = list(fitted.model_.likelihood.network)
+        inner = memories(fitted.model_.likelihood)[1 - number]
+        below = nn.Sequential(*network[: network.index(inner)])
+        asked = fitted.attend(x, number)
+        assert asked.shape == (9, width)
+        np.testing.assert_allclose(asked, inner.attend(below(z)).detach(), atol=1e-6)
+
+
+def test_a_slot_is_decoded_alone(digits):
+    """By hand: zeros for the layer, one slot for the memory, then the layers above."""
+    fitted, _ = digits
+    network = list(fitted.model_.likelihood.network)
+    for number, inner in enumerate(memories(fitted.model_.likelihood)[::-1]):
+        above = nn.Sequential(*network[network.index(inner) + 1 :])
+        for slot in range(len(inner.slots)):
+            h = torch.relu(inner.slots[slot])
+            expected = torch.sigmoid(above(h[None]))[0].detach()
+            np.testing.assert_allclose(fitted.decode_slots(number)[slot], expected, atol=1e-6)
+
+
+def test_silencing_one_memory_leaves_the_other(digits):
+    fitted, data = digits
+    x, upper = data.x_test[:5], fitted.attend(data.x_test[:5], 1)
+    whole = fitted.reconstruct(x)
+    with fitted.silenced(0):
+        np.testing.assert_array_equal(fitted.attend(x, 1), upper)
+        without = fitted.reconstruct(x)
+    with fitted.silenced():
+        neither = fitted.reconstruct(x)
+    errors = [np.square(x / 1.0 - r).mean() for r in (whole, without, neither)]
+    assert errors[0] < min(errors[1:])
+    np.testing.assert_array_equal(fitted.reconstruct(x), whole)
+
+
+def test_a_memory_that_is_not_there_is_named(digits):
+    with pytest.raises(ValueError, match=r"memory=2: there are 0, 1 \(n_slots=\(7, 5\)\)"):
+        digits[0].attend(digits[1].x_test, 2)
+    half = MemoryVAE(**SMALL | {"max_epochs": 1}, n_slots=(0, 4)).fit(BITS)
+    assert half.memories_ == (1,)
+    assert half.decode_slots(1).shape == (4, 12)
+    with pytest.raises(ValueError, match="memory=0: there are 1"):
+        half.decode_slots()
+
+
+def test_class_preferences_by_hand():
+    attention = np.array([[2.0, 2.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 2.0], [9.0, 0.0, 0.0]])
+    found = slots.class_preferences(attention, np.array([0, 0, 2, -1]), 4)
+    np.testing.assert_allclose(found[0], [0.25, 0.25, 0.5])
+    np.testing.assert_allclose(found[2], [0.25, 0.25, 0.5])
+    assert np.isnan(found[[1, 3]]).all()
+    with pytest.raises(ValueError, match="no row has a class"):
+        slots.class_preferences(attention, np.full(4, -1))
+    with pytest.raises(ValueError, match="3 entries and attention 4 rows"):
+        slots.class_preferences(attention, np.zeros(3, dtype=int))
+
+
+def test_class_similarity_against_numpy():
+    averages = np.random.default_rng(0).random((3, 8))
+    centred = averages - averages.mean(1, keepdims=True)
+    np.testing.assert_allclose(slots.class_similarity(averages), centred @ centred.T / 7)
+
+
+def test_the_report_shows_memories_only_where_there_are_some(digits):
+    fitted, data = digits
+    page = report.page(fitted, data, title="Digits")
+    assert "What the memory learnt" in page
+    assert "7 slots next to the data" in page
+    assert "5 slots next to the latent variables" in page
+    best = slots.class_preferences(fitted.attend(data.x_test), data.y_test).max(1)
+    for share in best:
+        assert f"{share:.2f} (" in page
+    bare = MemoryVAE(n_latents=2, hidden=(8,), n_slots=0, max_epochs=1).fit(data.x_train)
+    assert "memory learnt" not in report.page(bare, data, title="Digits")
+
+
+def test_the_report_of_a_table_without_labels():
+    data = datasets.Dataset(name="bits", x_train=BITS)
+    fitted = MemoryVAE(**SMALL, n_slots=3).fit(BITS)
+    page = report.page(fitted, data, title="Bits")
+    assert "What the memory contributes" in page

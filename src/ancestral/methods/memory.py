@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ancestral.data import Batch
+from ancestral.distributions import centre
 from ancestral.fields import Count, Natural, Naturals, Weight, Weights
 from ancestral.methods.deep import Modules, NetworkEstimator
-from ancestral.networks import Attention, Composition, Memory, Tap
+from ancestral.networks import Attention, Composition, Memory, Tap, memories, silenced
 from ancestral.objectives import Objective, elbo, iwae, local_reconstruction
 
 
@@ -57,6 +61,87 @@ class MemoryVAE(NetworkEstimator):
     composition: Composition = "ladder"
     local_weight: Weight | Weights = 0.1
     gradient: Literal["reparameterised", "doubly"] = "reparameterised"
+
+    def attend(self, X: Any, memory: int = 0) -> np.ndarray:
+        """Return how much every row asks of every slot, at the posterior mean of z.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry.
+        memory : int
+            Beside which hidden layer: 0 is next to the data.
+
+        Returns
+        -------
+        array [n_samples, n_slots]
+            Between 0 and 1; with softmax attention a row sums to one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such memory.
+        """
+        self._check_fitted()
+        tap = self._memory(memory).attention
+
+        def ask(batch: Batch) -> Tensor:
+            self.model_.decode(centre(self.model_.encode(batch)))
+            assert tap.value is not None
+            return tap.value
+
+        return self._map_rows(X, ask)
+
+    @torch.no_grad()
+    def decode_slots(self, memory: int = 0) -> np.ndarray:
+        """Return E[x] decoded from each slot alone, [n_slots, n_features].
+
+        The layer's own input is replaced by zeros and its memory answers with one slot.
+
+        Parameters
+        ----------
+        memory : int
+            Beside which hidden layer: 0 is next to the data.
+
+        Raises
+        ------
+        ValueError
+            If there is no such memory.
+        """
+        self._check_fitted()
+        asked = self._memory(memory)
+        alone = asked.join(torch.zeros_like(asked.slots), asked.slots)
+        hook = asked.register_forward_hook(lambda *_: alone)
+        try:
+            z = alone.new_zeros(len(alone), sum(self._latent_sizes()))
+            return self.columns_.to_user(centre(self.model_.decode(z))).cpu().numpy()
+        finally:
+            hook.remove()
+
+    def silenced(self, *which: int) -> AbstractContextManager[None]:
+        """Within this context the named memories (by default all) answer with ones.
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(0).integers(0, 2, (100, 6))
+        >>> fitted = MemoryVAE(hidden=(8,), n_slots=4, max_epochs=2, random_state=0).fit(X)
+        >>> with fitted.silenced():
+        ...     without = fitted.reconstruct(X)
+        """
+        self._check_fitted()
+        return silenced(*(self._memory(n) for n in which or self.memories_))
+
+    @property
+    def memories_(self) -> tuple[int, ...]:
+        """The hidden layers that have a memory, from the data upward."""
+        return tuple(n for n, slots in enumerate(self._per_layer("n_slots")) if slots)
+
+    def _memory(self, number: int) -> Memory:
+        if number not in self.memories_:
+            there = ", ".join(map(str, self.memories_)) or "none"
+            raise ValueError(f"memory={number!r}: there are {there} (n_slots={self.n_slots!r})")
+        upward = memories(self.model_.likelihood)[::-1]
+        return upward[self.memories_.index(number)]
 
     def _build(self) -> Modules:
         slots = self._per_layer("n_slots")

@@ -16,7 +16,7 @@ from ancestral._version import __version__
 from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import RandomState
-from ancestral.report import columns, gaps, headline, images, latents, learning
+from ancestral.report import columns, gaps, headline, images, latents, learning, memories
 from ancestral.report.details import details
 from ancestral.report.parts import Section
 from ancestral.report.subject import Subject, choose
@@ -132,5 +132,6 @@ def _sections(subject: Subject, result: LogLikelihood, *, quick: bool) -> list[S
         rows.samples(subject),
         rows.reconstructions(subject),
         latents.latent_map(subject),
+        *memories.memory(subject),
         missing.imputation(subject),
     ]
