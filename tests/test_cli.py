@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 import ancestral
 from ancestral.cli import main
@@ -109,6 +110,28 @@ def test_annealing_and_units_on_the_command_line(here, capsys):
     assert "binarize_seed=" in capsys.readouterr().err
 
 
+def test_repairs_are_scored_and_drawn(here, capsys):
+    assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
+    arguments = ("repair", "run", "--rows", 40, "--n-iter", 3, "--batch-statistics")
+    assert run(*arguments, "--damage", "rect:3,half", "--out", "repairs.png") == 0
+    out = capsys.readouterr().out
+    found = json.loads((here / "run/metrics.json").read_text())[1:]
+    assert [m["metric"] for m in found] == [
+        "squared error of repairs, rect 3", "squared error of repairs, half",
+    ]  # fmt: skip
+    assert all(f"{m['value']:.4f} +- {m['standard_error']:.4f}" in out for m in found)
+    assert found[0]["batch_statistics"] is True
+    digits = ancestral.datasets.load("digits")
+    model = ancestral.load(here / "run/model")
+    x = digits.x_test[:40]
+    damaged = ancestral.preprocess.corrupt(x, "half", image_shape=(8, 8), seed=0)
+    filled = model.impute(damaged, n_iter=3, batch_statistics=True, random_state=0)
+    missing = np.isnan(damaged)
+    assert np.square(filled - x)[missing].mean() == pytest.approx(found[1]["value"])
+    with Image.open(here / "repairs.png") as picture:
+        assert picture.size[0] > picture.size[1]
+
+
 def test_own_table(here, table, capsys):
     target = ["--target", "kind"]
     assert run("fit", "vae", table, *target, *TINY, "--test-fraction", 0.2, "--out", "r") == 0
@@ -188,6 +211,8 @@ BAD = [
     (["evaluate", "full"], "holds no saved model"),
     (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
     (["sample", "full", "--out", "no/s.npy"], "the folder no is not there"),
+    (["repair", "full", "--damage", "round:3"], "expected rect:SIDE, random:PROBABILITY or half"),
+    (["repair", "full", "--out", "strips.csv"], "expected a name ending in .png"),
     (["impute", "full", "digits", "--out", "s"], "expected a name ending in"),
 ]
 

@@ -9,14 +9,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from ancestral import engine
+from ancestral import VAE, engine
 from ancestral.conditional import Bernoulli, Conditional, FactorAnalyser, Gaussian, standard_normal
+from ancestral.data import Batch
+from ancestral.estimator import draw_seed
+from ancestral.evaluate import squared_errors
 from ancestral.impute import pseudo_gibbs
 from ancestral.models import LatentModel
 from ancestral.networks import MLP
+from ancestral.preprocess import corrupt
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -156,3 +161,71 @@ def test_c10_a_complete_row_comes_back_as_it_was():
     model, _, _ = linear_gaussian()
     x = X.expand(2, 4)
     assert torch.equal(pseudo_gibbs(model, x, torch.ones_like(x), torch.zeros_like(x)), x)
+
+
+# ---- from an estimator
+
+
+def fitted_digits(n=120):
+    x = load_digits().data[:n] / 16
+    return VAE(n_latents=4, hidden=(20,), max_epochs=8, random_state=0).fit(x), x
+
+
+def test_several_chains_are_averaged():
+    vae, x = fitted_digits()
+    damaged = corrupt(x, "rect", 4, image_shape=(8, 8))
+    gaps, once = np.isnan(damaged), vae.impute(damaged, n_iter=3, random_state=1)
+    many = vae.impute(damaged, n_iter=3, n_chains=20, random_state=1)
+    np.testing.assert_array_equal(many[~gaps], x[~gaps])
+    errors = [squared_errors(x, guess, gaps).mean for guess in (many, once)]
+    assert errors[0] < errors[1]
+
+
+def test_codes_of_several_chains_are_voted_on():
+    rng = np.random.default_rng(0)
+    code = rng.integers(0, 3, 150)
+    table = np.stack([code, rng.normal(code)], 1).astype(float)
+    vae = VAE(
+        n_latents=2, hidden=(8,), max_epochs=3, random_state=0,
+        likelihood=("categorical", "gaussian"),
+    ).fit(table)  # fmt: skip
+    damaged = table.copy()
+    damaged[:40, 0] = np.nan
+    filled = vae.impute(damaged, n_iter=3, n_chains=5, fill="sample")
+    assert set(np.unique(filled[:40, 0])) <= {0.0, 1.0, 2.0}
+
+
+def test_batch_statistics_are_those_of_the_rows_given():
+    """One round by hand, the normalisation in training mode; the model is left as it was."""
+    vae, x = fitted_digits()
+    x = x.astype(np.float32)
+    damaged = corrupt(x, "half", image_shape=(8, 8))
+    before = {k: v.clone() for k, v in vae.model_.state_dict().items()}
+    got = vae.impute(damaged, n_iter=1, batch_statistics=True, random_state=5)
+    with engine.seeded(draw_seed(5)), torch.no_grad():
+        start = torch.where(
+            torch.as_tensor(np.isnan(damaged)), torch.rand(x.shape), torch.as_tensor(x)
+        )
+        vae.model_.train()
+        z = vae.model_.encode(Batch(start)).rsample()
+        expected = vae.model_.decode(z).mean.numpy()
+        vae.model_.eval()
+    np.testing.assert_allclose(got, np.where(np.isnan(damaged), expected, x), atol=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in vae.model_.state_dict().items())
+    assert not any(m.training for m in vae.model_.modules())
+    assert not np.allclose(got, vae.impute(damaged, n_iter=1, random_state=5), atol=1e-3)
+
+
+def test_squared_errors_against_a_bootstrap():
+    rng = np.random.default_rng(0)
+    truth, guess = rng.random((400, 6)), rng.random((400, 6))
+    where = rng.random((400, 6)) < rng.random((400, 1))
+    found = squared_errors(truth, guess, where)
+    assert found.mean == pytest.approx(np.square(truth - guess)[where].mean())
+    means = []
+    for _ in range(300):
+        rows = rng.integers(0, 400, 400)
+        means.append(squared_errors(truth[rows], guess[rows], where[rows]).mean)
+    assert found.standard_error == pytest.approx(np.std(means), rel=0.15)
+    with pytest.raises(ValueError, match="no entry"):
+        squared_errors(truth, guess, np.zeros_like(where))

@@ -1,4 +1,4 @@
-"""The command line: fit, evaluate, compare, units, sample, impute, report, reproduce, demo.
+"""The command line: fit, evaluate, compare, units, sample, repair, impute, report, reproduce, demo.
 
 Options of ``fit`` are read off the estimator's fields, so they are the constructor's own. Nothing
 here imports torch before it is needed: help answers at once.
@@ -77,6 +77,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add_fit(commands, arguments)
     _add_evaluate(commands)
     _add_sample(commands)
+    _add_repair(commands)
     _add_impute(commands)
     report = _add(commands, "report", "write the report page of a run again")
     report.add_argument("run", type=Path, help="run folder")
@@ -186,6 +187,31 @@ def _add_evaluate(commands: Any) -> None:
         "--rows", type=int, default=500, metavar="N", help="training rows to look at (default: 500)"
     )
     _add_data_options(units)
+
+
+def _add_repair(commands: Any) -> None:
+    repair = _add(commands, "repair", "take entries away, and score what a model fills in")
+    add = repair.add_argument
+    add("run", type=Path, help="run folder, or a saved model")
+    add("data", nargs="?", help="other data than the run's own")
+    add(
+        "--damage",
+        default="rect:12,random:0.6,half",
+        metavar="WAYS",
+        help="rect:SIDE, random:PROBABILITY, half; several with commas (default: %(default)s)",
+    )
+    add("--split", choices=["test", "valid", "train"], help="which rows")
+    add("--rows", type=int, metavar="N", help="the first N rows only")
+    add("--n-iter", type=int, default=100, help="rounds (default: 100)")
+    add("--n-chains", type=int, default=1, metavar="C", help="repairs averaged (default: 1)")
+    add(
+        "--batch-statistics",
+        action="store_true",
+        help="batch normalisation by the rows at hand, as the memory paper does",
+    )
+    add("--seed", type=int, default=0, help="of the damage and of the noise (default: 0)")
+    add("--out", type=Path, metavar="FILE.png", help="a strip for each way: original to repaired")
+    _add_data_options(repair)
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 
 from ancestral import datasets, experiment, methods, recipes, records, scoring, storage
 from ancestral.ais import Annealing, Sandwich
+from ancestral.damage import Damage, Repair
+from ancestral.damage import repair as repair_rows
 from ancestral.engine import denormals_flushed, show_notices
 from ancestral.evaluate import compare as compare_rows
 from ancestral.experiment import Config
@@ -27,6 +29,8 @@ from ancestral.scoring import Scoring
 from ancestral.train import NonFiniteError
 from ancestral.zoo import ship
 
+STRIP = 14
+"""Images in a row of a strip."""
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
 
 
@@ -113,6 +117,28 @@ def sample(options: Namespace) -> None:
     estimator, _ = experiment.open_run(options.run)
     rows = estimator.sample(options.n, mean=options.mean, random_state=options.random_state)
     _write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
+
+
+def repair(options: Namespace) -> None:
+    """``ancestral repair RUN``."""
+    ways = [Damage.parse(way) for way in options.damage.split(",")]
+    if options.out is not None and options.out.suffix != ".png":
+        raise ValueError(f"out={options.out}: expected a name ending in .png")
+    estimator, config = experiment.open_run(options.run)
+    dataset = experiment.aligned(_dataset(options, config), estimator)
+    how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
+    rows = Scoring(split=options.split, n_rows=options.rows)
+    strips = []
+    for way in ways:
+        found = repair_rows(estimator, dataset, way, how, rows)
+        about = found.metric
+        print(f"{about['split']} mean {about['metric']}: {found.errors} ({about['n_rows']} rows)")
+        if (options.run / storage.MODEL).is_dir():
+            scoring.add_metric(options.run, about)
+        strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
+    if options.out is not None:
+        shape = dataset.image_shape or estimator.image_shape
+        _write_rows(options.out, np.concatenate(strips), shape, None, n_columns=STRIP)
 
 
 def impute(options: Namespace) -> None:
@@ -205,6 +231,7 @@ COMMANDS = {
     "compare": compare,
     "units": units,
     "sample": sample,
+    "repair": repair,
     "impute": impute,
     "report": report,
     "reproduce": reproduce,
@@ -336,8 +363,9 @@ def _write_rows(
     rows: np.ndarray,
     image_shape: tuple[int, ...] | None,
     names: tuple[str, ...] | None,
+    n_columns: int | None = None,
 ) -> None:
-    """Write rows in the format that the file's name asks for."""
+    """Write rows in the format that the file's name asks for; pictures in so many columns."""
     file = io.BytesIO()
     match path.suffix:
         case ".npy":
@@ -350,7 +378,8 @@ def _write_rows(
             if image_shape is None:
                 raise ValueError(f"out={path}: the model is not one of images; try .csv")
             limits = (min(0.0, float(np.nanmin(rows))), max(1.0, float(np.nanmax(rows))))
-            file.write(sheet_png(tiles(rows, image_shape, limits), math.ceil(len(rows) ** 0.5)))
+            n_columns = n_columns or math.ceil(len(rows) ** 0.5)
+            file.write(sheet_png(tiles(rows, image_shape, limits), n_columns))
         case _:
             import polars as pl
 

@@ -192,6 +192,11 @@ class Data:
             index = torch.arange(start, start + size, device=self.device).clamp(max=stop - 1)
             yield self.take(index), stop - start
 
+    def parts(self, most: int) -> Iterator[Batch]:
+        """Yield minibatches in row order, of about one size and at most ``most`` rows each."""
+        for index in torch.arange(len(self)).tensor_split(-(-len(self) // most)):
+            yield self.take(index.to(self.device))
+
     def _rows(self, index: Tensor) -> Tensor:
         if self._epoch_rows is not None:
             return self._epoch_rows[index]

@@ -24,6 +24,9 @@ from ancestral.impute import pseudo_gibbs
 from ancestral.models import LatentModel
 from ancestral.rows import CHUNK, RowEstimator
 
+COMPARED = 1000
+"""Rows that are compared with one another where batch normalisation uses the rows at hand."""
+
 
 class LatentEstimator(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, RowEstimator, ABC
@@ -215,6 +218,8 @@ class LatentEstimator(
         *,
         n_iter: int = 100,
         fill: Literal["mean", "sample"] = "mean",
+        n_chains: int = 1,
+        batch_statistics: bool = False,
         random_state: RandomState = None,
     ) -> np.ndarray:
         """Fill in the missing entries by pseudo-Gibbs sampling; the observed ones stay as they are.
@@ -229,6 +234,13 @@ class LatentEstimator(
             Rounds of encoding, drawing z, and decoding into the gaps.
         fill : {"mean", "sample"}
             Put E[x | z] into the gaps, or a draw.
+        n_chains : int
+            Fill in so many times and return the mean (of codes the most frequent): one chain gives
+            a plausible row, the mean of several is closer to what was there.
+        batch_statistics : bool
+            Let batch normalisation use the mean and variance of the rows given, in batches of about
+            a thousand, as the memory paper does for its imputations: a row's result then depends
+            on the others.
         random_state : int, RandomState, Generator or None
             By default derived from the fit's own.
 
@@ -239,20 +251,36 @@ class LatentEstimator(
         self._check_fitted()
         check("n_iter", n_iter, Count)
         check("fill", fill, Literal["mean", "sample"])
+        check("n_chains", n_chains, Count)
+        check("batch_statistics", batch_statistics, bool)
         X = self._validate(X, fit=False)
+
+        def fill_in(batch: Any) -> Tensor:
+            return self._fill(batch, n_iter, fill, n_chains)
+
         with self._noise(random_state):
-            filled = self._map_validated(X, lambda batch: self._fill(batch, n_iter, fill))
+            if batch_statistics:
+                filled = self._map_together(X, fill_in, COMPARED)
+            else:
+                filled = self._map_validated(X, fill_in)
         if X.dtype in (np.uint8, np.bool_):
             return filled
         return np.where(np.isnan(X), filled, X)
 
-    def _fill(self, batch: Any, n_iter: int, fill: Literal["mean", "sample"]) -> Tensor:
+    def _fill(
+        self, batch: Any, n_iter: int, fill: Literal["mean", "sample"], n_chains: int
+    ) -> Tensor:
         if batch.mask is None:
             return self.columns_.to_user(batch.x)
+        chains = torch.stack([self._chain(batch, n_iter, fill) for _ in range(n_chains)])
+        filled, codes = chains.mean(0), self.columns_.columns_of("categorical")
+        filled[:, codes] = chains[:, :, codes].mode(0).values
+        return self.columns_.to_user(filled)
+
+    def _chain(self, batch: Any, n_iter: int, fill: Literal["mean", "sample"]) -> Tensor:
         bits = set(self.columns_.kinds) == {"bernoulli"}
         start = torch.rand_like(batch.x) if bits else self.model_.sample(len(batch.x))
-        filled = pseudo_gibbs(self.model_, batch.x, batch.mask, start, n_iter=n_iter, fill=fill)
-        return self.columns_.to_user(filled)
+        return pseudo_gibbs(self.model_, batch.x, batch.mask, start, n_iter=n_iter, fill=fill)
 
     def _scored(self, X: Any, binarize_seed: int) -> Data:
         """Rows as the model scores them, grey values binarised once."""

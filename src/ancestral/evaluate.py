@@ -61,6 +61,63 @@ class LogLikelihood:
 
 
 @dataclass(frozen=True)
+class SquaredErrors:
+    """Squared errors of some entries of each row, in the square of the user's units.
+
+    Attributes
+    ----------
+    sums : array [n]
+        Over the entries of a row.
+    counts : array [n]
+        How many entries.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean over all entries."""
+        return float(self.sums.sum() / self.counts.sum())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of that mean, rows being independent (delta method for the ratio)."""
+        return _standard_error((self.sums - self.mean * self.counts) / self.counts.mean())
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} +- {self.standard_error:.4f}"
+
+
+def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> SquaredErrors:
+    """Compare a guess with the truth, both [n, d], at chosen entries.
+
+    Parameters
+    ----------
+    truth, guess : array [n, d]
+        ``NaN`` in the truth is left out.
+    where : bool array [n, d]
+        Which entries count.
+
+    Raises
+    ------
+    ValueError
+        If no entry counts.
+
+    Examples
+    --------
+    >>> truth = np.array([[0.0, 1.0], [1.0, 1.0]])
+    >>> print(squared_errors(truth, np.full((2, 2), 0.5), np.eye(2) > 0))
+    0.2500 +- 0.0000
+    """
+    where = where & ~np.isnan(truth)
+    if not where.any():
+        raise ValueError("where: no entry to compare")
+    squares = np.where(where, np.square(np.nan_to_num(truth) - guess), 0.0)
+    return SquaredErrors(squares.sum(1, dtype=np.float64), where.sum(1))
+
+
+@dataclass(frozen=True)
 class Difference:
     """Two models compared on the same rows, in nats.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from ancestral import engine
 from ancestral.data import Data
 from ancestral.estimator import Estimator, draw_seed
 from ancestral.fields import RandomState, Sizes, check
+from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
 from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
 
@@ -138,7 +140,14 @@ class RowEstimator(Estimator, ABC):
         """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
         data = self._data(X, self._device(), on_batch=self.columns_.to_model)
         parts = [function(batch)[:rows].cpu().numpy() for batch, rows in data.chunks(CHUNK)]
-        return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
+        return _joined(parts, X)
+
+    @torch.no_grad()
+    def _map_together(self, X: np.ndarray, function: Any, most: int) -> np.ndarray:
+        """Apply ``function`` to batches in which rows are compared with one another."""
+        data = self._data(X, self._device(), on_batch=self.columns_.to_model)
+        with batch_statistics(self.model_):
+            return _joined([function(batch).cpu().numpy() for batch in data.parts(most)], X)
 
     def __sklearn_tags__(self) -> Tags:
         """Missing values are welcome, and single precision stays single."""
@@ -151,6 +160,10 @@ class RowEstimator(Estimator, ABC):
     if TYPE_CHECKING:  # fitted attributes; as plain annotations they would be fields
         model_: nn.Module
         columns_: Columns
+
+
+def _joined(parts: Sequence[np.ndarray], X: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
 
 
 HINTS = {

@@ -16,7 +16,7 @@ from ancestral.networks.layers import (
     set_output_bias,
 )
 from ancestral.networks.memory import Attention, Composition, Ladder, Memory, memories, silenced
-from ancestral.networks.normalise import BatchNorm, calibrate, standardise
+from ancestral.networks.normalise import BatchNorm, batch_statistics, calibrate, standardise
 from ancestral.networks.taps import Tap, Taps
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Take",
     "Tap",
     "Taps",
+    "batch_statistics",
     "calibrate",
     "dense",
     "linear",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -100,3 +101,16 @@ def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
             for norm in norms:
                 norm.collecting = False
     model.eval()
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalise by the rows at hand, as in training, in a model that is in evaluation mode."""
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and not m.training]
+    for norm in norms:
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.eval()
