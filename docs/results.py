@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ancestral import recipes, records
 from ancestral.recipes import Table
-from ancestral.records import Record, Standing, standings
+from ancestral.records import Record, Standing, published, standings
 from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent
@@ -117,9 +117,9 @@ def grid(measured: Iterable[Standing]) -> str:
         first = s.records[0]
         cells = [
             f"{s.recipe.title}, {s.size}",
-            f"{s.recipe.published:.2f}",
+            published(s.recipe),
             f"{s.value:.2f} ± {s.standard_error:.2f}",
-            f"{s.gap:+.2f}",
+            "" if s.recipe.published is None else f"{s.gap:+.2f}",
             f"{len(s.records)}" + (f" (± {s.spread:.2f})" if len(s.records) > 1 else ""),
             f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
             s.active_units + published_units(s),

@@ -175,6 +175,25 @@ def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
     assert "--seeds 2" in out
 
 
+def test_a_row_that_was_never_published_has_no_gap(place, capsys):
+    path = place / "recipes/digits/vae.toml"
+    path.write_text(path.read_text().replace("published = -20.0", ""))
+    assert call("reproduce", "digits/vae", "--size", "smoke") == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split()[:3] == ["digits/vae", "smoke", "-"]
+    (found,) = records.standings(recipes.find("digits"), records.read([place / "results"]))
+    assert np.isnan(found.gap)
+    record = json.loads((place / "results/digits/vae/smoke-0.json").read_text())
+    assert record["published"] is None
+
+
+def test_a_data_set_with_validation_rows_of_its_own(place, monkeypatch):
+    path = place / "recipes/digits/vae.toml"
+    path.write_text(path.read_text().replace("n_valid = 300", "n_valid = 0"))
+    config = job("vae", select=True).config(place / "runs")
+    assert "n_valid" not in config.data_options
+
+
 def test_what_a_row_starts_from_comes_first(place):
     jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
     assert in_order(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
@@ -227,11 +246,11 @@ def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("vae", "published = -20.0", "", "published"),
+        ("vae", 'method = "vae"', "", "some of .*method.* are missing"),
         ("vae", "published = -20.0", "publised = -20.0", "publised.*did you mean 'published'"),
         ("vae", "-20.0", '"good"', "published='good': expected a number"),
         ("vae", "[sizes.smoke]", "[sizes.tiny]", "size 'tiny'"),
-        ("vae", "n_valid = 300", "n_valid = 0", "n_valid=0: expected a whole number"),
+        ("vae", "n_valid = 300", "n_valid = -1", "n_valid=-1: expected a whole number"),
         ("vae", "[options]", "[options", "not valid TOML"),
         ("table", '"iwae"]', '"gan"]', "should name the files"),
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),

@@ -59,7 +59,7 @@ class Size:
     start : str, optional
         A row from whose model, of the same size and seed, this one starts.
     n_valid : int
-        Training rows held out when settings are chosen.
+        Training rows held out when settings are chosen; 0 where the data set declares some.
     note : str
         How the settings were found.
     """
@@ -69,13 +69,13 @@ class Size:
     stages: tuple[dict[str, Any], ...] = ()
     protocol: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
-    n_valid: Count = 10_000
+    n_valid: Natural = 10_000
     note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A row of a published table.
+    """A row of a published table, or a control beside one.
 
     Attributes
     ----------
@@ -85,8 +85,8 @@ class Recipe:
         What the table calls it.
     method, data : str
         As in a run's configuration.
-    published : float
-        The published number, in the table's metric.
+    published : float, optional
+        The published number, in the table's metric, if there is one.
     published_active_units : list of int
         Likewise, where published.
     options, data_options : dict
@@ -103,10 +103,10 @@ class Recipe:
     title: str
     method: str
     data: str
-    published: float
     sizes: dict[str, Size]
     protocol: Protocol
     selection: dict[str, Any] = field(default_factory=dict)
+    published: float | None = None
     published_active_units: tuple[Natural, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Recipe:
     def config(self, size: str, seed: int, *, select: bool = False) -> Config:
         """Return the configuration of one run; to ``select`` settings, rows are held out."""
         chosen = self.size(size)
-        held_out = {"n_valid": chosen.n_valid} if select else {}
+        held_out = {"n_valid": chosen.n_valid} if select and chosen.n_valid else {}
         return Config(
             self.method,
             self.data,

@@ -114,8 +114,9 @@ class Standing:
 
     @property
     def gap(self) -> float:
-        """Ours less the published number."""
-        return self.value - self.recipe.published
+        """Ours less the published number; not a number where there is none."""
+        published = self.recipe.published
+        return math.nan if published is None else self.value - published
 
     @property
     def seconds(self) -> float:
@@ -196,10 +197,10 @@ def _line(standing: Standing) -> tuple[str, ...]:
     return (
         recipe.row,
         standing.size,
-        f"{recipe.published:.2f}",
+        published(recipe),
         f"{standing.value:.2f}",
         f"+- {standing.standard_error:.2f}",
-        f"{standing.gap:+.2f}",
+        "" if math.isnan(standing.gap) else f"{standing.gap:+.2f}",
         str(standing.n_seeds),
         standing.command,
     )
@@ -208,4 +209,9 @@ def _line(standing: Standing) -> tuple[str, ...]:
 def _line_without(recipe: Recipe) -> tuple[str, ...]:
     size = "fast" if "fast" in recipe.sizes else next(iter(recipe.sizes))
     command = f"ancestral reproduce {recipe.row} --size {size}"
-    return (recipe.row, size, f"{recipe.published:.2f}", "-", "", "", "0", command)
+    return (recipe.row, size, published(recipe), "-", "", "", "0", command)
+
+
+def published(recipe: Recipe) -> str:
+    """Write the published number, or a dash where there is none."""
+    return "-" if recipe.published is None else f"{recipe.published:.2f}"
