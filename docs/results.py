@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ancestral import recipes, records
@@ -37,7 +38,7 @@ binarisations of the same images. The gap is ours less the published number: abo
 def page(found: Sequence[Record]) -> str:
     """Return the page, in Markdown."""
     sections = [section(table, found) for table in recipes.tables().values()]
-    return "\n".join([HEAD, *filter(None, sections), *annealing(), *shipped()])
+    return "\n".join([HEAD, *filter(None, sections), *compared(), *annealing(), *shipped()])
 
 
 def section(table: Table, found: Sequence[Record]) -> str:
@@ -89,6 +90,35 @@ def annealing() -> list[str]:
     return ["\n".join(lines)]
 
 
+def compared() -> list[str]:
+    """Return the differences of models on the same rows, if some were recorded."""
+    found = [json.loads(path.read_text()) for path in sorted(SOURCE.glob("compared/*.json"))]
+    if not found:
+        return []
+    lines = [
+        "## Models compared, image by image\n",
+        "What is hard for both cancels, so the error is that of the difference. In nats, above "
+        "zero where the first is better.\n",
+        "| first | second | rows | bits | difference | better on |",
+        "|" + " --- |" * 6,
+    ]
+    for pair in found:
+        for d in pair["differences"]:
+            names = [f"`{_row(pair[k])}`" for k in ("first", "second")]
+            bits = "" if d["binarize_seed"] is None else f"seed {d['binarize_seed']}"
+            lines.append(
+                f"| {names[0]} | {names[1]} | {d['n_rows']:,} {d['split']} | {bits} | "
+                f"{d['difference']:+.2f} ± {d['standard_error']:.2f} | {d['share_better']:.0%} |"
+            )
+    return ["\n".join(lines) + "\n"]
+
+
+def _row(run: str) -> str:
+    """Return the row and the run of a run folder, or the name of a shipped model."""
+    parts = Path(run).parts
+    return "/".join(parts[-3:] if parts[0] != "zoo" else parts)
+
+
 def shipped() -> list[str]:
     """Return the trained models that come with the sources."""
     models = sorted(ZOO.glob("*/record.json"))
@@ -98,12 +128,12 @@ def shipped() -> list[str]:
         "## Trained models\n",
         "Weights in half precision; an evaluation takes minutes and says beside each number what "
         "the record says.\n",
-        "| model | row | seed | MB | again |",
+        "| model | row | seed | MiB | again |",
         "|" + " --- |" * 5,
     ]
     for path in models:
         record, name = json.loads(path.read_text()), path.parent.name
-        size = (path.parent / "model.safetensors").stat().st_size / 1e6
+        size = (path.parent / "model.safetensors").stat().st_size / 2**20
         command = f"`ancestral evaluate zoo/{name} --binarize-seed 0,1,2`"
         lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
     return ["\n".join(lines) + "\n"]
@@ -195,7 +225,8 @@ def main() -> None:
         measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
         if measured:
             out = DOCS / "images" / f"curves-{table.name}.svg"
-            curves(measured).savefig(out, metadata={"Date": None})
+            with rc_context({"svg.hashsalt": table.name}):  # the same records, the same file
+                curves(measured).savefig(out, metadata={"Date": None})
     write_file(DOCS / "results.md", page(found))
 
 

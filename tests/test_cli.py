@@ -81,10 +81,13 @@ def test_evaluations_row_by_row_and_compared(here, capsys):
     kept = here / "vae" / metrics[-1]["rows"]
     assert kept.read_text() == (here / "rows.csv").read_text()
 
-    assert run("compare", "iwae", "vae", *how, "--binarize-seed", 1) == 0
+    assert run("compare", "iwae", "vae", *how, "--binarize-seed", 1, "--out", "d.json") == 0
     iwae = json.loads((here / "iwae/metrics.json").read_text())[-1]
     out = capsys.readouterr().out
     assert f"{iwae['value'] - values.mean():+.3f} +- " in out
+    (kept,) = json.loads((here / "d.json").read_text())["differences"]
+    assert kept["difference"] == pytest.approx(iwae["value"] - values.mean())
+    assert kept["binarize_seed"] == 1
     assert json.loads((here / "vae/metrics.json").read_text()) == metrics  # recalled, not redone
 
     assert run("compare", "iwae", "nowhere", *how) == 2

@@ -238,7 +238,7 @@ def test_a_shipped_model_gives_its_numbers_again(place, capsys):
 def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
     path = run(job("vae"), place / "runs", place / "results")
     monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
-    with pytest.raises(ValueError, match="MB of weights"):
+    with pytest.raises(ValueError, match="MiB of weights"):
         ship(place / "runs/digits/vae/smoke-0", path, place / "zoo/x")
     assert not (place / "zoo/x").exists()
 

@@ -180,6 +180,7 @@ def _add_evaluate(commands: Any) -> None:
     compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
     compare.add_argument("second", type=Path, help="another")
     _add_scoring(compare)
+    compare.add_argument("--out", type=Path, metavar="FILE.json", help="the differences")
     units = _add(commands, "units", "count the latent units that a model uses")
     units.add_argument("run", type=Path, help="run folder, or a saved model")
     units.add_argument("data", nargs="?", help="other data than the run's own")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import shlex
 from argparse import Namespace
@@ -13,11 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import datasets, experiment, methods, recipes, records, scoring, storage
+from ancestral import (
+    datasets,
+    experiment,
+    methods,
+    provenance,
+    recipes,
+    records,
+    scoring,
+    storage,
+)
 from ancestral.ais import Annealing, Sandwich
 from ancestral.damage import Damage, Repair
 from ancestral.damage import repair as repair_rows
 from ancestral.engine import denormals_flushed, show_notices
+from ancestral.evaluate import Difference
 from ancestral.evaluate import compare as compare_rows
 from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, Sizes, check, hints, parse, suggest
@@ -25,7 +36,7 @@ from ancestral.parallel import is_main
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
 from ancestral.reproduce import BEFORE, Job, in_order, on_cluster, one_by_one, side_by_side
-from ancestral.scoring import Scoring
+from ancestral.scoring import Metric, Scoring
 from ancestral.train import NonFiniteError
 from ancestral.zoo import ship
 
@@ -82,6 +93,8 @@ def evaluate(options: Namespace) -> None:
 
 def compare(options: Namespace) -> None:
     """``ancestral compare FIRST SECOND``."""
+    if options.out is not None:
+        _check_folder(options.out)
     found = []
     for path in (options.run, options.second):
         estimator, config = experiment.open_run(path)
@@ -90,7 +103,7 @@ def compare(options: Namespace) -> None:
             found.append(scoring.scored(path, estimator, dataset, how, progress=True))
     for metric, _ in found:
         _print_metric(metric)
-    half = len(found) // 2
+    half, differences = len(found) // 2, []
     for (metric, first), (other, second) in zip(found[:half], found[half:], strict=True):
         for key in ("data_checksum", "split", "binarize_seed"):
             if metric[key] != other[key]:
@@ -98,7 +111,24 @@ def compare(options: Namespace) -> None:
                     f"{options.run} and {options.second} are not about the same rows: "
                     f"{key} {metric[key]} and {other[key]}; name the data"
                 )
-        print(f"{options.run} less {options.second}: {compare_rows(first, second)}")
+        difference = compare_rows(first, second)
+        print(f"{options.run} less {options.second}: {difference}")
+        differences.append(_difference(metric, difference))
+    if options.out is not None:
+        about = {"first": str(options.run), "second": str(options.second)}
+        when = {"date": provenance.today(), "commit": provenance.commit()}
+        text = json.dumps(about | {"differences": differences} | when, indent=1)
+        storage.write_file(options.out, text + "\n")
+
+
+def _difference(metric: Metric, difference: Difference) -> dict[str, Any]:
+    """Say what was compared on what, and how it came out."""
+    same = ("metric", "split", "n_rows", "binarize_seed", "data", "data_checksum")
+    return {k: metric[k] for k in same} | {
+        "difference": difference.mean,
+        "standard_error": difference.standard_error,
+        "share_better": difference.share,
+    }
 
 
 def units(options: Namespace) -> None:

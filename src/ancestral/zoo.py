@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from ancestral import experiment, methods, storage
 from ancestral.evaluate import Difference, compare
 
-LARGEST, COSTLIEST = 3e6, 0.01
+LARGEST, COSTLIEST = 3 * 2**20, 0.01
 """Bytes of a model's weights, and nats its rounding may cost."""
 
 N_ROWS, N_SAMPLES = 1000, 500
@@ -38,7 +38,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> Diff
     Raises
     ------
     ValueError
-        If rounding costs 0.01 nats or more, or the weights take more than 3 MB.
+        If rounding costs 0.01 nats or more, or the weights take more than 3 MiB.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
@@ -50,7 +50,8 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> Diff
         estimator.save(small, half=True)
         size = (small / storage.WEIGHTS).stat().st_size
         if size > LARGEST:
-            raise ValueError(f"{run}: {size / 1e6:.2f} MB of weights; at most {LARGEST / 1e6:g} MB")
+            most = f"at most {LARGEST / 2**20:g} MiB"
+            raise ValueError(f"{run}: {size / 2**20:.2f} MiB of weights; {most}")
         rounded = methods.load(small).log_likelihood(rows, N_SAMPLES)
     change = compare(rounded, estimator.log_likelihood(rows, N_SAMPLES))
     if abs(change.mean) >= COSTLIEST:
