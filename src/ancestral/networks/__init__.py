@@ -1,5 +1,6 @@
 """Networks: what maps a context to parameters."""
 
+from ancestral.networks.convolution import Maps, Stack, parse_layers
 from ancestral.networks.layers import (
     ACTIVATIONS,
     MLP,
@@ -29,8 +30,10 @@ __all__ = [
     "Furnish",
     "Heads",
     "Ladder",
+    "Maps",
     "Memory",
     "Read",
+    "Stack",
     "Take",
     "Tap",
     "Taps",
@@ -42,6 +45,7 @@ __all__ = [
     "memories",
     "n_parameters",
     "one_hot",
+    "parse_layers",
     "set_output_bias",
     "silenced",
     "standardise",

@@ -1,0 +1,296 @@
+"""Convolutional networks written as text, on rows that are pictures.
+
+A network is a line of layers, for example ``5:32v p2 d.5 | 3:32 | 500``:
+
+====== =============================================================================
+k:c    convolve with c kernels of k x k pixels; the map keeps its size (``v``: only
+       where the kernel fits, ``f``: wherever it touches)
+p2     then take the greatest of each 2 x 2 block
+u2     first put every value in the top left corner of a 2 x 2 block of zeros
+d.5    last, in training, drop half of the values and double the others
+500    a dense layer
+64x5x5 a dense layer, folded into 64 maps of 5 x 5
+====== =============================================================================
+
+Every layer ends in the activation, which comes after pooling.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ancestral import parallel
+from ancestral.networks.layers import ACTIVATIONS, linear
+from ancestral.networks.normalise import BatchNorm
+
+CONV = re.compile(r"(\d+):(\d+)([vf]?)$")
+DENSE = re.compile(r"\d+(x\d+x\d+)?$")
+EXTRA = re.compile(r"(p|u)(\d+)$|d(0?\.\d+)$")
+
+
+class Maps(NamedTuple):
+    """The shape of what flows between layers: channels, height, width; a row is [n, 1, 1]."""
+
+    n: int
+    height: int = 1
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as its text says.
+
+    Attributes
+    ----------
+    n : int
+        Kernels, or units.
+    kernel : int
+        Side of a kernel; 0 for a dense layer.
+    padding : {"same", "valid", "full"}
+        Where kernels are put.
+    fold : tuple, optional
+        Height and width into which a dense layer is folded.
+    pool, unpool : int
+        Side of the blocks; 1 is none.
+    drop : float
+        Share of the values dropped in training.
+    """
+
+    n: int
+    kernel: int = 0
+    padding: str = "same"
+    fold: tuple[int, int] | None = None
+    pool: int = 1
+    unpool: int = 1
+    drop: float = 0.0
+
+    @property
+    def margin(self) -> int:
+        """Zeros around the map."""
+        return {"same": self.kernel // 2, "valid": 0, "full": self.kernel - 1}[self.padding]
+
+    def after(self, before: Maps) -> Maps:
+        """Return the shape behind this layer.
+
+        Raises
+        ------
+        ValueError
+            If the maps are too small for it.
+        """
+        if not self.kernel:
+            return Maps(self.n, *(self.fold or ()))
+        grown = 2 * self.margin - self.kernel + 1
+        sides = [(self.unpool * side + grown) // self.pool for side in before[1:]]
+        if min(sides) < 1:
+            raise ValueError(
+                f"a map of {before.height} x {before.width} is too small for a kernel of "
+                f"{self.kernel} and blocks of {self.pool}"
+            )
+        return Maps(self.n, *sides)
+
+
+def parse_layers(text: str) -> tuple[Layer, ...]:
+    """Read a line of layers.
+
+    Raises
+    ------
+    ValueError
+        Naming the part that is not understood.
+
+    Examples
+    --------
+    >>> parse_layers("5:32v p2 d.5 | 500")[0]
+    Layer(n=32, kernel=5, padding='valid', fold=None, pool=2, unpool=1, drop=0.5)
+    """
+    return tuple(_parse_layer(part.strip()) for part in text.split("|"))
+
+
+def _parse_layer(text: str) -> Layer:
+    found: dict[str, float] = {}
+    kernel = None
+    for word in text.split():
+        if (match := CONV.match(word)) or DENSE.match(word):
+            if kernel is not None:
+                raise ValueError(f"layer {text!r}: there is more than one of {kernel} and {word}")
+            kernel = word
+        elif match := EXTRA.match(word):
+            letter = word[0]
+            found[letter] = float(match[3] or match[2])
+        else:
+            raise ValueError(f"layer {text!r}: {word!r} is none of k:c, p2, u2, d.5, 500, 64x5x5")
+    if kernel is None:
+        raise ValueError(f"layer {text!r}: expected k:c, a number of units, or maps as 64x5x5")
+    if (match := CONV.match(kernel)) is not None:
+        side, n, how = int(match[1]), int(match[2]), match[3]
+        padding = {"v": "valid", "f": "full", "": "same"}[how]
+        if padding == "same" and side % 2 == 0:
+            raise ValueError(f"layer {text!r}: a kernel that keeps the map's size has an odd side")
+        pool, unpool = int(found.get("p", 1)), int(found.get("u", 1))
+        return Layer(n, side, padding, None, pool, unpool, found.get("d", 0.0))
+    if {"p", "u"} & found.keys():
+        raise ValueError(f"layer {text!r}: p and u go with a convolution")
+    n, *sides = map(int, kernel.split("x"))
+    return Layer(n, fold=(sides[0], sides[1]) if sides else None, drop=found.get("d", 0.0))
+
+
+class Fold(nn.Module):
+    """Rows [..., d] to maps [rows, channels, height, width], or to rows [rows, d]."""
+
+    def __init__(self, shape: Maps) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return the maps, channels last in memory."""
+        maps = u.reshape(-1, *self.shape)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+
+class Conv(nn.Module):
+    """Convolution, of an unpooled map if asked for; weights Glorot-uniform, bias zero.
+
+    A kernel counts as often in the fan-out as pooling and unpooling make its values count.
+
+    Unpooling puts each value in the top left corner of a block of zeros. Convolving what is
+    mostly zeros is a transposed convolution of the small map, several times cheaper.
+
+    Parameters
+    ----------
+    n_in : int
+        Maps that come in.
+    layer : Layer
+        What to do.
+
+    Examples
+    --------
+    >>> Conv(2, parse_layers("u2 3:4")[0])(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 4, 10, 10])
+    """
+
+    def __init__(self, n_in: int, layer: Layer) -> None:
+        super().__init__()
+        side = layer.kernel
+        self.weight = nn.Parameter(torch.empty(layer.n, n_in, side, side))
+        self.bias = nn.Parameter(torch.zeros(layer.n))
+        self.margin, self.unpool = layer.margin, layer.unpool
+        pixels = side * side
+        fan_out = layer.n * pixels * (layer.unpool / layer.pool) ** 2
+        bound = math.sqrt(6 / (n_in * pixels + fan_out))
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, u: Float[Tensor, "rows n h w"]) -> Tensor:
+        """Return [rows, n_out, height, width]."""
+        if self.unpool == 1:
+            return nn.functional.conv2d(u, self.weight, self.bias, padding=self.margin)
+        turned = self.weight.flip(-1, -2).transpose(0, 1)
+        return nn.functional.conv_transpose2d(
+            u,
+            turned,
+            self.bias,
+            stride=self.unpool,
+            padding=self.weight.shape[-1] - 1 - self.margin,
+            output_padding=self.unpool - 1,
+        )
+
+
+class MapNorm(nn.Module):
+    """Batch normalisation of every channel over rows and pixels."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm(n)
+
+    def forward(self, u: Float[Tensor, "rows n h w"]) -> Tensor:
+        """Return the same shape."""
+        return self.norm(u.movedim(1, -1)).movedim(-1, 1)
+
+
+class Dropout(nn.Module):
+    """In training set a share of the values to zero and scale the others up."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return the same shape; processes that share a batch draw for all of it."""
+        if not self.training:
+            return u
+        n, *rest = u.shape
+        noise = parallel.share(torch.rand(n * parallel.n_shares(), *rest, device=u.device))
+        return torch.where(noise < self.rate, 0.0, u / (1 - self.rate))
+
+
+class Stack(nn.Module):
+    """A network of layers on rows; what comes out are rows again.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        See :func:`parse_layers`.
+    shape : Maps
+        Of a row that comes in.
+    activation : str
+        One of :data:`~ancestral.networks.ACTIVATIONS`.
+    batch_norm : bool
+        Normalise before each activation.
+    linear_last : bool
+        Leave the last layer without activation and normalisation.
+
+    Attributes
+    ----------
+    shape_out : Maps
+        Of what comes out.
+
+    Examples
+    --------
+    >>> stack = Stack(parse_layers("5:32v p2 | 3:64 | 500"), Maps(1, 28, 28))
+    >>> stack(torch.zeros(3, 784)).shape, stack.shape_out
+    (torch.Size([3, 500]), Maps(n=500, height=1, width=1))
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        shape: Maps,
+        activation: str = "relu",
+        batch_norm: bool = False,
+        linear_last: bool = False,
+    ) -> None:
+        super().__init__()
+        modules: list[nn.Module] = []
+        for number, layer in enumerate(layers):
+            plain = linear_last and number == len(layers) - 1
+            modules += _modules(layer, shape, "" if plain else activation, batch_norm)
+            shape = layer.after(shape)
+        self.layers = nn.Sequential(*modules)
+        self.shape_out = shape
+
+    def forward(self, u: Float[Tensor, "*b d"]) -> Float[Tensor, "*b n"]:
+        """Return [..., n]."""
+        return self.layers(u.reshape(-1, u.shape[-1])).reshape(*u.shape[:-1], -1)
+
+
+def _modules(layer: Layer, shape: Maps, activation: str, batch_norm: bool) -> list[nn.Module]:
+    """Make a layer: product, pooling, normalisation, activation (or ``""``), dropout."""
+    after = layer.after(shape)
+    norm: list[nn.Module] = []
+    if layer.kernel:
+        pool = [nn.MaxPool2d(layer.pool)] if layer.pool > 1 else []
+        made: list[nn.Module] = [Fold(shape), Conv(shape.n, layer), *pool]
+        norm = [MapNorm(layer.n)]
+    else:
+        n_out = math.prod(after)
+        made = [nn.Flatten(1), linear(math.prod(shape), n_out)]
+        norm = [BatchNorm(n_out)]
+    if activation:
+        made += [*(norm if batch_norm else []), ACTIVATIONS[activation]()]
+    return made + ([Dropout(layer.drop)] if layer.drop else [])

@@ -1,0 +1,129 @@
+"""Convolutional layers against what they stand for, by torch's own operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ancestral import engine
+from ancestral.networks import Maps, Stack, n_parameters, parse_layers
+from ancestral.networks.convolution import Conv, Dropout, Layer
+
+MNIST_UP = "5:32v p2 d.5 | 3:32 | 3:64v p2 d.5 | 3:64 | 3:64 | 500 d.5"
+MNIST_DOWN = "500 | 64x5x5 | 3:64 | u2 3:64f | 3:32 | 3:32 | u2 5:1f"
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def unpooled(u, side):
+    """Every value in the top left corner of a block of zeros."""
+    n, c, h, w = u.shape
+    out = u.new_zeros(n, c, side * h, side * w)
+    out[:, :, ::side, ::side] = u
+    return out
+
+
+@pytest.mark.parametrize("padding", ["", "v", "f"])
+@pytest.mark.parametrize("unpool", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_a_convolution_of_an_unpooled_map(kernel, unpool, padding):
+    (layer,) = parse_layers(f"{kernel}:4{padding}" + (f" u{unpool}" if unpool > 1 else ""))
+    conv, u = Conv(3, layer).double(), rand(2, 3, 5, 6).requires_grad_()
+    with torch.no_grad():
+        conv.bias.copy_(rand(4, seed=1))
+    expected = nn.functional.conv2d(
+        unpooled(u, unpool), conv.weight, conv.bias, padding=layer.margin
+    )
+    torch.testing.assert_close(conv(u), expected)
+    wanted = (u, conv.weight, conv.bias)
+    weight = rand(*expected.shape, seed=2)
+    got = torch.autograd.grad((conv(u) * weight).sum(), wanted)
+    torch.testing.assert_close(got, torch.autograd.grad((expected * weight).sum(), wanted))
+    assert tuple(layer.after(Maps(3, 5, 6))) == tuple(expected.shape[1:])
+
+
+def test_c9_pooling_undoes_unpooling():
+    u = rand(2, 3, 4, 4).abs()
+    up = unpooled(u, 2)
+    assert torch.equal(nn.functional.max_pool2d(up, 2), u)
+    assert up.count_nonzero() == u.count_nonzero()
+    identity = Conv(3, Layer(3, kernel=1, unpool=2)).double()
+    with torch.no_grad():
+        identity.weight.copy_(torch.eye(3)[:, :, None, None])
+    torch.testing.assert_close(identity(u), up)
+
+
+def test_the_stacks_of_the_paper_have_its_shapes():
+    up = Stack(parse_layers(MNIST_UP), Maps(1, 28, 28))
+    sizes, shape = [], Maps(1, 28, 28)
+    for layer in parse_layers(MNIST_UP):
+        shape = layer.after(shape)
+        sizes.append(shape.height)
+    assert sizes == [12, 12, 5, 5, 5, 1]
+    convs = 25 * 32 + 32 + 9 * (32 * 32 + 32 * 64 + 64 * 64 + 64 * 64) + 32 + 3 * 64
+    assert n_parameters(up) == convs + 1600 * 500 + 500
+    down = Stack(parse_layers(MNIST_DOWN), Maps(50), linear_last=True)
+    assert down.shape_out == Maps(1, 28, 28)
+    assert down(torch.zeros(2, 3, 50)).shape == (2, 3, 784)
+
+
+def test_a_layer_is_convolution_pooling_activation_dropout():
+    with engine.seeded(0):
+        stack = Stack(parse_layers("3:4 p2"), Maps(2, 6, 6)).double()
+    u = rand(3, 72)
+    conv = next(m for m in stack.modules() if isinstance(m, Conv))
+    maps = nn.functional.conv2d(u.view(3, 2, 6, 6), conv.weight, conv.bias, padding=1)
+    expected = nn.functional.max_pool2d(maps, 2).relu().flatten(1)
+    torch.testing.assert_close(stack(u), expected)
+    plain = Stack(parse_layers("3:4"), Maps(2, 6, 6), linear_last=True)
+    assert (plain(u.float()) < 0).any()
+
+
+def test_rows_do_not_see_each_other_and_leading_axes_are_kept():
+    stack, u = Stack(parse_layers(MNIST_UP), Maps(1, 28, 28)).eval(), rand(2, 3, 784).float()
+    whole = stack(u)
+    assert whole.shape == (2, 3, 500)
+    torch.testing.assert_close(whole[1, 2], stack(u[1, 2][None])[0], atol=1e-5, rtol=1e-4)
+
+
+def test_batch_norm_is_of_channels():
+    with engine.seeded(0):
+        stack = Stack(parse_layers("3:4"), Maps(1, 8, 8), activation="tanh", batch_norm=True)
+    stack.layers[-1] = nn.Identity()
+    maps = stack(rand(5, 64).float()).view(5, 4, 64).transpose(0, 1).reshape(4, -1)
+    torch.testing.assert_close(maps.mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(maps.var(1, correction=0), torch.ones(4), atol=1e-2, rtol=0)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    layer, u = Dropout(0.3), torch.ones(200, 500)
+    with engine.seeded(0):
+        out = layer(u)
+    assert (out == 0).double().mean() == pytest.approx(0.3, abs=0.01)
+    assert out.mean() == pytest.approx(1, abs=0.01)
+    assert torch.equal(layer.eval()(u), u)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("5:32w", "'5:32w' is none of"),
+        ("p2", "expected k:c"),
+        ("5:32 500", "more than one"),
+        ("500 p2", "go with a convolution"),
+        ("4:32", "odd side"),
+        ("", "expected k:c"),
+    ],
+)
+def test_text_that_is_no_layer(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_layers(text)
+
+
+def test_a_map_that_is_too_small():
+    with pytest.raises(ValueError, match="4 x 4 is too small for a kernel of 5"):
+        Stack(parse_layers("5:3v | 3:1v"), Maps(1, 4, 4))
