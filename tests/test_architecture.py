@@ -16,8 +16,8 @@ ORDER = [
     "_version", "fields", "provenance", "storage", "checkpoint", "parallel", "data", "datasets",
     "preprocess", "tables", "networks", "bits", "distributions", "conditional", "models", "kernels",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "ais", "slots",
-    "estimator", "rows", "density", "methods", "scoring", "damage", "report", "experiment",
-    "recipes", "records", "reproduce", "zoo", "demo", "commands", "cli",
+    "labels", "estimator", "rows", "density", "methods", "scoring", "damage", "report",
+    "experiment", "recipes", "records", "reproduce", "zoo", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ancestral.data import Batch, Data
     from ancestral.evaluate import compare
     from ancestral.methods import load
+    from ancestral.methods.margin import MaxMarginVAE
     from ancestral.methods.memory import MemoryVAE
     from ancestral.methods.vae import IWAE, VAE
     from ancestral.models import Generator, LatentModel
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOME = {
     "VAE": "methods.vae",
     "IWAE": "methods.vae",
+    "MaxMarginVAE": "methods.margin",
     "MemoryVAE": "methods.memory",
     "Annealing": "ais",
     "Batch": "data",
@@ -54,6 +56,7 @@ __all__ = [
     "Data",
     "Generator",
     "LatentModel",
+    "MaxMarginVAE",
     "MemoryVAE",
     "Objective",
     "Player",

@@ -131,6 +131,12 @@ class Data:
             part.x = self.x[chosen]
         return part
 
+    def seen_as(self, on_batch: Callable[[Tensor], Tensor] | None) -> Data:
+        """Return the same rows with another ``on_batch`` and no ``on_epoch``."""
+        other = copy.copy(self)
+        other.on_batch, other.on_epoch, other._epoch_rows = on_batch, None, None
+        return other
+
     def fingerprint(self) -> str:
         """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it."""
         digest = hashlib.sha256(f"{len(self)} {self.n_columns} {self.x.dtype}".encode())

@@ -28,6 +28,7 @@ from ancestral.fields import (
     check,
     hints,
 )
+from ancestral.labels import ClassLearner
 from ancestral.networks import calibrate
 from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, warmed_up
 from ancestral.train import Callback, History, Player, train
@@ -208,6 +209,8 @@ class Estimator(BaseEstimator, ABC):
             precision=self.precision,
         )
         self._calibrate(training)
+        if isinstance(self, ClassLearner):
+            self._learn_temperature(training if validation is None else validation)
         if checkpoint is not None and parallel.is_main():
             checkpoint.remove()
         return self

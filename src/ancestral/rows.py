@@ -16,6 +16,7 @@ from ancestral import engine
 from ancestral.data import Data
 from ancestral.estimator import Estimator, draw_seed
 from ancestral.fields import RandomState, Sizes, check
+from ancestral.labels import ClassLearner
 from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
 from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
@@ -44,8 +45,10 @@ class RowEstimator(Estimator, ABC):
     binarize: Literal["batch", "epoch", "once", "none"] = "batch"
     image_shape: Sizes | None = None
 
-    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:  # noqa: ARG002
+    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         X = self._validate(X, fit=True)
+        codes = self._learn_classes(y, len(X)) if isinstance(self, ClassLearner) else None
+        self.n_rows_ = len(X)
         self._check_image_shape()
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
         X = as_numbers(X, named)
@@ -56,11 +59,11 @@ class RowEstimator(Estimator, ABC):
         self.n_categories_ = list(self.columns_.n_categories)
         self.draws_bits_ = self._has_grey(X) and self.binarize != "none"
         if not self.draws_bits_:
-            return self._data(X, device, on_batch=self.columns_.to_model)
+            return self._data(X, device, y=codes, on_batch=self.columns_.to_model)
         if self.binarize == "once":
-            return self._data(self._bits(X, seed=0), device)
+            return self._data(self._bits(X, seed=0), device, y=codes)
         key = "on_epoch" if self.binarize == "epoch" else "on_batch"
-        return self._data(X, device, **{key: bernoulli_draw})
+        return self._data(X, device, y=codes, **{key: bernoulli_draw})
 
     def _has_grey(self, X: np.ndarray) -> bool:
         """Whether there are values between the bits of a Bernoulli likelihood."""

@@ -48,6 +48,12 @@ METHODS = {
             "MemoryVAE",
             "variational autoencoder with memory and attention (MEM-VAE, MEM-IWAE)",
         ),
+        Method(
+            "max-margin-vae",
+            "ancestral.methods.margin",
+            "MaxMarginVAE",
+            "max-margin deep generative classifier (MMVA, CMMVA)",
+        ),
     )
 }
 

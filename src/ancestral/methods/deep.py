@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -30,10 +31,15 @@ from ancestral.networks import (
     MLP,
     Furnish,
     Heads,
+    Maps,
+    Stack,
     Take,
+    Tap,
+    TwoHeaded,
     dense,
     linear,
     logit,
+    parse_network,
     set_output_bias,
 )
 from ancestral.objectives import Objective
@@ -59,12 +65,17 @@ class NetworkEstimator(LatentEstimator, ABC):
     batch_norm : bool
         Normalise hidden layers; for evaluation the statistics come from one pass over the
         training rows.
+    network : str
+        ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
+        ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
+        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.convolution``).
     """
 
     n_latents: Count | Sizes = 50
     hidden: Sizes | tuple[Sizes, ...] = (500, 500)
     activation: Activation = "relu"
     batch_norm: bool = True
+    network: str = "dense"
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -89,9 +100,11 @@ class NetworkEstimator(LatentEstimator, ABC):
         return per_layer
 
     def _networks(self, up: Furnish | None = None, down: Furnish | None = None) -> Modules:
-        """Make the model; ``up`` and ``down`` furnish the layers next to the data."""
+        """Make the model; ``up`` and ``down`` furnish dense layers next to the data."""
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
+        if self.network != "dense":
+            return self._convolutional()
         columns, sizes, hidden = self._columns(), self._latent_sizes(), self._hidden_sizes()
         style: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
         bottom = gaussian(columns.n_features, hidden[0], sizes[0], style | {"furnish": up})
@@ -106,8 +119,49 @@ class NetworkEstimator(LatentEstimator, ABC):
         )
         return {"columns_": columns, "model_": model}
 
+    def _convolutional(self) -> Modules:
+        """Make the model of a convolutional network; its features are tapped."""
+        columns, sizes, kinds = self._columns(), self._latent_sizes(), set(self.likelihood_)
+        shape = self._maps()
+        if len(sizes) > 1:
+            raise ValueError(f"network={self.network!r} is for a single stochastic layer")
+        if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
+            raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
+        up, down = parse_network(self.network)
+        style: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
+        encoder = Stack(up, shape, **style)
+        n = math.prod(encoder.shape_out)
+        network = nn.Sequential(encoder, Tap("feature0"), Heads(n, (sizes[0], sizes[0])))
+        bits, below = kinds == {"bernoulli"}, Maps(sizes[0])
+        decoder = (
+            Stack(down, below, **style, linear_last=True)
+            if bits
+            else TwoHeaded(down, below, **style)
+        )
+        self._check_decoder(decoder.shape_out, shape)
+        model = LatentModel(
+            standard_normal(sizes[0]),
+            Bernoulli(decoder) if bits else Gaussian(decoder),
+            Gaussian(nn.Sequential(Features(columns), network)),
+        )
+        return {"columns_": columns, "model_": model}
+
+    def _maps(self) -> Maps:
+        if self.image_shape is None:
+            raise ValueError(f"network={self.network!r} is for images: set image_shape")
+        height, width = self.image_shape[-2:]
+        return Maps(math.prod(self.image_shape[:-2]), height, width)
+
+    def _check_decoder(self, made: Maps, shape: Maps) -> None:
+        if made != shape:
+            raise ValueError(
+                f"network={self.network!r}: the decoder makes {made.n} x {made.height} x "
+                f"{made.width} of images that are {shape.n} x {shape.height} x {shape.width}"
+            )
+
     def _initialise(self, data: Data) -> None:
-        start_at_means(self.model_.likelihood, self.columns_, data)
+        if self.network == "dense":
+            start_at_means(self.model_.likelihood, self.columns_, data)
 
 
 class DeepLatentEstimator(NetworkEstimator, ABC):

@@ -145,6 +145,10 @@ class MemoryVAE(NetworkEstimator):
 
     def _build(self) -> Modules:
         slots = self._per_layer("n_slots")
+        if self.network != "dense":
+            raise ValueError(
+                f"network={self.network!r}: memories stand beside dense layers: network='dense'"
+            )
         how: dict[str, Any] = {
             "attention": self.attention,
             "composition": self.composition,

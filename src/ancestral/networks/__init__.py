@@ -1,6 +1,13 @@
 """Networks: what maps a context to parameters."""
 
-from ancestral.networks.convolution import Maps, Stack, parse_layers
+from ancestral.networks.convolution import (
+    Maps,
+    Stack,
+    TwoHeaded,
+    parse_layers,
+    parse_network,
+    shape_after,
+)
 from ancestral.networks.layers import (
     ACTIVATIONS,
     MLP,
@@ -37,6 +44,7 @@ __all__ = [
     "Take",
     "Tap",
     "Taps",
+    "TwoHeaded",
     "batch_statistics",
     "calibrate",
     "dense",
@@ -46,7 +54,9 @@ __all__ = [
     "n_parameters",
     "one_hot",
     "parse_layers",
+    "parse_network",
     "set_output_bias",
+    "shape_after",
     "silenced",
     "standardise",
 ]

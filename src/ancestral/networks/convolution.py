@@ -141,6 +141,17 @@ def _parse_layer(text: str) -> Layer:
     return Layer(n, fold=(sides[0], sides[1]) if sides else None, drop=found.get("d", 0.0))
 
 
+def shape_after(layers: Sequence[Layer], shape: Maps) -> Maps:
+    """Return the shape behind some layers.
+
+    >>> shape_after(parse_layers("5:32v p2 | 3:64v p2"), Maps(1, 28, 28))
+    Maps(n=64, height=5, width=5)
+    """
+    for layer in layers:
+        shape = layer.after(shape)
+    return shape
+
+
 class Fold(nn.Module):
     """Rows [..., d] to maps [rows, channels, height, width], or to rows [rows, d]."""
 
@@ -279,6 +290,41 @@ class Stack(nn.Module):
         return self.layers(u.reshape(-1, u.shape[-1])).reshape(*u.shape[:-1], -1)
 
 
+class TwoHeaded(nn.Module):
+    """A stack whose last layer is made twice, for the mean and for the log-variance of pixels.
+
+    Parameters
+    ----------
+    layers, shape, activation, batch_norm
+        As in :class:`Stack`. The log-variance starts at zero.
+
+    Attributes
+    ----------
+    shape_out : Maps
+        Of either.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        shape: Maps,
+        activation: str = "relu",
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.below = Stack(layers[:-1], shape, activation, batch_norm)
+        heads = [Stack(layers[-1:], self.below.shape_out, linear_last=True) for _ in range(2)]
+        self.heads = nn.ModuleList(heads)
+        self.shape_out = heads[0].shape_out
+        for parameter in heads[1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, u: Float[Tensor, "*b d"]) -> tuple[Tensor, ...]:
+        """Return (mean, log-variance), each [..., n]."""
+        below = self.below(u)
+        return tuple(head(below) for head in self.heads)
+
+
 def _modules(layer: Layer, shape: Maps, activation: str, batch_norm: bool) -> list[nn.Module]:
     """Make a layer: product, pooling, normalisation, activation (or ``""``), dropout."""
     after = layer.after(shape)
@@ -294,3 +340,40 @@ def _modules(layer: Layer, shape: Maps, activation: str, batch_norm: bool) -> li
     if activation:
         made += [*(norm if batch_norm else []), ACTIVATIONS[activation]()]
     return made + ([Dropout(layer.drop)] if layer.drop else [])
+
+
+PAPERS = {
+    "mnist": (
+        "5:32v p2 d.5 | 3:32 | 3:64v p2 d.5 | 3:64 | 3:64 | 500 d.5",
+        "500 | 64x5x5 | 3:64 | u2 3:64f | 3:32 | 3:32 | u2 5:1f",
+    ),
+    "svhn": (
+        "5:64 p2 | 3:64 d.3 | 3:64 p2 d.3 | 3:96 d.3 | 3:96 p2",
+        "96x4x4 | u2 3:96 | 3:64 | u2 3:64 | 3:64 | u2 5:3",
+    ),
+}
+"""Encoder and decoder of the max-margin models (Li, Zhu, Shi and Zhang, 2015), by name."""
+
+
+def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Read an encoder and a decoder: a name in :data:`PAPERS`, or ``LAYERS -> LAYERS``.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+
+    Examples
+    --------
+    >>> up, down = parse_network("3:8 p2 | 20 -> 8x4x4 | u2 3:1")
+    >>> len(up), len(down)
+    (2, 2)
+    """
+    if text in PAPERS:
+        up, down = PAPERS[text]
+    else:
+        up, arrow, down = text.partition("->")
+        if not arrow:
+            names = ", ".join(("dense", *PAPERS))
+            raise ValueError(f"network={text!r}: expected one of {names}, or LAYERS -> LAYERS")
+    return parse_layers(up), parse_layers(down)

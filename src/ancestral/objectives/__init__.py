@@ -5,7 +5,7 @@ from ancestral.objectives.base import Objective, Term
 from ancestral.objectives.exact import nll
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
 from ancestral.objectives.local import local_error, local_reconstruction
-from ancestral.objectives.margin import hinge, hinge_loss
+from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss
 from ancestral.objectives.moments import cmmd, cmmd2, mmd, mmd2
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "cmmd2",
     "critic_loss",
     "elbo",
+    "gaussian_prior",
     "generator_loss",
     "hinge",
     "hinge_loss",

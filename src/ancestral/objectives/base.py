@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -39,7 +39,7 @@ class Objective:
     Notes
     -----
     ``a + b`` has the terms of both and runs the model once, as the one that says how does. So a
-    bound plus a hinge loss share encoder, noise and dropout.
+    bound plus a hinge loss share encoder, noise and dropout. ``0.5 * a`` counts a's terms half.
 
     Examples
     --------
@@ -68,6 +68,14 @@ class Objective:
             self.separable and other.separable,
             self.compiles and other.compiles,
         )
+
+    def __rmul__(self, weight: float) -> Objective:
+        """Count every term ``weight`` times."""
+
+        def weighted(term: Term) -> Term:
+            return lambda model, run: weight * term(model, run)
+
+        return replace(self, terms={name: weighted(term) for name, term in self.terms.items()})
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Run the model once and evaluate every term on that run."""

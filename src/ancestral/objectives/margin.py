@@ -74,3 +74,26 @@ def hinge(
         return c * losses.sum() / torch.where(n_labelled > 0, n_labelled, 1.0)
 
     return Objective({"hinge": term})
+
+
+def gaussian_prior(precision: float) -> Objective:
+    """Precision / 2 times the squared length of all parameters of the model.
+
+    A prior N(0, 1) on everything, in nats per example, has the precision 1 / (number of rows).
+
+    Parameters
+    ----------
+    precision : float
+        Of the prior, per row.
+
+    Returns
+    -------
+    Objective
+        Term ``prior``, without its constant.
+    """
+
+    def term(model: nn.Module, _: Run) -> Tensor:
+        squares = torch.stack([p.square().sum() for p in model.parameters()])
+        return precision / 2 * squares.sum()
+
+    return Objective({"prior": term})

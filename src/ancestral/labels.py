@@ -1,0 +1,121 @@
+"""Classes: what labels stand for, and estimators that tell them apart."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+from torch import Tensor
+
+from ancestral.data import Batch, Data
+from ancestral.preprocess import Columns
+
+UNLABELLED = -1
+
+
+class ClassLearner(ABC):
+    """What every classifier of rows can do once it is fitted.
+
+    A row's class is the one of the greatest score. Probabilities are the softmax of scores over a
+    temperature, the one number that is fitted after training, to the held-out rows if there are
+    some (``validation_fraction``), else to the training rows, by maximum likelihood (Guo, Pleiss,
+    Sun and Weinberger, 2017). It changes no decision.
+    """
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the scores [n_samples, n_classes]; of two classes the second less the first, [n].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry, which the network sees as zero.
+        """
+        scores = self._map_rows(X, self._scores)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of every row, [n_samples]."""
+        chosen = self._map_rows(X, self._scores).argmax(1)
+        return self.classes_[chosen]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return calibrated probabilities of the classes, [n_samples, n_classes]."""
+        scaled = self._map_rows(X, self._scores).astype(np.float64) / self.temperature_
+        odds = np.exp(scaled - scaled.max(1, keepdims=True))
+        return odds / odds.sum(1, keepdims=True)
+
+    @abstractmethod
+    def _scores(self, batch: Batch) -> Tensor:
+        """Return a score for every class, [batch, n_classes]."""
+
+    def _learn_classes(self, y: Any, n_rows: int) -> np.ndarray:
+        """Return the classes as codes from 0, unlabelled rows as -1."""
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
+        if len(y) != n_rows:
+            check_consistent_length(np.empty(n_rows), y)
+        check_classification_targets(y)
+        known = y != UNLABELLED if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
+        self.classes_ = np.unique(y[known])
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y: {name} tells classes apart and found {len(self.classes_)} class in "
+                f"{int(known.sum())} labelled rows ({UNLABELLED} = unlabelled)"
+            )
+        return np.where(known, np.searchsorted(self.classes_, y), UNLABELLED)
+
+    @torch.no_grad()
+    def _learn_temperature(self, data: Data) -> None:
+        """Fit the temperature to the labelled rows, as they are when they are to be classified."""
+        rows = data.seen_as(self.columns_.to_model)
+        parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.chunks(CHUNK)]
+        scores = torch.cat(parts).numpy()
+        assert data.y is not None
+        y = data.y.cpu().numpy()
+        self.temperature_ = temperature(scores[y >= 0], y[y >= 0])
+
+    if TYPE_CHECKING:
+        classes_: np.ndarray
+        temperature_: float
+        columns_: Columns
+
+        def _map_rows(self, X: Any, function: Any) -> np.ndarray: ...
+
+
+CHUNK = 1024
+
+
+def temperature(scores: Float[np.ndarray, "n classes"], y: Int[np.ndarray, " n"]) -> float:
+    """T that makes softmax(scores / T) likeliest; the log-likelihood is concave in 1 / T.
+
+    Where every row is right no T is best: it is held above 1e-2 of the scores' spread, and below
+    1e4 times it where scores tell nothing.
+
+    Examples
+    --------
+    >>> scores = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]] * 5))
+    >>> y = np.array([0, 0, 1, 1] * 4 + [0, 1, 0, 1])  # nine of ten are right
+    >>> round(temperature(3 * scores, y), 3)
+    3.0
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    spread = float(scores.std()) or 1.0
+    scaled, rows = scores / spread, np.arange(len(y))
+
+    def nll(log_t: float) -> float:
+        z = scaled / np.exp(log_t)
+        return float((logsumexp(z, axis=1) - z[rows, y]).mean())
+
+    found = minimize_scalar(nll, bounds=(np.log(1e-2), np.log(1e4)), method="bounded")
+    return spread * float(np.exp(found.x))

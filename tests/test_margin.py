@@ -1,0 +1,217 @@
+"""Max-margin models: the objective by hand, the classifier against a solver, its manners."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits, make_blobs
+from torch import nn
+
+from ancestral import VAE, MaxMarginVAE, MemoryVAE, engine, load
+from ancestral.data import Batch, Data
+from ancestral.labels import temperature
+from ancestral.models import Run
+from ancestral.objectives import gaussian_prior, hinge, hinge_loss
+from ancestral.optim import adam, cosine
+from ancestral.train import Player, train
+
+X, Y = load_digits(return_X_y=True)
+X = X / 16
+NOISY = X + np.random.default_rng(0).normal(0, 0.1, X.shape)
+SMALL = {"n_latents": 4, "hidden": (20, 15), "max_epochs": 5, "random_state": 0}
+PICTURES = {"network": "3:8 p2 d.2 | 20 -> 8x4x4 | u2 3:1", "image_shape": (8, 8)}
+
+
+def fitted(**settings):
+    return MaxMarginVAE(**SMALL | settings).fit(X[:400], Y[:400])
+
+
+# ---- the objective
+
+
+@pytest.mark.parametrize("settings", [{}, {"bound_weight": 0.01, "c": 2.0, "margin": 1.0}])
+def test_the_terms_of_the_loss_by_hand(settings):
+    """One batch of all rows, a learning rate of nothing: what is logged is the start's loss."""
+    still = {"batch_size": 400, "learning_rate": 1e-12, "max_epochs": 1, "binarize": "none"}
+    model = fitted(**still, **settings, batch_norm=False)
+    x, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
+    scores = torch.zeros(400, 10)  # the classifier starts at zero
+    weight, c = settings.get("bound_weight", 1.0), settings.get("c", 15.0)
+    logged = model.history_[0]
+    assert logged["hinge"] == pytest.approx(
+        c * hinge_loss(scores, y, settings.get("margin", 3.0)).mean().item()
+    )
+    squares = sum(p.square().sum().item() for p in model.model_.parameters())
+    assert logged["prior"] == pytest.approx(squares / (2 * 400), rel=1e-4)
+    kl = torch.distributions.kl_divergence(
+        model.model_.encode(Batch(x)), torch.distributions.Normal(0.0, 1.0)
+    )
+    assert logged["kl"] == pytest.approx(weight * kl.sum(-1).mean().item(), rel=1e-3)
+
+
+def test_c6_minibatches_are_unbiased():
+    """The mean over all minibatches of a split is the whole objective."""
+    model = fitted(batch_norm=False).model_
+    objective = hinge(2.0, 3.0, lambda run: run.batch.x[:, :35])
+    rows, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
+    (whole,) = objective.terms.values()
+
+    def value(part):
+        return whole(model, Run(Batch(rows[part], y[part]))).item()
+
+    parts = np.array_split(np.random.default_rng(0).permutation(400), 8)
+    assert np.mean([value(p) for p in parts]) == pytest.approx(value(np.arange(400)), rel=1e-5)
+
+
+def test_c7_the_averaging_classifier_is_linear_in_the_mean():
+    model = fitted(features="mean")
+    batch = Batch(torch.as_tensor(X[:3], dtype=torch.float32))
+    with engine.seeded(0), torch.no_grad():
+        z = model.model_.encode(batch).sample((40_000,))
+        averaged = model.model_.classifier(z).mean(0)
+        torch.testing.assert_close(model._scores(batch), averaged, atol=0.02, rtol=0.02)
+    np.testing.assert_allclose(model.features_of(X[:3]), model.transform(X[:3]), atol=1e-6)
+
+
+def test_c8_two_classes_against_a_solver_of_the_svm():
+    """1/4 |w|^2 + c * mean hinge of margin 2 w'x: the two rows of weights are opposite."""
+    x, y = make_blobs(60, 2, centers=[[-1.5, 0], [1.5, 0.5]], cluster_std=1.2, random_state=0)
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = nn.Linear(2, 2, bias=False)
+
+        def run(self, batch):
+            return Run(batch)
+
+    def smooth(w):
+        hinges = np.maximum(0, 1 - (2 * y - 1) * (x @ w))
+        return 0.25 * 0.1 * w @ w + hinges.mean()
+
+    starts = np.random.default_rng(0).normal(size=(5, 2))
+    best = min((minimize(smooth, s, method="Nelder-Mead", tol=1e-10) for s in starts),
+               key=lambda found: found.fun)  # fmt: skip
+    with engine.seeded(0):
+        model = Linear()
+    objective = hinge(1.0, 1.0, lambda run: run.batch.x) + gaussian_prior(0.1)
+    player = Player(model, objective, adam(cosine(0.05)))
+    train(model, player, Data(x, y), max_epochs=1500, batch_size=60)
+    w = model.classifier.weight.detach().double().numpy()
+    np.testing.assert_allclose(w[0], -w[1], atol=2e-3)
+    assert smooth(w[1] - w[0]) == pytest.approx(best.fun, abs=1e-4)
+    np.testing.assert_allclose(w[1] - w[0], best.x, atol=0.02)
+
+
+def test_without_a_hinge_labels_change_nothing():
+    plain = MaxMarginVAE(**SMALL, c=0.0).fit(X[:400], Y[:400])
+    shuffled = MaxMarginVAE(**SMALL, c=0.0).fit(X[:400], Y[:400][::-1])
+    assert plain.history_[-1]["loss"] == shuffled.history_[-1]["loss"]
+    assert "hinge" not in plain.history_[-1]
+    assert plain.features_of(X[:5]).shape == (5, 35)
+
+
+# ---- the classifier
+
+
+def test_unlabelled_rows_do_not_enter_the_hinge():
+    y = np.where(np.arange(400) < 200, Y[:400], -1)
+    still = {"batch_size": 400, "max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False}
+    model = MaxMarginVAE(**SMALL | still).fit(X[:400], y)
+    assert model.history_[0]["hinge"] == pytest.approx(15 * 3)  # of 200 rows, not of 400
+    assert model.classes_.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("settings", [{}, {"features": "mean"}, {"n_latents": (4, 3)}, PICTURES])
+def test_it_learns_digits_and_stays_a_density_model(settings):
+    how = {"max_epochs": 25, "learning_rate": 5e-3, "hidden": (40,)}
+    model = MaxMarginVAE(**SMALL | how | settings).fit(X[:1500], Y[:1500])
+    assert model.score(X[1500:], Y[1500:]) > 0.6
+    p = model.predict_proba(X[1500:])
+    np.testing.assert_allclose(p.sum(1), 1)
+    assert (p.argmax(1) == model.predict(X[1500:])).all()
+    nll = -np.log(p[np.arange(len(p)), Y[1500:]]).mean()
+    assert nll < np.log(10) / 2
+    assert model.log_likelihood(X[1500:1540], 50).mean > -45.0  # 64 log 2 = 44.4 says nothing
+    assert model.sample(2).shape == (2, 64)
+
+
+@pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([3.0, 7.0])])
+def test_classes_of_any_kind_survive_saving(tmp_path, labels):
+    x, y = X[Y < 2], labels[Y[Y < 2]]
+    model = MaxMarginVAE(**SMALL | {"max_epochs": 15}).fit(x, y)
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    assert again.classes_.tolist() == labels.tolist()
+    assert model.score(x, y) > 0.95
+    scores = model.decision_function(x)
+    assert scores.shape == (len(x),)
+    np.testing.assert_array_equal(labels[(scores > 0).astype(int)], model.predict(x))
+    np.testing.assert_allclose(again.predict_proba(x), model.predict_proba(x), atol=1e-6)
+
+
+def test_temperature_is_fitted_to_held_out_rows():
+    model = MaxMarginVAE(**SMALL | {"max_epochs": 15}, validation_fraction=0.3).fit(X, Y)
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4000, 3))
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    assert temperature(7 * scores, y) == pytest.approx(7, rel=0.1)
+    assert model.temperature_ > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"c": -1.0}, "c=-1.0"),
+        ({"margin": 0.0}, "margin=0.0"),
+        ({"features": "all"}, "features='all'"),
+        ({"network": "mnist"}, "set image_shape"),
+        ({"network": "resnet", "image_shape": (8, 8)}, "expected one of dense, mnist, svhn"),
+        ({"network": "mnist", "image_shape": (8, 8)}, "too small"),
+        ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "makes 1 x 4 x 4 of images"),
+        (PICTURES | {"n_latents": (3, 2)}, "single stochastic layer"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(**settings)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, "requires y to be passed"),
+        (Y[:399], "inconsistent numbers of samples"),
+        (np.zeros(400, dtype=int), "found 1 class in 400 labelled rows"),
+        (np.full(400, -1), "found 0 class in 0 labelled rows"),
+        (np.linspace(0, 1, 400), "Unknown label type"),
+    ],
+)
+def test_bad_labels_are_named(y, message):
+    with pytest.raises(ValueError, match=message):
+        MaxMarginVAE(**SMALL).fit(X[:400], y)
+
+
+def test_a_convolutional_network_wants_columns_of_one_kind():
+    kinds = ("gaussian", *["bernoulli"] * 63)
+    table = np.column_stack([NOISY[:, :1], X[:, 1:] > 0.5])
+    with pytest.raises(ValueError, match="all bits or all real values"):
+        MaxMarginVAE(**SMALL, **PICTURES, likelihood=kinds).fit(table, Y)
+
+
+@pytest.mark.parametrize("cls", [VAE, MaxMarginVAE])
+def test_real_valued_pictures_have_a_variance_of_their_own(cls):
+    settings = SMALL | PICTURES | {"likelihood": "gaussian", "max_epochs": 8}
+    model = cls(**settings).fit(NOISY[:400], Y[:400])
+    assert model.model_.decode(torch.zeros(2, 4)).stddev.std() > 0
+    near, far = (model.log_likelihood(x, 20).mean for x in (NOISY[400:420], NOISY[400:420] + 3))
+    assert near > far
+
+
+def test_a_memory_stands_beside_dense_layers_only():
+    with pytest.raises(ValueError, match="network='dense'"):
+        MemoryVAE(**SMALL, **PICTURES).fit(X)
