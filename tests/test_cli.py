@@ -113,6 +113,43 @@ def test_annealing_and_units_on_the_command_line(here, capsys):
     assert "binarize_seed=" in capsys.readouterr().err
 
 
+def test_a_classifier_on_the_command_line(here, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    kind = np.where(x[:, 0] + 0.1 * rng.normal(size=200) > 0, "up", "down")
+    frame = pl.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "kind": kind})
+    frame.write_csv(here / "table.csv")
+    how = (
+        "--n-latents",
+        2,
+        "--hidden",
+        16,
+        "--max-epochs",
+        60,
+        "--test-fraction",
+        0.25,
+        "--no-report",
+        "--target",
+        "kind",
+    )
+    assert run("fit", "max-margin-vae", "table.csv", *how, "--out", "run") == 0
+    capsys.readouterr()
+    assert run("evaluate", "run", "--n-importance-samples", 5) == 0
+    out = capsys.readouterr().out
+    metric = json.loads((here / "run/metrics.json").read_text())[1]
+    assert metric["metric"] == "error, %"
+    assert metric["value"] < 25
+    assert f"test error: {metric['value']:.2f} +- " in out
+    frame.drop("kind").write_csv(here / "new.csv")
+    assert run("predict", "run", "new.csv", "--out", "classes.csv") == 0
+    rows = list(csv.DictReader((here / "classes.csv").read_text().splitlines()))
+    assert np.mean([r["class"] == k for r, k in zip(rows, kind, strict=True)]) > 0.75
+    assert float(rows[0]["p(up)"]) + float(rows[0]["p(down)"]) == pytest.approx(1, abs=1e-4)
+    assert run("fit", "vae", "digits", *TINY, "--out", "vae", "--no-report") == 0
+    assert run("predict", "vae", "digits", "--out", "c.csv") == 2
+    assert "VAE, which has no classes" in capsys.readouterr().err
+
+
 def test_repairs_are_scored_and_drawn(here, capsys):
     assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
     arguments = ("repair", "run", "--rows", 40, "--n-iter", 3, "--batch-statistics")

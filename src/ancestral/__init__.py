@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ancestral.methods import load
     from ancestral.methods.margin import MaxMarginVAE
     from ancestral.methods.memory import MemoryVAE
+    from ancestral.methods.pegasos import Pegasos
     from ancestral.methods.vae import IWAE, VAE
     from ancestral.models import Generator, LatentModel
     from ancestral.objectives import Objective
@@ -32,6 +33,7 @@ _HOME = {
     "IWAE": "methods.vae",
     "MaxMarginVAE": "methods.margin",
     "MemoryVAE": "methods.memory",
+    "Pegasos": "methods.pegasos",
     "Annealing": "ais",
     "Batch": "data",
     "Data": "data",
@@ -59,6 +61,7 @@ __all__ = [
     "MaxMarginVAE",
     "MemoryVAE",
     "Objective",
+    "Pegasos",
     "Player",
     "__version__",
     "compare",

@@ -1,4 +1,4 @@
-"""The command line: fit, evaluate, compare, units, sample, repair, impute, report, reproduce, demo.
+"""The command line: fit, evaluate, compare, units, sample, predict, repair, impute, ...
 
 Options of ``fit`` are read off the estimator's fields, so they are the constructor's own. Nothing
 here imports torch before it is needed: help answers at once.
@@ -77,6 +77,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add_fit(commands, arguments)
     _add_evaluate(commands)
     _add_sample(commands)
+    _add_predict(commands)
     _add_repair(commands)
     _add_impute(commands)
     report = _add(commands, "report", "write the report page of a run again")
@@ -188,6 +189,16 @@ def _add_evaluate(commands: Any) -> None:
         "--rows", type=int, default=500, metavar="N", help="training rows to look at (default: 500)"
     )
     _add_data_options(units)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = _add(commands, "predict", "tell the classes of rows")
+    predict.add_argument("run", type=Path, help="run folder, or a saved model, of a classifier")
+    predict.add_argument("data", help="rows")
+    predict.add_argument(
+        "--out", type=Path, required=True, help=".csv, with probabilities, or .npy"
+    )
+    _add_data_options(predict)
 
 
 def _add_repair(commands: Any) -> None:

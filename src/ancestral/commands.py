@@ -32,6 +32,7 @@ from ancestral.evaluate import Difference
 from ancestral.evaluate import compare as compare_rows
 from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, Sizes, check, hints, parse, suggest
+from ancestral.labels import ClassLearner
 from ancestral.parallel import is_main
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
@@ -73,6 +74,8 @@ def evaluate(options: Namespace) -> None:
     dataset = experiment.aligned(_dataset(options, config), estimator)
     if options.out is not None:
         _check_folder(options.out)
+    if isinstance(estimator, ClassLearner):
+        _print_errors(options, estimator, dataset)
     metrics = []
     for how in _scorings(options):
         metric, result = scoring.scored(
@@ -89,6 +92,14 @@ def evaluate(options: Namespace) -> None:
         print(records.summary(options.run / storage.RECORD))
     if options.out is not None:
         storage.write_file(options.out, scoring.rows_csv(result))
+
+
+def _print_errors(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> None:
+    rows = Scoring(split=options.split, n_rows=options.rows)
+    metric, found = scoring.classify(estimator, dataset, rows)
+    print(f"{metric['split']} error: {found} ({metric['n_rows']} rows)")
+    if (options.run / storage.MODEL).is_dir():
+        scoring.add_metric(options.run, metric)
 
 
 def compare(options: Namespace) -> None:
@@ -169,6 +180,29 @@ def repair(options: Namespace) -> None:
     if options.out is not None:
         shape = dataset.image_shape or estimator.image_shape
         _write_rows(options.out, np.concatenate(strips), shape, None, n_columns=STRIP)
+
+
+def predict(options: Namespace) -> None:
+    """``ancestral predict RUN DATA``."""
+    if options.out.suffix not in (".csv", ".npy"):
+        raise ValueError(f"out={options.out}: expected a name ending in .csv or .npy")
+    _check_folder(options.out)
+    estimator, config = experiment.open_run(options.run)
+    if not isinstance(estimator, ClassLearner):
+        raise ValueError(f"{options.run} holds a {type(estimator).__name__}, which has no classes")
+    dataset = experiment.aligned(_load_like(config, options), estimator)
+    if options.out.suffix == ".npy":
+        _write_rows(options.out, estimator.predict(dataset.x_train), None, None)
+    else:
+        shares = estimator.predict_proba(dataset.x_train)
+        names = getattr(estimator, "class_names_", estimator.classes_.tolist())
+        heads = [f"p({name})" for name in names]
+        rows = [
+            {"class": names[row.argmax()]} | dict(zip(heads, row.round(6).tolist(), strict=True))
+            for row in shares
+        ]
+        storage.write_file(options.out, storage.to_csv(rows))
+    print(f"classes of {len(dataset.x_train)} rows: {options.out}")
 
 
 def impute(options: Namespace) -> None:
@@ -261,6 +295,7 @@ COMMANDS = {
     "compare": compare,
     "units": units,
     "sample": sample,
+    "predict": predict,
     "repair": repair,
     "impute": impute,
     "report": report,

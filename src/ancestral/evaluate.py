@@ -61,6 +61,55 @@ class LogLikelihood:
 
 
 @dataclass(frozen=True)
+class Errors:
+    """Which rows a classifier gets wrong.
+
+    Attributes
+    ----------
+    wrong : bool array [n]
+        Of every row.
+    """
+
+    wrong: np.ndarray
+
+    @property
+    def percent(self) -> float:
+        """Share of wrong rows, in per cent."""
+        return 100 * float(self.wrong.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of that share, in per cent (binomial)."""
+        share = float(self.wrong.mean())
+        return 100 * math.sqrt(share * (1 - share) / len(self.wrong))
+
+    def __str__(self) -> str:
+        return f"{self.percent:.2f} +- {self.standard_error:.2f} %"
+
+
+def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
+    """Compare predicted classes with the true ones, both [n]; rows with y = -1 are left out.
+
+    Raises
+    ------
+    ValueError
+        If the two differ in length, or no row is labelled.
+
+    Examples
+    --------
+    >>> print(errors(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])))
+    25.00 +- 21.65 %
+    """
+    predicted, y = np.asarray(predicted), np.asarray(y)
+    if predicted.shape != y.shape:
+        raise ValueError(f"predicted has the shape {predicted.shape} and y {y.shape}")
+    known = y != -1
+    if not known.any():
+        raise ValueError("y: no row is labelled")
+    return Errors(predicted[known] != y[known])
+
+
+@dataclass(frozen=True)
 class SquaredErrors:
     """Squared errors of some entries of each row, in the square of the user's units.
 

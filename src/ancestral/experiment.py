@@ -19,6 +19,7 @@ from ancestral import datasets, methods, parallel, provenance, storage
 from ancestral.density import LatentEstimator
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
+from ancestral.labels import ClassLearner
 from ancestral.scoring import Scoring, add_metric, evaluate
 
 QUICK_SAMPLES = 100
@@ -138,6 +139,8 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
         return out  # the first of several processes does the rest
     if dataset.feature_names is not None:
         estimator.column_names_ = list(dataset.feature_names)
+    if dataset.class_names is not None and isinstance(estimator, ClassLearner):
+        estimator.class_names_ = [dataset.class_names[c] for c in estimator.classes_]
 
     def fill(folder: Path) -> None:
         storage.write_file(folder / CONFIG, config.to_toml())

@@ -54,6 +54,10 @@ class ClassLearner(ABC):
     def _scores(self, batch: Batch) -> Tensor:
         """Return a score for every class, [batch, n_classes]."""
 
+    @abstractmethod
+    def _learn_scores(self, data: Data) -> None:
+        """Fit what of the scores was not fitted with the rest."""
+
     def _learn_classes(self, y: Any, n_rows: int) -> np.ndarray:
         """Return the classes as codes from 0, unlabelled rows as -1."""
         name = type(self).__name__

@@ -14,7 +14,7 @@ from ancestral import datasets, storage
 from ancestral.ais import Annealing
 from ancestral.density import LatentEstimator
 from ancestral.engine import Precision
-from ancestral.evaluate import LogLikelihood
+from ancestral.evaluate import Errors, LogLikelihood, errors
 from ancestral.fields import Count, Natural, check, hints
 
 METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
@@ -99,6 +99,35 @@ def evaluate(
         "seconds": perf_counter() - began,
     }
     return _what(estimator, dataset, scoring) | found, result
+
+
+def classify(
+    estimator: LatentEstimator, dataset: datasets.Dataset, rows: Scoring
+) -> tuple[Metric, Errors]:
+    """Count how many rows of one split a classifier gets wrong.
+
+    Raises
+    ------
+    ValueError
+        If the data set has no labels.
+    """
+    split, X = rows.rows(dataset)
+    y = getattr(dataset, f"y_{split}")
+    if y is None:
+        raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
+    began = perf_counter()
+    found = errors(estimator.predict(X), y[: len(X)])
+    metric = {
+        "metric": "error, %",
+        "split": split,
+        "n_rows": len(found.wrong),
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+        "value": found.percent,
+        "standard_error": found.standard_error,
+        "seconds": perf_counter() - began,
+    }
+    return metric, found
 
 
 def _what(estimator: LatentEstimator, dataset: datasets.Dataset, scoring: Scoring) -> Metric:

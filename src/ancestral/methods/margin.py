@@ -10,14 +10,18 @@ import torch
 from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
 
-from ancestral.data import Batch
+from ancestral.data import Batch, Data
 from ancestral.distributions import centre
 from ancestral.fields import Count, Positive, Weight
 from ancestral.labels import ClassLearner
 from ancestral.methods.deep import Modules, NetworkEstimator
+from ancestral.methods.pegasos import linear_svm
 from ancestral.models import Run
 from ancestral.networks import Tap, Taps, parse_network, shape_after
 from ancestral.objectives import Objective, elbo, gaussian_prior, hinge
+
+ROWS = 1024
+"""Whose features are computed at once."""
 
 
 class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
@@ -42,6 +46,11 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
         the model is written down.
     prior : float
         lambda: precision of the Gaussian prior on every parameter.
+    classifier : {"joint", "pegasos", "adagrad"}
+        Scores are learned with the features, or afterwards on features of a model without a
+        hinge, the papers' two-stage baselines: by Pegasos, or by the authors' variant of it.
+    regularization : float
+        lambda of a second stage.
     n_latent_samples : int
         Draws of z per row and step.
 
@@ -70,6 +79,8 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
     margin: Positive = 3.0
     features: Literal["hidden", "mean"] = "hidden"
     prior: Weight = 1.0
+    classifier: Literal["joint", "pegasos", "adagrad"] = "joint"
+    regularization: Positive = 1e-4
     n_latent_samples: Count = 1
 
     def features_of(self, X: Any) -> np.ndarray:
@@ -97,14 +108,38 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
         one_layer = len(self._latent_sizes()) == 1
         bound = elbo(self.n_latent_samples, "analytic" if one_layer else "sampled")
         found = self.bound_weight * bound
-        if self.c > 0:
+        if self.c > 0 and self.classifier == "joint":
             found = found + hinge(self.c, self.margin, self._features_in)
         return found if self.prior == 0 else found + gaussian_prior(self.prior / self.n_rows_)
 
+    def _learn_scores(self, data: Data) -> None:
+        if self.classifier == "joint":
+            return
+        rows = data.seen_as(self.columns_.to_model)
+        with torch.no_grad():
+            parts = [self._features(batch)[:n] for batch, n in rows.chunks(ROWS)]
+        assert data.y is not None
+        labelled = data.y >= 0
+        learned = linear_svm(
+            torch.cat(parts)[labelled],
+            data.y[labelled],
+            len(self.classes_),
+            rule=self.classifier,
+            regularization=self.regularization,
+            margin=self.margin,
+            random_state=self.seed_,
+        )
+        with torch.no_grad():
+            self._linear().weight.copy_(learned.weight)
+            self._linear().bias.zero_()
+
     def _scores(self, batch: Batch) -> Tensor:
+        return self._linear()(self._features(batch))
+
+    def _linear(self) -> nn.Linear:
         classifier = self.model_.classifier
-        assert isinstance(classifier, nn.Module)
-        return classifier(self._features(batch))
+        assert isinstance(classifier, nn.Linear)
+        return classifier
 
     def _features(self, batch: Batch) -> Tensor:
         taps = Taps(self.model_.posterior)

@@ -43,6 +43,17 @@ def exponential(rate: float, factor: float, every: int, start: int = 0) -> Sched
     return at
 
 
+def inverse(scale: float) -> Schedule:
+    """1 / (scale t) at step t = 1, 2, ...: Pegasos, whose objective is curved by ``scale``.
+
+    Shalev-Shwartz, Singer, Srebro and Cotter (2011).
+
+    >>> inverse(0.5)(3, 10)
+    0.5
+    """
+    return lambda step, _n_steps: 1 / (scale * (step + 1))
+
+
 def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
     """``rate`` 10^(-i/7) for a share 3^i of training, i = 0 .. 7 (Burda et al., 2016, section 5).
 

@@ -1,0 +1,87 @@
+"""Linear support vector machines against a solver, and in scikit-learn's manners."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from ancestral import MaxMarginVAE, Pegasos
+from ancestral.optim import inverse
+
+X, Y = load_digits(return_X_y=True)
+X = X / 16
+
+
+@parametrize_with_checks([Pegasos(1e-2, n_steps=100), Pegasos(1e-2, rule="adagrad", n_steps=100)])
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+def objective(w, x, y, regularization, margin=1.0):
+    scores = x @ w.T
+    true = scores[np.arange(len(y)), y]
+    wrong = np.arange(w.shape[0]) != y[:, None]
+    hinges = (scores + margin * wrong).max(1) - true
+    return 0.5 * regularization * np.square(w).sum() + hinges.mean()
+
+
+@pytest.mark.parametrize("rule", ["pegasos", "adagrad"])
+@pytest.mark.parametrize("margin", [1.0, 3.0])
+def test_it_comes_near_the_optimum_that_a_solver_finds(rule, margin):
+    x, y = make_blobs(90, 2, centers=3, cluster_std=2.0, random_state=1)
+    x = x / 10
+    rng, shape = np.random.default_rng(0), (3, 2)
+
+    def whole(w):
+        return objective(w.reshape(shape), x, y, 0.05, margin)
+
+    best = min(
+        minimize(whole, rng.normal(size=6), method="Powell", options={"maxiter": 20_000}).fun
+        for _ in range(5)
+    )
+    svm = Pegasos(0.05, margin, rule, n_steps=2_000, batch_size=30, random_state=0).fit(x, y)
+    assert best - 1e-3 < objective(svm.coef_, x, y, 0.05, margin) < best + 0.02
+
+
+def test_the_first_step_is_by_hand():
+    """From zero, all scores alike: the first wrong class is the worst offender of each row."""
+    x, y = X[:50], Y[:50] % 3
+    svm = Pegasos(0.1, n_steps=1, batch_size=50, random_state=0).fit(x, y)
+    gradient = np.zeros((3, 64))
+    for row, label in zip(x, y, strict=True):
+        ties = [c for c in range(3) if c != label]
+        for c in ties:  # equal scores share the subgradient
+            gradient[c] += row / len(ties) / 50
+        gradient[label] -= row / 50
+    np.testing.assert_allclose(svm.coef_, -gradient / 0.1, atol=1e-5)
+    assert inverse(0.1)(0, 1) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"regularization": 0.0}, "regularization=0.0"),
+        ({"rule": "newton"}, "rule='newton'"),
+        ({"n_steps": 0}, "n_steps=0"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Pegasos(**settings).fit(X, Y)
+
+
+@pytest.mark.parametrize("rule", ["pegasos", "adagrad"])
+def test_a_second_stage_is_a_linear_machine_on_the_features(rule):
+    how = {"n_latents": 4, "hidden": (30,), "max_epochs": 8, "random_state": 0, "margin": 1.0}
+    two = MaxMarginVAE(**how, classifier=rule, regularization=1e-2).fit(X[:900], Y[:900])
+    assert "hinge" not in two.history_[-1]
+    alone = Pegasos(1e-2, rule=rule, random_state=0).fit(two.features_of(X[:900]), Y[:900])
+    np.testing.assert_allclose(
+        two.decision_function(X[900:]),
+        alone.decision_function(two.features_of(X[900:])),
+        atol=1e-4,
+    )
+    assert two.score(X[900:], Y[900:]) > 0.7
