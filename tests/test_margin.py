@@ -9,8 +9,9 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_digits, make_blobs
 from torch import nn
 
-from ancestral import VAE, MaxMarginVAE, MemoryVAE, engine, load
+from ancestral import VAE, MaxMarginVAE, MemoryVAE, datasets, engine, load, report
 from ancestral.data import Batch, Data
+from ancestral.evaluate import errors
 from ancestral.labels import temperature
 from ancestral.models import Run
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss
@@ -215,3 +216,27 @@ def test_real_valued_pictures_have_a_variance_of_their_own(cls):
 def test_a_memory_stands_beside_dense_layers_only():
     with pytest.raises(ValueError, match="network='dense'"):
         MemoryVAE(**SMALL, **PICTURES).fit(X)
+
+
+def test_the_report_shows_errors_and_mistakes():
+    data = datasets.load("digits")
+    settings = SMALL | {"max_epochs": 20, "learning_rate": 5e-3}
+    model = MaxMarginVAE(**settings).fit(data.x_train, data.y_train)
+    page = report.page(model, data, title="Digits")
+    wrong = (model.predict(data.x_test) != data.y_test).sum()
+    assert "Which class?" in page
+    assert f"{wrong} test rows of {len(data.y_test)} are told wrong" in page
+    assert f"{100 * wrong / len(data.y_test):.2f} %" in page
+    assert "surest mistakes" in page
+    plain = VAE(**SMALL).fit(data.x_train)
+    assert "Which class?" not in report.page(plain, data, title="Digits")
+
+
+def test_errors_by_hand():
+    found = errors(np.array([1, 2, 3, 3, 0]), np.array([1, 2, 2, 3, -1]))
+    assert found.percent == 25
+    assert found.standard_error == pytest.approx(100 * np.sqrt(0.25 * 0.75 / 4))
+    with pytest.raises(ValueError, match="no row is labelled"):
+        errors(np.zeros(2), np.full(2, -1))
+    with pytest.raises(ValueError, match="shape"):
+        errors(np.zeros(2), np.zeros(3))

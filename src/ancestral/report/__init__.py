@@ -16,7 +16,7 @@ from ancestral._version import __version__
 from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import RandomState
-from ancestral.report import columns, gaps, headline, images, latents, learning, memories
+from ancestral.report import classes, columns, gaps, headline, images, latents, learning, memories
 from ancestral.report.details import details
 from ancestral.report.parts import Section
 from ancestral.report.subject import Subject, choose
@@ -85,7 +85,7 @@ def page(
         return environment.get_template("page.html").render(
             title=title,
             standfirst=headline.standfirst(subject),
-            figures=headline.figures(subject, result),
+            figures=classes.error_figure(subject) + headline.figures(subject, result),
             sections=sections,
             details=details(subject),
             command=command,
@@ -128,6 +128,7 @@ def _sections(subject: Subject, result: LogLikelihood, *, quick: bool) -> list[S
     rows, missing = (columns, gaps) if is_table else (images, images)
     return [
         headline.likelihood(subject, result, quick=quick),
+        *classes.classes(subject),
         learning.curves(subject),
         rows.samples(subject),
         rows.reconstructions(subject),
