@@ -69,7 +69,8 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
     --------
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
-    >>> mmva = MaxMarginVAE(n_latents=5, hidden=(50,), max_epochs=10, random_state=0)
+    >>> how = {"hidden": (50,), "max_epochs": 20, "learning_rate": 5e-3, "random_state": 0}
+    >>> mmva = MaxMarginVAE(n_latents=5, **how)
     >>> mmva.fit(X / 16, y).score(X / 16, y) > 0.9
     True
     """
