@@ -171,7 +171,7 @@ class Conv(nn.Module):
     A kernel counts as often in the fan-out as pooling and unpooling make its values count.
 
     Unpooling puts each value in the top left corner of a block of zeros. Convolving what is
-    mostly zeros is a transposed convolution of the small map, several times cheaper.
+    mostly zeros is a transposed convolution of the small map, which never touches the zeros.
 
     Parameters
     ----------

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ancestral.evaluate import Errors, errors
+from ancestral.evaluate import errors
 from ancestral.labels import ClassLearner
 from ancestral.report.drawing import INK, MODEL, MUTED, draw, sheet, tiles
 from ancestral.report.parts import Figure, Plate, Section, count, number
@@ -15,32 +16,61 @@ from ancestral.report.subject import Subject
 MISTAKES, BINS = 28, 10
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """Rows whose class the model knows, and what it tells of them.
+
+    Attributes
+    ----------
+    x, y : arrays [n, d] and [n]
+        Rows and true classes.
+    p : array [n, n_classes]
+        Probabilities.
+    known : array [n_classes]
+        The classes.
+    names : list of str
+        What they are called.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    known: np.ndarray
+    names: list[str]
+
+    @property
+    def told(self) -> np.ndarray:
+        """The most probable class of every row."""
+        return self.known[self.p.argmax(1)]
+
+
 def error_figure(subject: Subject) -> list[Figure]:
     """Return the error rate for the headline; nothing for a model without classes."""
-    found = _errors(subject)
-    if found is None:
+    y = _truth(subject)
+    if y is None:
         return []
+    assert isinstance(subject.estimator, ClassLearner)
+    found = errors(subject.estimator.predict(subject.x), y)
     note = f"± {number(found.standard_error)} % (standard error)"
     return [Figure(found.percent, f"{number(found.percent)} %", f"{subject.split} error", note)]
 
 
 def classes(subject: Subject) -> list[Section]:
     """Return the section about a classifier; nothing for a model without classes."""
-    found = _errors(subject)
-    if found is None:
+    y = _truth(subject)
+    if y is None:
         return []
-    n_wrong = int(found.wrong.sum())
+    rows = _tell(subject, y)
+    n_wrong = int((rows.told != rows.y).sum())
     words = [
-        f"{count(n_wrong, f'{subject.split} row')} of {len(found.wrong):,} are told wrong. A row "
+        f"{count(n_wrong, f'{subject.split} row')} of {len(rows.y):,} are told wrong. A row "
         "of the chart is a true class, a column what the model says: the diagonal is right.",
-    ]
-    plates = [_confusion(subject), _reliability(subject)]
-    words.append(
         "The curve compares how sure the model is with how often it is right: on the diagonal its "
-        "probabilities mean what they say, below it the model is too sure."
-    )
+        "probabilities mean what they say, below it the model is too sure.",
+    ]
+    plates = [_confusion(rows), _reliability(rows)]
     if subject.image_shape is not None and n_wrong:
-        plates.append(_mistakes(subject))
+        plates.append(_mistakes(subject, rows))
         words.append("Last, the mistakes it was surest of.")
     return [Section("classes", "Which class?", words, plates)]
 
@@ -49,39 +79,22 @@ def _truth(subject: Subject) -> np.ndarray | None:
     y = subject.y
     if not isinstance(subject.estimator, ClassLearner) or y is None or y.dtype.kind != "i":
         return None
-    return y if (y >= 0).any() else None
+    return y if np.isin(y, subject.estimator.classes_).any() else None
 
 
-def _errors(subject: Subject) -> Errors | None:
-    y = _truth(subject)
-    if y is None:
-        return None
+def _tell(subject: Subject, y: np.ndarray) -> Told:
     assert isinstance(subject.estimator, ClassLearner)
-    return errors(subject.estimator.predict(subject.x), y)
-
-
-def _labelled(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows that have a class, the class, and the model's probabilities."""
-    y = _truth(subject)
-    assert y is not None
-    assert isinstance(subject.estimator, ClassLearner)
-    x = subject.x[y >= 0]
-    return x, y[y >= 0], subject.estimator.predict_proba(x)
-
-
-def _names(subject: Subject) -> list[str]:
-    names = subject.dataset.class_names
-    known = subject.estimator.classes_.tolist()
-    return [str(c) if names is None or c >= len(names) else names[c] for c in known]
-
-
-def _confusion(subject: Subject) -> Plate:
-    _, y, p = _labelled(subject)
     known = subject.estimator.classes_
-    names = _names(subject)
-    table = np.zeros((len(known), len(known)))
-    for row, column in zip(np.searchsorted(known, y), p.argmax(1), strict=True):
-        table[min(row, len(known) - 1), column] += 1
+    mine, names = np.isin(y, known), subject.dataset.class_names
+    called = [str(c) if names is None or c >= len(names) else names[c] for c in known.tolist()]
+    x = subject.x[mine]
+    return Told(x, y[mine], subject.estimator.predict_proba(x), known, called)
+
+
+def _confusion(rows: Told) -> Plate:
+    n, names = len(rows.known), rows.names
+    table = np.zeros((n, n))
+    np.add.at(table, (np.searchsorted(rows.known, rows.y), rows.p.argmax(1)), 1)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
 
     def paint(figure: Any) -> None:
@@ -91,8 +104,8 @@ def _confusion(subject: Subject) -> Plate:
             colour = "#ffffff" if shares[i, j] > 0.4 else "#22303c"
             axes.text(j, i, f"{int(table[i, j])}", ha="center", va="center", color=colour,
                       fontsize=7)  # fmt: skip
-        axes.set_xticks(range(len(names)), names, fontsize=8)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks(range(n), names, fontsize=8)
+        axes.set_yticks(range(n), names, fontsize=8)
         axes.set_xlabel("told")
         axes.set_ylabel("true")
         axes.tick_params(length=0, labelcolor=INK)
@@ -100,17 +113,15 @@ def _confusion(subject: Subject) -> Plate:
             spine.set_visible(False)
 
     return Plate(
-        alt=f"Table of true against told classes of {len(y)} rows.",
-        caption=f"True classes and what the model tells, {count(len(y), 'row')}",
+        alt=f"Table of true against told classes of {len(rows.y)} rows.",
+        caption=f"True classes and what the model tells, {count(len(rows.y), 'row')}",
         svg=draw("confusion", 4.0, 3.9, paint),
         size="half",
     )
 
 
-def _reliability(subject: Subject) -> Plate:
-    _, y, p = _labelled(subject)
-    known = subject.estimator.classes_
-    sure, right = p.max(1), known[p.argmax(1)] == y
+def _reliability(rows: Told) -> Plate:
+    sure, right = rows.p.max(1), rows.told == rows.y
     groups = np.array_split(np.argsort(sure, kind="stable"), min(BINS, len(sure)))
     points = [(sure[g].mean(), right[g].mean()) for g in groups]
 
@@ -135,15 +146,13 @@ def _reliability(subject: Subject) -> Plate:
     )
 
 
-def _mistakes(subject: Subject) -> Plate:
-    x, y, p = _labelled(subject)
-    known = subject.estimator.classes_
-    names = dict(zip(known.tolist(), _names(subject), strict=True))
-    wrong = np.flatnonzero(known[p.argmax(1)] != y)
-    chosen = wrong[np.argsort(-p[wrong].max(1), kind="stable")][:MISTAKES]
-    told = [f"{names.get(y[i], y[i])} for {names[known[p[i].argmax()]]}" for i in chosen[:6]]
+def _mistakes(subject: Subject, rows: Told) -> Plate:
+    names = dict(zip(rows.known.tolist(), rows.names, strict=True))
+    wrong = np.flatnonzero(rows.told != rows.y)
+    chosen = wrong[np.argsort(-rows.p[wrong].max(1), kind="stable")][:MISTAKES]
+    pairs = [f"{names[int(rows.y[i])]} for {names[int(rows.told[i])]}" for i in chosen[:6]]
     return Plate(
         alt=f"{count(len(chosen), 'image')} that the model tells wrong.",
-        caption="The surest mistakes. True for told, from the left: " + ", ".join(told),
-        png=sheet(tiles(x[chosen], subject.image_shape or (), subject.limits), MISTAKES // 2),
+        caption="The surest mistakes. True for told, from the left: " + ", ".join(pairs),
+        png=sheet(tiles(rows.x[chosen], subject.image_shape or (), subject.limits), MISTAKES // 2),
     )
