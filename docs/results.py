@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from ancestral import recipes, records
 from ancestral.recipes import Table
 from ancestral.records import Record, Standing, published, standings
+from ancestral.scoring import ERROR
 from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent
@@ -28,7 +30,8 @@ Every number on this page comes from a record below `results/` and is written by
 `python docs/results.py`; every row names the command that runs it again. *Ours* is the mean over
 seeds and over the binarisations of the test images, with the standard error of one model's mean
 over those images; *seeds* and *bits* are the standard deviations over seeds, and over
-binarisations of the same images. The gap is ours less the published number: above zero is better.
+binarisations of the same images. The gap is ours less the published number: of a log-likelihood
+above zero is better, of an error below.
 
     ancestral reproduce --list                         # these tables, in the terminal
     ancestral evaluate zoo/mnist-density-vae           # a number again, from shipped weights
@@ -97,20 +100,28 @@ def compared() -> list[str]:
         return []
     lines = [
         "## Models compared, image by image\n",
-        "What is hard for both cancels, so the error is that of the difference. In nats, above "
-        "zero where the first is better.\n",
-        "| first | second | rows | bits | difference | better on |",
-        "|" + " --- |" * 6,
+        "What is hard for both cancels, so the error is that of the difference: first less second, "
+        "log-likelihoods in nats, errors in per cent.\n",
+        "| first | second | rows | difference | |",
+        "|" + " --- |" * 5,
     ]
     for pair in found:
         for d in pair["differences"]:
             names = [f"`{_row(pair[k])}`" for k in ("first", "second")]
-            bits = "" if d["binarize_seed"] is None else f"seed {d['binarize_seed']}"
+            bits = "" if d["binarize_seed"] is None else f", bits of seed {d['binarize_seed']}"
             lines.append(
-                f"| {names[0]} | {names[1]} | {d['n_rows']:,} {d['split']} | {bits} | "
-                f"{d['difference']:+.2f} ± {d['standard_error']:.2f} | {d['share_better']:.0%} |"
+                f"| {names[0]} | {names[1]} | {d['n_rows']:,} {d['split']}{bits} | "
+                f"{d['difference']:+.2f} ± {d['standard_error']:.2f} | {_verdict(d)} |"
             )
     return ["\n".join(lines) + "\n"]
+
+
+def _verdict(d: dict[str, Any]) -> str:
+    """Say on how many rows the first is better, or what McNemar's test says."""
+    if d["metric"] != ERROR:
+        return f"better on {d['share_better']:.0%}"
+    alone = " and ".join(map(str, d["wrong_alone"]))
+    return f"wrong alone on {alone}, p = {d['p_value']:.2g}"
 
 
 def _row(run: str) -> str:
@@ -134,30 +145,36 @@ def shipped() -> list[str]:
     for path in models:
         record, name = json.loads(path.read_text()), path.parent.name
         size = (path.parent / "model.safetensors").stat().st_size / 2**20
-        command = f"`ancestral evaluate zoo/{name} --binarize-seed 0,1,2`"
+        how = "--metric error" if record["metric"] == ERROR else "--binarize-seed 0,1,2"
+        command = f"`ancestral evaluate zoo/{name} {how}`"
         lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
     return ["\n".join(lines) + "\n"]
 
 
 def grid(measured: Iterable[Standing]) -> str:
     """Return the table of standings."""
-    head = "| row | published | ours | gap | seeds | bits | active units | parameters | training |"
-    lines = [head, "|" + " --- |" * 9]
-    for s in measured:
-        first = s.records[0]
-        cells = [
-            f"{s.recipe.title}, {s.size}",
-            published(s.recipe),
-            f"{s.value:.2f} ± {s.standard_error:.2f}",
-            "" if s.recipe.published is None else f"{s.gap:+.2f}",
-            f"{len(s.records)}" + (f" (± {s.spread:.2f})" if len(s.records) > 1 else ""),
-            f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
-            s.active_units + published_units(s),
-            f"{first['n_parameters']:,}",
-            f"{s.seconds / 60:.0f} min",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    rows = [cells(s) for s in measured]
+    heads = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    lines += ["| " + " | ".join(row[name] for name in heads) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def cells(s: Standing) -> dict[str, str]:
+    """Return what the table says of one row, by column; a column without any entry is left out."""
+    first = s.records[0]
+    is_error = first["metric"] == ERROR
+    return {
+        "row": f"{s.recipe.title}, {s.size}",
+        "published": published(s.recipe),
+        "ours": f"{s.value:.2f} ± {s.standard_error:.2f}{' %' if is_error else ''}",
+        "gap": "" if s.recipe.published is None else f"{s.gap:+.2f}",
+        "seeds": f"{len(s.records)}" + (f" (± {s.spread:.2f})" if len(s.records) > 1 else ""),
+        "bits": f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
+        "active units": "" if is_error else s.active_units + published_units(s),
+        "parameters": f"{first['n_parameters']:,}",
+        "training": f"{s.seconds / 60:.0f} min",
+    }
 
 
 def published_units(s: Standing) -> str:
@@ -182,10 +199,11 @@ def how(measured: Iterable[Standing]) -> str:
 def selection(chosen: Sequence[Standing]) -> str:
     """Return what settings reached on the held-out training images."""
     first = chosen[0].records[0]
+    what = "error, %" if first["metric"] == ERROR else "log-likelihood"
     lines = [
         "Settings were chosen on held-out training images "
         f"({first['metric']}, {first['evaluations'][0]['n_rows']:,} images):\n",
-        "| row | changed in the recipe | held-out log-likelihood | seeds | training |",
+        f"| row | changed in the recipe | held-out {what} | seeds | training |",
         "|" + " --- |" * 5,
     ]
     for s in chosen:
@@ -211,7 +229,7 @@ def curves(measured: Sequence[Standing]) -> Figure:
                 label = f"{s.recipe.title}, {s.size}" if number == 0 and began == 0.0 else None
                 axes.plot(minutes, part["curve"]["loss"], color=colour, lw=1.2, label=label)
                 began = minutes[-1]
-    axes.set(xlabel="minutes of training", ylabel="negative bound, nats per image")
+    axes.set(xlabel="minutes of training", ylabel="training loss per row")
     axes.set_ylim(lowest - 0.5, lowest + 15)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

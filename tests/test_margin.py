@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,9 @@ from sklearn.datasets import load_digits, make_blobs
 from torch import nn
 
 from ancestral import VAE, MaxMarginVAE, MemoryVAE, datasets, engine, load, report
+from ancestral.cli import main
 from ancestral.data import Batch, Data
-from ancestral.evaluate import errors
+from ancestral.errors import Errors, errors, mcnemar
 from ancestral.labels import temperature
 from ancestral.models import Run
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss
@@ -240,3 +244,34 @@ def test_errors_by_hand():
         errors(np.zeros(2), np.full(2, -1))
     with pytest.raises(ValueError, match="shape"):
         errors(np.zeros(2), np.zeros(3))
+
+
+def test_two_classifiers_compared_by_mcnemar():
+    rng = np.random.default_rng(0)
+    first, second = (Errors(rng.random(500) < share) for share in (0.1, 0.2))
+    found = mcnemar(first, second)
+    ours, theirs = first.wrong.astype(int), second.wrong.astype(int)
+    assert found.percent == pytest.approx(100 * (ours - theirs).mean())
+    assert found.standard_error == pytest.approx(100 * (ours - theirs).std() / np.sqrt(500))
+    n, k = found.first_only + found.second_only, min(found.first_only, found.second_only)
+    assert found.p_value == pytest.approx(2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+    assert mcnemar(first, first).p_value == 1
+    with pytest.raises(ValueError, match="500 and 499 rows"):
+        mcnemar(first, Errors(second.wrong[1:]))
+
+
+def test_classifiers_are_compared_from_the_command_line(tmp_path, capsys):
+    for name in "ab":
+        how = {"batch_size": 50} if name == "b" else {}
+        fitted(**how).save(tmp_path / name)
+    out = tmp_path / "ab.json"
+    arguments = [str(tmp_path / "a"), str(tmp_path / "b"), "digits", "--metric", "error"]
+    assert main(["compare", *arguments, "--out", str(out)]) == 0
+    assert "McNemar p = " in capsys.readouterr().out
+    (difference,) = json.loads(out.read_text())["differences"]
+    digits = datasets.load("digits")
+    a, b = (errors(load(tmp_path / n).predict(digits.x_test), digits.y_test) for n in "ab")
+    assert difference["difference"] == pytest.approx(a.percent - b.percent)
+    VAE(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "c")
+    assert main(["evaluate", str(tmp_path / "c"), "digits", "--metric", "error"]) == 2
+    assert "has no classes" in capsys.readouterr().err

@@ -11,8 +11,9 @@ import pytest
 import ancestral
 from ancestral import recipes, records, storage
 from ancestral.cli import main
+from ancestral.errors import errors
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
-from ancestral.scoring import read_metrics
+from ancestral.scoring import ERROR, read_metrics
 from ancestral.zoo import ship
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,6 +236,27 @@ def test_a_shipped_model_gives_its_numbers_again(place, capsys):
     assert not (folder / "metrics.json").exists()
 
 
+def test_a_row_that_counts_errors(place, capsys):
+    for name, old, new in [
+        ("table", "n_rows = 50", 'metric = "error"'),
+        ("vae", 'method = "vae"', 'method = "max-margin-vae"'),
+    ]:
+        path = place / f"recipes/digits/{name}.toml"
+        path.write_text(path.read_text().replace(old, new))
+    assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
+    assert "0 of 1,500 decisions" in capsys.readouterr().out
+    record = json.loads((place / "results/digits/vae/smoke-0.json").read_text())
+    model, digits = ancestral.load(place / "zoo/digits-vae"), ancestral.datasets.load("digits")
+    wrong = model.predict(digits.x_test) != digits.y_test
+    assert record["value"] == pytest.approx(100 * wrong.mean())
+    assert record["evaluations"][0]["n_rows"] == len(wrong)
+    assert call("evaluate", place / "zoo/digits-vae", "--metric", "error", "--out", "w.csv") == 0
+    out = capsys.readouterr().out
+    assert out.count(f"{record['value']:.2f}") == 2
+    assert "log-likelihood" not in out
+    assert np.loadtxt("w.csv", skiprows=1).sum() == wrong.sum()
+
+
 def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
     path = run(job("vae"), place / "runs", place / "results")
     monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
@@ -304,6 +326,10 @@ def test_shipped_models_give_their_numbers_again(name):
         dataset = ancestral.datasets.load(record["data"])
     except ancestral.datasets.DataError as error:
         pytest.skip(f"no data: {error}")
+    if record["metric"] == ERROR:
+        wrong = errors(ancestral.load(folder).predict(dataset.x_test), dataset.y_test)
+        assert wrong.percent == pytest.approx(record["value"], abs=record["standard_error"])
+        return
     got = ancestral.load(folder).log_likelihood(dataset.x_test[:300], 200)
     assert abs(got.mean - record["value"]) < 3 * got.standard_error
 

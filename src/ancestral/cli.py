@@ -166,7 +166,9 @@ def field_help(cls: type) -> dict[str, str]:
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = _add(commands, "evaluate", "estimate the log-likelihood of held-out rows")
+    evaluate = _add(
+        commands, "evaluate", "score held-out rows: their log-likelihood, a classifier's errors"
+    )
     evaluate.add_argument("run", type=Path, help="run folder, or a saved model")
     _add_scoring(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="values row by row, as CSV")
@@ -229,6 +231,11 @@ def _add_repair(commands: Any) -> None:
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="?", help="other data than the run's own")
     add = parser.add_argument
+    add(
+        "--metric",
+        choices=["log_likelihood", "error"],
+        help="what to score (default: the likelihood; `evaluate` shows a classifier's errors too)",
+    )
     add(
         "--n-importance-samples",
         type=int,

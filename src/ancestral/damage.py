@@ -10,7 +10,7 @@ import numpy as np
 
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
-from ancestral.evaluate import SquaredErrors, squared_errors
+from ancestral.errors import SquaredErrors, squared_errors
 from ancestral.fields import Count, Natural, check, hints
 from ancestral.preprocess import corrupt
 from ancestral.scoring import Metric, Scoring

@@ -52,118 +52,12 @@ class LogLikelihood:
     @property
     def standard_error(self) -> float:
         """Standard error of the mean over the rows, from their spread."""
-        return _standard_error(self.values)
+        return standard_error_of_mean(self.values)
 
     def __str__(self) -> str:
         return (
             f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({self.estimator}_{self.n_samples})"
         )
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Which rows a classifier gets wrong.
-
-    Attributes
-    ----------
-    wrong : bool array [n]
-        Of every row.
-    """
-
-    wrong: np.ndarray
-
-    @property
-    def percent(self) -> float:
-        """Share of wrong rows, in per cent."""
-        return 100 * float(self.wrong.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Of that share, in per cent (binomial)."""
-        share = float(self.wrong.mean())
-        return 100 * math.sqrt(share * (1 - share) / len(self.wrong))
-
-    def __str__(self) -> str:
-        return f"{self.percent:.2f} +- {self.standard_error:.2f} %"
-
-
-def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
-    """Compare predicted classes with the true ones, both [n]; rows with y = -1 are left out.
-
-    Raises
-    ------
-    ValueError
-        If the two differ in length, or no row is labelled.
-
-    Examples
-    --------
-    >>> print(errors(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])))
-    25.00 +- 21.65 %
-    """
-    predicted, y = np.asarray(predicted), np.asarray(y)
-    if predicted.shape != y.shape:
-        raise ValueError(f"predicted has the shape {predicted.shape} and y {y.shape}")
-    known = y != -1
-    if not known.any():
-        raise ValueError("y: no row is labelled")
-    return Errors(predicted[known] != y[known])
-
-
-@dataclass(frozen=True)
-class SquaredErrors:
-    """Squared errors of some entries of each row, in the square of the user's units.
-
-    Attributes
-    ----------
-    sums : array [n]
-        Over the entries of a row.
-    counts : array [n]
-        How many entries.
-    """
-
-    sums: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def mean(self) -> float:
-        """Mean over all entries."""
-        return float(self.sums.sum() / self.counts.sum())
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of that mean, rows being independent (delta method for the ratio)."""
-        return _standard_error((self.sums - self.mean * self.counts) / self.counts.mean())
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} +- {self.standard_error:.4f}"
-
-
-def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> SquaredErrors:
-    """Compare a guess with the truth, both [n, d], at chosen entries.
-
-    Parameters
-    ----------
-    truth, guess : array [n, d]
-        ``NaN`` in the truth is left out.
-    where : bool array [n, d]
-        Which entries count.
-
-    Raises
-    ------
-    ValueError
-        If no entry counts.
-
-    Examples
-    --------
-    >>> truth = np.array([[0.0, 1.0], [1.0, 1.0]])
-    >>> print(squared_errors(truth, np.full((2, 2), 0.5), np.eye(2) > 0))
-    0.2500 +- 0.0000
-    """
-    where = where & ~np.isnan(truth)
-    if not where.any():
-        raise ValueError("where: no entry to compare")
-    squares = np.where(where, np.square(np.nan_to_num(truth) - guess), 0.0)
-    return SquaredErrors(squares.sum(1, dtype=np.float64), where.sum(1))
 
 
 @dataclass(frozen=True)
@@ -186,7 +80,7 @@ class Difference:
     @property
     def standard_error(self) -> float:
         """Standard error of that mean. What is hard for both models cancels, so it is small."""
-        return _standard_error(self.values)
+        return standard_error_of_mean(self.values)
 
     @property
     def share(self) -> float:
@@ -235,7 +129,8 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
     return Difference(first.values - second.values)
 
 
-def _standard_error(values: np.ndarray) -> float:
+def standard_error_of_mean(values: np.ndarray) -> float:
+    """Return the standard error of the mean of independent values; of one value, not a number."""
     n = len(values)
     return float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, as_tuples, check, hints, suggest
 
 HEAD = "table.toml"
 SIZES = ("smoke", "fast", "paper")
+Metric = Literal["log_likelihood", "error"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Protocol:
 
     Attributes
     ----------
+    metric : {"log_likelihood", "error"}
+        L_S in nats, higher is better, or how many of a hundred rows are told wrong.
     n_importance_samples : int
         S of L_S, in float32.
     binarize_seeds : list of int
@@ -37,6 +40,7 @@ class Protocol:
         Training rows on which active units are counted.
     """
 
+    metric: Metric = "log_likelihood"
     n_importance_samples: Count = 5000
     binarize_seeds: tuple[Natural, ...] = (0, 1, 2)
     n_rows: Count | None = None

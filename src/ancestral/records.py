@@ -73,7 +73,7 @@ def summary(path: Path) -> str:
     about = f"record of {record['row']}, {record['size']}, seed {record['seed']}"
     return "\n".join(
         f"{about}: {e['split']} {e['metric']}: {e['value']:.3f} +- {e['standard_error']:.3f}"
-        + ("" if e["binarize_seed"] is None else f" (bits drawn with {e['binarize_seed']})")
+        + ("" if e.get("binarize_seed") is None else f" (bits drawn with {e['binarize_seed']})")
         for e in record["evaluations"]
     )
 

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ancestral import experiment, provenance, recipes, records, storage
+from ancestral import experiment, provenance, recipes, records, scoring, storage
+from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
 from ancestral.recipes import Recipe
 from ancestral.records import Record
-from ancestral.scoring import Scoring, scored
+from ancestral.scoring import Scoring
 
 # Of a change to the run that another starts from.
 BEFORE = "start."
@@ -119,15 +120,26 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     estimator, config = experiment.open_run(folder)
     assert config is not None
     dataset, protocol = config.dataset(), job.recipe.scored(job.size, select=job.select)
-    seeds = protocol.binarize_seeds if estimator.draws_bits_ else (0,)
-    metrics = []
-    for seed in seeds:
-        how = Scoring(protocol.n_importance_samples, job.split, seed, protocol.n_rows)
-        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: {how}, bits drawn with {seed}")
-        metrics.append(scored(folder, estimator, dataset, how, progress=True)[0])
+    metrics = _measured(job, folder, estimator, dataset)
     active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
     record = _record(job, runs, estimator, config, metrics) | {"active_units": list(active)}
     return records.write(record, results)
+
+
+def _measured(
+    job: Job, folder: Path, estimator: LatentEstimator, dataset: Dataset
+) -> list[scoring.Metric]:
+    """Score a model as its row says: by its errors, or once for each binarisation."""
+    protocol = job.recipe.scored(job.size, select=job.select)
+    common = Scoring(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows)
+    if protocol.metric == "error":
+        return [scoring.classify(estimator, dataset, common)[0]]
+    metrics = []
+    for seed in protocol.binarize_seeds if estimator.draws_bits_ else (0,):
+        how = replace(common, binarize_seed=seed)
+        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: {how}, bits drawn with {seed}")
+        metrics.append(scoring.scored(folder, estimator, dataset, how, progress=True)[0])
+    return metrics
 
 
 def fitted(job: Job, runs: Path) -> Path:

@@ -14,12 +14,15 @@ from ancestral import datasets, storage
 from ancestral.ais import Annealing
 from ancestral.density import LatentEstimator
 from ancestral.engine import Precision
-from ancestral.evaluate import Errors, LogLikelihood, errors
+from ancestral.errors import Errors, errors
+from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Natural, check, hints
 
 METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
 
 Metric = dict[str, Any]
+
+ERROR = "error, %"
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def classify(
     began = perf_counter()
     found = errors(estimator.predict(X), y[: len(X)])
     metric = {
-        "metric": "error, %",
+        "metric": ERROR,
         "split": split,
         "n_rows": len(found.wrong),
         "data": dataset.name,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
 
 from ancestral import experiment, methods, storage
-from ancestral.evaluate import Difference, compare
+from ancestral.evaluate import compare
+from ancestral.scoring import ERROR
 
-LARGEST, COSTLIEST = 3 * 2**20, 0.01
-"""Bytes of a model's weights, and nats its rounding may cost."""
+LARGEST, COSTLIEST, MOST_FLIPS = 3 * 2**20, 0.01, 1e-4
+"""Bytes of a model's weights; nats, and the share of decisions, that its rounding may change."""
 
-N_ROWS, N_SAMPLES = 1000, 500
-"""On what the cost of rounding is measured: the first training rows, L_S."""
+N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 50_000
+"""On what rounding is measured: the first training rows, by L_S; or so many decisions."""
 
 
-def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> Difference:
+def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     """Write a run's model in half precision, with its configuration and record.
 
     Parameters
@@ -32,19 +37,21 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> Diff
 
     Returns
     -------
-    Difference
-        What rounding the weights changed, on the same rows with the same samples.
+    str
+        What rounding the weights changed: log-likelihoods of the same rows with the same samples,
+        or decisions, if the record counts errors.
 
     Raises
     ------
     ValueError
-        If rounding costs 0.01 nats or more, or the weights take more than 3 MiB.
+        If rounding costs 0.01 nats or more, or changes a decision in 10,000, or the weights take
+        more than 3 MiB.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
     if config is None:
         raise ValueError(f"{run} has no {experiment.CONFIG}: it is not a run folder")
-    rows = config.dataset().x_train[:N_ROWS]
+    changed = _decisions if _counts_errors(record) else _likelihoods
     with TemporaryDirectory() as temporary:
         small = Path(temporary) / "model"
         estimator.save(small, half=True)
@@ -52,10 +59,9 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> Diff
         if size > LARGEST:
             most = f"at most {LARGEST / 2**20:g} MiB"
             raise ValueError(f"{run}: {size / 2**20:.2f} MiB of weights; {most}")
-        rounded = methods.load(small).log_likelihood(rows, N_SAMPLES)
-    change = compare(rounded, estimator.log_likelihood(rows, N_SAMPLES))
-    if abs(change.mean) >= COSTLIEST:
-        raise ValueError(f"{run}: half precision changes the log-likelihood by {change}")
+        cheap, change = changed(methods.load(small), estimator, config.dataset().x_train)
+    if not cheap:
+        raise ValueError(f"{run}: half precision changes {change}")
     aside = ("start", "verbose", "checkpoint", "log")
     plain = replace(config, options={k: v for k, v in config.options.items() if k not in aside})
 
@@ -66,3 +72,21 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> Diff
 
     storage.write_folder(out, fill, overwrite=overwrite)
     return change
+
+
+def _counts_errors(record: Path) -> bool:
+    return json.loads(record.read_text())["metric"] == ERROR
+
+
+def _likelihoods(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
+    """Say whether rounding is cheap, and what it changes."""
+    found = [e.log_likelihood(x[:N_ROWS], N_SAMPLES) for e in (rounded, whole)]
+    change = compare(*found)
+    return abs(change.mean) < COSTLIEST, f"the log-likelihood by {change}"
+
+
+def _decisions(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
+    """Say whether rounding is cheap, and what it changes."""
+    x = x[:N_DECISIONS]
+    n = int((rounded.predict(x) != whole.predict(x)).sum())
+    return n <= MOST_FLIPS * len(x), f"{n} of {len(x):,} decisions"

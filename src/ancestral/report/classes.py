@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.evaluate import errors
+from ancestral.errors import errors
 from ancestral.labels import ClassLearner
 from ancestral.report.drawing import INK, MODEL, MUTED, draw, sheet, tiles
 from ancestral.report.parts import Figure, Plate, Section, count, number

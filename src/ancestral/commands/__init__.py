@@ -1,0 +1,32 @@
+"""What the commands do, one function each, called with the parsed options."""
+
+from __future__ import annotations
+
+from ancestral.commands.recipes import reproduce
+from ancestral.commands.rows import impute, predict, sample
+from ancestral.commands.scores import compare, evaluate, repair, units
+from ancestral.commands.training import demo, fit, report
+from ancestral.engine import denormals_flushed, show_notices
+from ancestral.train import NonFiniteError
+
+COMMANDS = {
+    command.__name__: command
+    for command in (
+        fit,
+        evaluate,
+        compare,
+        units,
+        sample,
+        predict,
+        repair,
+        impute,
+        report,
+        reproduce,
+        demo,
+    )
+}
+
+__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "show_notices"]
+
+FOR_THE_USER = (ValueError, OSError, NonFiniteError)
+"""Errors whose messages are written for the user: no traceback is shown."""

@@ -1,0 +1,73 @@
+"""Commands about published rows: reproduce."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from ancestral import (
+    methods,
+    recipes,
+    records,
+)
+from ancestral.fields import Count, check, hints, parse, suggest
+from ancestral.recipes import Recipe
+from ancestral.records import standing_table
+from ancestral.reproduce import BEFORE, Job, in_order, on_cluster, one_by_one, side_by_side
+from ancestral.zoo import ship
+
+
+def reproduce(options: Namespace) -> None:
+    """``ancestral reproduce TARGET``."""
+    targets = list(recipes.tables()) if options.target is None else [options.target]
+    rows = [recipe for target in targets for recipe in recipes.find(target)]
+    if options.list:
+        print(standing_table(rows))
+        return
+    if options.target is None:
+        raise ValueError(f"reproduce needs a TARGET: a table ({', '.join(targets)}) or TABLE/ROW")
+    for name in ("seeds", "jobs"):
+        check(name, getattr(options, name), Count)
+    seeds = range(options.seeds) if options.seed is None else [options.seed]
+    jobs = [
+        Job(row, options.size, seed, options.select, _changes(row, options))
+        for row in rows
+        for seed in seeds
+    ]
+    places = (options.runs, options.results)
+    if options.cluster is not None:
+        how = {"slurm_partition": options.partition} if options.partition else {}
+        submit = on_cluster(*places, options.cluster, **how)
+    else:
+        submit = side_by_side(*places, options.jobs) if options.jobs > 1 else one_by_one(*places)
+    for jobs_of_a_round in in_order(jobs):
+        for job, path in zip(jobs_of_a_round, submit(jobs_of_a_round), strict=True):
+            print(f"record: {path}")
+            if options.ship is not None and job.seed == seeds[0]:
+                out = options.ship / job.recipe.row.replace("/", "-")
+                change = ship(job.folder(options.runs), path, out, overwrite=True)
+                print(f"shipped: {out}; rounding changed {change}")
+    print(standing_table(rows, records.read([options.results]), jobs[0].split))
+
+
+def _changes(row: Recipe, options: Namespace) -> tuple[tuple[str, Any], ...]:
+    """Read the ``--set name=value`` of a command, for the options of a row's method."""
+    row.size(options.size)
+    if options.set and not options.select:
+        raise ValueError("--set is for choosing settings: give --select too")
+    return tuple(_change(row, options.size, change) for change in options.set)
+
+
+def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
+    """Read one ``name=value``; ``start.name=value`` is for the row that this one starts from."""
+    if change.startswith(BEFORE):
+        start = row.size(size).start
+        if start is None:
+            raise ValueError(f"--set {change}: {row.row} starts from no other row")
+        name, value = _change(recipes.find(start)[0], size, change.removeprefix(BEFORE))
+        return BEFORE + name, value
+    name, _, text = change.partition("=")
+    known = hints(methods.find(row.method).load())
+    if name not in known:
+        raise ValueError(f"--set {change}: no option {name!r}{suggest(name, known)}")
+    return name, parse(name, text, known[name])

@@ -1,0 +1,66 @@
+"""Commands that make rows: sample, predict, impute."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+
+from ancestral import (
+    experiment,
+    storage,
+)
+from ancestral.commands.common import (
+    check_folder,
+    check_suffix,
+    classifier,
+    load_like,
+    write_rows,
+)
+
+
+def sample(options: Namespace) -> None:
+    """``ancestral sample RUN``."""
+    check_suffix(options.out)
+    estimator, _ = experiment.open_run(options.run)
+    rows = estimator.sample(options.n, mean=options.mean, random_state=options.random_state)
+    write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
+
+
+def predict(options: Namespace) -> None:
+    """``ancestral predict RUN DATA``."""
+    if options.out.suffix not in (".csv", ".npy"):
+        raise ValueError(f"out={options.out}: expected a name ending in .csv or .npy")
+    check_folder(options.out)
+    estimator, config = experiment.open_run(options.run)
+    classifier(options.run, estimator)
+    dataset = experiment.aligned(load_like(config, options), estimator)
+    if options.out.suffix == ".npy":
+        write_rows(options.out, estimator.predict(dataset.x_train), None, None)
+    else:
+        shares = estimator.predict_proba(dataset.x_train)
+        names = getattr(estimator, "class_names_", estimator.classes_.tolist())
+        heads = [f"p({name})" for name in names]
+        rows = [
+            {"class": names[row.argmax()]} | dict(zip(heads, row.round(6).tolist(), strict=True))
+            for row in shares
+        ]
+        storage.write_file(options.out, storage.to_csv(rows))
+    print(f"classes of {len(dataset.x_train)} rows: {options.out}")
+
+
+def impute(options: Namespace) -> None:
+    """``ancestral impute RUN DATA``."""
+    check_suffix(options.out)
+    estimator, config = experiment.open_run(options.run)
+    dataset = experiment.aligned(load_like(config, options), estimator)
+    rows = estimator.impute(dataset.x_train, n_iter=options.n_iter, fill=options.fill)
+    write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
+    n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
+    print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")
+
+
+def _column_names(estimator: Any) -> tuple[str, ...] | None:
+    names = getattr(estimator, "column_names_", getattr(estimator, "feature_names_in_", None))
+    return None if names is None else tuple(names)

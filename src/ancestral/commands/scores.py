@@ -1,0 +1,235 @@
+"""Commands that score: evaluate, compare, units, repair."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ancestral import (
+    datasets,
+    experiment,
+    provenance,
+    records,
+    scoring,
+    storage,
+)
+from ancestral.ais import Annealing, Sandwich
+from ancestral.commands.common import (
+    check_folder,
+    classifier,
+    dataset_of,
+    print_metric,
+    write_rows,
+)
+from ancestral.damage import Damage, Repair
+from ancestral.damage import repair as repair_rows
+from ancestral.density import LatentEstimator
+from ancestral.errors import mcnemar
+from ancestral.evaluate import compare as compare_rows
+from ancestral.fields import Count, Natural, check, parse
+from ancestral.labels import ClassLearner
+from ancestral.scoring import Metric, Scoring
+
+STRIP = 14
+"""Images in a row of a strip."""
+
+
+def evaluate(options: Namespace) -> None:
+    """``ancestral evaluate RUN``."""
+    estimator, config = experiment.open_run(options.run)
+    if options.two_sided is not None:
+        _print_sandwich(estimator.sandwich(options.two_sided, _annealing(options), progress=True))
+        return
+    dataset = experiment.aligned(dataset_of(options, config), estimator)
+    if options.out is not None:
+        check_folder(options.out)
+    if options.metric == "error" or (options.metric is None and _has_classes(estimator, dataset)):
+        rows = _evaluate_errors(options, estimator, dataset)
+    if options.metric != "error":
+        rows = _evaluate_likelihood(options, estimator, dataset)
+    if (options.run / storage.RECORD).is_file():
+        print(records.summary(options.run / storage.RECORD))
+    if options.out is not None:
+        storage.write_file(options.out, rows)
+
+
+def _evaluate_likelihood(
+    options: Namespace, estimator: LatentEstimator, dataset: datasets.Dataset
+) -> str:
+    """Print the likelihood under every binarisation; return the last one's rows."""
+    found = [
+        scoring.scored(options.run, estimator, dataset, how, again=True, progress=True)
+        for how in _scorings(options)
+    ]
+    for metric, _ in found:
+        print_metric(metric)
+    if len(found) > 1:
+        values = [metric["value"] for metric, _ in found]
+        print(
+            f"mean over {len(found)} binarisations: {np.mean(values):.3f}, "
+            f"spread {np.std(values, ddof=1):.3f}"
+        )
+    return scoring.rows_csv(found[-1][1])
+
+
+def _evaluate_errors(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
+    """Print the share of wrong rows; return which they are."""
+    metric, found = scoring.classify(classifier(options.run, estimator), dataset, _rows(options))
+    print(f"{metric['split']} error: {found} ({metric['n_rows']} rows)")
+    if (options.run / storage.MODEL).is_dir():
+        scoring.add_metric(options.run, metric)
+    return storage.to_csv([{"wrong": int(wrong)} for wrong in found.wrong])
+
+
+def _has_classes(estimator: Any, dataset: datasets.Dataset) -> bool:
+    return isinstance(estimator, ClassLearner) and dataset.y_train is not None
+
+
+def compare(options: Namespace) -> None:
+    """``ancestral compare FIRST SECOND``."""
+    if options.out is not None:
+        check_folder(options.out)
+    how = _compared_errors if options.metric == "error" else _compared_likelihoods
+    differences = how(options)
+    if options.out is not None:
+        about = {"first": str(options.run), "second": str(options.second)}
+        when = {"date": provenance.today(), "commit": provenance.commit()}
+        text = json.dumps(about | {"differences": differences} | when, indent=1)
+        storage.write_file(options.out, text + "\n")
+
+
+def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
+    """Compare two models under every binarisation, row by row."""
+
+    def scored(path: Path, estimator: Any, dataset: datasets.Dataset) -> list[Any]:
+        how = _scorings(options)
+        return [scoring.scored(path, estimator, dataset, one, progress=True) for one in how]
+
+    pairs = _scored_pairs(options, scored)
+    for metric, _ in [first for first, _ in pairs] + [second for _, second in pairs]:
+        print_metric(metric)
+    found = []
+    for (metric, first), (_, second) in pairs:
+        difference = compare_rows(first, second)
+        print(f"{options.run} less {options.second}: {difference}")
+        found.append(
+            _same(metric)
+            | {
+                "difference": difference.mean,
+                "standard_error": difference.standard_error,
+                "share_better": difference.share,
+            }
+        )
+    return found
+
+
+def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
+    """Compare two classifiers on the same rows."""
+
+    def scored(path: Path, estimator: Any, dataset: datasets.Dataset) -> list[Any]:
+        return [scoring.classify(classifier(path, estimator), dataset, _rows(options))]
+
+    (((metric, first), (_, second)),) = _scored_pairs(options, scored)
+    difference = mcnemar(first, second)
+    for path, errors in ((options.run, first), (options.second, second)):
+        print(f"{path}: {metric['split']} error {errors}")
+    print(f"{options.run} less {options.second}: {difference}")
+    return [
+        _same(metric)
+        | {
+            "difference": difference.percent,
+            "standard_error": difference.standard_error,
+            "wrong_alone": [difference.first_only, difference.second_only],
+            "p_value": difference.p_value,
+        }
+    ]
+
+
+def _scored_pairs(options: Namespace, scored: Any) -> list[Any]:
+    """Score two models on the same rows: [((metric, result), (metric, result)), ...]."""
+    found = []
+    for path in (options.run, options.second):
+        estimator, config = experiment.open_run(path)
+        dataset = experiment.aligned(dataset_of(options, config), estimator)
+        found.append(scored(path, estimator, dataset))
+    pairs = list(zip(*found, strict=True))
+    for (metric, _), (other, _) in pairs:
+        for key in ("data_checksum", "split", "binarize_seed"):
+            if metric.get(key) != other.get(key):
+                raise ValueError(
+                    f"{options.run} and {options.second} are not about the same rows: "
+                    f"{key} {metric[key]} and {other[key]}; name the data"
+                )
+    return pairs
+
+
+def _same(metric: Metric) -> dict[str, Any]:
+    """Return what two compared evaluations share."""
+    same = ("metric", "split", "n_rows", "binarize_seed", "data", "data_checksum")
+    return {k: metric.get(k) for k in same}
+
+
+def units(options: Namespace) -> None:
+    """``ancestral units RUN``."""
+    estimator, config = experiment.open_run(options.run)
+    dataset = experiment.aligned(dataset_of(options, config), estimator)
+    check("rows", options.rows, Count)
+    active = estimator.active_units(dataset.x_train[: options.rows])
+    sizes = estimator._latent_sizes()
+    print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
+
+
+def repair(options: Namespace) -> None:
+    """``ancestral repair RUN``."""
+    ways = [Damage.parse(way) for way in options.damage.split(",")]
+    if options.out is not None and options.out.suffix != ".png":
+        raise ValueError(f"out={options.out}: expected a name ending in .png")
+    estimator, config = experiment.open_run(options.run)
+    dataset = experiment.aligned(dataset_of(options, config), estimator)
+    how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
+    rows = _rows(options)
+    strips = []
+    for way in ways:
+        found = repair_rows(estimator, dataset, way, how, rows)
+        about = found.metric
+        print(f"{about['split']} mean {about['metric']}: {found.errors} ({about['n_rows']} rows)")
+        if (options.run / storage.MODEL).is_dir():
+            scoring.add_metric(options.run, about)
+        strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
+    if options.out is not None:
+        shape = dataset.image_shape or estimator.image_shape
+        write_rows(options.out, np.concatenate(strips), shape, None, n_columns=STRIP)
+
+
+def _scorings(options: Namespace) -> list[Scoring]:
+    """One for each binarisation asked for."""
+    common = Scoring(
+        n_importance_samples=options.n_importance_samples,
+        split=options.split,
+        n_rows=options.rows,
+        precision=options.precision,
+        annealing=_annealing(options) if options.annealed else None,
+    )
+    seeds = parse("binarize_seed", f"{options.binarize_seed},", tuple[Natural, ...])
+    return [replace(common, binarize_seed=seed) for seed in seeds]
+
+
+def _annealing(options: Namespace) -> Annealing:
+    return Annealing(n_steps=options.n_steps, n_chains=options.n_chains, start=options.start)
+
+
+def _print_sandwich(found: Sandwich) -> None:
+    print(f"{len(found.lower.values)} rows drawn from the model, log-likelihood")
+    print(f"  from below: {found.lower}")
+    print(f"  from above: {found.upper}")
+    print(f"  gap: {found.gap:.3f} nats")
+
+
+def _rows(options: Namespace) -> Scoring:
+    """Return which rows were asked for."""
+    return Scoring(split=options.split, n_rows=options.rows)

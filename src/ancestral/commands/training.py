@@ -1,0 +1,80 @@
+"""Commands that train and describe: fit, report, demo."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ancestral import (
+    experiment,
+    methods,
+    scoring,
+)
+from ancestral.commands.common import (
+    data_options,
+    print_metric,
+)
+from ancestral.experiment import Config
+from ancestral.fields import hints, parse
+from ancestral.parallel import is_main
+from ancestral.scoring import Scoring
+
+
+def fit(options: Namespace) -> None:
+    """``ancestral fit METHOD DATA``."""
+    config = _config(options)
+    name = f"{config.method}-{Path(config.data).stem}"
+    out = options.out or Path("runs") / name
+    if (state := experiment.checkpoint_of(out)).exists():
+        print(f"going on from {state}")
+    config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
+    folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
+    if not is_main():
+        return
+    _print_likelihood(experiment.open_run(folder)[0].likelihood_)
+    print_metric(scoring.read_metrics(folder)[-1])
+    print(f"run folder: {out}")
+    if not options.no_report:
+        print(f"report:     {out / 'report.html'}")
+    print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}")
+
+
+def _config(options: Namespace) -> Config:
+    config = experiment.read_config(options.config) if options.config else Config("", "")
+    method, data = options.method or config.method, options.data or config.data
+    if not method or not data:
+        raise ValueError("fit needs a METHOD and DATA: `ancestral fit vae digits`, or --config")
+    known = hints(methods.find(method).load())
+    given = {
+        name: parse(name, text, known[name])
+        for key, text in vars(options).items()
+        if key.startswith("field.") and text is not None
+        for name in [key.removeprefix("field.")]
+    }
+    return Config(method, data, config.options | given, config.data_options | data_options(options))
+
+
+def _print_likelihood(kinds: Sequence[str]) -> None:
+    counts = {kind: list(kinds).count(kind) for kind in dict.fromkeys(kinds)}
+    parts = [f"{kind} ({n} column{'s' * (n > 1)})" for kind, n in counts.items()]
+    print(f"likelihood: {', '.join(parts)}")
+
+
+def report(options: Namespace) -> None:
+    """``ancestral report RUN``."""
+    estimator, config = experiment.open_run(options.run)
+    if config is None:
+        raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
+    dataset = config.dataset()
+    _, result = scoring.evaluate(estimator, dataset, Scoring(options.n_importance_samples))
+    print(experiment.write_report(options.run, estimator, dataset, result, config))
+
+
+def demo(options: Namespace) -> None:
+    """``ancestral demo``."""
+    from ancestral.demo import run
+
+    print(f"\nopen this page: {run(options.out)}")
