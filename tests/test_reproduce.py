@@ -252,7 +252,8 @@ def test_a_row_that_counts_errors(place, capsys):
     assert record["evaluations"][0]["n_rows"] == len(wrong)
     assert call("evaluate", place / "zoo/digits-vae", "--metric", "error", "--out", "w.csv") == 0
     out = capsys.readouterr().out
-    assert out.count(f"{record['value']:.2f}") == 2
+    assert f"test error: {record['value']:.2f} +-" in out
+    assert f"test error, %: {record['value']:.3f} +-" in out
     assert "log-likelihood" not in out
     assert np.loadtxt("w.csv", skiprows=1).sum() == wrong.sum()
 
