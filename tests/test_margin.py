@@ -12,7 +12,16 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_digits, make_blobs
 from torch import nn
 
-from ancestral import VAE, MaxMarginVAE, MemoryVAE, datasets, engine, load, report
+from ancestral import (
+    VAE,
+    MaxMarginVAE,
+    MemoryVAE,
+    NetworkClassifier,
+    datasets,
+    engine,
+    load,
+    report,
+)
 from ancestral.cli import main
 from ancestral.data import Batch, Data
 from ancestral.errors import Errors, errors, mcnemar
@@ -275,3 +284,34 @@ def test_classifiers_are_compared_from_the_command_line(tmp_path, capsys):
     VAE(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "c")
     assert main(["evaluate", str(tmp_path / "c"), "digits", "--metric", "error"]) == 2
     assert "has no classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [{"hidden": (30,)}, {"network": PICTURES["network"]}])
+def test_a_network_without_a_generative_model(tmp_path, capsys, settings):
+    how = settings | {"image_shape": (8, 8), "max_epochs": 10, "learning_rate": 5e-3}
+    model = NetworkClassifier(**how, random_state=0).fit(X[:1200], Y[:1200])
+    assert model.score(X[1200:], Y[1200:]) > 0.85
+    assert set(model.history_[0]) >= {"hinge", "prior"}
+    model.save(tmp_path / "n")
+    again = load(tmp_path / "n")
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    scores = again.features_of(X) @ again._linear.weight.T.numpy(force=True)
+    scores += again._linear.bias.numpy(force=True)
+    np.testing.assert_allclose(again.decision_function(X), scores, rtol=1e-5, atol=1e-5)
+    html = report.page(again, datasets.load("digits"), title="t")
+    assert "Which class?" in html
+    assert "log-likelihood" not in html
+    for arguments in (["sample", "--out", "x.npy"], ["units", "digits"], ["repair", "digits"]):
+        assert main([arguments[0], str(tmp_path / "n"), *arguments[1:]]) == 2
+        assert "NetworkClassifier, which has no latent variables" in capsys.readouterr().err
+
+
+def test_a_network_without_a_generative_model_leaves_a_run_folder(tmp_path, capsys):
+    run = tmp_path / "run"
+    how = ["--network", "3:4 p2 | 10", "--max-epochs", "1", "--out", str(run)]
+    assert main(["fit", "network-classifier", "digits", *how]) == 0
+    assert "test error, %:" in capsys.readouterr().out
+    assert (run / "report.html").is_file()
+    assert main(["evaluate", str(run)]) == 0
+    assert "test error:" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--metric", "log_likelihood"]) == 2

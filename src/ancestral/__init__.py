@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ancestral.data import Batch, Data
     from ancestral.evaluate import compare
     from ancestral.methods import load
+    from ancestral.methods.classifier import NetworkClassifier
     from ancestral.methods.margin import MaxMarginVAE
     from ancestral.methods.memory import MemoryVAE
     from ancestral.methods.pegasos import Pegasos
@@ -33,6 +34,7 @@ _HOME = {
     "IWAE": "methods.vae",
     "MaxMarginVAE": "methods.margin",
     "MemoryVAE": "methods.memory",
+    "NetworkClassifier": "methods.classifier",
     "Pegasos": "methods.pegasos",
     "Annealing": "ais",
     "Batch": "data",
@@ -60,6 +62,7 @@ __all__ = [
     "LatentModel",
     "MaxMarginVAE",
     "MemoryVAE",
+    "NetworkClassifier",
     "Objective",
     "Pegasos",
     "Player",

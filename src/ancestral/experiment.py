@@ -15,12 +15,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
-from ancestral import datasets, methods, parallel, provenance, storage
-from ancestral.density import LatentEstimator
+from ancestral import datasets, methods, parallel, provenance, scoring, storage
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
 from ancestral.labels import ClassLearner
-from ancestral.scoring import Scoring, add_metric, evaluate
+from ancestral.rows import RowEstimator
+from ancestral.scoring import Scoring
 
 QUICK_SAMPLES = 100
 """Importance samples of the look at the test rows that every run takes."""
@@ -57,7 +57,7 @@ class Config:
             lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
         return "\n".join(lines) + "\n"
 
-    def estimator(self) -> LatentEstimator:
+    def estimator(self) -> RowEstimator:
         """Make the estimator, its options checked."""
         cls = methods.find(self.method).load()
         known = hints(cls)
@@ -94,7 +94,7 @@ def read_config(path: Path | str) -> Config:
     return Config(**{"method": "", "data": "", **table})
 
 
-def aligned(dataset: datasets.Dataset, estimator: LatentEstimator) -> datasets.Dataset:
+def aligned(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Dataset:
     """Bring the columns of a table into the order in which the model knows them.
 
     Raises
@@ -152,8 +152,9 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     # the model is safe before anything else is tried
     storage.write_folder(out, fill, overwrite=overwrite)
     split: Literal["valid"] | None = "valid" if "n_valid" in config.data_options else None
-    metric, quick = evaluate(estimator, dataset, Scoring(QUICK_SAMPLES, split))
-    add_metric(out, metric | {"fit_seconds": seconds})
+    metrics, quick = scoring.look(estimator, dataset, Scoring(QUICK_SAMPLES, split))
+    for metric in metrics:
+        scoring.add_metric(out, metric | {"fit_seconds": seconds})
     if report:
         write_report(out, estimator, dataset, quick, config)
     return out
@@ -166,7 +167,7 @@ def checkpoint_of(out: Path) -> Path:
 
 def write_report(
     folder: Path,
-    estimator: LatentEstimator,
+    estimator: RowEstimator,
     dataset: datasets.Dataset,
     evaluation: LogLikelihood | None,
     config: Config,
@@ -188,7 +189,7 @@ def write_report(
     return path
 
 
-def open_run(path: Path | str) -> tuple[LatentEstimator, Config | None]:
+def open_run(path: Path | str) -> tuple[RowEstimator, Config | None]:
     """Load the model of a run folder, or of a folder that is just a saved model.
 
     Raises

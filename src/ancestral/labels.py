@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
-from torch import Tensor
+from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
 from ancestral.preprocess import Columns
@@ -93,6 +93,41 @@ class ClassLearner(ABC):
         columns_: Columns
 
         def _map_rows(self, X: Any, function: Any) -> np.ndarray: ...
+
+
+class LinearScores(ClassLearner, ABC):
+    """Classes whose scores are linear in features of a row: ``model_.classifier`` on them."""
+
+    def features_of(self, X: Any) -> np.ndarray:
+        """Return what the scores are linear in, [n_samples, n_features]: for a second stage.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry, which the network sees as zero.
+        """
+        return self._map_rows(X, self._features)
+
+    @abstractmethod
+    def _features(self, batch: Batch) -> Tensor:
+        """Return [batch, n_features]."""
+
+    def _scores(self, batch: Batch) -> Tensor:
+        return self._linear(self._features(batch))
+
+    @property
+    def _linear(self) -> nn.Linear:
+        classifier = getattr(self, "model_").classifier  # noqa: B009
+        assert isinstance(classifier, nn.Linear)
+        return classifier
+
+
+def linear_scores(n_features: int, n_classes: int, *, bias: bool = True) -> nn.Linear:
+    """Return a linear map from features to scores that starts at zero."""
+    classifier = nn.Linear(n_features, n_classes, bias=bias)
+    for parameter in classifier.parameters():
+        nn.init.zeros_(parameter)
+    return classifier
 
 
 CHUNK = 1024

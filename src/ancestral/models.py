@@ -171,6 +171,30 @@ class LatentModel(nn.Module):
         return conditional(context if conditional in self._readers else plain)
 
 
+class FeatureModel(nn.Module):
+    """A discriminative model: features of a row, and scores linear in them.
+
+    Parameters
+    ----------
+    network : Module
+        Context to features [batch, n]; it begins with ``Read`` or reads x and mask by itself.
+    classifier : Module
+        Features to scores [batch, n_classes].
+    """
+
+    def __init__(self, network: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.network, self.classifier = network, classifier
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the features of a batch."""
+        return self.network(Context(batch.x, batch.y, batch.mask))
+
+    def run(self, batch: Batch) -> Run:
+        """Run the network once; its features are found among the taps."""
+        return Run(batch, taps={"features": self.features(batch)})
+
+
 class Generator(nn.Module):
     """An implicit model: noise (and a condition) through a network, density unknown.
 

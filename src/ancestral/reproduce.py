@@ -18,6 +18,7 @@ from ancestral.experiment import Config
 from ancestral.fields import as_tuples
 from ancestral.recipes import Recipe
 from ancestral.records import Record
+from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
 
 # Of a change to the run that another starts from.
@@ -121,14 +122,14 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     assert config is not None
     dataset, protocol = config.dataset(), job.recipe.scored(job.size, select=job.select)
     metrics = _measured(job, folder, estimator, dataset)
-    active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
-    record = _record(job, runs, estimator, config, metrics) | {"active_units": list(active)}
+    record = _record(job, runs, estimator, config, metrics)
+    if isinstance(estimator, LatentEstimator):
+        active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
+        record["active_units"] = list(active)
     return records.write(record, results)
 
 
-def _measured(
-    job: Job, folder: Path, estimator: LatentEstimator, dataset: Dataset
-) -> list[scoring.Metric]:
+def _measured(job: Job, folder: Path, estimator: Any, dataset: Dataset) -> list[scoring.Metric]:
     """Score a model as its row says: by its errors, or once for each binarisation."""
     protocol = job.recipe.scored(job.size, select=job.select)
     common = Scoring(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows)
@@ -166,7 +167,7 @@ def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
 
 
 def _record(
-    job: Job, runs: Path, estimator: LatentEstimator, config: Config, metrics: list[Any]
+    job: Job, runs: Path, estimator: RowEstimator, config: Config, metrics: list[Any]
 ) -> Record:
     values = [m["value"] for m in metrics]
     fits = [_fit(part, runs) for part in _chain(job)]

@@ -17,6 +17,8 @@ from ancestral.engine import Precision
 from ancestral.errors import Errors, errors
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Natural, check, hints
+from ancestral.labels import ClassLearner
+from ancestral.rows import RowEstimator
 
 METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
 
@@ -104,8 +106,32 @@ def evaluate(
     return _what(estimator, dataset, scoring) | found, result
 
 
+def look(
+    estimator: RowEstimator, dataset: datasets.Dataset, rows: Scoring
+) -> tuple[list[Metric], LogLikelihood | None]:
+    """Score an estimator by all that it can be scored by: a first look, after training.
+
+    Returns
+    -------
+    (list of dict, LogLikelihood or None)
+        Likelihood first, then errors; the likelihood row by row.
+    """
+    metrics, likelihoods = [], None
+    if isinstance(estimator, LatentEstimator):
+        metric, likelihoods = evaluate(estimator, dataset, rows)
+        metrics.append(metric)
+    if isinstance(estimator, ClassLearner) and labels(dataset, rows) is not None:
+        metrics.append(classify(estimator, dataset, rows)[0])
+    return metrics, likelihoods
+
+
+def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
+    """Return the labels of the rows that are scored, if the data set has some."""
+    return getattr(dataset, f"y_{rows.rows(dataset)[0]}")
+
+
 def classify(
-    estimator: LatentEstimator, dataset: datasets.Dataset, rows: Scoring
+    estimator: ClassLearner, dataset: datasets.Dataset, rows: Scoring
 ) -> tuple[Metric, Errors]:
     """Count how many rows of one split a classifier gets wrong.
 
@@ -115,7 +141,7 @@ def classify(
         If the data set has no labels.
     """
     split, X = rows.rows(dataset)
-    y = getattr(dataset, f"y_{split}")
+    y = labels(dataset, rows)
     if y is None:
         raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
     began = perf_counter()

@@ -14,6 +14,7 @@ from ancestral import (
     datasets,
     storage,
 )
+from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
 from ancestral.labels import ClassLearner
@@ -66,13 +67,13 @@ def dataset_of(options: Namespace, config: Config | None) -> datasets.Dataset:
 
 
 def print_metric(metric: Metric) -> None:
-    """Print a likelihood, with its errors."""
-    size = metric["median_effective_sample_size"]
+    """Print what was measured, with its standard error."""
+    size = metric.get("median_effective_sample_size")
+    sampling = "" if size is None else f", median effective sample size {size:.1f}"
     print(
         f"{metric['split']} {metric['metric']}: "
         f"{metric['value']:.3f} +- {metric['standard_error']:.3f} "
-        f"({metric['n_rows']} rows, median effective sample size {size:.1f}, "
-        f"{metric['seconds']:.0f} s)"
+        f"({metric['n_rows']} rows{sampling}, {metric['seconds']:.0f} s)"
     )
 
 
@@ -80,6 +81,16 @@ def classifier(path: Path, estimator: Any) -> Any:
     """Return the estimator, if it tells classes apart."""
     if not isinstance(estimator, ClassLearner):
         raise ValueError(f"{path} holds a {type(estimator).__name__}, which has no classes")
+    return estimator
+
+
+def explicit(path: Path, estimator: Any) -> LatentEstimator:
+    """Return the estimator, if it models how likely rows are."""
+    if not isinstance(estimator, LatentEstimator):
+        raise ValueError(
+            f"{path} holds a {type(estimator).__name__}, which has no latent variables and no "
+            "likelihood"
+        )
     return estimator
 
 

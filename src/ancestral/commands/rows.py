@@ -15,6 +15,7 @@ from ancestral.commands.common import (
     check_folder,
     check_suffix,
     classifier,
+    explicit,
     load_like,
     write_rows,
 )
@@ -23,7 +24,7 @@ from ancestral.commands.common import (
 def sample(options: Namespace) -> None:
     """``ancestral sample RUN``."""
     check_suffix(options.out)
-    estimator, _ = experiment.open_run(options.run)
+    estimator = explicit(options.run, experiment.open_run(options.run)[0])
     rows = estimator.sample(options.n, mean=options.mean, random_state=options.random_state)
     write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
 
@@ -54,6 +55,7 @@ def impute(options: Namespace) -> None:
     """``ancestral impute RUN DATA``."""
     check_suffix(options.out)
     estimator, config = experiment.open_run(options.run)
+    estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
     rows = estimator.impute(dataset.x_train, n_iter=options.n_iter, fill=options.fill)
     write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)

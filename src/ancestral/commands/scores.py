@@ -23,6 +23,7 @@ from ancestral.commands.common import (
     check_folder,
     classifier,
     dataset_of,
+    explicit,
     print_metric,
     write_rows,
 )
@@ -43,14 +44,16 @@ def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
     estimator, config = experiment.open_run(options.run)
     if options.two_sided is not None:
-        _print_sandwich(estimator.sandwich(options.two_sided, _annealing(options), progress=True))
+        model = explicit(options.run, estimator)
+        _print_sandwich(model.sandwich(options.two_sided, _annealing(options), progress=True))
         return
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     if options.out is not None:
         check_folder(options.out)
-    if options.metric == "error" or (options.metric is None and _has_classes(estimator, dataset)):
+    metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
+    if "error" in metrics:
         rows = _evaluate_errors(options, estimator, dataset)
-    if options.metric != "error":
+    if "log_likelihood" in metrics:
         rows = _evaluate_likelihood(options, estimator, dataset)
     if (options.run / storage.RECORD).is_file():
         print(records.summary(options.run / storage.RECORD))
@@ -58,10 +61,9 @@ def evaluate(options: Namespace) -> None:
         storage.write_file(options.out, rows)
 
 
-def _evaluate_likelihood(
-    options: Namespace, estimator: LatentEstimator, dataset: datasets.Dataset
-) -> str:
+def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
     """Print the likelihood under every binarisation; return the last one's rows."""
+    estimator = explicit(options.run, estimator)
     found = [
         scoring.scored(options.run, estimator, dataset, how, again=True, progress=True)
         for how in _scorings(options)
@@ -86,8 +88,12 @@ def _evaluate_errors(options: Namespace, estimator: Any, dataset: datasets.Datas
     return storage.to_csv([{"wrong": int(wrong)} for wrong in found.wrong])
 
 
-def _has_classes(estimator: Any, dataset: datasets.Dataset) -> bool:
-    return isinstance(estimator, ClassLearner) and dataset.y_train is not None
+def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
+    """Return the metrics that an estimator has on some data."""
+    found = ["log_likelihood"] if isinstance(estimator, LatentEstimator) else []
+    if isinstance(estimator, ClassLearner) and (dataset.y_train is not None or not found):
+        found.append("error")
+    return found
 
 
 def compare(options: Namespace) -> None:
@@ -107,7 +113,7 @@ def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     """Compare two models under every binarisation, row by row."""
 
     def scored(path: Path, estimator: Any, dataset: datasets.Dataset) -> list[Any]:
-        how = _scorings(options)
+        how, estimator = _scorings(options), explicit(path, estimator)
         return [scoring.scored(path, estimator, dataset, one, progress=True) for one in how]
 
     pairs = _scored_pairs(options, scored)
@@ -177,6 +183,7 @@ def _same(metric: Metric) -> dict[str, Any]:
 def units(options: Namespace) -> None:
     """``ancestral units RUN``."""
     estimator, config = experiment.open_run(options.run)
+    estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     check("rows", options.rows, Count)
     active = estimator.active_units(dataset.x_train[: options.rows])
@@ -190,6 +197,7 @@ def repair(options: Namespace) -> None:
     if options.out is not None and options.out.suffix != ".png":
         raise ValueError(f"out={options.out}: expected a name ending in .png")
     estimator, config = experiment.open_run(options.run)
+    estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
     rows = _rows(options)

@@ -17,6 +17,7 @@ from ancestral.commands.common import (
     data_options,
     print_metric,
 )
+from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import hints, parse
 from ancestral.parallel import is_main
@@ -34,8 +35,11 @@ def fit(options: Namespace) -> None:
     folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
     if not is_main():
         return
-    _print_likelihood(experiment.open_run(folder)[0].likelihood_)
-    print_metric(scoring.read_metrics(folder)[-1])
+    estimator, _ = experiment.open_run(folder)
+    if isinstance(estimator, LatentEstimator):
+        _print_likelihood(estimator.likelihood_)
+    for metric in scoring.read_metrics(folder):
+        print_metric(metric)
     print(f"run folder: {out}")
     if not options.no_report:
         print(f"report:     {out / 'report.html'}")
@@ -69,7 +73,7 @@ def report(options: Namespace) -> None:
     if config is None:
         raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
     dataset = config.dataset()
-    _, result = scoring.evaluate(estimator, dataset, Scoring(options.n_importance_samples))
+    _, result = scoring.look(estimator, dataset, Scoring(options.n_importance_samples))
     print(experiment.write_report(options.run, estimator, dataset, result, config))
 
 

@@ -54,6 +54,12 @@ METHODS = {
             "MaxMarginVAE",
             "max-margin deep generative classifier (MMVA, CMMVA)",
         ),
+        Method(
+            "network-classifier",
+            "ancestral.methods.classifier",
+            "NetworkClassifier",
+            "dense or convolutional network with a multi-class hinge (CNN)",
+        ),
     )
 }
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from ancestral.conditional import (
 from ancestral.data import Data, block_rows
 from ancestral.density import LatentEstimator
 from ancestral.fields import Count, Sizes
+from ancestral.methods.networked import Networked
 from ancestral.models import LatentModel
 from ancestral.networks import (
     MLP,
@@ -47,10 +48,9 @@ from ancestral.preprocess import ColumnKind, Columns, Features
 from ancestral.train import Player
 
 Modules = dict[str, nn.Module]
-Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
 
 
-class NetworkEstimator(LatentEstimator, ABC):
+class NetworkEstimator(Networked, LatentEstimator, ABC):
     """Networks around one or more layers of Gaussian latent variables, and what sizes they have.
 
     Parameters
@@ -60,11 +60,6 @@ class NetworkEstimator(LatentEstimator, ABC):
     hidden : list of int, or list of such lists
         Widths of the hidden layers between data and latents, mirrored in the decoder; one list
         for each stochastic layer, or one for all of them.
-    activation : str
-        Of the hidden layers.
-    batch_norm : bool
-        Normalise hidden layers; for evaluation the statistics come from one pass over the
-        training rows.
     network : str
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
         ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
@@ -72,10 +67,7 @@ class NetworkEstimator(LatentEstimator, ABC):
     """
 
     n_latents: Count | Sizes = 50
-    hidden: Sizes | tuple[Sizes, ...] = (500, 500)
-    activation: Activation = "relu"
-    batch_norm: bool = True
-    network: str = "dense"
+    hidden: Sizes | tuple[Sizes, ...] = (500, 500)  # type: ignore[assignment]
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -101,12 +93,10 @@ class NetworkEstimator(LatentEstimator, ABC):
 
     def _networks(self, up: Furnish | None = None, down: Furnish | None = None) -> Modules:
         """Make the model; ``up`` and ``down`` furnish dense layers next to the data."""
-        if self.batch_norm and self.batch_size == 1:
-            raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
+        style = self._style()
         if self.network != "dense":
             return self._convolutional()
         columns, sizes, hidden = self._columns(), self._latent_sizes(), self._hidden_sizes()
-        style: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
         bottom = gaussian(columns.n_features, hidden[0], sizes[0], style | {"furnish": up})
         bottom.network = nn.Sequential(Features(columns), bottom.network)
         steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
@@ -128,7 +118,7 @@ class NetworkEstimator(LatentEstimator, ABC):
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
         up, down = parse_network(self.network)
-        style: dict[str, Any] = {"activation": self.activation, "batch_norm": self.batch_norm}
+        style = self._style()
         encoder = Stack(up, shape, **style)
         n = math.prod(encoder.shape_out)
         network = nn.Sequential(encoder, Tap("feature0"), Heads(n, (sizes[0], sizes[0])))
@@ -145,12 +135,6 @@ class NetworkEstimator(LatentEstimator, ABC):
             Gaussian(nn.Sequential(Features(columns), network)),
         )
         return {"columns_": columns, "model_": model}
-
-    def _maps(self) -> Maps:
-        if self.image_shape is None:
-            raise ValueError(f"network={self.network!r} is for images: set image_shape")
-        height, width = self.image_shape[-2:]
-        return Maps(math.prod(self.image_shape[:-2]), height, width)
 
     def _check_decoder(self, made: Maps, shape: Maps) -> None:
         if made != shape:

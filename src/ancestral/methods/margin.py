@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
@@ -13,18 +12,18 @@ from torch import Tensor, nn
 from ancestral.data import Batch, Data
 from ancestral.distributions import centre
 from ancestral.fields import Count, Positive, Weight
-from ancestral.labels import ClassLearner
+from ancestral.labels import LinearScores, linear_scores
 from ancestral.methods.deep import Modules, NetworkEstimator
 from ancestral.methods.pegasos import linear_svm
 from ancestral.models import Run
-from ancestral.networks import Tap, Taps, parse_network, shape_after
+from ancestral.networks import Tap, Taps, parse_encoder, shape_after
 from ancestral.objectives import Objective, elbo, gaussian_prior, hinge
 
 ROWS = 1024
 """Whose features are computed at once."""
 
 
-class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
+class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
     """Max-margin deep generative model (Li, Zhu, Shi and Zhang, 2015): MMVA, and CMMVA on images.
 
     Minimises, per row, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared length of all
@@ -84,25 +83,12 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
     regularization: Positive = 1e-4
     n_latent_samples: Count = 1
 
-    def features_of(self, X: Any) -> np.ndarray:
-        """Return what the scores are linear in, [n_samples, n_features]: for a second stage.
-
-        Parameters
-        ----------
-        X : array-like [n_samples, n_features]
-            Rows; ``NaN`` marks a missing entry, which the network sees as zero.
-        """
-        return self._map_rows(X, self._features)
-
     def _build(self) -> Modules:
         def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
             return [*layer, Tap(f"feature{depth}")]
 
         found = self._networks(up=furnish)
-        classifier = nn.Linear(self._n_features(), len(self.classes_))
-        for parameter in classifier.parameters():
-            nn.init.zeros_(parameter)
-        found["model_"].classifier = classifier
+        found["model_"].classifier = linear_scores(self._n_features(), len(self.classes_))
         return found
 
     def _objective(self) -> Objective:
@@ -131,16 +117,8 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
             random_state=self.seed_,
         )
         with torch.no_grad():
-            self._linear().weight.copy_(learned.weight)
-            self._linear().bias.zero_()
-
-    def _scores(self, batch: Batch) -> Tensor:
-        return self._linear()(self._features(batch))
-
-    def _linear(self) -> nn.Linear:
-        classifier = self.model_.classifier
-        assert isinstance(classifier, nn.Linear)
-        return classifier
+            self._linear.weight.copy_(learned.weight)
+            self._linear.bias.zero_()
 
     def _features(self, batch: Batch) -> Tensor:
         taps = Taps(self.model_.posterior)
@@ -159,5 +137,4 @@ class MaxMarginVAE(ClassifierMixin, ClassLearner, NetworkEstimator):
             return sum(self._latent_sizes())
         if self.network == "dense":
             return sum(self._hidden_sizes()[0])
-        up, _ = parse_network(self.network)
-        return math.prod(shape_after(up, self._maps()))
+        return math.prod(shape_after(parse_encoder(self.network), self._maps()))

@@ -13,27 +13,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from ancestral import engine
-from ancestral.data import Batch, Data
+from ancestral.data import Data
 from ancestral.estimator import draw_seed
 from ancestral.fields import Count, Positive, RandomState, check
-from ancestral.models import Run
+from ancestral.labels import linear_scores
+from ancestral.models import FeatureModel
+from ancestral.networks import Read
 from ancestral.objectives import gaussian_prior, hinge
 from ancestral.optim import Optimizer, adagrad, inverse, sgd
 from ancestral.train import Player, train
 
 Rule = Literal["pegasos", "adagrad"]
-
-
-class _Linear(nn.Module):
-    """Scores that are linear in the rows themselves."""
-
-    def __init__(self, n_features: int, n_classes: int) -> None:
-        super().__init__()
-        self.classifier = nn.Linear(n_features, n_classes, bias=False)
-        nn.init.zeros_(self.classifier.weight)
-
-    def run(self, batch: Batch) -> Run:
-        return Run(batch)
 
 
 def linear_svm(
@@ -76,8 +66,10 @@ def linear_svm(
         Weights [n_classes, d].
     """
     with engine.private_randomness(x.device), engine.single_precision():
-        model = _Linear(x.shape[1], n_classes).to(x.device)
-    objective = hinge(1.0, margin, lambda run: run.batch.x) + gaussian_prior(regularization)
+        scores = linear_scores(x.shape[1], n_classes, bias=False)
+        model = FeatureModel(Read("x"), scores).to(x.device)
+    features = hinge(1.0, margin, lambda run: run.taps["features"])
+    objective = features + gaussian_prior(regularization)
     rules: dict[str, Optimizer] = {
         "pegasos": sgd(inverse(regularization)),
         "adagrad": adagrad(0.1, eps=1e-4),
@@ -93,7 +85,7 @@ def linear_svm(
         random_state=random_state,
         precision="float32",
     )
-    return model.classifier
+    return scores
 
 
 HINTS = {

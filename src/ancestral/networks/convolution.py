@@ -355,6 +355,17 @@ PAPERS = {
 """Encoder and decoder of the max-margin models (Li, Zhu, Shi and Zhang, 2015), by name."""
 
 
+def parse_encoder(text: str) -> tuple[Layer, ...]:
+    """Read an encoder: of a network named in :data:`PAPERS`, or of ``LAYERS [-> LAYERS]``.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not one.
+    """
+    return parse_layers(PAPERS[text][0] if text in PAPERS else text.partition("->")[0])
+
+
 def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """Read an encoder and a decoder: a name in :data:`PAPERS`, or ``LAYERS -> LAYERS``.
 

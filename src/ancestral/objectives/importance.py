@@ -25,7 +25,7 @@ Gradient = Literal["reparameterised", "doubly"]
 KLTerm = Literal["analytic", "sampled", "path"]
 
 
-def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, "*b"]:
+def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, "*b"]:  # noqa: F821
     """Log (1/K) sum_k exp(log_w_k).
 
     >>> log_mean_exp(torch.tensor([[0.0], [0.0]]))

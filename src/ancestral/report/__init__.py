@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ancestral._version import __version__
+from ancestral.density import LatentEstimator
 from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import RandomState
@@ -24,13 +25,13 @@ from ancestral.storage import write_file
 
 if TYPE_CHECKING:
     from ancestral.datasets import Dataset
-    from ancestral.density import LatentEstimator
+    from ancestral.rows import RowEstimator
 
 __all__ = ["page", "write"]
 
 
 def page(
-    estimator: LatentEstimator,
+    estimator: RowEstimator,
     dataset: Dataset,
     *,
     title: str,
@@ -42,7 +43,7 @@ def page(
 
     Parameters
     ----------
-    estimator : LatentEstimator
+    estimator : RowEstimator
         Fitted on the training rows of ``dataset``.
     dataset : Dataset
         The test rows are shown; the training rows, marked as such, where there is no test split.
@@ -73,8 +74,10 @@ def page(
         # an estimator fitted on a frame is shown the same columns as an array
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         subject = choose(estimator, dataset, draw_seed(random_state))
-        result = headline.quick_evaluation(subject) if evaluation is None else evaluation
-        sections = _sections(subject, result, quick=evaluation is None)
+        result, quick = evaluation, evaluation is None
+        if quick and isinstance(estimator, LatentEstimator):
+            result = headline.quick_evaluation(subject)
+        figures = [] if result is None else headline.figures(subject, result)
         environment = Environment(
             loader=PackageLoader("ancestral.report", "."),
             autoescape=True,
@@ -85,8 +88,8 @@ def page(
         return environment.get_template("page.html").render(
             title=title,
             standfirst=headline.standfirst(subject),
-            figures=classes.error_figure(subject) + headline.figures(subject, result),
-            sections=sections,
+            figures=classes.error_figure(subject) + figures,
+            sections=_sections(subject, result, quick=quick),
             details=details(subject),
             command=command,
             version=__version__,
@@ -95,7 +98,7 @@ def page(
 
 def write(
     path: Path | str,
-    estimator: LatentEstimator,
+    estimator: RowEstimator,
     dataset: Dataset,
     *,
     title: str,
@@ -123,7 +126,9 @@ def write(
     write_file(path, html)
 
 
-def _sections(subject: Subject, result: LogLikelihood, *, quick: bool) -> list[Section]:
+def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) -> list[Section]:
+    if result is None:
+        return [*classes.classes(subject), learning.curves(subject)]
     is_table = subject.image_shape is None
     rows, missing = (columns, gaps) if is_table else (images, images)
     return [

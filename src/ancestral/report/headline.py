@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ancestral.density import LatentEstimator
 from ancestral.evaluate import LogLikelihood
 from ancestral.methods import METHODS
 from ancestral.report.drawing import INK, MODEL, draw
@@ -30,13 +31,20 @@ def standfirst(subject: Subject) -> str:
     summary = next((m.summary for m in METHODS.values() if m.class_name == name), "")
     summary = summary.split(" (")[0]
     article = "an" if summary[:1] in "aeiou" else "a"
-    latents = np.atleast_1d(estimator.get_params().get("n_latents", subject.latents.shape[1]))
-    layers = " + ".join(map(str, latents))
     return (
-        f"{name}{f', {article} {summary},' if summary else ''} with {layers} latent "
-        f"{'variable' if latents.sum() == 1 else 'variables'}, fitted to "
+        f"{name}{f', {article} {summary},' if summary else ''}{_latents(subject)} fitted to "
         f"{count(len(dataset.x_train), 'row')} of {dataset.name}: {_rows_are(subject)}."
     )
+
+
+def _latents(subject: Subject) -> str:
+    """Say how many latent variables there are, if there are some."""
+    if not isinstance(subject.estimator, LatentEstimator):
+        return ""
+    params = subject.estimator.get_params()
+    n_latents = np.atleast_1d(params.get("n_latents", subject.latents.shape[1]))
+    noun = "variable" if n_latents.sum() == 1 else "variables"
+    return f" with {' + '.join(map(str, n_latents))} latent {noun},"
 
 
 def _rows_are(subject: Subject) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from ancestral.density import LatentEstimator
 from ancestral.report.drawing import DATA, MODEL, RULE, draw
 from ancestral.report.parts import Plate, Section, count, listed, number
 from ancestral.report.subject import Subject
@@ -57,8 +58,7 @@ def _words(subject: Subject, terms: Sequence[str], held_out: Mapping[str, Curve]
     meanings = [MEANINGS[t] for t in terms if t in MEANINGS]
     dashed = any(curve[0] for curve in held_out.values())
     words = [
-        f"The loss is what training minimises, in nats a row: for a variational method the "
-        f"negative of a bound on the log-likelihood. It went through "
+        f"The loss is what training minimises{_bound(subject)}. It went through "
         f"{count(len(history), 'epoch')} in {number(seconds, 1)} seconds. A curve that still falls "
         "at its end asks for more epochs.",
     ]
@@ -72,6 +72,13 @@ def _words(subject: Subject, terms: Sequence[str], held_out: Mapping[str, Curve]
     return words
 
 
+def _bound(subject: Subject) -> str:
+    """Say what the loss is for a model of rows."""
+    if not isinstance(subject.estimator, LatentEstimator):
+        return ", averaged over rows"
+    return ", in nats a row: for a variational method the negative of a bound on the log-likelihood"
+
+
 def _loss_plate(
     found: Mapping[str, Curve], held_out: Mapping[str, Curve], losses: Sequence[str]
 ) -> Plate:
@@ -83,7 +90,7 @@ def _loss_plate(
                 axes.annotate(loss, (found[loss][0][-1], found[loss][1][-1]), ha="right")
         _frame(axes, [c for loss in losses for c in (found[loss], held_out[loss])])
         axes.set_xlabel("epoch")
-        axes.set_ylabel("loss, nats a row")
+        axes.set_ylabel("loss a row")
 
     ends = listed([f"{n} {number(found[n][1][-1])}" for n in losses])
     dashed = [n for n in losses if held_out[n][1]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from ancestral.datasets import Dataset
-    from ancestral.density import LatentEstimator
+    from ancestral.rows import RowEstimator
 
 MOST_ROWS = 2000
 MOST_REFERENCE_ROWS = 10_000
@@ -22,7 +22,7 @@ class Subject:
 
     Attributes
     ----------
-    estimator : LatentEstimator
+    estimator : RowEstimator
         Fitted.
     dataset : Dataset
         Where the rows come from.
@@ -38,7 +38,7 @@ class Subject:
         Training rows, for the baselines: at most 10,000.
     """
 
-    estimator: LatentEstimator
+    estimator: Any
     dataset: Dataset
     seed: int
     x: np.ndarray
@@ -86,7 +86,7 @@ class Subject:
         return np.random.default_rng([self.seed, purpose])
 
 
-def choose(estimator: LatentEstimator, dataset: Dataset, seed: int) -> Subject:
+def choose(estimator: RowEstimator, dataset: Dataset, seed: int) -> Subject:
     """Choose the rows of a report, the same ones for the same seed.
 
     Raises

@@ -1,0 +1,60 @@
+"""Networks that estimators share: dense ones by their widths, convolutional ones as text."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from typing import Any, Literal
+
+from torch import nn
+
+from ancestral.fields import Sizes
+from ancestral.networks import Maps, Stack, dense, parse_encoder
+from ancestral.rows import RowEstimator
+
+Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
+
+
+class Networked(RowEstimator, ABC):
+    """An estimator that looks at rows through a network.
+
+    Parameters
+    ----------
+    hidden : list of int
+        Widths of the hidden layers.
+    activation : str
+        Of the hidden layers.
+    batch_norm : bool
+        Normalise hidden layers; for evaluation the statistics come from one pass over the
+        training rows.
+    network : str
+        ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
+        ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or one's own as text:
+        ``"5:32 p2 | 3:64 p2 d.5 | 500"`` (see ``networks.convolution``).
+    """
+
+    hidden: Sizes = (500, 500)
+    activation: Activation = "relu"
+    batch_norm: bool = True
+    network: str = "dense"
+
+    def _style(self) -> dict[str, Any]:
+        """Return what all layers have in common."""
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
+        return {"activation": self.activation, "batch_norm": self.batch_norm}
+
+    def _maps(self) -> Maps:
+        """Return the shape of a row that is a picture."""
+        if self.image_shape is None:
+            raise ValueError(f"network={self.network!r} is for images: set image_shape")
+        height, width = self.image_shape[-2:]
+        return Maps(math.prod(self.image_shape[:-2]), height, width)
+
+    def _body(self, n_in: int) -> tuple[nn.Module, int]:
+        """Make the hidden layers on ``n_in`` features, and say how many values come out."""
+        if self.network != "dense":
+            stack = Stack(parse_encoder(self.network), self._maps(), **self._style())
+            return stack, math.prod(stack.shape_out)
+        widths = tuple(self.hidden)
+        return nn.Sequential(*dense(n_in, widths, **self._style())), [n_in, *widths][-1]
