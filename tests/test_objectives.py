@@ -17,6 +17,7 @@ from torch import nn
 from ancestral import engine
 from ancestral.conditional import Bernoulli, Fixed, Gaussian, standard_normal
 from ancestral.data import Batch
+from ancestral.discrepancy import regression_operator
 from ancestral.kernels import gaussian_gram, squared_distances
 from ancestral.models import Generator, LatentModel, Run
 from ancestral.networks import MLP
@@ -36,7 +37,6 @@ from ancestral.objectives import (
     posterior_mean,
     vimco,
 )
-from ancestral.objectives.moments import regression_operator
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 

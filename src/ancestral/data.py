@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ancestral.parallel import World
 
 Rows = Tensor | np.ndarray
+Shuffle = bool | Literal["once"]
 
 
 class Batch(NamedTuple):
@@ -173,17 +174,18 @@ class Data:
         self._epoch_rows = torch.cat([self.on_epoch(self._rows(block)) for block in blocks])
 
     def batches(
-        self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True
+        self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: Shuffle = True
     ) -> Iterator[Tensor]:
         """Yield the index of every minibatch of an epoch, all of one shape.
 
-        The last one is filled up from the beginning of the epoch's own order, so that every row
+        With ``shuffle="once"`` every epoch has the same minibatches, of rows in random order. The
+        last one is filled up from the beginning of the epoch's own order, so that every row
         is visited and no shape changes.
         """
         n, size = len(self), min(batch_size, len(self))
         order = np.arange(n)
         if shuffle:
-            order = np.random.default_rng([seed, epoch]).permutation(n)
+            order = np.random.default_rng([seed, 0 if shuffle == "once" else epoch]).permutation(n)
         order = np.concatenate([order, order[: -n % size]])
         yield from torch.from_numpy(order).to(self.device).split(size)
 

@@ -1,12 +1,23 @@
-"""Kernels: Gaussian mixtures and their Gram matrices."""
+"""Kernels: Gaussian mixtures and others, their Gram matrices, and finite features in their place.
+
+A kernel is called on two sets of points and answers with their Gram matrix. For large samples it
+has features phi whose inner products are the kernel on average (:class:`RandomFeatures`) or exactly
+at chosen landmarks (:class:`NystromFeatures`): what costs n^2 with Gram matrices costs n with them.
+"""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+MOST_FOR_MEDIAN = 2000
+"""Points on which the median heuristic looks at all pairs."""
 
 
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
@@ -36,3 +47,230 @@ def gaussian_gram(
     """
     d2 = squared_distances(a, b)
     return torch.stack([torch.exp(-d2 / (2 * s)) for s in variances]).sum(0)
+
+
+class Kernel(ABC):
+    """A positive definite function of two points."""
+
+    @abstractmethod
+    def __call__(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Return the Gram matrix."""
+
+
+class ShiftInvariantKernel(Kernel, ABC):
+    """A kernel of the difference of two points: by Bochner's theorem it has a spectral density."""
+
+    @abstractmethod
+    def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Draw frequencies [n, d] from that density, for every part of a sum of kernels."""
+
+
+@dataclass(frozen=True)
+class GaussianKernel(ShiftInvariantKernel):
+    """sum_s exp(-||a - b||^2 / (2 s)).
+
+    Parameters
+    ----------
+    variances : tuple of float
+        s: variances, not standard deviations.
+
+    Examples
+    --------
+    >>> GaussianKernel((1.0, 4.0))(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor([[2.]])
+    """
+
+    variances: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the variances."""
+        if not self.variances or min(self.variances) <= 0:
+            raise ValueError(f"variances={self.variances}: expected positive numbers")
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the Gram matrix."""
+        return gaussian_gram(a, b, self.variances)
+
+    def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Draw from N(0, I / s) for every s."""
+        shape = (n, d)
+        return [torch.randn(shape, generator=generator) / math.sqrt(s) for s in self.variances]
+
+
+@dataclass(frozen=True)
+class LaplaceKernel(ShiftInvariantKernel):
+    """exp(-||a - b||_1 / scale), with the sum of absolute differences.
+
+    Examples
+    --------
+    >>> LaplaceKernel(2.0)(torch.zeros(1, 2), torch.ones(1, 2))
+    tensor([[0.3679]])
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the Gram matrix."""
+        return torch.exp(-torch.cdist(a, b, p=1) / self.scale)
+
+    def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Draw from independent Cauchy distributions of scale 1 / scale."""
+        uniform = torch.rand(n, d, generator=generator, dtype=torch.float64)
+        return [(torch.tan(math.pi * (uniform - 0.5)) / self.scale).float()]
+
+
+@dataclass(frozen=True)
+class RationalQuadraticKernel(ShiftInvariantKernel):
+    """(1 + ||a - b||^2 / (2 alpha s))^-alpha: Gaussians of all widths, s a variance.
+
+    Examples
+    --------
+    >>> RationalQuadraticKernel(alpha=1.0)(torch.zeros(1, 2), torch.ones(1, 2))
+    tensor([[0.5000]])
+    """
+
+    variance: float = 1.0
+    alpha: float = 1.0
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the Gram matrix."""
+        d2 = squared_distances(a, b)
+        return (1 + d2 / (2 * self.alpha * self.variance)) ** -self.alpha
+
+    def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Draw from N(0, t I) with t from a Gamma distribution of mean 1 / s."""
+        shape = torch.full((n, 1), self.alpha)
+        t = torch._standard_gamma(shape, generator=generator) / (self.alpha * self.variance)
+        return [torch.randn(n, d, generator=generator) * t.sqrt()]
+
+
+@dataclass(frozen=True)
+class DeltaKernel(Kernel):
+    """1 where two points are the same, else 0: for labels.
+
+    Examples
+    --------
+    >>> DeltaKernel()(torch.eye(2), torch.eye(2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the Gram matrix."""
+        return (a[:, None] == b).all(-1).to(a.dtype)
+
+
+def as_kernel(kernel: Kernel | Sequence[float]) -> Kernel:
+    """Return a kernel; a sequence of numbers stands for the variances of Gaussians."""
+    return kernel if isinstance(kernel, Kernel) else GaussianKernel(tuple(kernel))
+
+
+def median_variance(x: Float[Tensor, "n d"]) -> float:
+    """Return half the median squared distance of different points: the median heuristic.
+
+    The Gaussian kernel of this variance is 1 / e at the median distance. Of more than 2,000 points,
+    the first 2,000 count.
+
+    Raises
+    ------
+    ValueError
+        If more than half of all pairs coincide.
+
+    Examples
+    --------
+    >>> median_variance(torch.tensor([[0.0], [2.0], [4.0]]))
+    2.0
+    """
+    d2 = squared_distances(x[:MOST_FOR_MEDIAN], x[:MOST_FOR_MEDIAN])
+    above = d2[tuple(torch.triu_indices(len(d2), len(d2), 1))]
+    median = float(above.median()) / 2 if len(above) else 0.0
+    if median <= 0:
+        raise ValueError(
+            "the median heuristic needs points that differ: half of all pairs coincide; give the "
+            "variances of the kernel"
+        )
+    return median
+
+
+class RandomFeatures:
+    """Random Fourier features of a shift-invariant kernel (Rahimi and Recht, 2007).
+
+    Parameters
+    ----------
+    kernel : Kernel or sequence of float
+        A sum of Gaussians has features of each.
+    d : int
+        Dimension of the points.
+    n_frequencies : int
+        For each part of the kernel; every frequency makes two features.
+    random_state : int
+        Seeds the draw.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not shift-invariant.
+
+    Examples
+    --------
+    >>> x = torch.randn(5, 3)
+    >>> phi = RandomFeatures([1.0], 3, n_frequencies=20000)
+    >>> (phi(x) @ phi(x).T - gaussian_gram(x, x, [1.0])).abs().max().item() < 0.05
+    True
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel | Sequence[float],
+        d: int,
+        n_frequencies: int = 500,
+        random_state: int = 0,
+    ) -> None:
+        generator = torch.Generator().manual_seed(random_state)
+        found = as_kernel(kernel)
+        if not isinstance(found, ShiftInvariantKernel):
+            raise ValueError(f"{type(found).__name__} has no random features: try NystromFeatures")
+        parts = found.frequencies(n_frequencies, d, generator)
+        self.frequencies = torch.cat(parts)
+        self.scale = 1 / math.sqrt(n_frequencies)
+
+    def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
+        """Return the features of points."""
+        angles = x @ self.frequencies.to(x).T
+        return self.scale * torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class NystromFeatures:
+    """Features that reproduce a kernel at landmarks (Williams and Seeger, 2001).
+
+    Parameters
+    ----------
+    kernel : Kernel or sequence of float
+        Any.
+    landmarks : Tensor [m, d]
+        A subset of the points, say.
+    ridge : float
+        Directions in which the landmarks differ less, relative to the first, are left out.
+
+    Examples
+    --------
+    >>> x = torch.randn(5, 3)
+    >>> phi = NystromFeatures([1.0], x)
+    >>> torch.allclose(phi(x) @ phi(x).T, gaussian_gram(x, x, [1.0]), atol=1e-5)
+    True
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel | Sequence[float],
+        landmarks: Float[Tensor, "m d"],
+        ridge: float = 1e-10,
+    ) -> None:
+        self.kernel, self.landmarks = as_kernel(kernel), landmarks
+        values, vectors = torch.linalg.eigh(self.kernel(landmarks, landmarks).double())
+        kept = values > ridge * values[-1]
+        self.whitening = vectors[:, kept] / values[kept].sqrt()
+
+    def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n r"]:
+        """Return the features of points."""
+        return self.kernel(x, self.landmarks.to(x)) @ self.whitening.to(x)

@@ -1,12 +1,13 @@
 """Objectives: named terms on one run of a model, each in nats per example, to be minimised."""
 
+from ancestral.discrepancy import cmmd2, mmd2
 from ancestral.objectives.adversarial import critic_loss, generator_loss
 from ancestral.objectives.base import Objective, Term
 from ancestral.objectives.exact import nll
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
 from ancestral.objectives.local import local_error, local_reconstruction
 from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss
-from ancestral.objectives.moments import cmmd, cmmd2, mmd, mmd2
+from ancestral.objectives.moments import cmmd, mmd
 
 __all__ = [
     "Objective",

@@ -1,81 +1,33 @@
-"""Moment matching: maximum mean discrepancy, plain and conditional."""
+"""Moment matching: maximum mean discrepancy, plain and conditional, of a generator's samples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from ancestral.kernels import gaussian_gram
+from ancestral.discrepancy import Kernels, mmd2, regression_operator
+from ancestral.kernels import DeltaKernel, as_kernel
 from ancestral.models import Run
 from ancestral.networks import one_hot
 from ancestral.objectives.base import Objective
 
-
-def mmd2(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], variances: Sequence[float]
-) -> Float[Tensor, ""]:
-    """Biased (V-statistic) squared maximum mean discrepancy (Gretton et al., 2012).
-
-    Examples
-    --------
-    >>> x = torch.randn(4, 2)
-    >>> mmd2(x, x, [1.0]).item()
-    0.0
-    """
-    within = gaussian_gram(a, a, variances).mean() + gaussian_gram(b, b, variances).mean()
-    return within - 2 * gaussian_gram(a, b, variances).mean()
+Form = Literal["cmmd", "diagonal", "classwise"]
+TINY = 1e-10
+"""Keeps the root of a discrepancy differentiable where it vanishes."""
 
 
-def regression_operator(gram: Float[Tensor, "n n"], regularisation: float) -> Float[Tensor, "n n"]:
-    """W = (K + lambda I)^-1 K (K + lambda I)^-1, by Cholesky in float64.
-
-    Raises
-    ------
-    ValueError
-        If K + lambda I is not positive definite.
-    """
-    k = gram.double()
-    ridge = k + regularisation * torch.eye(len(k), dtype=k.dtype, device=k.device)
-    factor, info = torch.linalg.cholesky_ex(ridge)
-    if info.item():
-        raise ValueError(
-            f"K + lambda I is singular with regularisation={regularisation}: "
-            "raise it, or remove repeated inputs"
-        )
-    half = torch.cholesky_solve(k, factor)
-    return torch.cholesky_solve(half.T, factor).to(gram.dtype)
-
-
-def cmmd2(
-    operator: Float[Tensor, "n n"],
-    real: Float[Tensor, "n d"],
-    generated: Float[Tensor, "n d"],
-    variances: Sequence[float],
-) -> Float[Tensor, ""]:
-    """Squared conditional MMD of two sets of outputs at the same inputs (Ren et al., 2016).
-
-    Tr(W (L_d + L_s - L_ds - L_ds^T)) with W of :func:`regression_operator`.
+def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
+    """Squared MMD between the rows of a batch and as many samples of a generator.
 
     Parameters
     ----------
-    operator : Tensor [n, n]
-        W, from the Gram matrix of the inputs alone.
-    real, generated : Tensor [n, d]
-        The outputs.
-    variances : sequence of float
-        Of the output kernel.
-    """
-    cross = gaussian_gram(real, generated, variances)
-    within = gaussian_gram(real, real, variances) + gaussian_gram(generated, generated, variances)
-    return (operator * (within - cross - cross.T)).sum()
-
-
-def mmd(variances: Sequence[float]) -> Objective:
-    """Squared MMD between the rows of a batch and as many samples of a generator.
+    kernel : Kernel or sequence of float
+        Numbers stand for the variances of a sum of Gaussians.
+    root : bool
+        Minimise sqrt(MMD^2 / 2), as the GMMN authors do (Li, Swersky and Zemel, 2015): steps do
+        not shrink as the samples come closer.
 
     Returns
     -------
@@ -85,7 +37,8 @@ def mmd(variances: Sequence[float]) -> Objective:
 
     def term(_: nn.Module, run: Run) -> Tensor:
         assert run.sample is not None
-        return mmd2(run.batch.x, run.sample, variances)
+        value = mmd2(run.batch.x, run.sample, kernel)
+        return (value / 2 + TINY).sqrt() if root else value
 
     return Objective({"mmd": term}, separable=False)
 
@@ -96,66 +49,94 @@ MOST_OPERATORS = 500
 class ConditionalMMD:
     """Term: the squared CMMD between a batch's outputs and those generated at the same inputs.
 
-    The operator depends on the inputs alone, so it is computed once for every batch seen and kept
-    under ``Batch.index`` (up to ``MOST_OPERATORS`` of them); train with ``shuffle=False`` for
-    batches that recur.
+    What depends on real rows alone, the operator W and Tr(W L_d), is computed once for every batch
+    seen and kept under ``Batch.index`` (for up to ``MOST_OPERATORS`` of them); train with
+    ``shuffle="once"`` for batches that recur.
 
     Parameters
     ----------
     inputs, outputs : {"x", "y"}
         Which field is given and which is generated.
-    input_variances, output_variances : sequence of float
-        Of the two Gaussian mixture kernels.
+    input_kernel, output_kernel : Kernel or sequence of float
+        Numbers stand for the variances of a sum of Gaussians.
     regularisation : float
         lambda.
     n_classes : int, optional
         Class indices in ``y`` become one-hot.
+    form : {"cmmd", "diagonal", "classwise"}
+        The formula, Tr(W (L_d + L_s - 2 L_ds)); or one of the two that the authors' scripts
+        compute in its place: its diagonal entries only, sum_i K_ii (K~^-1)_ii^2 (L_d + L_s -
+        L_ds)_ii, a weighted kernel regression (their classifier); or N^2 times the sum over
+        classes of the MMD^2 inside each (their generator; inputs are labels then).
     """
 
     def __init__(
         self,
         inputs: Literal["x", "y"],
         outputs: Literal["x", "y"],
-        input_variances: Sequence[float],
-        output_variances: Sequence[float],
+        input_kernel: Kernels,
+        output_kernel: Kernels,
         regularisation: float = 1e-3,
         n_classes: int | None = None,
+        form: Form = "cmmd",
     ) -> None:
         self.inputs, self.outputs, self.n_classes = inputs, outputs, n_classes
-        self.input_variances, self.output_variances = input_variances, output_variances
-        self.regularisation = regularisation
-        self._operators: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
+        self.output_kernel = as_kernel(output_kernel)
+        self.regularisation, self.form = regularisation, form
+        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, _: nn.Module, run: Run) -> Tensor:
         """Return the discrepancy of one run of a generator."""
-        assert run.sample is not None
-        real = self._field(run, self.outputs).to(run.sample.dtype)
-        return cmmd2(self._operator(run), real, run.sample, self.output_variances)
+        sample = run.sample
+        assert sample is not None
+        real = self._field(run, self.outputs).to(sample.dtype)
+        operator, constant = self._of_real_rows(run, real)
+        between = self.output_kernel(real, sample)
+        if self.form == "diagonal":
+            return constant - (operator * between.diagonal()).sum()
+        # W is symmetric: L_ds and its transpose count alike
+        return constant + (operator * (self.output_kernel(sample, sample) - 2 * between)).sum()
 
     def _field(self, run: Run, name: str) -> Tensor:
         value = getattr(run.batch, name)
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
-    def _operator(self, run: Run) -> Tensor:
+    def _of_real_rows(self, run: Run, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W and what of the value does not depend on the sample."""
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
-        known = self._operators.get(key)
+        known = self._known.get(key)
         if known is not None and torch.equal(known[0], inputs):
-            return known[1]
-        gram = gaussian_gram(inputs, inputs, self.input_variances)
-        operator = regression_operator(gram, self.regularisation)
-        if key and len(self._operators) < MOST_OPERATORS:
-            self._operators[key] = (inputs, operator)
-        return operator
+            return known[1], known[2]
+        operator = self._operator(self.input_kernel(inputs, inputs))
+        gram = self.output_kernel(real, real)
+        if self.form == "diagonal":
+            constant = 2 * (operator * gram.diagonal()).sum()  # a kernel of its own width at both
+        else:
+            constant = (operator * gram).sum()
+        if key and len(self._known) < MOST_OPERATORS:
+            self._known[key] = (inputs, operator, constant)
+        return operator, constant
+
+    def _operator(self, gram: Tensor) -> Tensor:
+        if self.form == "classwise":
+            share = gram.mean(1)
+            return gram / (share * share.unsqueeze(1))
+        if self.form == "cmmd":
+            return regression_operator(gram, self.regularisation)
+        ridge = gram.double() + self.regularisation * torch.eye(len(gram), device=gram.device)
+        return gram.diagonal() * torch.linalg.inv(ridge).diagonal().to(gram.dtype) ** 2
 
 
 def cmmd(
     inputs: Literal["x", "y"],
     outputs: Literal["x", "y"],
-    input_variances: Sequence[float],
-    output_variances: Sequence[float],
+    input_kernel: Kernels,
+    output_kernel: Kernels,
     regularisation: float = 1e-3,
     n_classes: int | None = None,
+    form: Form = "cmmd",
 ) -> Objective:
     """Conditional moment matching; see :class:`ConditionalMMD`.
 
@@ -165,6 +146,6 @@ def cmmd(
         Term ``cmmd``.
     """
     term = ConditionalMMD(
-        inputs, outputs, input_variances, output_variances, regularisation, n_classes
+        inputs, outputs, input_kernel, output_kernel, regularisation, n_classes, form
     )
     return Objective({"cmmd": term}, separable=False, compiles=False)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ancestral import engine, parallel
 from ancestral.checkpoint import Checkpoint, HeldInterrupt, Snapshot
-from ancestral.data import Data
+from ancestral.data import Data, Shuffle
 from ancestral.engine import CompileChoice, Precision
 from ancestral.train.players import Callback, History, Player, Progress
 from ancestral.train.state import Training, check_shares
@@ -23,7 +23,7 @@ def train(
     *,
     max_epochs: int,
     batch_size: int = 100,
-    shuffle: bool = True,
+    shuffle: Shuffle = True,
     random_state: int = 0,
     validation: Data | None = None,
     patience: int | None = None,
@@ -51,8 +51,9 @@ def train(
         The rows.
     max_epochs, batch_size : int
         Passes over the rows, and rows a step (at most as many as there are).
-    shuffle : bool
-        Visit the rows in a new order every epoch; without, the same batches recur.
+    shuffle : bool or "once"
+        Visit the rows in a new order every epoch; without, or if that is done only once, the same
+        batches recur.
     random_state : int
         Seeds order and noise.
     validation : Data, optional
@@ -131,7 +132,7 @@ def train(
     return history
 
 
-def _batches(training: Training, data: Data, batch_size: int, shuffle: bool) -> Iterator[Tensor]:
+def _batches(training: Training, data: Data, batch_size: int, shuffle: Shuffle) -> Iterator[Tensor]:
     """The minibatches of the epoch under way that were not visited yet."""
     epoch, n_batches = len(training.history), -(-len(data) // batch_size)
     training.model.train()

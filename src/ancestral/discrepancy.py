@@ -1,0 +1,261 @@
+"""How far apart are two samples: maximum mean discrepancy, plain and conditional, and its test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ancestral.kernels import Kernel, as_kernel, median_variance
+
+Kernels = Kernel | Sequence[float]
+"""A kernel, or the variances of a sum of Gaussians."""
+
+
+def mmd2(
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "m d"],
+    kernel: Kernels,
+    estimator: Literal["biased", "unbiased", "linear"] = "biased",
+) -> Float[Tensor, ""]:
+    """Squared maximum mean discrepancy (Gretton et al., 2012).
+
+    Parameters
+    ----------
+    a, b : Tensor [n, d], [m, d]
+        The samples.
+    kernel : Kernel or sequence of float
+        Numbers stand for the variances of a sum of Gaussians.
+    estimator : {"biased", "unbiased", "linear"}
+        Means over all pairs, never negative; over pairs of different points; or over pairs of
+        neighbours, in one pass, for very large samples (both of the same, even size then).
+
+    Raises
+    ------
+    ValueError
+        If a sample is too small, or the linear estimator is given samples of different sizes.
+
+    Examples
+    --------
+    >>> x = torch.randn(4, 2)
+    >>> mmd2(x, x, [1.0]).item()
+    0.0
+    """
+    k = as_kernel(kernel)
+    if estimator == "linear":
+        return _linear_time(a, b, k)
+    within_a, within_b, between = k(a, a), k(b, b), k(a, b)
+    if estimator == "biased":
+        return within_a.mean() + within_b.mean() - 2 * between.mean()
+    return _off_diagonal_mean(within_a) + _off_diagonal_mean(within_b) - 2 * between.mean()
+
+
+def _off_diagonal_mean(gram: Tensor) -> Tensor:
+    n = len(gram)
+    if n < 2:
+        raise ValueError(f"the unbiased estimator needs two points of a sample and has {n}")
+    return (gram.sum() - gram.diagonal().sum()) / (n * (n - 1))
+
+
+def _linear_time(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(
+            f"the linear estimator pairs points: expected samples of the same size, two points or "
+            f"more, and got {len(a)} and {len(b)}"
+        )
+    n = len(a) // 2 * 2
+    pairs = [(a[0:n:2], a[1:n:2]), (b[0:n:2], b[1:n:2]), (a[0:n:2], b[1:n:2]), (a[1:n:2], b[0:n:2])]
+    signs = (1.0, 1.0, -1.0, -1.0)
+    means = []
+    for (u, v), sign in zip(pairs, signs, strict=True):
+        blocks = zip(u.split(PAIRS), v.split(PAIRS), strict=True)
+        means.append(sign * torch.cat([kernel(x, y).diagonal() for x, y in blocks]).mean())
+    return torch.stack(means).sum()
+
+
+PAIRS = 64
+"""Pairs whose small Gram matrix is computed for its diagonal."""
+
+
+def mmd2_of_features(a: Float[Tensor, "n m"], b: Float[Tensor, "k m"]) -> Float[Tensor, ""]:
+    """Biased squared MMD from features: the squared distance of their means.
+
+    Examples
+    --------
+    >>> from ancestral.kernels import RandomFeatures
+    >>> phi = RandomFeatures([1.0], 2)
+    >>> a, b = torch.randn(100_000, 2), torch.randn(100_000, 2) + 1
+    >>> 0.18 < mmd2_of_features(phi(a), phi(b)).item() < 0.2
+    True
+    """
+    return (a.mean(0) - b.mean(0)).square().sum()
+
+
+@dataclass(frozen=True)
+class TwoSampleTest:
+    """What a permutation test of two samples says.
+
+    Attributes
+    ----------
+    mmd2 : float
+        Biased squared MMD.
+    p_value : float
+        How often so large a value comes up when both samples have the same distribution.
+    permuted : Tensor [n_permutations]
+        The values of permuted samples.
+    """
+
+    mmd2: float
+    p_value: float
+    permuted: Tensor
+
+    def __str__(self) -> str:
+        return (
+            f"MMD^2 = {self.mmd2:.3g}, p = {self.p_value:.2g} ({len(self.permuted)} permutations)"
+        )
+
+
+def two_sample_test(
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "m d"],
+    kernel: Kernels | None = None,
+    n_permutations: int = 999,
+    random_state: int = 0,
+) -> TwoSampleTest:
+    """Test whether two samples come from one distribution (Gretton et al., 2012).
+
+    Parameters
+    ----------
+    a, b : Tensor [n, d], [m, d]
+        The samples.
+    kernel : Kernel or sequence of float, optional
+        By default a Gaussian by the median heuristic on both samples together.
+    n_permutations : int
+        p-values are multiples of 1 / (n_permutations + 1).
+    random_state : int
+        Seeds the permutations.
+
+    Returns
+    -------
+    TwoSampleTest
+        Statistic and p-value.
+
+    Examples
+    --------
+    >>> torch.manual_seed(0) and None
+    >>> two_sample_test(torch.randn(50, 2), torch.randn(50, 2) + 1).p_value
+    0.001
+    """
+    both = torch.cat([a, b]).double()
+    shuffled = torch.randperm(len(both), generator=torch.Generator().manual_seed(random_state))
+    k = as_kernel(kernel if kernel is not None else [median_variance(both[shuffled])])
+    gram, n = k(both, both), len(a)
+    weights = torch.full((len(both),), -1 / len(b), dtype=gram.dtype)
+    weights[:n] = 1 / n
+    observed = weights @ gram @ weights
+    generator = torch.Generator().manual_seed(random_state)
+    order = torch.rand(n_permutations, len(both), generator=generator).argsort(1)
+    drawn = weights[order]
+    permuted = ((drawn @ gram) * drawn).sum(1)
+    n_above = int((permuted >= observed - 1e-12).sum())
+    return TwoSampleTest(float(observed), (1 + n_above) / (1 + n_permutations), permuted)
+
+
+def _factor(gram: Tensor, regularisation: float) -> tuple[Tensor, Tensor]:
+    """K and the Cholesky factor of K + lambda I, in float64."""
+    k = gram.double()
+    ridge = k + regularisation * torch.eye(len(k), dtype=k.dtype, device=k.device)
+    factor, info = torch.linalg.cholesky_ex(ridge)
+    if info.item():
+        raise ValueError(
+            f"K + lambda I is singular with regularisation={regularisation}: "
+            "raise it, or remove repeated inputs"
+        )
+    return k, factor
+
+
+def regression_operator(gram: Float[Tensor, "n n"], regularisation: float) -> Float[Tensor, "n n"]:
+    """W = (K + lambda I)^-1 K (K + lambda I)^-1, by Cholesky in float64.
+
+    Raises
+    ------
+    ValueError
+        If K + lambda I is not positive definite.
+    """
+    k, factor = _factor(gram, regularisation)
+    half = torch.cholesky_solve(k, factor)
+    return torch.cholesky_solve(half.T, factor).to(gram.dtype)
+
+
+def cmmd2(
+    operator: Float[Tensor, "n n"],
+    real: Float[Tensor, "n d"],
+    generated: Float[Tensor, "n d"],
+    kernel: Kernels,
+) -> Float[Tensor, ""]:
+    """Squared conditional MMD of two sets of outputs at the same inputs (Ren et al., 2016).
+
+    Tr(W (L_d + L_s - L_ds - L_ds^T)) with W of :func:`regression_operator`.
+
+    Parameters
+    ----------
+    operator : Tensor [n, n]
+        W, from the Gram matrix of the inputs alone.
+    real, generated : Tensor [n, d]
+        The outputs.
+    kernel : Kernel or sequence of float
+        Of the outputs.
+    """
+    k = as_kernel(kernel)
+    cross = k(real, generated)
+    return (operator * (k(real, real) + k(generated, generated) - cross - cross.T)).sum()
+
+
+def conditional_mmd2(
+    first: tuple[Float[Tensor, "n p"], Float[Tensor, "n d"]],
+    second: tuple[Float[Tensor, "m p"], Float[Tensor, "m d"]],
+    input_kernel: Kernels,
+    output_kernel: Kernels,
+    regularisation: float = 1e-3,
+) -> Float[Tensor, ""]:
+    """Squared conditional MMD of two sets of (inputs, outputs): the formula of three traces.
+
+    Tr(K_1 K~_1^-1 L_1 K~_1^-1) + Tr(K_2 K~_2^-1 L_2 K~_2^-1) - 2 Tr(K_21 K~_1^-1 L_12 K~_2^-1) with
+    K~ = K + lambda I: the squared distance of two ridge regressions in feature space (Ren et al.,
+    2016). In float64.
+
+    Parameters
+    ----------
+    first, second : (Tensor [n, p], Tensor [n, d])
+        Inputs and outputs; the sets may differ in size.
+    input_kernel, output_kernel : Kernel or sequence of float
+        Of inputs and outputs.
+    regularisation : float
+        lambda.
+
+    Raises
+    ------
+    ValueError
+        If K + lambda I is not positive definite.
+
+    Examples
+    --------
+    >>> x, y = torch.randn(20, 2), torch.randn(20, 1)
+    >>> abs(conditional_mmd2((x, y), (x, y), [1.0], [1.0]).item()) < 1e-8
+    True
+    """
+    (x1, y1), (x2, y2) = ((x.double(), y.double()) for x, y in (first, second))
+    k, out = as_kernel(input_kernel), as_kernel(output_kernel)
+    (k1, f1), (k2, f2) = (_factor(k(x, x), regularisation) for x in (x1, x2))
+
+    def trace(inputs: Tensor, left: Tensor, outputs: Tensor, right: Tensor) -> Tensor:
+        """Tr(K left^-1 L right^-1), the last two by Cholesky."""
+        middle = torch.cholesky_solve(outputs, left)
+        return (inputs * torch.cholesky_solve(middle.T, right)).sum()
+
+    within = trace(k1, f1, out(y1, y1), f1) + trace(k2, f2, out(y2, y2), f2)
+    return within - 2 * trace(k(x2, x1), f1, out(y1, y2), f2)

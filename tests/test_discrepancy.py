@@ -1,0 +1,258 @@
+"""Kernels, their features, discrepancies of two samples, and the test built on them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from torch import nn
+
+from ancestral.data import Batch
+from ancestral.discrepancy import (
+    conditional_mmd2,
+    mmd2,
+    mmd2_of_features,
+    regression_operator,
+    two_sample_test,
+)
+from ancestral.kernels import (
+    DeltaKernel,
+    GaussianKernel,
+    Kernel,
+    LaplaceKernel,
+    NystromFeatures,
+    RandomFeatures,
+    RationalQuadraticKernel,
+    median_variance,
+)
+from ancestral.models import Run
+from ancestral.networks import one_hot
+from ancestral.objectives import cmmd, mmd
+
+NOTHING = nn.Module()
+SMOOTH = [
+    GaussianKernel((0.5, 3.0)),
+    LaplaceKernel(2.0),
+    RationalQuadraticKernel(variance=0.7, alpha=1.5),
+]
+
+
+class LinearKernel(Kernel):
+    """Anyone can add a kernel."""
+
+    def __call__(self, a, b):
+        return a @ b.T
+
+
+def rand(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+# ---- kernels
+
+
+@pytest.mark.parametrize("kernel", SMOOTH)
+def test_kernels_against_scipy(kernel):
+    a, b = rand(5, 3), rand(4, 3, seed=1)
+    d2, d1 = cdist(a, b, "sqeuclidean"), cdist(a, b, "cityblock")
+    expected = {
+        GaussianKernel: np.exp(-d2 / 1.0) + np.exp(-d2 / 6.0),
+        LaplaceKernel: np.exp(-d1 / 2),
+        RationalQuadraticKernel: (1 + d2 / 2.1) ** -1.5,
+    }
+    np.testing.assert_allclose(kernel(a, b), expected[type(kernel)], rtol=1e-10)
+    assert torch.autograd.gradcheck(lambda x: kernel(x, b).sum(), a.requires_grad_())
+
+
+def test_the_delta_kernel_knows_equal_rows():
+    codes = one_hot(torch.tensor([0, 1, 0]), 3)
+    assert DeltaKernel()(codes, codes).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
+def test_kernels_without_meaning_are_refused():
+    for variances in ((), (1.0, 0.0)):
+        with pytest.raises(ValueError, match="variances="):
+            GaussianKernel(variances)
+    with pytest.raises(ValueError, match="DeltaKernel has no random features"):
+        RandomFeatures(DeltaKernel(), 3)
+    with pytest.raises(ValueError, match="half of all pairs coincide"):
+        median_variance(torch.zeros(5, 2))
+
+
+def test_median_heuristic_against_all_pairs():
+    x = rand(101, 4)
+    pairs = cdist(x, x)[np.triu_indices(101, 1)]
+    assert median_variance(x) == pytest.approx(np.median(pairs**2) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("kernel", SMOOTH)
+def test_random_features_average_to_the_kernel(kernel):
+    x = rand(6, 3).float()
+    phi = RandomFeatures(kernel, 3, n_frequencies=40_000)
+    n_parts = len(getattr(kernel, "variances", (1,)))
+    gap = phi(x) @ phi(x).T - kernel(x, x)
+    assert gap.abs().max() < 5 * n_parts / math.sqrt(40_000)
+
+
+@pytest.mark.parametrize("kernel", [*SMOOTH, LinearKernel()])
+def test_nystrom_features_are_exact_at_landmarks(kernel):
+    x = rand(8, 3)
+    phi = NystromFeatures(kernel, x)
+    torch.testing.assert_close(phi(x) @ phi(x).T, kernel(x, x), atol=1e-9, rtol=1e-7)
+    some = NystromFeatures(kernel, x[:4])
+    gap = (kernel(x, x) - some(x) @ some(x).T).diagonal()
+    assert (gap > -1e-9).all()  # a projection never overshoots
+
+
+# ---- discrepancies of two samples
+
+
+@pytest.mark.parametrize("estimator", ["unbiased", "linear"])
+def test_unbiased_estimators_average_to_the_closed_form(estimator):
+    """D1: N(0, 1) and N(1, 1), variance 1."""
+    values = [
+        mmd2(rand(200, 1, seed=i), rand(200, 1, seed=1000 + i) + 1, [1.0], estimator).item()
+        for i in range(200)
+    ]
+    error = np.std(values) / math.sqrt(len(values))
+    assert np.mean(values) == pytest.approx(0.177267634920, abs=4 * error)
+
+
+def test_the_biased_estimator_is_above_by_what_theory_says():
+    """D2, at N = 20."""
+    draws = [(rand(20, 1, seed=i), rand(20, 1, seed=1000 + i) + 1) for i in range(400)]
+    both = [[mmd2(a, b, [1.0], e).item() for e in ("biased", "unbiased")] for a, b in draws]
+    within = 1 / math.sqrt(3)  # E k(x, x') of N(0, 1) at variance 1
+    gap = np.mean(both, axis=0) @ [1, -1]
+    assert gap == pytest.approx(2 * (1 - within) / 20, rel=0.02)
+
+
+def test_features_at_a_hundred_thousand_points():
+    a, b = rand(100_000, 1).float(), rand(100_000, 1, seed=1).float() + 1
+    phi = RandomFeatures([1.0], 1, n_frequencies=1000)
+    assert mmd2_of_features(phi(a), phi(b)).item() == pytest.approx(0.177267634920, abs=0.02)
+    linear = mmd2(a, b, [1.0], "linear").item()
+    assert linear == pytest.approx(0.177267634920, abs=0.02)
+
+
+def test_the_permutation_test_is_calibrated_and_has_power():
+    p = [
+        two_sample_test(
+            rand(20, 2, seed=2 * i), rand(30, 2, seed=2 * i + 1), n_permutations=99, random_state=i
+        ).p_value
+        for i in range(200)
+    ]
+    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.09  # 0.05 by right
+    assert 0.4 < np.mean(p) < 0.6
+    found = two_sample_test(rand(50, 2), rand(50, 2, seed=1) + 1.2)
+    assert found.p_value == 0.001
+    assert found.mmd2 > found.permuted.max()
+    assert "p = 0.001 (999 permutations)" in str(found)
+
+
+def test_samples_too_small_are_refused():
+    with pytest.raises(ValueError, match="two points"):
+        mmd2(rand(1, 2), rand(5, 2), [1.0], "unbiased")
+    with pytest.raises(ValueError, match="same size"):
+        mmd2(rand(4, 2), rand(5, 2), [1.0], "linear")
+
+
+# ---- conditional discrepancies
+
+
+def sets(n=12, m=9):
+    first = rand(n, 2), rand(n, 3, seed=1)
+    return first, (rand(m, 2, seed=2), rand(m, 3, seed=3))
+
+
+def test_d6_linear_kernels_compare_two_ridge_regressions_of_any_sizes():
+    found = sets()
+    maps = [
+        y.T @ x @ torch.linalg.inv(x.T @ x + 0.3 * torch.eye(2, dtype=x.dtype)) for x, y in found
+    ]
+    got = conditional_mmd2(*found, LinearKernel(), LinearKernel(), 0.3)
+    torch.testing.assert_close(got, (maps[0] - maps[1]).square().sum(), atol=1e-12, rtol=1e-10)
+
+
+def test_d4_inputs_that_say_nothing_leave_the_plain_discrepancy():
+    (_, y1), (_, y2) = sets(8, 8)
+    same = torch.ones(8, 1).double()
+    got = conditional_mmd2((same, y1), (same, y2), [1.0], [1.0, 4.0], 0.5)
+    torch.testing.assert_close(got, (8 / 8.5) ** 2 * mmd2(y1, y2, [1.0, 4.0]))
+
+
+def test_three_traces_agree_with_the_form_at_equal_inputs():
+    (x, y1), (_, y2) = sets(10, 10)
+    objective = cmmd("x", "y", [1.0], [2.0], 0.1)
+    (term,) = objective.terms.values()
+    got = term(NOTHING, Run(Batch(x, y1), sample=y2))
+    torch.testing.assert_close(got, conditional_mmd2((x, y1), (x, y2), [1.0], [2.0], 0.1))
+
+
+def test_d7_symmetric_and_blind_to_order():
+    first, second = sets()
+    value = conditional_mmd2(first, second, [1.0], [1.0], 0.1)
+    assert value > 0
+    torch.testing.assert_close(conditional_mmd2(second, first, [1.0], [1.0], 0.1), value)
+    order = torch.randperm(12)
+    shuffled = tuple(part[order] for part in first)
+    torch.testing.assert_close(conditional_mmd2(shuffled, second, [1.0], [1.0], 0.1), value)
+
+
+@pytest.mark.parametrize("regularisation", [1e-3, 1e-6])
+def test_little_regularisation_is_stable(regularisation):
+    x, y = rand(100, 5), rand(100, 2, seed=1)
+    gram = GaussianKernel((1.0, 9.0, 20.0, 40.0, 80.0))(x, x)
+    operator = regression_operator(gram, regularisation)
+    inverse = np.linalg.inv(gram.numpy() + regularisation * np.eye(100))
+    expected = inverse @ gram.numpy() @ inverse
+    assert np.abs(operator.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
+    assert conditional_mmd2((x, y), (x, y + 1), [1.0, 9.0], [1.0], regularisation) > 0
+    twice = torch.cat([x[:3], x[:3]])
+    with pytest.raises(ValueError, match="singular with regularisation=0"):
+        conditional_mmd2((twice, twice), (twice, twice), [1.0], [1.0], 0.0)
+
+
+def test_d8_the_classifier_script_is_a_weighted_regression():
+    (x, y1), (_, y2) = sets(7, 7)
+    gram, kernel = GaussianKernel((1.0,))(x, x), GaussianKernel((2.0,))
+    inverse = torch.linalg.inv(gram + 0.1 * torch.eye(7).double())
+    weights = gram.diagonal() * inverse.diagonal() ** 2
+    grams = kernel(y1, y1) + kernel(y2, y2) - kernel(y1, y2)
+    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="diagonal").terms.values()
+    got = term(NOTHING, Run(Batch(x, y1), sample=y2))
+    torch.testing.assert_close(got, (weights * grams.diagonal()).sum())
+
+
+def test_d9_the_generator_script_sums_the_classes():
+    y = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2, 1, 0])
+    x, sample = rand(10, 4), rand(10, 4, seed=1)
+    objective = cmmd("y", "x", [1.0], [1.0, 10.0], n_classes=3, form="classwise")
+    (term,) = objective.terms.values()
+    got = term(NOTHING, Run(Batch(x, y), sample=sample))
+    classes = [mmd2(x[y == c], sample[y == c], [1.0, 10.0]) for c in range(3)]
+    torch.testing.assert_close(got, 100 * sum(classes))
+
+
+def test_d11_a_student_that_does_as_the_teacher_has_no_discrepancy():
+    x = rand(30, 1)
+    y = x.sin()
+    values = [
+        conditional_mmd2((x, y), (x, y + s * rand(30, 1, seed=5)), [1.0], [1.0], 1e-2).item()
+        for s in (0.0, 0.1, 0.5)
+    ]
+    assert values[0] == pytest.approx(0, abs=1e-9)
+    assert values[0] < values[1] < values[2]
+
+
+def test_d3_the_root_of_half_the_discrepancy():
+    x, sample = rand(9, 2), rand(9, 2, seed=1)
+    (term,) = mmd([1.0], root=True).terms.values()
+    got = term(NOTHING, Run(Batch(x), sample=sample))
+    torch.testing.assert_close(got, (mmd2(x, sample, [1.0]) / 2).sqrt(), atol=1e-8, rtol=1e-8)
+    start = x.clone().requires_grad_()
+    term(NOTHING, Run(Batch(x), sample=start)).backward()
+    assert start.grad.isfinite().all()
