@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from ancestral.data import Batch, Data
     from ancestral.evaluate import compare
     from ancestral.methods import load
+    from ancestral.methods.cgmmn import CGMMN, CGMMNClassifier
     from ancestral.methods.classifier import NetworkClassifier
+    from ancestral.methods.gan import GAN
+    from ancestral.methods.gmmn import GMMN
     from ancestral.methods.margin import MaxMarginVAE
     from ancestral.methods.memory import MemoryVAE
     from ancestral.methods.pegasos import Pegasos
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from ancestral.train import Player
 
 _HOME = {
+    "CGMMN": "methods.cgmmn",
+    "CGMMNClassifier": "methods.cgmmn",
+    "GAN": "methods.gan",
+    "GMMN": "methods.gmmn",
     "VAE": "methods.vae",
     "IWAE": "methods.vae",
     "MaxMarginVAE": "methods.margin",
@@ -46,6 +53,9 @@ _HOME = {
     "compare": "evaluate",
     "load": "methods",
     "conditional": "",
+    "discrepancy": "",
+    "kernels": "",
+    "likeness": "",
     "datasets": "",
     "networks": "",
     "objectives": "",
@@ -53,10 +63,14 @@ _HOME = {
 }
 
 __all__ = [
+    "CGMMN",
+    "GAN",
+    "GMMN",
     "IWAE",
     "VAE",
     "Annealing",
     "Batch",
+    "CGMMNClassifier",
     "Data",
     "Generator",
     "LatentModel",
@@ -70,6 +84,9 @@ __all__ = [
     "compare",
     "conditional",
     "datasets",
+    "discrepancy",
+    "kernels",
+    "likeness",
     "load",
     "networks",
     "objectives",

@@ -311,6 +311,7 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument(
         "--out", type=Path, required=True, help=".npy, .npz, .csv, .parquet, or .png for images"
     )
+    sample.add_argument("--label", help="of this class, from a conditional model")
     sample.add_argument("--mean", action="store_true", help="E[x | z] in place of a draw of x")
     sample.add_argument("--random-state", type=int, help="seed (default: the fit's own)")
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, dataclass_transform
+from typing import Any, ClassVar, Literal, Self, dataclass_transform
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 from ancestral import engine, parallel, storage
 from ancestral.callbacks import ProgressBar, curve_log
 from ancestral.checkpoint import Checkpoint
-from ancestral.data import Data
+from ancestral.data import Data, Shuffle
 from ancestral.fields import (
     Count,
     Fraction,
@@ -129,6 +129,8 @@ class Estimator(BaseEstimator, ABC):
     checkpoint: str | None = None
     verbose: Literal[0, 1] = 0
 
+    _shuffle: ClassVar[Shuffle] = True
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the subclass a dataclass, so that no field can be lost by forgetting to."""
         super().__init_subclass__(**kwargs)
@@ -207,6 +209,7 @@ class Estimator(BaseEstimator, ABC):
             checkpoint=checkpoint,
             compile=self.compile,
             precision=self.precision,
+            shuffle=self._shuffle,
         )
         self._calibrate(training)
         if isinstance(self, ClassLearner):
@@ -339,11 +342,12 @@ class Estimator(BaseEstimator, ABC):
         training = [type(self).__name__, params, self.seed_, data.fingerprint(), storage.versions()]
         return Checkpoint(self.checkpoint, identity=storage.digest(training))
 
-    def _optimizer(self) -> Optimizer:
-        rate = SCHEDULES[self.schedule](self.learning_rate)
+    def _optimizer(self, learning_rate: float | None = None, **how: Any) -> Optimizer:
+        """Make the optimiser of the fields; of several players, each has its own rate."""
+        rate = SCHEDULES[self.schedule](learning_rate or self.learning_rate)
         if self.warmup:
             rate = warmed_up(rate, self.warmup)
-        how = {} if self.epsilon is None else {"eps": self.epsilon}
+        how |= {} if self.epsilon is None else {"eps": self.epsilon}
         optimizer = RULES[self.optimizer](rate, **how)
         if self.clip_norm is not None or self.clip_value is not None:
             optimizer = clipped(optimizer, self.clip_norm, self.clip_value)

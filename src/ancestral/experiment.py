@@ -18,7 +18,7 @@ from typing import Any, Literal
 from ancestral import datasets, methods, parallel, provenance, scoring, storage
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
-from ancestral.labels import ClassLearner
+from ancestral.labels import LabelLearner
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
 
@@ -139,7 +139,7 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
         return out  # the first of several processes does the rest
     if dataset.feature_names is not None:
         estimator.column_names_ = list(dataset.feature_names)
-    if dataset.class_names is not None and isinstance(estimator, ClassLearner):
+    if dataset.class_names is not None and isinstance(estimator, LabelLearner):
         estimator.class_names_ = [dataset.class_names[c] for c in estimator.classes_]
 
     def fill(folder: Path) -> None:

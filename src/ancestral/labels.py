@@ -19,7 +19,33 @@ from ancestral.preprocess import Columns
 UNLABELLED = -1
 
 
-class ClassLearner(ABC):
+class LabelLearner:
+    """An estimator that learns from the classes of rows."""
+
+    def _learn_classes(self, y: Any, n_rows: int) -> np.ndarray:
+        """Return the classes as codes from 0, unlabelled rows as -1."""
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
+        if len(y) != n_rows:
+            check_consistent_length(np.empty(n_rows), y)
+        check_classification_targets(y)
+        known = y != UNLABELLED if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
+        self.classes_ = np.unique(y[known])
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y: {name} needs two classes and found {len(self.classes_)} class in "
+                f"{int(known.sum())} labelled rows ({UNLABELLED} = unlabelled)"
+            )
+        return np.where(known, np.searchsorted(self.classes_, y), UNLABELLED)
+
+    if TYPE_CHECKING:
+        classes_: np.ndarray
+
+
+class ClassLearner(LabelLearner, ABC):
     """What every classifier of rows can do once it is fitted.
 
     A row's class is the one of the greatest score. Probabilities are the softmax of scores over a
@@ -58,25 +84,6 @@ class ClassLearner(ABC):
     def _learn_scores(self, data: Data) -> None:
         """Fit what of the scores was not fitted with the rest."""
 
-    def _learn_classes(self, y: Any, n_rows: int) -> np.ndarray:
-        """Return the classes as codes from 0, unlabelled rows as -1."""
-        name = type(self).__name__
-        if y is None:
-            raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True)
-        assert_all_finite(y, input_name="y")
-        if len(y) != n_rows:
-            check_consistent_length(np.empty(n_rows), y)
-        check_classification_targets(y)
-        known = y != UNLABELLED if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
-        self.classes_ = np.unique(y[known])
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y: {name} tells classes apart and found {len(self.classes_)} class in "
-                f"{int(known.sum())} labelled rows ({UNLABELLED} = unlabelled)"
-            )
-        return np.where(known, np.searchsorted(self.classes_, y), UNLABELLED)
-
     @torch.no_grad()
     def _learn_temperature(self, data: Data) -> None:
         """Fit the temperature to the labelled rows, as they are when they are to be classified."""
@@ -88,7 +95,6 @@ class ClassLearner(ABC):
         self.temperature_ = temperature(scores[y >= 0], y[y >= 0])
 
     if TYPE_CHECKING:
-        classes_: np.ndarray
         temperature_: float
         columns_: Columns
 

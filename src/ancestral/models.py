@@ -244,5 +244,28 @@ class Generator(nn.Module):
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Draw [n, d], one for each row of ``c`` [n, ...] if there is a condition."""
-        h = parallel.share(self.noise().sample((n * parallel.n_shares(),)))
+        return self.at(parallel.share(self.noise().sample((n * parallel.n_shares(),))), c)
+
+    def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
+        """Return what given noise (and conditions, row by row) becomes, [n, d]."""
         return self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1))
+
+
+class Game(nn.Module):
+    """A generator and the critic it plays against (Goodfellow et al., 2014).
+
+    Parameters
+    ----------
+    generator : Generator
+        Draws samples.
+    critic : Module
+        Sample to the logit of "comes from the data", [n] or [n, 1].
+    """
+
+    def __init__(self, generator: Generator, critic: nn.Module) -> None:
+        super().__init__()
+        self.generator, self.critic = generator, critic
+
+    def run(self, batch: Batch) -> Run:
+        """Draw one sample for every row of the batch."""
+        return self.generator.run(batch)

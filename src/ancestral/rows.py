@@ -16,7 +16,7 @@ from ancestral import engine
 from ancestral.data import Data
 from ancestral.estimator import Estimator, draw_seed
 from ancestral.fields import RandomState, Sizes, check
-from ancestral.labels import ClassLearner
+from ancestral.labels import LabelLearner
 from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
 from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
@@ -47,7 +47,7 @@ class RowEstimator(Estimator, ABC):
 
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         X = self._validate(X, fit=True)
-        codes = self._learn_classes(y, len(X)) if isinstance(self, ClassLearner) else None
+        codes = self._learn_classes(y, len(X)) if isinstance(self, LabelLearner) else None
         self.n_rows_ = len(X)
         self._check_image_shape()
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -18,13 +18,18 @@ from ancestral.errors import Errors, errors
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Natural, check, hints
 from ancestral.labels import ClassLearner
+from ancestral.likeness import likeness
+from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rows import RowEstimator
 
 METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
 
 Metric = dict[str, Any]
 
-ERROR = "error, %"
+ERROR, LIKENESS = "error, %", "MMD^2 of samples"
+
+SAMPLES = 2000
+"""Most samples that are compared with real rows."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,35 @@ def look(
         metrics.append(metric)
     if isinstance(estimator, ClassLearner) and labels(dataset, rows) is not None:
         metrics.append(classify(estimator, dataset, rows)[0])
+    if isinstance(estimator, ImplicitEstimator):
+        metrics.append(resemble(estimator, dataset, rows))
     return metrics, likelihoods
+
+
+def resemble(
+    estimator: ImplicitEstimator, dataset: datasets.Dataset, rows: Scoring, *, seed: int = 0
+) -> Metric:
+    """Compare samples of an implicit model with rows of one split, at most 2,000 of each."""
+    split, X = rows.rows(dataset)
+    real, training = (as_values(x, estimator.unit_, SAMPLES) for x in (X, dataset.x_train))
+    began = perf_counter()
+    found = likeness(estimator.sample(len(real), random_state=seed), real, training)
+    return {
+        "metric": LIKENESS,
+        "split": split,
+        "n_rows": len(real),
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+        "value": found.mmd2,
+        **asdict(found),
+        "seconds": perf_counter() - began,
+    }
+
+
+def as_values(x: np.ndarray, unit: float, n: int) -> np.ndarray:
+    """Return the first rows as floats in the estimator's units, missing entries as zeros."""
+    chosen = np.asarray(x[:n])
+    return np.nan_to_num(chosen.astype(np.float64) * (unit if chosen.dtype == np.uint8 else 1.0))
 
 
 def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:

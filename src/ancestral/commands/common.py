@@ -18,7 +18,7 @@ from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
 from ancestral.labels import ClassLearner
-from ancestral.scoring import Metric
+from ancestral.scoring import LIKENESS, Metric
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
 
@@ -68,12 +68,27 @@ def dataset_of(options: Namespace, config: Config | None) -> datasets.Dataset:
 
 def print_metric(metric: Metric) -> None:
     """Print what was measured, with its standard error."""
+    if metric["metric"] == LIKENESS:
+        _print_likeness(metric)
+        return
     size = metric.get("median_effective_sample_size")
     sampling = "" if size is None else f", median effective sample size {size:.1f}"
     print(
         f"{metric['split']} {metric['metric']}: "
         f"{metric['value']:.3f} +- {metric['standard_error']:.3f} "
         f"({metric['n_rows']} rows{sampling}, {metric['seconds']:.0f} s)"
+    )
+
+
+def _print_likeness(metric: Metric) -> None:
+    print(
+        f"{metric['split']} {metric['metric']}: {metric['mmd2']:.3g} "
+        f"(halves of real rows {metric['real_mmd2']:.3g}; p = {metric['p_value']:.2g}; "
+        f"{metric['n_rows']} rows, {metric['seconds']:.0f} s)\n"
+        f"  told apart {metric['told_apart']:.1%} +- {metric['told_apart_error']:.1%}, precision "
+        f"{metric['precision']:.1%}, recall {metric['recall']:.1%}\n"
+        f"  nearest training row {metric['nearest']:.3g} from samples, "
+        f"{metric['real_nearest']:.3g} from real rows"
     )
 
 

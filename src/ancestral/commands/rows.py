@@ -19,14 +19,36 @@ from ancestral.commands.common import (
     load_like,
     write_rows,
 )
+from ancestral.methods.implicit import ImplicitEstimator
 
 
 def sample(options: Namespace) -> None:
     """``ancestral sample RUN``."""
     check_suffix(options.out)
-    estimator = explicit(options.run, experiment.open_run(options.run)[0])
-    rows = estimator.sample(options.n, mean=options.mean, random_state=options.random_state)
+    estimator, _ = experiment.open_run(options.run)
+    how = {"random_state": options.random_state}
+    if isinstance(estimator, ImplicitEstimator):
+        if options.mean:
+            raise ValueError(f"mean: {options.run} draws rows as they are")
+        rows = estimator.sample(options.n, _label(estimator, options.label), **how)
+    else:
+        if options.label is not None:
+            raise ValueError(f"label={options.label}: {options.run} can't be asked for a class")
+        rows = explicit(options.run, estimator).sample(options.n, mean=options.mean, **how)
     write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
+
+
+def _label(estimator: Any, label: str | None) -> Any:
+    """Return the class that a word on the command line stands for."""
+    if label is None:
+        return None
+    classes = getattr(estimator, "classes_", ())
+    names = [str(c) for c in getattr(estimator, "class_names_", classes)]
+    if label not in names:
+        raise ValueError(
+            f"label={label}: {type(estimator).__name__} knows {', '.join(names) or 'no classes'}"
+        )
+    return classes[names.index(label)]
 
 
 def predict(options: Namespace) -> None:

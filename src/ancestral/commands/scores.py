@@ -34,6 +34,7 @@ from ancestral.errors import mcnemar
 from ancestral.evaluate import compare as compare_rows
 from ancestral.fields import Count, Natural, check, parse
 from ancestral.labels import ClassLearner
+from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.scoring import Metric, Scoring
 
 STRIP = 14
@@ -50,6 +51,9 @@ def evaluate(options: Namespace) -> None:
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     if options.out is not None:
         check_folder(options.out)
+    if isinstance(estimator, ImplicitEstimator):
+        _evaluate_likeness(options, estimator, dataset)
+        return
     metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
     if "error" in metrics:
         rows = _evaluate_errors(options, estimator, dataset)
@@ -59,6 +63,21 @@ def evaluate(options: Namespace) -> None:
         print(records.summary(options.run / storage.RECORD))
     if options.out is not None:
         storage.write_file(options.out, rows)
+
+
+def _evaluate_likeness(
+    options: Namespace, estimator: ImplicitEstimator, dataset: datasets.Dataset
+) -> None:
+    """Print how like the data samples are."""
+    if options.metric is not None or options.out is not None:
+        raise ValueError(
+            f"{options.run} holds a {type(estimator).__name__}: it has no values row by row, and "
+            "neither --metric nor --out"
+        )
+    metric = scoring.resemble(estimator, dataset, _rows(options))
+    print_metric(metric)
+    if (options.run / storage.MODEL).is_dir():
+        scoring.add_metric(options.run, metric)
 
 
 def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:

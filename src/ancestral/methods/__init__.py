@@ -60,6 +60,20 @@ METHODS = {
             "NetworkClassifier",
             "dense or convolutional network with a multi-class hinge (CNN)",
         ),
+        Method("gan", "ancestral.methods.gan", "GAN", "generative adversarial network"),
+        Method("gmmn", "ancestral.methods.gmmn", "GMMN", "moment-matching generator (MMD)"),
+        Method(
+            "cgmmn",
+            "ancestral.methods.cgmmn",
+            "CGMMN",
+            "conditional moment-matching generator, rows of a class (CMMD)",
+        ),
+        Method(
+            "cgmmn-classifier",
+            "ancestral.methods.cgmmn",
+            "CGMMNClassifier",
+            "conditional moment-matching classifier (CMMD)",
+        ),
     )
 }
 

@@ -1,7 +1,7 @@
 """Objectives: named terms on one run of a model, each in nats per example, to be minimised."""
 
 from ancestral.discrepancy import cmmd2, mmd2
-from ancestral.objectives.adversarial import critic_loss, generator_loss
+from ancestral.objectives.adversarial import critic_loss, generator_loss, gradient_penalty
 from ancestral.objectives.base import Objective, Term
 from ancestral.objectives.exact import nll
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
@@ -18,6 +18,7 @@ __all__ = [
     "elbo",
     "gaussian_prior",
     "generator_loss",
+    "gradient_penalty",
     "hinge",
     "hinge_loss",
     "iwae",

@@ -17,10 +17,16 @@ from ancestral.models import Run
 from ancestral.objectives.base import Objective
 
 
-def critic_loss() -> Objective:
+def critic_loss(smoothing: float = 0.0) -> Objective:
     """-E_data[log D(x)] - E_model[log(1 - D(x))], which the critic minimises.
 
     At the best critic it equals log 4 - 2 JSD(data, model).
+
+    Parameters
+    ----------
+    smoothing : float
+        One-sided label smoothing: data count as such with this less than certainty (Salimans et
+        al., 2016).
 
     Returns
     -------
@@ -33,12 +39,40 @@ def critic_loss() -> Objective:
             return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
     def real(model: nn.Module, run: Run) -> Tensor:
-        return softplus(-model.critic(run.batch.x)).mean()  # type: ignore[operator]
+        logits = model.critic(run.batch.x)  # type: ignore[operator]
+        return (softplus(-logits) + smoothing * logits).mean()
 
     def fake(model: nn.Module, run: Run) -> Tensor:
         return softplus(model.critic(run.sample)).mean()  # type: ignore[operator]
 
     return Objective({"real": real, "fake": fake}, run)
+
+
+def gradient_penalty(weight: float = 1.0) -> Objective:
+    """Weight / 2 times the mean squared length of the critic's gradient at the data (R1).
+
+    It keeps the game from circling around its solution (Mescheder, Geiger and Nowozin, 2018). Add
+    it to :func:`critic_loss`.
+
+    Parameters
+    ----------
+    weight : float
+        Of the penalty.
+
+    Returns
+    -------
+    Objective
+        Term ``penalty``.
+    """
+
+    def penalty(model: nn.Module, run: Run) -> Tensor:
+        x = run.batch.x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = model.critic(x).sum()  # type: ignore[operator]
+            (slope,) = torch.autograd.grad(logits, x, create_graph=True)
+        return weight / 2 * slope.square().sum(-1).mean()
+
+    return Objective({"penalty": penalty}, compiles=False)
 
 
 def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating") -> Objective:

@@ -17,7 +17,18 @@ from ancestral.density import LatentEstimator
 from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import RandomState
-from ancestral.report import classes, columns, gaps, headline, images, latents, learning, memories
+from ancestral.methods.implicit import ImplicitEstimator
+from ancestral.report import (
+    classes,
+    columns,
+    gaps,
+    headline,
+    images,
+    latents,
+    learning,
+    likeness,
+    memories,
+)
 from ancestral.report.details import details
 from ancestral.report.parts import Section
 from ancestral.report.subject import Subject, choose
@@ -78,6 +89,8 @@ def page(
         if quick and isinstance(estimator, LatentEstimator):
             result = headline.quick_evaluation(subject)
         figures = [] if result is None else headline.figures(subject, result)
+        if isinstance(estimator, ImplicitEstimator):
+            figures = likeness.figures(subject)
         environment = Environment(
             loader=PackageLoader("ancestral.report", "."),
             autoescape=True,
@@ -128,7 +141,9 @@ def write(
 
 def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) -> list[Section]:
     if result is None:
-        return [*classes.classes(subject), learning.curves(subject)]
+        implicit = isinstance(subject.estimator, ImplicitEstimator)
+        drawn = likeness.samples(subject) if implicit else []
+        return [*classes.classes(subject), *drawn, learning.curves(subject)]
     is_table = subject.image_shape is None
     rows, missing = (columns, gaps) if is_table else (images, images)
     return [

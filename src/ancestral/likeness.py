@@ -1,0 +1,230 @@
+"""How like the data are the samples of a model: for models that have no likelihood.
+
+No single number says it, so there are several, each beside what real rows reach among themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from ancestral.discrepancy import mmd2, two_sample_test
+from ancestral.kernels import median_variance
+
+NEIGHBOURS = 5
+FOLDS = 5
+PARZEN_WIDTHS = tuple(float(s) for s in np.round(np.arange(0.10, 0.30, 0.01), 2))
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Samples of a model beside as many real rows.
+
+    Attributes
+    ----------
+    mmd2, real_mmd2 : float
+        Unbiased squared MMD, Gaussian kernel by the median heuristic, of samples and real rows; of
+        two halves of the real rows.
+    p_value : float
+        Of the permutation test that samples and real rows are alike.
+    told_apart, told_apart_error : float
+        Share that a nearest-neighbour classifier tells apart (Lopez-Paz and Oquab, 2017), by
+        cross-validation, and its standard error: 0.5 is perfect, below it samples are copies.
+    precision, recall : float
+        Share of samples among the real rows' neighbourhoods, and of real rows among the samples'
+        (Kynkaanniemi et al., 2019): quality, and variety.
+    nearest, real_nearest : float
+        Median distance from a sample, and from a real row, to the nearest training row: much less
+        for samples means that training rows are remembered. Not a number without training rows.
+    n : int
+        Rows of each kind.
+    """
+
+    mmd2: float
+    real_mmd2: float
+    p_value: float
+    told_apart: float
+    told_apart_error: float
+    precision: float
+    recall: float
+    nearest: float
+    real_nearest: float
+    n: int
+
+
+def likeness(
+    drawn: Float[np.ndarray, "n d"],
+    real: Float[np.ndarray, "m d"],
+    training: Float[np.ndarray, "k d"] | None = None,
+    *,
+    random_state: int = 0,
+) -> Likeness:
+    """Compare samples with rows that the model has not seen.
+
+    Parameters
+    ----------
+    drawn, real : array [n, d], [m, d]
+        Samples and real rows; of the longer one, the first rows count.
+    training : array [k, d], optional
+        What the model was fitted to.
+    random_state : int
+        Seeds permutations and folds.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than ten of either, or their columns differ in number.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> real, drawn = rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
+    >>> found = likeness(drawn, real)
+    >>> found.p_value > 0.05 and abs(found.told_apart - 0.5) < 0.1
+    True
+    """
+    n = min(len(drawn), len(real))
+    if n < 10 or drawn.shape[1] != real.shape[1]:
+        raise ValueError(
+            f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
+            "columns"
+        )
+    drawn, real = drawn[:n].astype(np.float64), real[:n].astype(np.float64)
+    a, b = torch.from_numpy(drawn), torch.from_numpy(real)
+    kernel = [median_variance(b)]
+    told, error = _told_apart(drawn, real, random_state)
+    return Likeness(
+        mmd2=float(mmd2(a, b, kernel, "unbiased")),
+        real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
+        p_value=two_sample_test(a, b, kernel, random_state=random_state).p_value,
+        told_apart=told,
+        told_apart_error=error,
+        precision=_within(drawn, real),
+        recall=_within(real, drawn),
+        nearest=math.nan if training is None else _median_distance(drawn, training),
+        real_nearest=math.nan if training is None else _median_distance(real, training),
+        n=n,
+    )
+
+
+def _told_apart(drawn: np.ndarray, real: np.ndarray, seed: int) -> tuple[float, float]:
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    x, y = np.concatenate([drawn, real]), np.repeat([0, 1], [len(drawn), len(real)])
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    share = float(cross_val_score(KNeighborsClassifier(NEIGHBOURS), x, y, cv=folds).mean())
+    return share, math.sqrt(share * (1 - share) / len(x))
+
+
+def _within(points: np.ndarray, others: np.ndarray) -> float:
+    """Share of points that lie within the neighbourhood of some other point."""
+    from sklearn.metrics import pairwise_distances
+
+    k = min(NEIGHBOURS, len(others) - 1)
+    radius = np.sort(pairwise_distances(others), axis=1)[:, k]
+    return float((pairwise_distances(points, others) <= radius).any(1).mean())
+
+
+def nearest(
+    points: Float[np.ndarray, "n d"], training: Float[np.ndarray, "k d"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance to the nearest training row, and which it is, for every point.
+
+    Examples
+    --------
+    >>> nearest(np.array([[0.9]]), np.array([[0.0], [1.0]]))[1]
+    array([1])
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    distance, index = NearestNeighbors(n_neighbors=1).fit(training).kneighbors(points)
+    return distance[:, 0], index[:, 0]
+
+
+def _median_distance(points: np.ndarray, training: np.ndarray) -> float:
+    return float(np.median(nearest(points, training)[0]))
+
+
+def modes_covered(
+    drawn: Float[np.ndarray, "n d"],
+    centres: Float[np.ndarray, "k d"],
+    radius: float,
+    share: float = 0.01,
+) -> int:
+    """Count centres that enough samples are close to.
+
+    Parameters
+    ----------
+    drawn : array [n, d]
+        Samples.
+    centres : array [k, d]
+        Of the known modes.
+    radius : float
+        How close: say three standard deviations of a mode.
+    share : float
+        What part of the samples is enough.
+
+    Examples
+    --------
+    >>> drawn = np.array([[0.0], [0.1], [1.1], [7.0]])
+    >>> modes_covered(drawn, np.array([[0.0], [1.0], [2.0]]), radius=0.3)
+    2
+    """
+    distance, index = nearest(drawn, centres)
+    counts = np.bincount(index[distance <= radius], minlength=len(centres))
+    return int((counts >= max(1, share * len(drawn))).sum())
+
+
+def parzen(
+    drawn: Float[np.ndarray, "n d"],
+    valid: Float[np.ndarray, "m d"],
+    test: Float[np.ndarray, "k d"],
+    widths: tuple[float, ...] = PARZEN_WIDTHS,
+) -> tuple[float, float, float]:
+    """Estimate the log-likelihood by a Parzen window on samples: for history only.
+
+    It ranks models badly in many dimensions, and is given because the early papers gave it.
+
+    Parameters
+    ----------
+    drawn : array [n, d]
+        Samples, each the centre of an isotropic Gaussian.
+    valid, test : array
+        Rows on which the width is chosen, and rows that are scored.
+    widths : tuple of float
+        To choose from.
+
+    Returns
+    -------
+    (float, float, float)
+        Mean log-likelihood of the test rows in nats, its standard error, and the width.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> mean, error, width = parzen(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
+    >>> abs(mean + 1.42) < 4 * error + 0.05  # the entropy of a normal
+    True
+    """
+    means = [_parzen_rows(drawn, valid, width).mean() for width in widths]
+    width = widths[int(np.argmax(means))]
+    values = _parzen_rows(drawn, test, width)
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))), width
+
+
+def _parzen_rows(drawn: np.ndarray, rows: np.ndarray, width: float) -> np.ndarray:
+    from scipy.special import logsumexp
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    d = drawn.shape[1]
+    norm = 0.5 * d * math.log(2 * math.pi * width**2) + math.log(len(drawn))
+    parts = [
+        logsumexp(-euclidean_distances(part, drawn, squared=True) / (2 * width**2), axis=1)
+        for part in np.array_split(rows, max(1, len(rows) // 500))
+    ]
+    return np.concatenate(parts) - norm

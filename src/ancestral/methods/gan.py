@@ -1,0 +1,94 @@
+"""Generative adversarial networks: a generator learns from a critic that tells it from the data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from ancestral.data import Data
+from ancestral.fields import Count, Fraction, Positive, Sizes, Weight
+from ancestral.methods.implicit import ImplicitEstimator
+from ancestral.models import Game
+from ancestral.networks import MLP, Stack, linear, parse_layers
+from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
+from ancestral.train import Player
+
+
+class GAN(ImplicitEstimator):
+    """Generative adversarial network (Goodfellow et al., 2014).
+
+    A critic learns to tell rows from samples, a generator to make it fail; both by Adam.
+
+    Parameters
+    ----------
+    critic : list of int, or str
+        Widths of the critic's hidden layers; for images also layers as text, as in ``network``.
+    game : {"non-saturating", "minimax"}
+        What the generator does: it maximises log D(G(z)), or minimises log(1 - D(G(z))).
+    critic_steps : int
+        Moves of the critic for one of the generator.
+    critic_rate : float, optional
+        Its learning rate; by default that of the generator.
+    momentum : float
+        Adam's decay of first moments: half a step's memory steadies a game.
+    smoothing : float
+        Data count as such with this less than certainty.
+    penalty : float
+        Weight of the squared gradient of the critic at the data; 0 for none.
+    averaging : float, optional
+        Samples are drawn with an exponential moving average of the parameters with this decay.
+
+    References
+    ----------
+    Generative Adversarial Nets, https://arxiv.org/abs/1406.2661
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> gan = GAN(hidden=(50,), critic=(50,), max_epochs=5, random_state=0).fit(X / 16)
+    >>> gan.sample(3).shape
+    (3, 64)
+    """
+
+    n_noise: Count = 100
+    hidden: Sizes = (512, 512)
+    critic: Sizes | str = (512, 512)
+    game: Literal["non-saturating", "minimax"] = "non-saturating"
+    critic_steps: Count = 1
+    critic_rate: Positive | None = None
+    momentum: Fraction = 0.5
+    smoothing: Fraction = 0.0
+    penalty: Weight = 0.0
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: Positive = 2e-4
+    schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
+
+    def _build(self) -> dict[str, nn.Module]:
+        columns = self._columns()
+        model = Game(self._make_generator(columns), self._make_critic(len(columns.kinds)))
+        return {"columns_": columns, "model_": model}
+
+    def _make_critic(self, n_in: int) -> nn.Module:
+        if not isinstance(self.critic, str):
+            return MLP(n_in, tuple(self.critic), 1, activation="leaky_relu")
+        stack = Stack(parse_layers(self.critic), self._maps(), activation="leaky_relu")
+        made = stack.shape_out
+        return nn.Sequential(stack, linear(made.n * made.height * made.width, 1))
+
+    def _initialise(self, data: Data) -> None:
+        """Both players start from scratch."""
+
+    def _players(self) -> dict[str, Player]:
+        against = critic_loss(self.smoothing)
+        if self.penalty > 0:
+            against = against + gradient_penalty(self.penalty)
+        model = self.model_
+        assert isinstance(model, Game)
+        betas = (self.momentum, 0.999)
+        theirs, ours = (self._optimizer(r, betas=betas) for r in (self.critic_rate, None))
+        return {
+            "critic": Player(model.critic, against, theirs, repeat=self.critic_steps),
+            "generator": Player(model.generator, generator_loss(self.game), ours),
+        }

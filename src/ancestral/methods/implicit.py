@@ -1,0 +1,177 @@
+"""Implicit models: noise through a network, a model that can be drawn from and no more."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Normal, Uniform
+
+from ancestral.conditional import Fixed
+from ancestral.fields import Count, RandomState, check
+from ancestral.kernels import median_variance
+from ancestral.labels import LabelLearner
+from ancestral.methods.networked import Networked
+from ancestral.models import Game, Generator
+from ancestral.networks import Stack, linear, one_hot, parse_layers
+from ancestral.networks.convolution import Maps
+from ancestral.preprocess import Columns
+
+Noise = Literal["uniform", "unit", "normal", "bits"]
+WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Variances of an automatic kernel, in units of the median heuristic's."""
+PIECE = 10_000
+
+
+def noise(kind: Noise, n: int) -> Fixed:
+    """Return n independent numbers: uniform on [-1, 1] or [0, 1], normal, or fair bits.
+
+    Examples
+    --------
+    >>> noise("bits", 3)().sample((2,)).shape
+    torch.Size([2, 3])
+    """
+    zeros, ones = torch.zeros(n), torch.ones(n)
+    if kind == "uniform":
+        return Fixed(Uniform(-ones, ones, validate_args=False))
+    if kind == "unit":
+        return Fixed(Uniform(zeros, ones, validate_args=False))
+    return Fixed(Normal(zeros, ones) if kind == "normal" else Bernoulli(0.5 * ones))
+
+
+class Output(nn.Module):
+    """The last step of a generator: shares of one for columns of bits, real values as they are."""
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__()
+        bits = torch.tensor([kind == "bernoulli" for kind in columns.kinds])
+        self.register_buffer("bits", bits, persistent=False)
+        self.bits: Tensor
+
+    def forward(self, u: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Squash the columns of bits."""
+        return torch.where(self.bits, u.sigmoid(), u)
+
+
+class ImplicitEstimator(Networked, ABC):
+    """A generator of rows: noise through a network.
+
+    Parameters
+    ----------
+    n_noise : int
+        How many independent numbers a row is made of.
+    noise : {"uniform", "unit", "normal", "bits"}
+        Uniform on [-1, 1], uniform on [0, 1], standard normal, or fair bits.
+    network : str
+        ``"dense"``, with ``hidden`` layers; or, for images, layers from the noise up, as text:
+        ``"500 | 64x5x5 | 3:64 | u2 3:64f | u2 5:1f"`` (see ``networks.convolution``).
+    """
+
+    n_noise: Count = 10
+    noise: Noise = "uniform"
+    hidden: tuple[int, ...] = (64, 256, 256, 1024)
+    batch_norm: bool = False
+    binarize: Literal["batch", "epoch", "once", "none"] = "none"
+
+    def sample(
+        self, n_samples: int = 1, y: Any = None, *, random_state: RandomState = None
+    ) -> np.ndarray:
+        """Draw rows, [n_samples, n_features], in the units of the training rows.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+        y : array-like [n_samples], or a single label, optional
+            Classes of the rows, for a conditional model; by default drawn as often as they are in
+            the training rows.
+        random_state : int, RandomState, Generator or None
+            By default derived from the fit's own, so that a call can be repeated.
+
+        Raises
+        ------
+        ValueError
+            If a class is unknown, or the model knows none.
+        """
+        self._check_fitted()
+        check("n_samples", n_samples, Count)
+        if y is not None and not isinstance(self, LabelLearner):
+            raise ValueError(f"y={y!r}: {type(self).__name__} knows no classes")
+        with self._noise(random_state), torch.no_grad():
+            codes = self._condition(n_samples, y) if isinstance(self, LabelLearner) else None
+            parts = [
+                self.columns_.to_user(self._drawn(n_samples, codes, start)).cpu().numpy()
+                for start in range(0, n_samples, PIECE)
+            ]
+        return np.concatenate(parts).astype(np.float32)
+
+    def _drawn(self, n: int, codes: Tensor | None, start: int) -> Tensor:
+        stop = min(start + PIECE, n)
+        return self._generator.sample(stop - start, None if codes is None else codes[start:stop])
+
+    def _condition(self, n: int, y: Any) -> Tensor:
+        """One-hot classes of the rows to draw, [n, n_classes]."""
+        classes = np.asarray(self.classes_)
+        if y is None:
+            shares = torch.tensor(self.class_shares_, device=self._device())
+            return one_hot(torch.multinomial(shares, n, replacement=True), len(classes))
+        wanted = np.broadcast_to(np.asarray(y), (n,))
+        unknown = sorted({str(c) for c in wanted if c not in classes})
+        if unknown:
+            raise ValueError(
+                f"y: unknown classes {', '.join(unknown)}; the model knows "
+                f"{', '.join(map(str, classes))}"
+            )
+        codes = torch.from_numpy(np.searchsorted(classes, wanted)).to(self._device())
+        return one_hot(codes, len(classes))
+
+    @property
+    def _generator(self) -> Generator:
+        model = self.model_
+        found = model.generator if isinstance(model, Game) else model
+        assert isinstance(found, Generator)
+        return found
+
+    def _make_generator(self, columns: Columns) -> Generator:
+        """Make the generator for the columns that the training rows have."""
+        unsuited = sorted(set(columns.kinds) - {"bernoulli", "gaussian"})
+        if unsuited:
+            raise ValueError(
+                f"likelihood: {type(self).__name__} makes bernoulli and gaussian columns, and some "
+                f"here are {', '.join(unsuited)}"
+            )
+        n_classes = len(self.classes_) if isinstance(self, LabelLearner) else 0
+        n_in, n_out = self.n_noise + n_classes, len(columns.kinds)
+        if self.network == "dense":
+            body, width = self._body(n_in)
+            layers: list[nn.Module] = [body, linear(width, n_out)]
+        else:
+            how = {"linear_last": True, **self._style()}
+            stack = Stack(parse_layers(self.network), Maps(n_in), **how)
+            self._check_shape(stack.shape_out)
+            layers = [stack]
+        network = nn.Sequential(*layers, Output(columns))
+        drawn = noise(self.noise, self.n_noise)
+        return Generator(network, drawn, *(("y", n_classes) if n_classes else ()))
+
+    def _check_shape(self, made: Maps) -> None:
+        shape = self._maps()
+        if made != shape:
+            raise ValueError(
+                f"network={self.network!r} makes {made.n} x {made.height} x {made.width} of images "
+                f"that are {shape.n} x {shape.height} x {shape.width}"
+            )
+
+    if TYPE_CHECKING:
+        classes_: np.ndarray
+        class_shares_: list[float]
+
+
+def automatic_variances(x: Tensor) -> list[float]:
+    """Return variances around the median heuristic's."""
+    median = median_variance(x)
+    return [width * median for width in WIDTHS]

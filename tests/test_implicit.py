@@ -1,0 +1,251 @@
+"""Models that can only be drawn from: GMMN, CGMMN, GAN, and how like the data their samples are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from ancestral import CGMMN, GAN, GMMN, CGMMNClassifier, datasets, load, report
+from ancestral.cli import main
+from ancestral.data import Batch
+from ancestral.likeness import likeness, modes_covered, nearest, parzen
+from ancestral.models import Run
+from ancestral.objectives import critic_loss, gradient_penalty
+
+X, Y = load_digits(return_X_y=True)
+X = X / 16
+SMALL = {"hidden": (40,), "max_epochs": 3, "random_state": 0}
+QUICK = {
+    GMMN: SMALL | {"batch_size": 300},
+    CGMMN: SMALL | {"batch_size": 300},
+    GAN: SMALL | {"critic": (20,)},
+    CGMMNClassifier: SMALL | {"batch_size": 100},
+}
+GENERATORS = (GMMN, CGMMN, GAN)
+
+
+def fitted(cls, **settings):
+    return cls(**QUICK[cls] | settings).fit(X, Y)
+
+
+# ---- manners that all share
+
+
+@pytest.mark.parametrize("cls", GENERATORS)
+def test_samples_can_be_repeated_and_survive_saving(cls, tmp_path):
+    model = fitted(cls)
+    drawn = model.sample(20)
+    assert drawn.shape == (20, 64)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    np.testing.assert_array_equal(drawn, model.sample(20))
+    assert not np.array_equal(drawn, model.sample(20, random_state=1))
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(load(tmp_path / "m").sample(20), drawn)
+    again = fitted(cls)
+    np.testing.assert_array_equal(again.sample(20), drawn)
+
+
+@pytest.mark.parametrize("cls", GENERATORS)
+def test_real_values_come_in_the_users_units(cls):
+    rows = 1000 + 50 * np.random.default_rng(0).normal(size=(400, 3))
+    how = {"max_epochs": 60, "learning_rate": 2e-3}
+    model = cls(**QUICK[cls] | how).fit(rows, np.arange(400) % 2)
+    drawn = model.sample(300)
+    assert np.abs(drawn.mean(0) - 1000).max() < 40
+    assert 5 < drawn.std() < 100
+
+
+@pytest.mark.parametrize("cls", GENERATORS)
+def test_codes_are_refused(cls):
+    with pytest.raises(ValueError, match="makes bernoulli and gaussian columns"):
+        cls(**QUICK[cls], likelihood="categorical").fit(X.round(), Y)
+    with pytest.raises(ValueError, match="compares rows by a kernel"):
+        CGMMNClassifier(**QUICK[CGMMNClassifier], likelihood="categorical").fit(X.round(), Y)
+
+
+@pytest.mark.parametrize("cls", [GMMN, GAN])
+def test_layers_as_text_make_pictures(cls):
+    how = {"network": "20 | 8x4x4 | u2 3:1", "image_shape": (8, 8), "max_epochs": 1}
+    more = {"critic": "3:8 p2 | 20"} if cls is GAN else {}
+    assert fitted(cls, **how, **more).sample(2).shape == (2, 64)
+    with pytest.raises(ValueError, match="makes 1 x 16 x 16 of images that are 1 x 8 x 8"):
+        fitted(cls, **how | {"network": "8x8x8 | u2 3:1"})
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "message"),
+    [
+        (GMMN, {"variances": (1.0, -1.0)}, "variances"),
+        (CGMMN, {"form": "diagonal"}, "form='diagonal'"),
+        (CGMMNClassifier, {"regularization": 0.0}, "regularization=0.0"),
+        (GAN, {"game": "zero-sum"}, "game='zero-sum'"),
+        (GAN, {"critic_steps": 0}, "critic_steps=0"),
+        (GAN, {"noise": "pink"}, "noise='pink'"),
+    ],
+)
+def test_bad_settings_are_named(cls, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(cls, **settings)
+
+
+def test_bad_labels_are_named():
+    model = fitted(CGMMN)
+    with pytest.raises(ValueError, match="unknown classes 11; the model knows 0, 1"):
+        model.sample(2, [3, 11])
+    with pytest.raises(ValueError, match="GAN knows no classes"):
+        fitted(GAN).sample(2, 3)
+    for cls in (CGMMN, CGMMNClassifier):
+        with pytest.raises(ValueError, match="5 rows are unlabelled"):
+            cls(**QUICK[cls]).fit(X, np.where(np.arange(len(Y)) < 5, -1, Y))
+        with pytest.raises(ValueError, match="requires y"):
+            cls(**QUICK[cls]).fit(X)
+
+
+# ---- what they learn
+
+
+def test_moment_matching_brings_the_moments_together():
+    model = fitted(GMMN, max_epochs=80, learning_rate=5e-3, hidden=(64, 64))
+    drawn = model.sample(1000)
+    assert np.abs(drawn.mean(0) - X.mean(0)).mean() < 0.03
+    assert np.abs(drawn.std(0) - X.std(0)).mean() < 0.08
+    assert model.history_[-1]["loss"] < 0.6 * model.history_[0]["loss"]
+
+
+@pytest.mark.parametrize("form", ["cmmd", "classwise"])
+def test_classes_can_be_asked_for(form):
+    model = fitted(CGMMN, form=form, max_epochs=40, learning_rate=5e-3, hidden=(64, 64))
+    drawn = model.sample(10 * len(model.classes_), np.repeat(model.classes_, 10))
+    centres = np.stack([X[c == Y].mean(0) for c in range(10)])
+    _, told = nearest(drawn, centres)
+    assert (told == np.repeat(np.arange(10), 10)).mean() > 0.75  # of real rows 0.9
+    one = model.sample(5, 7)
+    assert (nearest(one, centres)[1] == 7).mean() >= 0.8
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"n_noise": 0}, {"network": "3:8 p2 | 20", "image_shape": (8, 8)}]
+)
+def test_a_class_is_told_by_the_mean_of_draws(settings, tmp_path):
+    how = {"max_epochs": 25, "learning_rate": 5e-3}
+    model = CGMMNClassifier(**QUICK[CGMMNClassifier] | how | settings).fit(X[:1500], Y[:1500])
+    assert model.score(X[1500:], Y[1500:]) > 0.7
+    mean, spread = model.spread(X[:50])
+    assert (model.classes_[mean.argmax(1)] == model.predict(X[:50])).all()
+    assert (spread > 0).any() == (settings.get("n_noise", 20) > 0)
+    model.save(tmp_path / "c")
+    np.testing.assert_array_equal(load(tmp_path / "c").predict_proba(X), model.predict_proba(X))
+
+
+def test_the_scripts_form_is_a_regression():
+    model = fitted(CGMMNClassifier, form="diagonal", max_epochs=25, learning_rate=5e-3)
+    assert model.score(X, Y) > 0.8
+
+
+def ring(n, seed):
+    rng, angles = np.random.default_rng(seed), 2 * np.pi * np.arange(8) / 8
+    centres = 2 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return centres, centres[rng.integers(0, 8, n)] + 0.05 * rng.normal(size=(n, 2))
+
+
+def test_the_game_covers_a_ring_of_eight():
+    centres, rows = ring(2560, 0)
+    how = {"n_noise": 8, "noise": "normal", "hidden": (128, 128), "critic": (128, 128)}
+    gan = GAN(**how, batch_size=256, learning_rate=2e-3, penalty=0.1, max_epochs=80, random_state=0)
+    assert modes_covered(gan.fit(rows).sample(2000), centres, radius=0.15) == 8
+    assert {"critic.loss", "critic.penalty", "generator.loss"} <= set(gan.history_[0])
+
+
+def test_averaging_and_smoothing_change_the_game():
+    plain = fitted(GAN, max_epochs=5).sample(5)
+    for settings in ({"averaging": 0.9}, {"smoothing": 0.1}, {"critic_steps": 2}):
+        assert not np.allclose(fitted(GAN, max_epochs=5, **settings).sample(5), plain)
+
+
+def test_smoothed_labels_by_hand():
+    game = torch.nn.Module()
+    game.critic = torch.nn.Linear(3, 1)
+    x = torch.randn(6, 3)
+    d = torch.sigmoid(game.critic(x))
+    got = critic_loss(0.1).terms["real"](game, Run(Batch(x)))
+    expected = -(0.9 * d.log() + 0.1 * (1 - d).log()).mean()
+    torch.testing.assert_close(got, expected)
+    penalty = gradient_penalty(3.0).terms["penalty"](game, Run(Batch(x)))
+    torch.testing.assert_close(penalty, 1.5 * game.critic.weight.square().sum())
+
+
+# ---- how like the data
+
+
+def test_copies_collapses_and_noise_are_told_from_good_samples():
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(X))
+    train, real, good = X[order[:800]], X[order[800:1200]], X[order[1200:1600]]
+    fine = likeness(good, real, train)
+    assert fine.p_value > 0.01
+    assert abs(fine.told_apart - 0.5) < 0.1
+    assert min(fine.precision, fine.recall) > 0.8
+    assert fine.nearest == pytest.approx(fine.real_nearest, rel=0.1)
+    copies = likeness(train[:400], real, train)
+    assert copies.nearest == 0
+    collapsed = likeness(np.repeat(good[:4], 100, axis=0), real, train)
+    assert collapsed.recall < 0.2
+    assert collapsed.told_apart > 0.9
+    noisy = likeness(good + rng.normal(0, 0.5, good.shape), real, train)
+    assert noisy.precision < 0.2
+    assert noisy.p_value == 0.001
+
+
+def test_samples_of_another_shape_are_refused():
+    for drawn in (X[:5], X[:50, :10]):
+        with pytest.raises(ValueError, match="ten rows or more of the same columns"):
+            likeness(drawn, X)
+
+
+def test_parzen_windows_by_hand():
+    drawn, rows = np.zeros((1, 2)), np.array([[0.0, 0.3], [0.4, 0.0]])
+    mean, _, width = parzen(drawn, rows, rows, widths=(0.25,))
+    expected = -0.5 * (0.09 + 0.16) / 2 / 0.0625 - np.log(2 * np.pi * 0.0625)
+    assert width == 0.25
+    assert mean == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["gmmn", "cgmmn", "gan", "cgmmn-classifier"])
+def test_a_run_from_the_command_line(name, tmp_path, capsys):
+    run = tmp_path / "run"
+    how = ["--max-epochs", "2", "--hidden", "20", "--out", str(run)]
+    assert main(["fit", name, "digits", *how]) == 0
+    said = capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0
+    again = capsys.readouterr().out
+    if name == "cgmmn-classifier":
+        assert "test error, %" in said
+        assert "test error:" in again
+        return
+    assert "MMD^2 of samples" in said
+    assert "recall" in again
+    html = (run / "report.html").read_text()
+    assert "How like the data?" in html
+    assert ("Drawn of a class" in html) == (name == "cgmmn")
+    out = tmp_path / "s.npy"
+    assert main(["sample", str(run), "-n", "3", "--out", str(out)]) == 0
+    assert np.load(out).shape == (3, 64)
+    label = ["sample", str(run), "--label", "3", "--out", str(tmp_path / "s.png")]
+    assert main(label) == (0 if name == "cgmmn" else 2)
+    assert main(["evaluate", str(run), "--metric", "error"]) == 2
+    assert main(["impute", str(run), "digits", "--out", str(out)]) == 2
+
+
+def test_the_report_of_a_table():
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    table = datasets.Dataset(name="table", x_train=rows)
+    html = report.page(fitted_on(rows), table, title="t")
+    assert "MMD" in html
+    assert "Samples" in html
+
+
+def fitted_on(rows):
+    return GMMN(**QUICK[GMMN]).fit(rows)
