@@ -16,7 +16,16 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import ancestral
-from ancestral import IWAE, VAE, MaxMarginVAE, MemoryVAE, NetworkClassifier
+from ancestral import (
+    GAN,
+    GMMN,
+    IWAE,
+    VAE,
+    CGMMNClassifier,
+    MaxMarginVAE,
+    MemoryVAE,
+    NetworkClassifier,
+)
 from ancestral.fields import Positive
 from ancestral.methods.deep import DeepLatentEstimator
 from ancestral.objectives import Objective, elbo
@@ -46,6 +55,11 @@ def expected_failures(estimator):
         MemoryVAE(**QUICK, n_slots=3),
         MaxMarginVAE(**QUICK | {"max_epochs": 20, "learning_rate": 0.02}),
         NetworkClassifier(hidden=(20,), max_epochs=20, learning_rate=0.02, random_state=0),
+        CGMMNClassifier(
+            hidden=(20,), batch_size=50, max_epochs=20, learning_rate=0.02, random_state=0
+        ),
+        GMMN(hidden=(10,), max_epochs=1, random_state=0),
+        GAN(hidden=(10,), critic=(10,), max_epochs=1, random_state=0),
     ],
     expected_failed_checks=expected_failures,
 )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import nn
 
 from ancestral.data import Data
-from ancestral.fields import Count, Positive
-from ancestral.methods.implicit import ImplicitEstimator, automatic_variances
+from ancestral.fields import Count
+from ancestral.methods.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
 from ancestral.objectives import mmd
 from ancestral.train import Player
 
@@ -47,7 +44,7 @@ class GMMN(ImplicitEstimator):
     (3, 64)
     """
 
-    variances: tuple[Positive, ...] | Literal["auto"] = "auto"
+    variances: Variances = "auto"
     root: bool = True
     batch_size: Count = 1000
 
@@ -56,9 +53,7 @@ class GMMN(ImplicitEstimator):
         return {"columns_": columns, "model_": self._make_generator(columns)}
 
     def _initialise(self, data: Data) -> None:
-        rows = data.take(torch.arange(min(len(data), self.batch_size), device=data.device)).x
-        given = self.variances
-        self.variances_ = automatic_variances(rows) if given == "auto" else list(given)
+        self.variances_ = kernel_of_rows(self.variances, data, self.batch_size, WIDTHS)
 
     def _players(self) -> Player:
         return Player(self.model_, mmd(self.variances_, root=self.root), self._optimizer())

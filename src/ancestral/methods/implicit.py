@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, Uniform
 
 from ancestral.conditional import Fixed
-from ancestral.fields import Count, RandomState, check
+from ancestral.data import Data
+from ancestral.fields import Count, Positive, RandomState, check
 from ancestral.kernels import median_variance
 from ancestral.labels import LabelLearner
 from ancestral.methods.networked import Networked
@@ -21,6 +23,7 @@ from ancestral.networks import Stack, linear, one_hot, parse_layers
 from ancestral.networks.convolution import Maps
 from ancestral.preprocess import Columns
 
+Variances = tuple[Positive, ...] | Literal["auto"]
 Noise = Literal["uniform", "unit", "normal", "bits"]
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Variances of an automatic kernel, in units of the median heuristic's."""
@@ -171,7 +174,11 @@ class ImplicitEstimator(Networked, ABC):
         class_shares_: list[float]
 
 
-def automatic_variances(x: Tensor) -> list[float]:
-    """Return variances around the median heuristic's."""
-    median = median_variance(x)
-    return [width * median for width in WIDTHS]
+def kernel_of_rows(
+    variances: Variances, data: Data, n: int, widths: Sequence[float]
+) -> list[float]:
+    """Return the variances given, or multiples of the median heuristic's on the first rows."""
+    if variances != "auto":
+        return list(variances)
+    median = median_variance(data.take(torch.arange(min(len(data), n), device=data.device)).x)
+    return [width * median for width in widths]
