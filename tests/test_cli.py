@@ -157,7 +157,7 @@ def test_repairs_are_scored_and_drawn(here, capsys):
     out = capsys.readouterr().out
     found = json.loads((here / "run/metrics.json").read_text())[1:]
     assert [m["metric"] for m in found] == [
-        "squared error of repairs, rect 3", "squared error of repairs, half",
+        "mean squared error of repairs, rect 3", "mean squared error of repairs, half",
     ]  # fmt: skip
     assert all(f"{m['value']:.4f} +- {m['standard_error']:.4f}" in out for m in found)
     assert found[0]["batch_statistics"] is True

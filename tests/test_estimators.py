@@ -49,8 +49,6 @@ def expected_failures(estimator):
 @parametrize_with_checks(
     [
         VAE(**QUICK),
-        IWAE(**QUICK),
-        VAE(**QUICK, batch_norm=False, activation="tanh"),
         IWAE(**QUICK | {"n_latents": (3, 2)}),
         MemoryVAE(**QUICK, n_slots=3),
         MaxMarginVAE(**QUICK | {"max_epochs": 20, "learning_rate": 0.02}),

@@ -23,12 +23,14 @@ from ancestral import (
     report,
 )
 from ancestral.cli import main
+from ancestral.damage import Damage, Repair, classify, repair
 from ancestral.data import Batch, Data
 from ancestral.errors import Errors, errors, mcnemar
 from ancestral.labels import temperature
 from ancestral.models import Run
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss
 from ancestral.optim import adam, cosine
+from ancestral.scoring import Scoring
 from ancestral.train import Player, train
 
 X, Y = load_digits(return_X_y=True)
@@ -301,7 +303,8 @@ def test_a_network_without_a_generative_model(tmp_path, capsys, settings):
     html = report.page(again, datasets.load("digits"), title="t")
     assert "Which class?" in html
     assert "log-likelihood" not in html
-    for arguments in (["sample", "--out", "x.npy"], ["units", "digits"], ["repair", "digits"]):
+    strips = ["repair", "digits", "--out", str(tmp_path / "x.png")]
+    for arguments in (["sample", "--out", "x.npy"], ["units", "digits"], strips):
         assert main([arguments[0], str(tmp_path / "n"), *arguments[1:]]) == 2
         assert "NetworkClassifier, which has no latent variables" in capsys.readouterr().err
 
@@ -315,3 +318,38 @@ def test_a_network_without_a_generative_model_leaves_a_run_folder(tmp_path, caps
     assert main(["evaluate", str(run)]) == 0
     assert "test error:" in capsys.readouterr().out
     assert main(["evaluate", str(run), "--metric", "log_likelihood"]) == 2
+
+
+def test_classes_of_damaged_rows(tmp_path, capsys):
+    """Noise in a gap misleads; what a generative model fills in misleads less."""
+    digits = datasets.load("digits")
+    how = {"max_epochs": 40, "learning_rate": 5e-3, "hidden": (64,), "image_shape": (8, 8)}
+    model = MaxMarginVAE(**SMALL | how | {"n_latents": 8}).fit(digits.x_train, digits.y_train)
+    plain = NetworkClassifier(**how, random_state=0).fit(digits.x_train, digits.y_train)
+    square, repair_how, rows = Damage("rect", 4), Repair(n_iter=20), Scoring(split="test")
+    found = repair(model, digits, square, repair_how, rows)
+    (noisy, _), (refined, wrong) = classify(model, digits, square, repair_how, rows, found)
+    assert refined["value"] < noisy["value"]
+    assert wrong.percent == 100 * (model.predict(found.filled) != digits.y_test).mean()
+    ((alone, _),) = classify(plain, digits, square, repair_how, rows)
+    assert alone["metric"] == "error on noisy rows, rect 4, %"
+    assert alone["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
+    with pytest.raises(ValueError, match="no classes to tell apart"):
+        classify(VAE(), digits, square, repair_how, rows)
+    model.save(tmp_path / "m")
+    plain.save(tmp_path / "p")
+    command = ["--damage", "rect:4", "--n-iter", "3"]
+    assert main(["repair", str(tmp_path / "m"), "digits", *command]) == 0
+    said = capsys.readouterr().out
+    for words in ("mean squared error of repairs", "error on noisy rows", "error on refined rows"):
+        assert words in said
+    assert main(["repair", str(tmp_path / "p"), "digits", *command]) == 0
+    assert "refined" not in capsys.readouterr().out
+
+
+def test_gaps_of_real_valued_rows_take_values_of_other_rows():
+    rows = np.random.default_rng(0).normal(100, 1, (200, 9))
+    table = datasets.Dataset(name="t", x_train=rows, y_train=np.arange(200) % 2)
+    model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(rows, table.y_train)
+    ((metric, _),) = classify(model, table, Damage("random", 0.5), Repair(), Scoring(split="train"))
+    assert metric["n_rows"] == 200

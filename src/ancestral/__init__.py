@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from ancestral.data import Batch, Data
     from ancestral.evaluate import compare
     from ancestral.methods import load
-    from ancestral.methods.cgmmn import CGMMN, CGMMNClassifier
+    from ancestral.methods.cgmmn import CGMMN
     from ancestral.methods.classifier import NetworkClassifier
-    from ancestral.methods.gan import GAN
+    from ancestral.methods.gan import GAN, ConditionalGAN
     from ancestral.methods.gmmn import GMMN
     from ancestral.methods.margin import MaxMarginVAE
+    from ancestral.methods.matching import CGMMNClassifier, CGMMNRegressor
     from ancestral.methods.memory import MemoryVAE
     from ancestral.methods.pegasos import Pegasos
     from ancestral.methods.vae import IWAE, VAE
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CGMMN": "methods.cgmmn",
-    "CGMMNClassifier": "methods.cgmmn",
+    "CGMMNClassifier": "methods.matching",
+    "CGMMNRegressor": "methods.matching",
+    "ConditionalGAN": "methods.gan",
     "GAN": "methods.gan",
     "GMMN": "methods.gmmn",
     "VAE": "methods.vae",
@@ -71,6 +74,8 @@ __all__ = [
     "Annealing",
     "Batch",
     "CGMMNClassifier",
+    "CGMMNRegressor",
+    "ConditionalGAN",
     "Data",
     "Generator",
     "LatentModel",

@@ -1,4 +1,4 @@
-"""Taking entries away from rows, and scoring what a model fills in."""
+"""Taking entries away from rows, and scoring what a model fills in, and which class it tells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
-from ancestral.errors import SquaredErrors, squared_errors
+from ancestral.errors import Errors, SquaredErrors, errors, squared_errors
 from ancestral.fields import Count, Natural, check, hints
+from ancestral.labels import ClassLearner
 from ancestral.preprocess import corrupt
-from ancestral.scoring import Metric, Scoring
+from ancestral.rows import RowEstimator
+from ancestral.scoring import Metric, Scoring, labels
 
 Kind = Literal["rect", "random", "half"]
 
@@ -138,23 +140,97 @@ def repair(
     for name, hint in hints(Repair).items():
         check(name, getattr(how, name), hint)
     split, x = rows.rows(dataset)
-    shape = dataset.image_shape or estimator.image_shape
     began = perf_counter()
-    damaged = damage.apply(x, None if shape is None else tuple(shape), how.seed)
+    damaged = _damaged(estimator, dataset, damage, how.seed, x)
     options: dict[str, Any] = {f.name: getattr(how, f.name) for f in fields(how)}
     filled = estimator.impute(damaged, random_state=options.pop("seed"), **options)
     truth = x / np.float32(255) if x.dtype == np.uint8 else x.astype(damaged.dtype)
-    errors = squared_errors(truth, filled, np.isnan(damaged))
+    found = squared_errors(truth, filled, np.isnan(damaged))
     metric = {
-        "metric": f"squared error of repairs, {damage}",
+        "metric": f"mean squared error of repairs, {damage}",
         "split": split,
         "n_rows": len(x),
         **options,
         "seed": how.seed,
         "data": dataset.name,
         "data_checksum": dataset.checksum,
-        "value": errors.mean,
-        "standard_error": errors.standard_error,
+        "value": found.mean,
+        "standard_error": found.standard_error,
         "seconds": perf_counter() - began,
     }
-    return Repaired(metric, errors, truth, damaged, filled)
+    return Repaired(metric, found, truth, damaged, filled)
+
+
+def classify(
+    estimator: RowEstimator,
+    dataset: Dataset,
+    damage: Damage,
+    how: Repair,
+    rows: Scoring,
+    repaired: Repaired | None = None,
+) -> list[tuple[Metric, Errors]]:
+    """Count the errors of a classifier on damaged rows: as they are, and refined.
+
+    What is missing is uniform noise at first (of columns that are not numbers in [0, 1], a value of
+    some other row): what a network without a generative model must make do with.
+
+    Parameters
+    ----------
+    estimator : RowEstimator
+        A fitted classifier.
+    dataset, damage, how, rows
+        As of :func:`repair`.
+    repaired : Repaired, optional
+        The same rows as the model has filled them in: these are classified too.
+
+    Returns
+    -------
+    list of (dict, Errors)
+        Of the noisy rows; of the refined ones, if there are some.
+
+    Raises
+    ------
+    ValueError
+        If the estimator tells no classes apart, or the rows have none.
+    """
+    split, x = rows.rows(dataset)
+    y = labels(dataset, rows)
+    if not isinstance(estimator, ClassLearner) or y is None:
+        raise ValueError(f"{type(estimator).__name__} on {dataset.name}: no classes to tell apart")
+    noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, x), how.seed)
+    seen = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
+    found = []
+    for name, given in seen.items():
+        began = perf_counter()
+        wrong = errors(estimator.predict(given), y[: len(x)])
+        metric = {
+            "metric": f"error on {name} rows, {damage}, %",
+            "split": split,
+            "n_rows": len(wrong.wrong),
+            "n_iter": how.n_iter if name == "refined" else 0,
+            "seed": how.seed,
+            "data": dataset.name,
+            "data_checksum": dataset.checksum,
+            "value": wrong.percent,
+            "standard_error": wrong.standard_error,
+            "seconds": perf_counter() - began,
+        }
+        found.append((metric, wrong))
+    return found
+
+
+def _damaged(
+    estimator: RowEstimator, dataset: Dataset, damage: Damage, seed: int, x: np.ndarray
+) -> np.ndarray:
+    shape = dataset.image_shape or estimator.image_shape
+    return damage.apply(x, None if shape is None else tuple(shape), seed)
+
+
+def _noisy(damaged: np.ndarray, seed: int) -> np.ndarray:
+    """Fill gaps with what says nothing."""
+    rng = np.random.default_rng([seed, 1])
+    if np.nanmin(damaged) >= 0 and np.nanmax(damaged) <= 1:
+        noise = rng.random(damaged.shape, dtype=damaged.dtype)
+    else:
+        noise = rng.permuted(damaged, axis=0)
+    return np.nan_to_num(np.where(np.isnan(damaged), noise, damaged))

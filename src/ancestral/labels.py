@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor, nn
@@ -43,6 +43,49 @@ class LabelLearner:
 
     if TYPE_CHECKING:
         classes_: np.ndarray
+
+
+class TargetLearner:
+    """An estimator that learns real-valued targets of rows, standardised inside."""
+
+    def _learn_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        """Return the targets [n, n_targets] with mean zero and variance one."""
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(f"{name} requires y to be passed, but the target y is None")
+        checked = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if len(checked) != n_rows:
+            check_consistent_length(np.empty(n_rows), checked)
+        if checked.ndim > 2:
+            raise ValueError(f"y: expected [n_samples] or [n_samples, n_targets], got {y.shape}")
+        self.one_target_ = checked.ndim == 1
+        targets = checked.reshape(n_rows, -1)
+        scale = targets.std(0)
+        self.target_location_ = targets.mean(0).tolist()
+        self.target_scale_ = np.where(scale > 0, scale, 1.0).tolist()
+        standard = (targets - np.array(self.target_location_)) / np.array(self.target_scale_)
+        return standard.astype(np.float32)
+
+    if TYPE_CHECKING:
+        one_target_: bool
+        target_location_: list[float]
+        target_scale_: list[float]
+
+
+def check_labelled(estimator: LabelLearner, y: Tensor | None) -> None:
+    """Refuse unlabelled rows, for what can't learn from them.
+
+    Raises
+    ------
+    ValueError
+        If there are some.
+    """
+    n = 0 if y is None else int((y < 0).sum())
+    if n:
+        raise ValueError(
+            f"y: {n} rows are unlabelled ({UNLABELLED}) and {type(estimator).__name__} learns from "
+            "labelled rows only: leave them out"
+        )
 
 
 class ClassLearner(LabelLearner, ABC):

@@ -259,7 +259,8 @@ class Game(nn.Module):
     generator : Generator
         Draws samples.
     critic : Module
-        Sample to the logit of "comes from the data", [n] or [n, 1].
+        Sample, or [sample, condition] side by side, to the logit of "comes from the data", [n] or
+        [n, 1].
     """
 
     def __init__(self, generator: Generator, critic: nn.Module) -> None:
@@ -269,3 +270,8 @@ class Game(nn.Module):
     def run(self, batch: Batch) -> Run:
         """Draw one sample for every row of the batch."""
         return self.generator.run(batch)
+
+    def judge(self, x: Tensor, batch: Batch) -> Tensor:
+        """Return the critic's logits of rows, which it sees with their conditions."""
+        c = self.generator.condition_of(batch)
+        return self.critic(x if c is None else torch.cat([x, c.to(x.dtype)], -1))

@@ -16,7 +16,7 @@ from ancestral import engine
 from ancestral.data import Data
 from ancestral.estimator import Estimator, draw_seed
 from ancestral.fields import RandomState, Sizes, check
-from ancestral.labels import LabelLearner
+from ancestral.labels import LabelLearner, TargetLearner
 from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
 from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
@@ -47,7 +47,7 @@ class RowEstimator(Estimator, ABC):
 
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         X = self._validate(X, fit=True)
-        codes = self._learn_classes(y, len(X)) if isinstance(self, LabelLearner) else None
+        codes = self._learn_labels(y, len(X))
         self.n_rows_ = len(X)
         self._check_image_shape()
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
@@ -64,6 +64,12 @@ class RowEstimator(Estimator, ABC):
             return self._data(self._bits(X, seed=0), device, y=codes)
         key = "on_epoch" if self.binarize == "epoch" else "on_batch"
         return self._data(X, device, y=codes, **{key: bernoulli_draw})
+
+    def _learn_labels(self, y: Any, n_rows: int) -> np.ndarray | None:
+        """Return what is to be learnt of rows: classes, targets, or nothing."""
+        if isinstance(self, LabelLearner):
+            return self._learn_classes(y, n_rows)
+        return self._learn_targets(y, n_rows) if isinstance(self, TargetLearner) else None
 
     def _has_grey(self, X: np.ndarray) -> bool:
         """Whether there are values between the bits of a Bernoulli likelihood."""

@@ -15,9 +15,9 @@ from ancestral.ais import Annealing
 from ancestral.density import LatentEstimator
 from ancestral.engine import Precision
 from ancestral.errors import Errors, errors
-from ancestral.evaluate import LogLikelihood
+from ancestral.evaluate import LogLikelihood, standard_error_of_mean
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner
+from ancestral.labels import ClassLearner, TargetLearner
 from ancestral.likeness import likeness
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rows import RowEstimator
@@ -127,9 +127,32 @@ def look(
         metrics.append(metric)
     if isinstance(estimator, ClassLearner) and labels(dataset, rows) is not None:
         metrics.append(classify(estimator, dataset, rows)[0])
+    if isinstance(estimator, TargetLearner) and labels(dataset, rows) is not None:
+        metrics.append(regress(estimator, dataset, rows))
     if isinstance(estimator, ImplicitEstimator):
         metrics.append(resemble(estimator, dataset, rows))
     return metrics, likelihoods
+
+
+def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
+    """Compare predicted targets with the true ones of one split, in the targets' units."""
+    split, X = rows.rows(dataset)
+    y = labels(dataset, rows)
+    if y is None:
+        raise ValueError(f"the data set {dataset.name} has no targets of its {split} rows")
+    began = perf_counter()
+    squares = np.square(estimator.predict(X) - y[: len(X)]).reshape(len(X), -1).mean(1)
+    root = float(np.sqrt(squares.mean()))
+    return {
+        "metric": "root mean squared error",
+        "split": split,
+        "n_rows": len(X),
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+        "value": root,
+        "standard_error": standard_error_of_mean(squares) / (2 * root or 1.0),
+        "seconds": perf_counter() - began,
+    }
 
 
 def resemble(

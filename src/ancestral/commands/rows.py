@@ -19,6 +19,7 @@ from ancestral.commands.common import (
     load_like,
     write_rows,
 )
+from ancestral.labels import TargetLearner
 from ancestral.methods.implicit import ImplicitEstimator
 
 
@@ -57,10 +58,15 @@ def predict(options: Namespace) -> None:
         raise ValueError(f"out={options.out}: expected a name ending in .csv or .npy")
     check_folder(options.out)
     estimator, config = experiment.open_run(options.run)
-    classifier(options.run, estimator)
+    if not isinstance(estimator, TargetLearner):
+        classifier(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
     if options.out.suffix == ".npy":
         write_rows(options.out, estimator.predict(dataset.x_train), None, None)
+    elif isinstance(estimator, TargetLearner):
+        pairs = zip(*estimator.predict(dataset.x_train, return_std=True), strict=True)
+        rows = [{"target": float(m), "standard_deviation": float(s)} for m, s in pairs]
+        storage.write_file(options.out, storage.to_csv(rows))
     else:
         shares = estimator.predict_proba(dataset.x_train)
         names = getattr(estimator, "class_names_", estimator.classes_.tolist())
@@ -70,7 +76,7 @@ def predict(options: Namespace) -> None:
             for row in shares
         ]
         storage.write_file(options.out, storage.to_csv(rows))
-    print(f"classes of {len(dataset.x_train)} rows: {options.out}")
+    print(f"predictions for {len(dataset.x_train)} rows: {options.out}")
 
 
 def impute(options: Namespace) -> None:

@@ -28,12 +28,13 @@ from ancestral.commands.common import (
     write_rows,
 )
 from ancestral.damage import Damage, Repair
+from ancestral.damage import classify as classify_damaged
 from ancestral.damage import repair as repair_rows
 from ancestral.density import LatentEstimator
 from ancestral.errors import mcnemar
 from ancestral.evaluate import compare as compare_rows
 from ancestral.fields import Count, Natural, check, parse
-from ancestral.labels import ClassLearner
+from ancestral.labels import ClassLearner, TargetLearner
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.scoring import Metric, Scoring
 
@@ -53,6 +54,9 @@ def evaluate(options: Namespace) -> None:
         check_folder(options.out)
     if isinstance(estimator, ImplicitEstimator):
         _evaluate_likeness(options, estimator, dataset)
+        return
+    if isinstance(estimator, TargetLearner):
+        print_metric(scoring.regress(estimator, dataset, _rows(options)))
         return
     metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
     if "error" in metrics:
@@ -216,21 +220,31 @@ def repair(options: Namespace) -> None:
     if options.out is not None and options.out.suffix != ".png":
         raise ValueError(f"out={options.out}: expected a name ending in .png")
     estimator, config = experiment.open_run(options.run)
-    estimator = explicit(options.run, estimator)
+    if not isinstance(estimator, ClassLearner) or options.out is not None:
+        explicit(options.run, estimator)
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
     rows = _rows(options)
-    strips = []
+    strips: list[np.ndarray] = []
     for way in ways:
-        found = repair_rows(estimator, dataset, way, how, rows)
-        about = found.metric
-        print(f"{about['split']} mean {about['metric']}: {found.errors} ({about['n_rows']} rows)")
-        if (options.run / storage.MODEL).is_dir():
-            scoring.add_metric(options.run, about)
-        strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
+        found = None
+        if isinstance(estimator, LatentEstimator):
+            found = repair_rows(estimator, dataset, way, how, rows)
+            _keep_repair(options, found.metric, found.errors)
+            strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
+        if isinstance(estimator, ClassLearner) and scoring.labels(dataset, rows) is not None:
+            for metric, wrong in classify_damaged(estimator, dataset, way, how, rows, found):
+                _keep_repair(options, metric, wrong)
     if options.out is not None:
         shape = dataset.image_shape or estimator.image_shape
         write_rows(options.out, np.concatenate(strips), shape, None, n_columns=STRIP)
+
+
+def _keep_repair(options: Namespace, metric: Metric, found: object) -> None:
+    """Print how well damaged rows were dealt with, and add it to the run's metrics."""
+    print(f"{metric['split']} {metric['metric']}: {found} ({metric['n_rows']} rows)")
+    if (options.run / storage.MODEL).is_dir():
+        scoring.add_metric(options.run, metric)
 
 
 def _scorings(options: Namespace) -> list[Scoring]:

@@ -61,6 +61,12 @@ METHODS = {
             "dense or convolutional network with a multi-class hinge (CNN)",
         ),
         Method("gan", "ancestral.methods.gan", "GAN", "generative adversarial network"),
+        Method(
+            "conditional-gan",
+            "ancestral.methods.gan",
+            "ConditionalGAN",
+            "generative adversarial network, rows of a class",
+        ),
         Method("gmmn", "ancestral.methods.gmmn", "GMMN", "moment-matching generator (MMD)"),
         Method(
             "cgmmn",
@@ -70,9 +76,15 @@ METHODS = {
         ),
         Method(
             "cgmmn-classifier",
-            "ancestral.methods.cgmmn",
+            "ancestral.methods.matching",
             "CGMMNClassifier",
             "conditional moment-matching classifier (CMMD)",
+        ),
+        Method(
+            "cgmmn-regressor",
+            "ancestral.methods.matching",
+            "CGMMNRegressor",
+            "conditional moment-matching regressor (CMMD)",
         ),
     )
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Literal
 
 from torch import nn
 
 from ancestral.data import Data
 from ancestral.fields import Count, Fraction, Positive, Sizes, Weight
+from ancestral.labels import LabelLearner
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.models import Game
 from ancestral.networks import MLP, Stack, linear, parse_layers
@@ -15,10 +17,8 @@ from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
 from ancestral.train import Player
 
 
-class GAN(ImplicitEstimator):
-    """Generative adversarial network (Goodfellow et al., 2014).
-
-    A critic learns to tell rows from samples, a generator to make it fail; both by Adam.
+class Adversarial(ImplicitEstimator, ABC):
+    """A critic learns to tell rows from samples, a generator to make it fail; both by Adam.
 
     Parameters
     ----------
@@ -38,18 +38,6 @@ class GAN(ImplicitEstimator):
         Weight of the squared gradient of the critic at the data; 0 for none.
     averaging : float, optional
         Samples are drawn with an exponential moving average of the parameters with this decay.
-
-    References
-    ----------
-    Generative Adversarial Nets, https://arxiv.org/abs/1406.2661
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> X, _ = load_digits(return_X_y=True)
-    >>> gan = GAN(hidden=(50,), critic=(50,), max_epochs=5, random_state=0).fit(X / 16)
-    >>> gan.sample(3).shape
-    (3, 64)
     """
 
     n_noise: Count = 100
@@ -67,18 +55,22 @@ class GAN(ImplicitEstimator):
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        model = Game(self._make_generator(columns), self._make_critic(len(columns.kinds)))
+        n_classes = len(self.classes_) if isinstance(self, LabelLearner) else 0
+        critic = self._make_critic(len(columns.kinds), n_classes)
+        model = Game(self._make_generator(columns), critic)
         return {"columns_": columns, "model_": model}
 
-    def _make_critic(self, n_in: int) -> nn.Module:
+    def _make_critic(self, n_columns: int, n_classes: int) -> nn.Module:
         if not isinstance(self.critic, str):
-            return MLP(n_in, tuple(self.critic), 1, activation="leaky_relu")
+            return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
+        if n_classes:
+            raise ValueError(f"critic={self.critic!r}: a critic that sees classes is dense")
         stack = Stack(parse_layers(self.critic), self._maps(), activation="leaky_relu")
         made = stack.shape_out
         return nn.Sequential(stack, linear(made.n * made.height * made.width, 1))
 
     def _initialise(self, data: Data) -> None:
-        """Both players start from scratch."""
+        self._learn_shares(data)
 
     def _players(self) -> dict[str, Player]:
         against = critic_loss(self.smoothing)
@@ -92,3 +84,42 @@ class GAN(ImplicitEstimator):
             "critic": Player(model.critic, against, theirs, repeat=self.critic_steps),
             "generator": Player(model.generator, generator_loss(self.game), ours),
         }
+
+
+class GAN(Adversarial):
+    """Generative adversarial network (Goodfellow et al., 2014).
+
+    References
+    ----------
+    Generative Adversarial Nets, https://arxiv.org/abs/1406.2661
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> gan = GAN(hidden=(50,), critic=(50,), max_epochs=5, random_state=0).fit(X / 16)
+    >>> gan.sample(3).shape
+    (3, 64)
+    """
+
+
+class ConditionalGAN(LabelLearner, Adversarial):
+    """GAN that draws rows of a class; its critic sees the class too (Mirza and Osindero, 2014).
+
+    Attributes
+    ----------
+    classes_ : array [n_classes]
+        What rows can be drawn of.
+
+    References
+    ----------
+    Conditional Generative Adversarial Nets, https://arxiv.org/abs/1411.1784
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> gan = ConditionalGAN(hidden=(50,), critic=(50,), max_epochs=5, random_state=0)
+    >>> gan.fit(X / 16, y).sample(3, y=[0, 1, 2]).shape
+    (3, 64)
+    """

@@ -16,7 +16,7 @@ from ancestral.conditional import Fixed
 from ancestral.data import Data
 from ancestral.fields import Count, Positive, RandomState, check
 from ancestral.kernels import median_variance
-from ancestral.labels import LabelLearner
+from ancestral.labels import LabelLearner, check_labelled
 from ancestral.methods.networked import Networked
 from ancestral.models import Game, Generator
 from ancestral.networks import Stack, linear, one_hot, parse_layers
@@ -131,6 +131,12 @@ class ImplicitEstimator(Networked, ABC):
             )
         codes = torch.from_numpy(np.searchsorted(classes, wanted)).to(self._device())
         return one_hot(codes, len(classes))
+
+    def _learn_shares(self, data: Data) -> None:
+        """Learn how often the classes are, if there are some."""
+        if isinstance(self, LabelLearner) and data.y is not None:
+            check_labelled(self, data.y)
+            self.class_shares_ = (data.y.bincount() / len(data)).tolist()
 
     @property
     def _generator(self) -> Generator:

@@ -1,7 +1,7 @@
 """The two sides of the adversarial game (Goodfellow et al., 2014), written on logits.
 
-The model is a module with a ``generator`` and a ``critic``; the critic's output [n] or [n, 1] is
-the logit of "comes from the data".
+The model is a :class:`~ancestral.models.Game`, or any module with a ``generator`` and a ``critic``
+whose output [n] or [n, 1] is the logit of "comes from the data".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ancestral.data import Batch
-from ancestral.models import Run
+from ancestral.models import Game, Run
 from ancestral.objectives.base import Objective
 
 
@@ -39,11 +39,11 @@ def critic_loss(smoothing: float = 0.0) -> Objective:
             return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
     def real(model: nn.Module, run: Run) -> Tensor:
-        logits = model.critic(run.batch.x)  # type: ignore[operator]
+        logits = _judge(model, run.batch.x, run)
         return (softplus(-logits) + smoothing * logits).mean()
 
     def fake(model: nn.Module, run: Run) -> Tensor:
-        return softplus(model.critic(run.sample)).mean()  # type: ignore[operator]
+        return softplus(_judge(model, run.sample, run)).mean()
 
     return Objective({"real": real, "fake": fake}, run)
 
@@ -68,8 +68,7 @@ def gradient_penalty(weight: float = 1.0) -> Objective:
     def penalty(model: nn.Module, run: Run) -> Tensor:
         x = run.batch.x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = model.critic(x).sum()  # type: ignore[operator]
-            (slope,) = torch.autograd.grad(logits, x, create_graph=True)
+            (slope,) = torch.autograd.grad(_judge(model, x, run).sum(), x, create_graph=True)
         return weight / 2 * slope.square().sum(-1).mean()
 
     return Objective({"penalty": penalty}, compiles=False)
@@ -100,7 +99,15 @@ def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating"
         return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
     def fool(model: nn.Module, run: Run) -> Tensor:
-        logits = model.critic(run.sample)  # type: ignore[operator]
+        logits = _judge(model, run.sample, run)
         return softplus(-logits).mean() if kind == "non-saturating" else -softplus(logits).mean()
 
     return Objective({"fool": fool}, run)
+
+
+def _judge(model: nn.Module, x: Tensor | None, run: Run) -> Tensor:
+    """Logits of rows; the critic of a conditional game sees their conditions too."""
+    assert x is not None
+    if isinstance(model, Game):
+        return model.judge(x, run.batch)
+    return model.critic(x)  # type: ignore[operator]

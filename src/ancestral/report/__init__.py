@@ -28,6 +28,7 @@ from ancestral.report import (
     learning,
     likeness,
     memories,
+    targets,
 )
 from ancestral.report.details import details
 from ancestral.report.parts import Section
@@ -101,7 +102,7 @@ def page(
         return environment.get_template("page.html").render(
             title=title,
             standfirst=headline.standfirst(subject),
-            figures=classes.error_figure(subject) + figures,
+            figures=classes.error_figure(subject) + targets.target_figure(subject) + figures,
             sections=_sections(subject, result, quick=quick),
             details=details(subject),
             command=command,
@@ -143,7 +144,8 @@ def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) ->
     if result is None:
         implicit = isinstance(subject.estimator, ImplicitEstimator)
         drawn = likeness.samples(subject) if implicit else []
-        return [*classes.classes(subject), *drawn, learning.curves(subject)]
+        known = [*classes.classes(subject), *targets.targets(subject)]
+        return [*known, *drawn, learning.curves(subject)]
     is_table = subject.image_shape is None
     rows, missing = (columns, gaps) if is_table else (images, images)
     return [
