@@ -106,6 +106,8 @@ def test_bad_labels_are_named():
     model = fitted(CGMMN)
     with pytest.raises(ValueError, match="unknown classes 11; the model knows 0, 1"):
         model.sample(2, [3, 11])
+    with pytest.raises(ValueError, match="expected one class, or 3 of them"):
+        model.sample(3, [1, 2])
     with pytest.raises(ValueError, match="GAN knows no classes"):
         fitted(GAN).sample(2, 3)
     for cls in (CGMMN, CGMMNClassifier, ConditionalGAN):
@@ -326,5 +328,6 @@ def test_targets_from_the_command_line(tmp_path, capsys):
     assert "test root mean squared error" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
     assert "test root mean squared error" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--metric", "error"]) == 2
     assert main(["predict", str(run), str(table), "--out", str(out)]) == 0
     assert out.read_text().startswith("target,standard_deviation")

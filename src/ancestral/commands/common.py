@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import (
-    datasets,
-    storage,
-)
+from ancestral import datasets, storage
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse

@@ -5,11 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from ancestral import (
-    methods,
-    recipes,
-    records,
-)
+from ancestral import methods, recipes, records
 from ancestral.fields import Count, check, hints, parse, suggest
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table

@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import (
-    experiment,
-    storage,
-)
+from ancestral import experiment, storage
 from ancestral.commands.common import (
     check_folder,
     check_suffix,

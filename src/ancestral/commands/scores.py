@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ancestral import (
-    datasets,
-    experiment,
-    provenance,
-    records,
-    scoring,
-    storage,
-)
+from ancestral import datasets, experiment, provenance, records, scoring, storage
 from ancestral.ais import Annealing, Sandwich
 from ancestral.commands.common import (
     check_folder,
@@ -53,10 +47,10 @@ def evaluate(options: Namespace) -> None:
     if options.out is not None:
         check_folder(options.out)
     if isinstance(estimator, ImplicitEstimator):
-        _evaluate_likeness(options, estimator, dataset)
+        _evaluate_whole(options, estimator, dataset, scoring.resemble)
         return
     if isinstance(estimator, TargetLearner):
-        print_metric(scoring.regress(estimator, dataset, _rows(options)))
+        _evaluate_whole(options, estimator, dataset, scoring.regress)
         return
     metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
     if "error" in metrics:
@@ -69,16 +63,19 @@ def evaluate(options: Namespace) -> None:
         storage.write_file(options.out, rows)
 
 
-def _evaluate_likeness(
-    options: Namespace, estimator: ImplicitEstimator, dataset: datasets.Dataset
+def _evaluate_whole(
+    options: Namespace,
+    estimator: Any,
+    dataset: datasets.Dataset,
+    score: Callable[[Any, datasets.Dataset, Scoring], Metric],
 ) -> None:
-    """Print how like the data samples are."""
+    """Print a score that all rows have together."""
     if options.metric is not None or options.out is not None:
         raise ValueError(
-            f"{options.run} holds a {type(estimator).__name__}: it has no values row by row, and "
-            "neither --metric nor --out"
+            f"{options.run} holds a {type(estimator).__name__}, scored on all rows together: "
+            "leave out --metric and --out"
         )
-    metric = scoring.resemble(estimator, dataset, _rows(options))
+    metric = score(estimator, dataset, _rows(options))
     print_metric(metric)
     if (options.run / storage.MODEL).is_dir():
         scoring.add_metric(options.run, metric)

@@ -8,15 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ancestral import (
-    experiment,
-    methods,
-    scoring,
-)
-from ancestral.commands.common import (
-    data_options,
-    print_metric,
-)
+from ancestral import experiment, methods, scoring
+from ancestral.commands.common import data_options, print_metric
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import hints, parse

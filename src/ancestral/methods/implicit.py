@@ -14,7 +14,7 @@ from torch.distributions import Bernoulli, Normal, Uniform
 
 from ancestral.conditional import Fixed
 from ancestral.data import Data
-from ancestral.fields import Count, Positive, RandomState, check
+from ancestral.fields import Count, Positive, RandomState, Sizes, check
 from ancestral.kernels import median_variance
 from ancestral.labels import LabelLearner, check_labelled
 from ancestral.methods.networked import Networked
@@ -76,7 +76,7 @@ class ImplicitEstimator(Networked, ABC):
 
     n_noise: Count = 10
     noise: Noise = "uniform"
-    hidden: tuple[int, ...] = (64, 256, 256, 1024)
+    hidden: Sizes = (64, 256, 256, 1024)
     batch_norm: bool = False
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
@@ -98,7 +98,7 @@ class ImplicitEstimator(Networked, ABC):
         Raises
         ------
         ValueError
-            If a class is unknown, or the model knows none.
+            If a class is unknown, there are more or fewer than samples, or the model knows none.
         """
         self._check_fitted()
         check("n_samples", n_samples, Count)
@@ -122,6 +122,8 @@ class ImplicitEstimator(Networked, ABC):
         if y is None:
             shares = torch.tensor(self.class_shares_, device=self._device())
             return one_hot(torch.multinomial(shares, n, replacement=True), len(classes))
+        if np.shape(y) not in ((), (n,)):
+            raise ValueError(f"y has the shape {np.shape(y)}: expected one class, or {n} of them")
         wanted = np.broadcast_to(np.asarray(y), (n,))
         unknown = sorted({str(c) for c in wanted if c not in classes})
         if unknown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ancestral.report.subject import Subject
 SIDE, STRIP = 10, 14
 
 
-@cache
+@lru_cache(maxsize=1)  # the page at hand: no more is held
 def _found(subject: Subject) -> tuple[np.ndarray, Likeness]:
     """Draw as many samples as rows are shown, and compare them: once for a page."""
     drawn = subject.estimator.sample(len(subject.x), random_state=subject.seed)
