@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ancestral import recipes, records
 from ancestral.recipes import Table
-from ancestral.records import Record, Standing, published, standings
+from ancestral.records import Record, Standing, standings
 from ancestral.scoring import ERROR
 from ancestral.storage import write_file
 
@@ -55,7 +55,8 @@ def section(table: Table, found: Sequence[Record]) -> str:
     missing = [r.title for r in table.rows if r.row not in {s.recipe.row for s in measured}]
     if missing:
         parts.append(f"Without a record: {', '.join(missing)}.\n")
-    parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
+    if trains(measured):
+        parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
     parts.append(how(measured))
     if chosen:
         parts.append(selection(chosen))
@@ -162,19 +163,24 @@ def grid(measured: Iterable[Standing]) -> str:
 
 def cells(s: Standing) -> dict[str, str]:
     """Return what the table says of one row, by column; a column without any entry is left out."""
-    first = s.records[0]
-    is_error = first["metric"] == ERROR
+    first, metric, written = s.records[0], s.recipe.protocol.metric, s.recipe.written
+    unit = " %" if metric == "error" else ""
     return {
         "row": f"{s.recipe.title}, {s.size}",
-        "published": published(s.recipe),
-        "ours": f"{s.value:.2f} ± {s.standard_error:.2f}{' %' if is_error else ''}",
-        "gap": "" if s.recipe.published is None else f"{s.gap:+.2f}",
+        "published": written(s.recipe.published),
+        "ours": f"{written(s.value)} ± {written(s.standard_error)}{unit}",
+        "gap": s.written_gap,
         "seeds": f"{len(s.records)}" + (f" (± {s.spread:.2f})" if len(s.records) > 1 else ""),
         "bits": f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
-        "active units": "" if is_error else s.active_units + published_units(s),
+        "active units": s.active_units + published_units(s) if metric == "log_likelihood" else "",
         "parameters": f"{first['n_parameters']:,}",
         "training": f"{s.seconds / 60:.0f} min",
     }
+
+
+def trains(measured: Iterable[Standing]) -> list[Standing]:
+    """Return the standings of rows with models of their own."""
+    return [s for s in measured if s.recipe.of is None]
 
 
 def published_units(s: Standing) -> str:
@@ -240,7 +246,7 @@ def main() -> None:
     """Write the page and its pictures."""
     found = records.read([SOURCE])
     for table in recipes.tables().values():
-        measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
+        measured = trains(s for s in standings(table.rows, found) if s.size != "smoke")
         if measured:
             out = DOCS / "images" / f"curves-{table.name}.svg"
             with rc_context({"svg.hashsalt": table.name}):  # the same records, the same file

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ancestral
-from ancestral import recipes, records, storage
+from ancestral import damage, datasets, recipes, records, scoring, storage
 from ancestral.cli import main
 from ancestral.errors import errors
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
@@ -258,6 +258,48 @@ def test_a_row_that_counts_errors(place, capsys):
     assert np.loadtxt("w.csv", skiprows=1).sum() == wrong.sum()
 
 
+RUN = "runs/reproduce/digits/vae/smoke-0/model"
+OF = """
+title = "VAE"
+of = "digits/vae"
+[variants.half]
+published = 0.0123
+protocol = { metric = "repair", damage = "half", n_iter = 2 }
+[variants.wrong]
+title = "VAE, a square of 4"
+published = 3.5
+protocol = { metric = "error", damage = "rect:4", n_iter = 2 }
+"""
+
+
+def test_rows_that_score_the_model_of_another(place, capsys):
+    (place / "recipes/digits/repairs.toml").write_text(OF)
+    head, vae = (place / f"recipes/digits/{name}.toml" for name in ("table", "vae"))
+    head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
+    vae.write_text(vae.read_text().replace('method = "vae"', 'method = "max-margin-vae"'))
+    half, wrong = (recipes.find(f"digits/repairs-{name}")[0] for name in ("half", "wrong"))
+    assert (half.title, wrong.title) == ("VAE half", "VAE, a square of 4")
+    rounds = in_order([job("repairs-half"), job("repairs-wrong"), job("vae")])
+    assert [len(jobs) for jobs in rounds] == [1, 2]  # the first trains the model of all
+    assert call("reproduce", "digits/repairs-half", "--size", "smoke") == 0
+    assert call("reproduce", "digits/repairs-wrong", "--size", "smoke") == 0
+    assert capsys.readouterr().out.count("training") == 2  # two stages, once
+    records_ = [
+        json.loads((place / f"results/digits/repairs-{name}/smoke-0.json").read_text())
+        for name in ("half", "wrong")
+    ]
+    assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
+    model, digits = ancestral.load(place / RUN), datasets.load("digits")
+    rows = scoring.Scoring(split="test", n_rows=50)
+    repaired = damage.repair(model, digits, damage.Damage("half"), damage.Repair(2), rows)
+    assert records_[0]["value"] == pytest.approx(repaired.metric["value"])
+    assert "refined rows, rect 4" in records_[1]["metric"]
+    lines = records.standing_table((half, wrong), records_).splitlines()
+    assert "0.0123" in lines[1]
+    assert f"{records_[0]['value']:.4f}" in lines[1]
+    assert f"{records_[1]['value'] - 3.5:+.2f}" in lines[2]
+
+
 def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
     path = run(job("vae"), place / "runs", place / "results")
     monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
@@ -277,6 +319,9 @@ def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
         ("vae", "[options]", "[options", "not valid TOML"),
         ("table", '"iwae"]', '"gan"]', "should name the files"),
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
+        ("table", "n_rows = 50", 'metric = "repair"', "repairs need a damage"),
+        ("table", "n_rows = 50", 'damage = "disc:3"', "expected rect:SIDE"),
+        ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
 )
 def test_bad_recipes_are_named(place, file, old, new, message):

@@ -135,6 +135,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-header", action="store_true", help="a CSV file without column names")
     group.add_argument("--grayscale", action="store_true", help="read pictures in grey")
     group.add_argument("--size", metavar="H,W", help="resize pictures")
+    group.add_argument("--contrast", action="store_true", help="normalise the contrast of pictures")
 
 
 def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:

@@ -22,8 +22,8 @@ from ancestral.labels import LabelLearner
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
 
-QUICK_SAMPLES = 100
-"""Importance samples of the look at the test rows that every run takes."""
+QUICK_SAMPLES, QUICK_ROWS = 100, 1000
+"""Importance samples and rows of the first look at the likelihood that every run takes."""
 
 CONFIG, VERSIONS = "config.toml", "versions.json"
 
@@ -152,7 +152,9 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
     # the model is safe before anything else is tried
     storage.write_folder(out, fill, overwrite=overwrite)
     split: Literal["valid"] | None = "valid" if "n_valid" in config.data_options else None
-    metrics, quick = scoring.look(estimator, dataset, Scoring(QUICK_SAMPLES, split))
+    metrics, quick = scoring.look(
+        estimator, dataset, Scoring(QUICK_SAMPLES, split), n_likelihoods=QUICK_ROWS
+    )
     for metric in metrics:
         scoring.add_metric(out, metric | {"fit_seconds": seconds})
     if report:
@@ -179,8 +181,8 @@ def write_report(
     title = f"{type(estimator).__name__} on {dataset.name}"
     command = ["ancestral", "fit", config.method, config.data]
     for name, value in (config.options | config.data_options).items():
-        if name == "grayscale":
-            command.append("--grayscale")
+        if name in ("grayscale", "contrast"):
+            command.append(f"--{name}")
         elif name != "verbose":
             command += [f"--{name.replace('_', '-')}", _as_argument(value)]
     report.write(

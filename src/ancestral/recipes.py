@@ -2,24 +2,26 @@
 
 A folder of ``recipes/`` is a table: ``table.toml`` says what it is and how it is measured, every
 other file is a row. What a row is (architecture, objective) is said once; a size says for how long
-and with which settings it learns.
+and with which settings it learns. A row may also be the model of another row (``of``), scored in
+another way, or in several (``variants``, which become rows of their own).
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from ancestral.damage import Damage
 from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, as_tuples, check, hints, suggest
 
 HEAD = "table.toml"
 SIZES = ("smoke", "fast", "paper")
-Metric = Literal["log_likelihood", "error"]
+Metric = Literal["log_likelihood", "error", "repair"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Protocol:
 
     Attributes
     ----------
-    metric : {"log_likelihood", "error"}
-        L_S in nats, higher is better, or how many of a hundred rows are told wrong.
+    metric : {"log_likelihood", "error", "repair"}
+        L_S in nats, higher is better; how many of a hundred rows are told wrong; or the mean
+        squared error of what is filled in where something was taken away.
     n_importance_samples : int
         S of L_S, in float32.
     binarize_seeds : list of int
@@ -38,6 +41,11 @@ class Protocol:
         Score the first so many rows only (a smoke test's).
     n_training_rows : int
         Training rows on which active units are counted.
+    damage : str, optional
+        What is taken away of the rows, as :class:`~ancestral.damage.Damage` reads it. A classifier
+        that can fill it in does so first; another sees noise there.
+    n_iter : int
+        Rounds of filling in.
     """
 
     metric: Metric = "log_likelihood"
@@ -45,6 +53,20 @@ class Protocol:
     binarize_seeds: tuple[Natural, ...] = (0, 1, 2)
     n_rows: Count | None = None
     n_training_rows: Count = 500
+    damage: str | None = None
+    n_iter: Count = 100
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be scored."""
+        if self.damage is not None:
+            Damage.parse(self.damage)
+        if (self.metric == "repair") > (self.damage is not None) or (
+            self.metric == "log_likelihood" and self.damage is not None
+        ):
+            raise ValueError(
+                f"metric={self.metric!r}, damage={self.damage!r}: repairs need a damage, and "
+                "likelihoods are of whole rows"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +115,8 @@ class Recipe:
         The published number, in the table's metric, if there is one.
     published_active_units : list of int
         Likewise, where published.
+    of : str, optional
+        The row whose model this one scores; it then has that row's sizes, and trains nothing new.
     options, data_options : dict
         Architecture and objective: the same in every size.
     sizes : dict
@@ -112,6 +136,7 @@ class Recipe:
     selection: dict[str, Any] = field(default_factory=dict)
     published: float | None = None
     published_active_units: tuple[Natural, ...] | None = None
+    of: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
 
@@ -138,6 +163,11 @@ class Recipe:
             self.options | chosen.options | {"random_state": seed},
             self.data_options | chosen.data_options | held_out,
         )
+
+    def written(self, value: float | None) -> str:
+        """Write a number of the row's metric, or a dash where there is none."""
+        digits = 4 if self.protocol.metric == "repair" else 2
+        return "-" if value is None else f"{value:.{digits}f}"
 
     def scored(self, size: str, *, select: bool = False) -> Protocol:
         """Return how a size is scored."""
@@ -192,8 +222,22 @@ def tables(where: Path | None = None) -> Mapping[str, Table]:
 
 @cache
 def _tables(where: Path) -> Mapping[str, Table]:
-    found = (_read_table(head.parent) for head in sorted(where.glob(f"*/{HEAD}")))
-    return {table.name: table for table in found}
+    found = [_read_table(head.parent) for head in sorted(where.glob(f"*/{HEAD}"))]
+    trained = {row.row: row for table in found for row in table.rows if row.of is None}
+    return {table.name: _resolved(table, trained, where) for table in found}
+
+
+def _resolved(table: Table, trained: Mapping[str, Recipe], where: Path) -> Table:
+    """Give rows that score the model of another row what that row has."""
+    rows = []
+    for row in table.rows:
+        if row.of is not None and row.of not in trained:
+            known = suggest(row.of, trained)
+            raise ValueError(f"{where / row.row}: of={row.of!r} is no row that is trained{known}")
+        shared = ("method", "data", "options", "data_options", "sizes")
+        theirs = {} if row.of is None else {k: getattr(trained[row.of], k) for k in shared}
+        rows.append(replace(row, **theirs))
+    return replace(table, rows=tuple(rows))
 
 
 def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
@@ -229,24 +273,39 @@ def _read_table(place: Path) -> Table:
     files = {path.stem: path for path in place.glob("*.toml") if path.name != HEAD}
     if set(order) != set(files):
         raise ValueError(f"{place / HEAD}: rows={order} should name the files {sorted(files)}")
-    rows = tuple(_read_row(files[name], place.name, protocol, selection) for name in order)
-    return _make(Table, place / HEAD, {"name": place.name, "rows": rows} | head)
+    rows = (_read_rows(files[name], place.name, protocol, selection) for name in order)
+    found = tuple(row for several in rows for row in several)
+    return _make(Table, place / HEAD, {"name": place.name, "rows": found} | head)
 
 
-def _read_row(
+def _read_rows(
     path: Path, table: str, protocol: dict[str, Any], selection: dict[str, Any]
-) -> Recipe:
-    row = _read(path)
+) -> list[Recipe]:
+    """Read a file that is one row, or has a variant for each of several."""
+    text = _read(path)
+    variants = text.pop("variants", {"": {}})
+    found = []
+    for name, variant in variants.items():
+        words = {"title": " ".join([text.get("title", ""), name]).strip()} if name else {}
+        scored = protocol | text.get("protocol", {}) | variant.get("protocol", {})
+        row = text | words | variant | {"protocol": scored}
+        called = "-".join(filter(None, [path.stem, name]))
+        found.append(_read_row(path, f"{table}/{called}", row, selection))
+    return found
+
+
+def _read_row(path: Path, name: str, row: dict[str, Any], selection: dict[str, Any]) -> Recipe:
+    if "of" in row:
+        row = {"method": "", "data": ""} | row
     sizes = {k: _make(Size, path, v) for k, v in row.pop("sizes", {}).items()}
-    for name in sizes:
-        if name not in SIZES:
-            raise ValueError(f"{path}: size {name!r}{suggest(name, SIZES)}")
-    scored = _make(Protocol, path, protocol | row.pop("protocol", {}))
-    about = {"row": f"{table}/{path.stem}", "sizes": sizes, "protocol": scored}
-    recipe = _make(Recipe, path, {"selection": selection} | about | row)
-    for size in sizes.values():
-        for part in (size.protocol, recipe.selection):
-            _make(Protocol, path, part)
+    for size in sizes:
+        if size not in SIZES:
+            raise ValueError(f"{path}: size {size!r}{suggest(size, SIZES)}")
+    scored = _make(Protocol, path, row.pop("protocol"))
+    about = {"row": name, "sizes": sizes, "protocol": scored}
+    recipe = _make(Recipe, path, {"selection": selection} | row | about)
+    for part in (recipe.selection, *(size.protocol for size in sizes.values())):
+        _make(Protocol, path, vars(scored) | part)
     return recipe
 
 
@@ -269,3 +328,5 @@ def _make(cls: type, path: Path, values: dict[str, Any]) -> Any:
         return cls(**values)
     except TypeError:
         raise ValueError(f"{path}: some of {', '.join(required)} are missing") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

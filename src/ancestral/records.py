@@ -119,6 +119,12 @@ class Standing:
         return math.nan if published is None else self.value - published
 
     @property
+    def written_gap(self) -> str:
+        """The gap with its sign, or nothing."""
+        sign = "+" if self.gap >= 0 else ""
+        return "" if math.isnan(self.gap) else sign + self.recipe.written(self.gap)
+
+    @property
     def seconds(self) -> float:
         """Mean seconds of training, that of the models it started from included."""
         return float(np.mean([r["fit_seconds"] for r in self.records]))
@@ -197,10 +203,10 @@ def _line(standing: Standing) -> tuple[str, ...]:
     return (
         recipe.row,
         standing.size,
-        published(recipe),
-        f"{standing.value:.2f}",
-        f"+- {standing.standard_error:.2f}",
-        "" if math.isnan(standing.gap) else f"{standing.gap:+.2f}",
+        recipe.written(recipe.published),
+        recipe.written(standing.value),
+        f"+- {recipe.written(standing.standard_error)}",
+        standing.written_gap,
         str(standing.n_seeds),
         standing.command,
     )
@@ -209,9 +215,4 @@ def _line(standing: Standing) -> tuple[str, ...]:
 def _line_without(recipe: Recipe) -> tuple[str, ...]:
     size = "fast" if "fast" in recipe.sizes else next(iter(recipe.sizes))
     command = f"ancestral reproduce {recipe.row} --size {size}"
-    return (recipe.row, size, published(recipe), "-", "", "", "0", command)
-
-
-def published(recipe: Recipe) -> str:
-    """Write the published number, or a dash where there is none."""
-    return "-" if recipe.published is None else f"{recipe.published:.2f}"
+    return (recipe.row, size, recipe.written(recipe.published), "-", "", "", "0", command)

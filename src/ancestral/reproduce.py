@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ancestral import experiment, provenance, recipes, records, scoring, storage
+from ancestral import damage, experiment, provenance, recipes, records, scoring, storage
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
-from ancestral.recipes import Recipe
+from ancestral.recipes import Protocol, Recipe
 from ancestral.records import Record
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
@@ -72,7 +72,14 @@ class Job:
         """Return the run folder below ``runs``."""
         number = self.stage % len(self.stages) + 1
         last = number == len(self.stages)
-        return runs / self.recipe.row / (self.name if last else f"{self.name}-stage{number}")
+        row = self.recipe.of or self.recipe.row
+        return runs / row / (self.name if last else f"{self.name}-stage{number}")
+
+    def training(self) -> Job:
+        """Return the job that trains the model that this one scores: mostly itself."""
+        if self.recipe.of is None:
+            return self
+        return replace(self, recipe=recipes.find(self.recipe.of)[0])
 
     def before(self) -> Job | None:
         """Return the job from whose model this one starts."""
@@ -133,6 +140,8 @@ def _measured(job: Job, folder: Path, estimator: Any, dataset: Dataset) -> list[
     """Score a model as its row says: by its errors, or once for each binarisation."""
     protocol = job.recipe.scored(job.size, select=job.select)
     common = Scoring(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows)
+    if protocol.damage is not None:
+        return [_damaged(protocol, estimator, dataset, common)]
     if protocol.metric == "error":
         return [scoring.classify(estimator, dataset, common)[0]]
     metrics = []
@@ -143,8 +152,22 @@ def _measured(job: Job, folder: Path, estimator: Any, dataset: Dataset) -> list[
     return metrics
 
 
+def _damaged(protocol: Protocol, estimator: Any, dataset: Dataset, rows: Scoring) -> scoring.Metric:
+    """Score what is filled in, or the classes of rows: filled in, where the model can."""
+    assert protocol.damage is not None
+    what, how = damage.Damage.parse(protocol.damage), damage.Repair(protocol.n_iter)
+    explicit = isinstance(estimator, LatentEstimator)
+    repaired = damage.repair(estimator, dataset, what, how, rows) if explicit else None
+    if protocol.metric == "error":
+        return damage.classify(estimator, dataset, what, how, rows, repaired)[-1][0]
+    if repaired is None:
+        raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
+    return repaired.metric
+
+
 def fitted(job: Job, runs: Path) -> Path:
     """Return the run folder of a job, after training what is not trained yet."""
+    job = job.training()
     folder, config = job.folder(runs), job.config(runs)
     if (folder / storage.MODEL).is_dir():
         _check_same(experiment.open_run(folder)[1], config, folder)
@@ -170,7 +193,7 @@ def _record(
     job: Job, runs: Path, estimator: RowEstimator, config: Config, metrics: list[Any]
 ) -> Record:
     values = [m["value"] for m in metrics]
-    fits = [_fit(part, runs) for part in _chain(job)]
+    fits = [_fit(part, runs) for part in _chain(job.training())]
     return {
         "row": job.recipe.row,
         "size": job.size,
@@ -269,7 +292,12 @@ def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submi
 def in_order(jobs: Sequence[Job]) -> list[list[Job]]:
     """Put jobs into rounds, so that what one starts from is trained in a round before it.
 
-    Jobs of one round do not depend on one another.
+    Jobs of one round do not depend on one another, and no two of them train the same model.
     """
-    depth = {job: len(_chain(job)) for job in jobs}
+    depth: dict[Job, int] = {}
+    trained: set[Job] = set()
+    for job in jobs:
+        training = job.training()
+        depth[job] = len(_chain(training)) + (training in trained)
+        trained.add(training)
     return [[j for j in jobs if depth[j] == d] for d in sorted(set(depth.values()))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -112,9 +112,15 @@ def evaluate(
 
 
 def look(
-    estimator: RowEstimator, dataset: datasets.Dataset, rows: Scoring
+    estimator: RowEstimator,
+    dataset: datasets.Dataset,
+    rows: Scoring,
+    *,
+    n_likelihoods: int | None = None,
 ) -> tuple[list[Metric], LogLikelihood | None]:
     """Score an estimator by all that it can be scored by: a first look, after training.
+
+    The likelihood, which takes by far the longest, may be of the first ``n_likelihoods`` rows only.
 
     Returns
     -------
@@ -123,7 +129,8 @@ def look(
     """
     metrics, likelihoods = [], None
     if isinstance(estimator, LatentEstimator):
-        metric, likelihoods = evaluate(estimator, dataset, rows)
+        fewer = rows if n_likelihoods is None else replace(rows, n_rows=n_likelihoods)
+        metric, likelihoods = evaluate(estimator, dataset, fewer)
         metrics.append(metric)
     if isinstance(estimator, ClassLearner) and labels(dataset, rows) is not None:
         metrics.append(classify(estimator, dataset, rows)[0])

@@ -31,6 +31,7 @@ def data_options(options: Namespace) -> dict[str, Any]:
         "n_valid": getattr(options, "n_valid", None),
         "n_train": getattr(options, "n_train", None),
         "grayscale": options.grayscale or None,
+        "contrast": options.contrast or None,
         "size": size,
     }
     return {k: v for k, v in given.items() if v is not None}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,6 +126,28 @@ class Dataset:
         if not 1 <= n_train <= len(self.x_train):
             raise DataError(f"n_train={n_train}: expected from 1 to {len(self.x_train)} rows")
         return self._cut(n_train)
+
+    def with_contrast(self) -> Dataset:
+        """Return the images with their contrast normalised, as float32 in place of bytes.
+
+        See `ancestral.contrast.normalise_contrast`. The checksum stays that of the bytes.
+
+        Raises
+        ------
+        DataError
+            If the rows are no images, or a value is missing.
+        """
+        from ancestral.contrast import normalise_contrast
+
+        shape = self.image_shape
+        if shape is None:
+            raise DataError(f"contrast=True is for images, and {self.name} has rows of a table")
+        parts = {name: x for name, x in self.arrays().items() if name.startswith("x_")}
+        if any(x.dtype.kind == "f" and np.isnan(x).any() for x in parts.values()):
+            raise DataError(f"contrast=True: {self.name} has missing pixels, without a contrast")
+        done: dict[str, Any] = {name: normalise_contrast(x, shape) for name, x in parts.items()}
+        note = f"{self.note} Contrast normalised globally, then locally.".strip()
+        return replace(self, note=note, **done)
 
     def _cut(self, n: int) -> Dataset:
         labels = None if self.y_train is None else self.y_train[:n]

@@ -28,6 +28,7 @@ def load(
     *,
     n_valid: int | None = None,
     n_train: int | None = None,
+    contrast: bool = False,
     **options: Any,
 ) -> Dataset:
     """Load a data set of the catalogue by name, or the user's own file or folder.
@@ -46,6 +47,9 @@ def load(
         data that have none of their own.
     n_train : int, optional
         Keep only the first so many training rows.
+    contrast : bool
+        Normalise the contrast of images globally, then locally, as the max-margin papers do with
+        SVHN: real values take the place of bytes.
     **options
         For the user's own data: ``test_fraction`` (share of rows for a test split; none if
         absent), ``seed`` (of that split, 0), ``shuffle`` (True; if False the last rows are the
@@ -80,7 +84,9 @@ def load(
         dataset = _load_path(Path(name_or_path).expanduser(), str(name_or_path), options)
     if n_valid is not None:
         dataset = dataset.held_out(n_valid)
-    return dataset if n_train is None else dataset.first(n_train)
+    if n_train is not None:
+        dataset = dataset.first(n_train)
+    return dataset.with_contrast() if contrast else dataset
 
 
 def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset:
