@@ -14,15 +14,20 @@ from torch import Tensor
 from ancestral import ais, evaluate, storage
 from ancestral.ais import Annealing, Sandwich
 from ancestral.checkpoint import Checkpoint
+from ancestral.classes import ClassFirst
 from ancestral.data import Data, mix_seed
-from ancestral.distributions import centre
+from ancestral.distributions import centre, draw
 from ancestral.engine import Precision
 from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Positive, RandomState, check
 from ancestral.impute import pseudo_gibbs
+from ancestral.labels import LabelLearner
 from ancestral.models import LatentModel
 from ancestral.rows import CHUNK, RowEstimator
+
+PIECE = 10_000
+"""Rows that are drawn at once."""
 
 COMPARED = 1000
 """Rows that are compared with one another where batch normalisation uses the rows at hand."""
@@ -190,7 +195,12 @@ class LatentEstimator(
         return self.log_likelihood(X).mean
 
     def sample(
-        self, n_samples: int = 1, *, mean: bool = False, random_state: RandomState = None
+        self,
+        n_samples: int = 1,
+        y: Any = None,
+        *,
+        mean: bool = False,
+        random_state: RandomState = None,
     ) -> np.ndarray:
         """Draw rows from the model, [n_samples, n_features], in the units of the training rows.
 
@@ -198,19 +208,39 @@ class LatentEstimator(
         ----------
         n_samples : int
             How many.
+        y : array-like [n_samples], or a single label, optional
+            Classes of the rows, for a model that draws a class first.
         mean : bool
             Return E[x | z] of the drawn z in place of a draw: what pictures of samples show.
         random_state : int, RandomState, Generator or None
             By default derived from the fit's own, so that a call can be repeated.
+
+        Raises
+        ------
+        ValueError
+            If a class is unknown, there are more or fewer than samples, or the model draws none.
         """
         self._check_fitted()
         check("n_samples", n_samples, Count)
+        codes = None
+        if y is not None:
+            if not isinstance(self, LabelLearner) or not isinstance(self.model_.prior, ClassFirst):
+                raise ValueError(f"y={y!r}: {type(self).__name__} does not draw rows of a class")
+            codes = self._one_hot(y, n_samples, self._device())
         with self._noise(random_state), torch.no_grad():
             parts = [
-                self.columns_.to_user(self.model_.sample(n, mean=mean)).cpu().numpy()
-                for n in _pieces(n_samples)
+                self.columns_.to_user(self._drawn(rows, codes, mean)).cpu().numpy()
+                for rows in torch.arange(n_samples).split(PIECE)
             ]
         return np.concatenate(parts)
+
+    def _drawn(self, rows: Tensor, codes: Tensor | None, mean: bool) -> Tensor:
+        """Draw rows, of the classes that they are to have if ``codes`` says so."""
+        if codes is None:
+            return self.model_.sample(len(rows), mean=mean)
+        y = codes[rows]
+        p = self.model_.decode(torch.cat([y, draw(self.model_.prior().after(y))], -1))
+        return centre(p) if mean else p.sample()
 
     def impute(
         self,
@@ -298,7 +328,3 @@ class LatentEstimator(
 
     if TYPE_CHECKING:  # a fitted attribute; as a plain annotation it would be a field
         model_: LatentModel
-
-
-def _pieces(n: int, size: int = 10_000) -> list[int]:
-    return [min(size, n - start) for start in range(0, n, size)]

@@ -24,6 +24,7 @@ from torch.distributions import (
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
+    OneHotCategorical,
 )
 from torch.distributions.constraints import Constraint
 
@@ -117,6 +118,10 @@ class Ancestral(Distribution):
         """Draw [*sample_shape, ..., d]."""
         with torch.no_grad():
             return self._draw(sample_shape, draw)
+
+    def after(self, first: Tensor) -> Distribution:
+        """Return the distribution of the second layer at a given value of the first."""
+        return self.rest[0](first)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Joint log-density of the layers, [...]."""
@@ -298,6 +303,6 @@ def parameters(p: Distribution) -> dict[str, Tensor]:
     match p:
         case MultivariateNormal():
             return {"loc": p.loc, "scale_tril": p._unbroadcasted_scale_tril}
-        case Bernoulli() | Categorical():
+        case Bernoulli() | Categorical() | OneHotCategorical():
             return {"logits": p.logits}
     return {name: getattr(p, name) for name in p.arg_constraints}

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
+from ancestral.networks import one_hot
 from ancestral.preprocess import Columns
 
 UNLABELLED = -1
@@ -40,6 +41,27 @@ class LabelLearner:
                 f"{int(known.sum())} labelled rows ({UNLABELLED} = unlabelled)"
             )
         return np.where(known, np.searchsorted(self.classes_, y), UNLABELLED)
+
+    def _one_hot(self, y: Any, n: int, device: torch.device) -> Tensor:
+        """Return the classes of n rows to draw, or the one of all of them, [n, n_classes].
+
+        Raises
+        ------
+        ValueError
+            If a class is unknown, or there are more or fewer than rows.
+        """
+        classes = np.asarray(self.classes_)
+        if np.shape(y) not in ((), (n,)):
+            raise ValueError(f"y has the shape {np.shape(y)}: expected one class, or {n} of them")
+        wanted = np.broadcast_to(np.asarray(y), (n,))
+        unknown = sorted({str(c) for c in wanted if c not in classes})
+        if unknown:
+            raise ValueError(
+                f"y: unknown classes {', '.join(unknown)}; the model knows "
+                f"{', '.join(map(str, classes))}"
+            )
+        codes = torch.from_numpy(np.searchsorted(classes, wanted)).to(device)
+        return one_hot(codes, len(classes))
 
     if TYPE_CHECKING:
         classes_: np.ndarray
@@ -129,13 +151,12 @@ class ClassLearner(LabelLearner, ABC):
 
     @torch.no_grad()
     def _learn_temperature(self, data: Data) -> None:
-        """Fit the temperature to the labelled rows, as they are when they are to be classified."""
-        rows = data.seen_as(self.columns_.to_model)
-        parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.chunks(CHUNK)]
-        scores = torch.cat(parts).numpy()
+        """Fit the temperature to labelled rows, as they are when they are to be classified."""
         assert data.y is not None
-        y = data.y.cpu().numpy()
-        self.temperature_ = temperature(scores[y >= 0], y[y >= 0])
+        labelled = torch.nonzero(data.y >= 0).flatten()[:TEMPERED]
+        rows = data.subset(labelled.cpu().numpy()).seen_as(self.columns_.to_model)
+        parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.chunks(CHUNK)]
+        self.temperature_ = temperature(torch.cat(parts).numpy(), data.y[labelled].cpu().numpy())
 
     if TYPE_CHECKING:
         temperature_: float
@@ -179,7 +200,8 @@ def linear_scores(n_features: int, n_classes: int, *, bias: bool = True) -> nn.L
     return classifier
 
 
-CHUNK = 1024
+CHUNK, TEMPERED = 1024, 10_000
+"""Rows scored at once, and at most, when the temperature is fitted."""
 
 
 def temperature(scores: Float[np.ndarray, "n classes"], y: Int[np.ndarray, " n"]) -> float:

@@ -119,15 +119,18 @@ class LatentModel(nn.Module):
     def run(self, batch: Batch, k: int = 1) -> Run:
         """Run the model once: the encoder once per row, k latent samples each, the decoder."""
         q = self.encode(batch)
-        return self._run_at(draw(q, (k,)), batch, q)
+        return self.run_at(draw(q, (k,)), batch, q)
 
     def score(self, z: Float[Tensor, "*k b l"], batch: Batch) -> tuple[Tensor, Tensor]:
         """Log p(z) and log p(x | z) of the observed entries at given latents, [..., batch]."""
-        run = self._run_at(z, batch)
+        run = self.run_at(z, batch)
         assert run.log_px is not None
         return run.log_pz, run.log_px
 
-    def _run_at(self, z: Tensor, batch: Batch, q: Distribution | None = None) -> Run:
+    def run_at(
+        self, z: Float[Tensor, "*k b l"], batch: Batch, q: Distribution | None = None
+    ) -> Run:
+        """Run the model at given latents, [..., batch, n_latents]."""
         prior = self._call(self.prior, None, Context(y=batch.y))
         log_px = log_prob(self.decode(z, batch.y), batch.x, batch.mask)
         return Run(batch, q, prior, z, log_px, self._taps.take())

@@ -30,9 +30,9 @@ def sample(options: Namespace) -> None:
             raise ValueError(f"mean: {options.run} draws rows as they are")
         rows = estimator.sample(options.n, _label(estimator, options.label), **how)
     else:
-        if options.label is not None:
-            raise ValueError(f"label={options.label}: {options.run} can't be asked for a class")
-        rows = explicit(options.run, estimator).sample(options.n, mean=options.mean, **how)
+        explicit(options.run, estimator)
+        label = _label(estimator, options.label)
+        rows = estimator.sample(options.n, label, mean=options.mean, **how)
     write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
 
 

@@ -55,6 +55,12 @@ METHODS = {
             "max-margin deep generative classifier (MMVA, CMMVA)",
         ),
         Method(
+            "class-conditional-vae",
+            "ancestral.methods.conditional",
+            "ClassConditionalVAE",
+            "semi-supervised variational autoencoder with the class as a latent variable (M2)",
+        ),
+        Method(
             "network-classifier",
             "ancestral.methods.classifier",
             "NetworkClassifier",

@@ -118,21 +118,11 @@ class ImplicitEstimator(Networked, ABC):
 
     def _condition(self, n: int, y: Any) -> Tensor:
         """One-hot classes of the rows to draw, [n, n_classes]."""
-        classes = np.asarray(self.classes_)
-        if y is None:
-            shares = torch.tensor(self.class_shares_, device=self._device())
-            return one_hot(torch.multinomial(shares, n, replacement=True), len(classes))
-        if np.shape(y) not in ((), (n,)):
-            raise ValueError(f"y has the shape {np.shape(y)}: expected one class, or {n} of them")
-        wanted = np.broadcast_to(np.asarray(y), (n,))
-        unknown = sorted({str(c) for c in wanted if c not in classes})
-        if unknown:
-            raise ValueError(
-                f"y: unknown classes {', '.join(unknown)}; the model knows "
-                f"{', '.join(map(str, classes))}"
-            )
-        codes = torch.from_numpy(np.searchsorted(classes, wanted)).to(self._device())
-        return one_hot(codes, len(classes))
+        assert isinstance(self, LabelLearner)
+        if y is not None:
+            return self._one_hot(y, n, self._device())
+        shares = torch.tensor(self.class_shares_, device=self._device())
+        return one_hot(torch.multinomial(shares, n, replacement=True), len(self.classes_))
 
     def _learn_shares(self, data: Data) -> None:
         """Learn how often the classes are, if there are some."""

@@ -3,6 +3,7 @@
 from ancestral.discrepancy import cmmd2, mmd2
 from ancestral.objectives.adversarial import critic_loss, generator_loss, gradient_penalty
 from ancestral.objectives.base import Objective, Term
+from ancestral.objectives.classes import class_bound
 from ancestral.objectives.exact import nll
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
 from ancestral.objectives.local import local_error, local_reconstruction
@@ -12,6 +13,7 @@ from ancestral.objectives.moments import cmmd, mmd
 __all__ = [
     "Objective",
     "Term",
+    "class_bound",
     "cmmd",
     "cmmd2",
     "critic_loss",

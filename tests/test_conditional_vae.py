@@ -1,0 +1,170 @@
+"""M2: the class as a latent variable, against models whose posterior is known, and on digits."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import ancestral
+from ancestral.classes import Classes, ClassFirst, Same, equal_classes
+from ancestral.cli import main
+from ancestral.conditional import Bernoulli, Gaussian
+from ancestral.data import Batch
+from ancestral.distributions import draw
+from ancestral.evaluate import log_likelihood
+from ancestral.methods.conditional import ClassConditionalVAE
+from ancestral.models import LatentModel
+from ancestral.networks import Read, Take
+from ancestral.objectives import class_bound
+
+X, Y = load_digits(return_X_y=True)
+X = (X / 16).astype(np.float32)
+SMALL = {"n_latents": 3, "hidden": (20,), "learning_rate": 5e-3, "random_state": 0}
+QUICK = SMALL | {"n_decision_samples": 5, "max_epochs": 8}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return ClassConditionalVAE(**QUICK).fit(X[:1000], Y[:1000])
+
+
+# ---- the bound
+
+
+def known_model():
+    """Two classes of three bits that z says nothing of, with exact posteriors."""
+    logits = torch.tensor([[1.0, -1.0, 0.5], [-2.0, 0.3, 0.0]])
+    bits = nn.Linear(2, 3, bias=False)
+    posterior = nn.Linear(3, 2)
+    heads = nn.Linear(5, 2)
+    with torch.no_grad():
+        bits.weight.copy_(logits.T)
+        posterior.weight.copy_(logits)  # log p(x | y) = x . logits - sum softplus(logits)
+        posterior.bias.copy_(-nn.functional.softplus(logits).sum(1))
+        heads.weight.zero_()
+        heads.bias.zero_()
+    rest = Gaussian(nn.Sequential(heads, Split()))
+    model = LatentModel(
+        ClassFirst(equal_classes(2), Same(1), (2, 1)),
+        Bernoulli(nn.Sequential(Take(0, 2), bits)),
+        ClassFirst(Classes(posterior), rest, (2, 1), look=Read("x")),
+    )
+    x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    log_pxy = torch.distributions.Bernoulli(logits=logits).log_prob(x[:, None]).sum(-1)
+    return model, x, log_pxy + math.log(0.5)
+
+
+class Split(nn.Module):
+    def forward(self, u):
+        return u.chunk(2, -1)
+
+
+def bound(model, x, y, **how):
+    terms = class_bound(0.0, **how)(model, Batch(x, torch.tensor(y)))
+    return -sum(terms.values()).item()
+
+
+def test_the_bound_is_tight_where_posteriors_are_exact():
+    model, x, log_pxy = known_model()
+    labelled = log_pxy[torch.arange(3), torch.tensor([0, 1, 1])].mean()
+    unlabelled = log_pxy.logsumexp(1).mean()
+    mixed = (log_pxy[0, 1] + log_pxy[1:].logsumexp(1).sum()) / 3
+    assert bound(model, x, [0, 1, 1]) == pytest.approx(labelled.item(), abs=1e-5)
+    assert bound(model, x, [0, 1, 1], everywhere=True) == pytest.approx(labelled.item(), abs=1e-5)
+    assert bound(model, x, [-1, -1, -1], everywhere=True) == pytest.approx(
+        unlabelled.item(), abs=1e-5
+    )
+    assert bound(model, x, [1, -1, -1], everywhere=True) == pytest.approx(mixed.item(), abs=1e-5)
+
+
+def test_the_class_is_summed_out_of_densities():
+    model, x, log_pxy = known_model()
+    found = log_likelihood(model, ancestral.data.Data(x), 10)
+    np.testing.assert_allclose(found.values, log_pxy.logsumexp(1), atol=1e-5)
+
+
+def test_labels_are_told_by_the_network_as_alpha_says():
+    model, x, log_pxy = known_model()
+    terms = class_bound(0.5)(model, Batch(x, torch.tensor([0, 1, 1])))
+    log_qy = log_pxy.log_softmax(1)[torch.arange(3), torch.tensor([0, 1, 1])]
+    assert terms["classes"].item() == pytest.approx(-0.5 * log_qy.mean().item(), abs=1e-5)
+    none = class_bound(0.5, everywhere=True)(model, Batch(x, torch.tensor([-1, -1, -1])))
+    assert none["classes"] == 0
+
+
+def test_ancestral_sampling_of_a_class_and_what_comes_of_it():
+    model, _, _ = known_model()
+    vector = draw(model.prior(), (200,))
+    assert vector.shape == (200, 3)
+    assert (vector[:, :2].sum(1) == 1).all()
+    assert 60 < vector[:, 0].sum() < 140
+
+
+# ---- the estimator
+
+
+def test_it_learns_digits_and_stays_a_density_model(fitted):
+    assert fitted.score(X[1000:], Y[1000:]) > 0.7
+    assert fitted.predict_proba(X[:3]).shape == (3, 10)
+    assert fitted.log_likelihood(X[1000:1100], 50).mean > -35
+    assert fitted.transform(X[:3]).shape == (3, 13)
+    gaps = X[:5].copy()
+    gaps[:, :20] = np.nan
+    filled = fitted.impute(gaps, n_iter=3)
+    assert np.isfinite(filled).all()
+
+
+def test_a_rows_class_does_not_depend_on_its_neighbours(fitted):
+    np.testing.assert_array_equal(
+        fitted.decision_function(X[:7])[3], fitted.decision_function(X[3:4])[0]
+    )
+
+
+def test_rows_of_a_class(fitted):
+    drawn = fitted.sample(300, np.repeat([0, 1, 4], 100), mean=True)
+    assert (fitted.predict(drawn) == np.repeat([0, 1, 4], 100)).mean() > 0.8
+    assert fitted.sample(4, y=3).shape == fitted.sample(4).shape == (4, 64)
+    with pytest.raises(ValueError, match="unknown classes 11"):
+        fitted.sample(2, [3, 11])
+    with pytest.raises(ValueError, match="expected one class, or 3 of them"):
+        fitted.sample(3, [1, 2])
+    vae = ancestral.VAE(**SMALL, max_epochs=1).fit(X[:50])
+    with pytest.raises(ValueError, match="does not draw rows of a class"):
+        vae.sample(2, 3)
+
+
+def test_unlabelled_rows_help():
+    few = Y[:1000].copy()
+    few[60:] = -1
+    how = QUICK | {"hidden": (50,), "alpha": 5.0, "decision": "network"}
+    m2 = ClassConditionalVAE(**how | {"max_epochs": 30}).fit(X[:1000], few)
+    alone = {"max_epochs": 50, "batch_size": 20}
+    alone = ClassConditionalVAE(**how | alone).fit(X[:60], few[:60])
+    assert m2.score(X[1000:], Y[1000:]) > alone.score(X[1000:], Y[1000:])
+
+
+def test_it_survives_saving_and_is_dense_only(fitted, tmp_path):
+    fitted.save(tmp_path / "m2")
+    again = ancestral.load(tmp_path / "m2")
+    np.testing.assert_array_equal(again.decision_function(X[:9]), fitted.decision_function(X[:9]))
+    with pytest.raises(ValueError, match="network='mnist'"):
+        ClassConditionalVAE(network="mnist", image_shape=(8, 8)).fit(X[:20], Y[:20])
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "rows.npy"
+    options = ["--n-latents", "3", "--hidden", "20", "--max-epochs", "2", "--n-train", "300"]
+    options += ["--n-decision-samples", "2"]
+    fit = ["fit", "class-conditional-vae", "digits", *options, "--out", str(run)]
+    assert main(fit) == 0
+    assert (run / "report.html").is_file()
+    assert any(m["metric"] == "error, %" for m in json.loads((run / "metrics.json").read_text()))
+    sample = ["sample", str(run), "-n", "6", "--out", str(out)]
+    assert main([*sample, "--label", "4"]) == 0
+    assert np.load(out).shape == (6, 64)
+    assert main([*sample, "--label", "x"]) == 2
+    assert "label=x" in capsys.readouterr().err
