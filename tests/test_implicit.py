@@ -82,7 +82,7 @@ def test_layers_as_text_make_pictures(cls):
     how = {"network": "20 | 8x4x4 | u2 3:1", "image_shape": (8, 8), "max_epochs": 1}
     more = {"critic": "3:8 p2 | 20"} if cls is GAN else {}
     assert fitted(cls, **how, **more).sample(2).shape == (2, 64)
-    with pytest.raises(ValueError, match="makes 1 x 16 x 16 of images that are 1 x 8 x 8"):
+    with pytest.raises(ValueError, match="makes 1 x 16 x 16 of rows that are 1 x 8 x 8"):
         fitted(cls, **how | {"network": "8x8x8 | u2 3:1"})
 
 

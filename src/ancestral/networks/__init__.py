@@ -1,6 +1,7 @@
 """Networks: what maps a context to parameters."""
 
 from ancestral.networks.convolution import (
+    Dropout,
     Maps,
     Stack,
     TwoHeaded,
@@ -35,6 +36,7 @@ __all__ = [
     "BatchNorm",
     "Composition",
     "Constant",
+    "Dropout",
     "Furnish",
     "Heads",
     "Ladder",
