@@ -21,6 +21,7 @@ from ancestral.commands.common import (
     print_metric,
     write_rows,
 )
+from ancestral.commands.labels import evaluate_labels
 from ancestral.damage import Damage, Repair
 from ancestral.damage import classify as classify_damaged
 from ancestral.damage import repair as repair_rows
@@ -54,6 +55,9 @@ def evaluate(options: Namespace) -> None:
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     if options.out is not None:
         check_folder(options.out)
+    if options.classifier is not None:
+        evaluate_labels(options, estimator, dataset)
+        return
     for kind, score in WHOLE.items():
         if isinstance(estimator, kind):
             _evaluate_whole(options, estimator, dataset, score)
