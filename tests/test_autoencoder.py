@@ -7,14 +7,6 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.utils.estimator_checks import (
-    check_estimators_pickle,
-    check_fit2d_1sample,
-    check_methods_sample_order_invariance,
-    check_methods_subset_invariance,
-    check_set_output_transform,
-    check_transformer_preserve_dtypes,
-)
 
 from ancestral import CGMMN, GMMN, Autoencoder, load
 from ancestral.cli import main
@@ -38,21 +30,6 @@ def saved(fitted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("autoencoder") / "model"
     fitted.save(folder)
     return str(folder)
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        check_estimators_pickle,
-        check_fit2d_1sample,
-        check_methods_sample_order_invariance,
-        check_methods_subset_invariance,
-        check_set_output_transform,
-        check_transformer_preserve_dtypes,
-    ],
-)
-def test_scikit_learn_manners(check):
-    check("Autoencoder", Autoencoder(n_latents=3, hidden=(20,), max_epochs=1, random_state=0))
 
 
 def test_codes_and_back(fitted, saved):

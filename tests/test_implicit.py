@@ -197,7 +197,7 @@ def test_a_convolving_critic_sees_classes_too(tmp_path):
 
 @pytest.mark.parametrize("critic", [(20, 20), "3:8 p2 | 20"])
 def test_no_weight_of_a_spectrally_normalised_critic_stretches(critic, tmp_path):
-    how = {"critic": critic, "spectral_norm": True, "image_shape": (8, 8), "max_epochs": 5}
+    how = {"critic": critic, "spectral_norm": True, "image_shape": (8, 8), "max_epochs": 4}
     model = fitted(GAN, **how)
     layers = [m for m in model.model_.critic.modules() if isinstance(m, Spectral)]
     assert len(layers) == 3
