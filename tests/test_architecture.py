@@ -16,9 +16,9 @@ ORDER = [
     "_version", "fields", "provenance", "storage", "checkpoint", "parallel", "data", "contrast",
     "datasets", "preprocess", "tables", "networks", "bits", "distributions", "conditional",
     "classes", "models", "kernels", "discrepancy", "objectives", "optim", "engine", "train",
-    "callbacks", "impute", "evaluate", "errors", "likeness", "ais", "slots", "labels",
-    "estimator", "rows", "density", "methods", "scoring", "damage", "report", "experiment",
-    "recipes", "records", "reproduce", "zoo", "demo", "commands", "cli",
+    "callbacks", "impute", "evaluate", "errors", "likeness", "divergence", "ais", "slots",
+    "labels", "labelled", "estimator", "rows", "density", "methods", "scoring", "damage",
+    "report", "experiment", "recipes", "records", "reproduce", "zoo", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

@@ -21,6 +21,7 @@ from ancestral import (
     GMMN,
     IWAE,
     VAE,
+    Autoencoder,
     CGMMNClassifier,
     MaxMarginVAE,
     MemoryVAE,
@@ -56,6 +57,7 @@ def expected_failures(estimator):
         CGMMNClassifier(
             hidden=(20,), batch_size=50, max_epochs=20, learning_rate=0.02, random_state=0
         ),
+        Autoencoder(n_latents=3, hidden=(20,), max_epochs=1, random_state=0),
         GMMN(hidden=(10,), max_epochs=1, random_state=0),
         GAN(hidden=(10,), critic=(10,), max_epochs=1, random_state=0),
     ],

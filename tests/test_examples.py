@@ -11,8 +11,8 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+def load(name, folder=EXAMPLES):
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -36,3 +36,15 @@ def test_quickstart(tmp_path):
         [sys.executable, str(EXAMPLES / "quickstart.py")], check=True, cwd=tmp_path, timeout=300
     )
     assert (tmp_path / "digits-vae" / "model.json").is_file()
+
+
+def test_the_picture_of_a_game_shows_densities():
+    process = load("process", EXAMPLES.parent / "docs")
+    (moment,) = process.play((15,))
+    for density in (moment.p, moment.q):
+        assert abs(density.sum() * np.diff(moment.x)[0] - 1) < 0.02
+    seen = np.minimum(moment.p, moment.q) > 0.01
+    best, odds = moment.best_critic[seen], moment.p[seen] / moment.q[seen]
+    np.testing.assert_allclose(best / (1 - best), odds)
+    assert 0 < moment.critic.min() < moment.critic.max() < 1
+    assert len(process.draw([moment]).axes) == 2

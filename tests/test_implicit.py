@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,8 @@ from ancestral.cli import main
 from ancestral.data import Batch
 from ancestral.likeness import likeness, modes_covered, nearest, parzen
 from ancestral.models import Run
+from ancestral.networks import Spectral, linear, parse_layers
+from ancestral.networks.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
 
 X, Y = load_digits(return_X_y=True)
@@ -82,7 +86,7 @@ def test_layers_as_text_make_pictures(cls):
     how = {"network": "20 | 8x4x4 | u2 3:1", "image_shape": (8, 8), "max_epochs": 1}
     more = {"critic": "3:8 p2 | 20"} if cls is GAN else {}
     assert fitted(cls, **how, **more).sample(2).shape == (2, 64)
-    with pytest.raises(ValueError, match="makes 1 x 16 x 16 of images that are 1 x 8 x 8"):
+    with pytest.raises(ValueError, match="makes 1 x 16 x 16 of rows that are 1 x 8 x 8"):
         fitted(cls, **how | {"network": "8x8x8 | u2 3:1"})
 
 
@@ -178,8 +182,57 @@ def test_a_critic_that_sees_classes_teaches_them():
     drawn = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
     assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.7
-    with pytest.raises(ValueError, match="a critic that sees classes is dense"):
-        fitted(ConditionalGAN, critic="3:8 p2", image_shape=(8, 8))
+
+
+def test_a_convolving_critic_sees_classes_too(tmp_path):
+    how = {"max_epochs": 12, "learning_rate": 4e-3, "hidden": (64,), "image_shape": (8, 8)}
+    model = fitted(ConditionalGAN, critic="3:16 p2 | 32", **how)
+    drawn = model.sample(100, np.repeat(model.classes_, 10))
+    centres = np.stack([X[c == Y].mean(0) for c in range(10)])
+    assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.6
+    model.save(tmp_path / "m")
+    same = load(tmp_path / "m").sample(100, np.repeat(model.classes_, 10))
+    np.testing.assert_array_equal(same, drawn)
+
+
+@pytest.mark.parametrize("critic", [(20, 20), "3:8 p2 | 20"])
+def test_no_weight_of_a_spectrally_normalised_critic_stretches(critic, tmp_path):
+    how = {"critic": critic, "spectral_norm": True, "image_shape": (8, 8), "max_epochs": 4}
+    model = fitted(GAN, **how)
+    layers = [m for m in model.model_.critic.modules() if isinstance(m, Spectral)]
+    assert len(layers) == 3
+    for layer in layers:
+        greatest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item()
+        assert greatest == pytest.approx(1, rel=0.03)
+    drawn = model.sample(5)
+    assert not np.allclose(fitted(GAN, **how | {"spectral_norm": False}).sample(5), drawn)
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    np.testing.assert_array_equal(again.sample(5), drawn)
+    x = torch.rand(4, 64)
+    assert torch.equal(again.model_.critic(x), model.model_.critic(x))
+
+
+def test_a_spectrally_normalised_layer_by_hand():
+    for layer, x in ((linear(6, 4), torch.randn(5, 6)), (conv(2, 4), torch.randn(5, 2, 3, 3))):
+        with torch.no_grad():
+            layer.bias.normal_()
+        normalised = Spectral(layer)
+        for _ in range(100):
+            normalised(x)
+        got = normalised.eval()(x)
+        slope = torch.autograd.grad(got.sum(), layer.weight, retain_graph=True)[0]
+        size = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
+        divided = copy.deepcopy(layer)
+        with torch.no_grad():
+            divided.weight.div_(size)
+        torch.testing.assert_close(got, divided(x), rtol=1e-4, atol=1e-5)
+        # a function of W / sigma(W) does not grow along W
+        assert (slope * layer.weight).sum().abs() < 1e-3
+
+
+def conv(n_in, n_out):
+    return Conv(n_in, parse_layers(f"3:{n_out}")[0])
 
 
 def test_averaging_and_smoothing_change_the_game():

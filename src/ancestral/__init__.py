@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ancestral.data import Batch, Data
     from ancestral.evaluate import compare
     from ancestral.methods import load
+    from ancestral.methods.autoencoder import Autoencoder
     from ancestral.methods.cgmmn import CGMMN
     from ancestral.methods.classifier import NetworkClassifier
     from ancestral.methods.gan import GAN, ConditionalGAN
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ancestral.train import Player
 
 _HOME = {
+    "Autoencoder": "methods.autoencoder",
     "CGMMN": "methods.cgmmn",
     "CGMMNClassifier": "methods.matching",
     "CGMMNRegressor": "methods.matching",
@@ -72,6 +74,7 @@ __all__ = [
     "IWAE",
     "VAE",
     "Annealing",
+    "Autoencoder",
     "Batch",
     "CGMMNClassifier",
     "CGMMNRegressor",

@@ -180,6 +180,18 @@ def _add_evaluate(commands: Any) -> None:
         help="draw N rows from the model and bound their likelihood from below and above by "
         "annealing: the gap says how far it can be trusted",
     )
+    evaluate.add_argument(
+        "--classifier",
+        type=Path,
+        metavar="RUN",
+        help="of drawn rows: which classes this classifier sees in them, and whether they are of "
+        "the class that was asked for",
+    )
+    evaluate.add_argument(
+        "--retrain",
+        action="store_true",
+        help="with --classifier: train it again on drawn rows alone, and score it on real ones",
+    )
     compare = _add(commands, "compare", "compare two models on the same held-out rows, row by row")
     compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
     compare.add_argument("second", type=Path, help="another")

@@ -224,7 +224,7 @@ class LatentEstimator(
         check("n_samples", n_samples, Count)
         codes = None
         if y is not None:
-            if not isinstance(self, LabelLearner) or not isinstance(self.model_.prior, ClassFirst):
+            if not isinstance(self, LabelLearner) or not self.draws_classes_:
                 raise ValueError(f"y={y!r}: {type(self).__name__} does not draw rows of a class")
             codes = self._one_hot(y, n_samples, self._device())
         with self._noise(random_state), torch.no_grad():
@@ -233,6 +233,11 @@ class LatentEstimator(
                 for rows in torch.arange(n_samples).split(PIECE)
             ]
         return np.concatenate(parts)
+
+    @property
+    def draws_classes_(self) -> bool:
+        """Whether a class is drawn first, so that rows of a class can be asked for."""
+        return isinstance(self.model_.prior, ClassFirst)
 
     def _drawn(self, rows: Tensor, codes: Tensor | None, mean: bool) -> Tensor:
         """Draw rows, of the classes that they are to have if ``codes`` says so."""

@@ -261,10 +261,8 @@ class Estimator(BaseEstimator, ABC):
                 "ancestral.load(path) finds the right class by itself"
             )
         try:
-            estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
-            estimator.__dict__.update(description["fitted"])
+            estimator = cls._described(description)
             estimator.history_ = History(description["history"])
-            estimator.seed_ = int(estimator.seed_)
             with engine.single_precision():
                 estimator._adopt(estimator._build())
             for name, module in estimator._modules().items():
@@ -282,6 +280,25 @@ class Estimator(BaseEstimator, ABC):
 
     # ---- how it is done
 
+    def _description(self) -> dict[str, Any]:
+        """Return all that is known of the fitted estimator but its weights."""
+        fitted = {
+            k: v
+            for k, v in vars(self).items()
+            if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
+        }
+        here = {"random_state": self.seed_, "checkpoint": None, "log": None, "start": None}
+        params = self.get_params(deep=False) | here
+        return {"method": type(self).__name__, "params": params, "fitted": fitted}
+
+    @classmethod
+    def _described(cls, description: Mapping[str, Any]) -> Self:
+        """Return the estimator of a description, its modules yet to be made."""
+        estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
+        estimator.__dict__.update(description["fitted"])
+        estimator.seed_ = int(estimator.seed_)
+        return estimator
+
     def _write(self, folder: Path, half: bool) -> None:
         weights = {
             f"{name}.{key}": value
@@ -290,21 +307,8 @@ class Estimator(BaseEstimator, ABC):
         }
         if half:
             weights = {k: storage.halved(v) for k, v in weights.items()}
-        fitted = {
-            k: v
-            for k, v in vars(self).items()
-            if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
-        }
-        here = {"random_state": self.seed_, "checkpoint": None, "log": None, "start": None}
-        params = self.get_params(deep=False) | here
-        description = {
-            "method": type(self).__name__,
-            "params": params,
-            "fitted": fitted,
-            "history": list(self.history_),
-            "versions": storage.versions(),
-        }
-        storage.save_model(folder, weights, description)
+        about = {"history": list(self.history_), "versions": storage.versions()}
+        storage.save_model(folder, weights, self._description() | about)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}

@@ -198,6 +198,45 @@ class FeatureModel(nn.Module):
         return Run(batch, taps={"features": self.features(batch)})
 
 
+class Coder(nn.Module):
+    """An autoencoder: a row becomes a code, and a code a distribution of rows.
+
+    Nothing is known of how codes are distributed: a :class:`LatentModel` says that too.
+
+    Parameters
+    ----------
+    encoder : Module
+        Context to codes [batch, n]; it begins with ``Read`` or reads x and mask by itself.
+    likelihood : Conditional
+        p(x | code).
+
+    Examples
+    --------
+    >>> from ancestral.conditional import Bernoulli
+    >>> from ancestral.networks import MLP, Read
+    >>> encoder = nn.Sequential(Read("x"), MLP(4, (8,), 2))
+    >>> Coder(encoder, Bernoulli(MLP(2, (8,), 4))).run(Batch(torch.ones(3, 4))).log_px.shape
+    torch.Size([1, 3])
+    """
+
+    def __init__(self, encoder: nn.Module, likelihood: Conditional) -> None:
+        super().__init__()
+        self.encoder, self.likelihood = encoder, likelihood
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Return the codes of a batch, [batch, n]."""
+        return self.encoder(Context(batch.x, batch.y, batch.mask))
+
+    def decode(self, code: Float[Tensor, "*b n"]) -> Distribution:
+        """p(x | code)."""
+        return self.likelihood(code)
+
+    def run(self, batch: Batch) -> Run:
+        """Encode a batch, and say how likely its rows are given their codes."""
+        z = self.encode(batch).unsqueeze(0)
+        return Run(batch, z=z, log_px=log_prob(self.decode(z), batch.x, batch.mask))
+
+
 class Generator(nn.Module):
     """An implicit model: noise (and a condition) through a network, density unknown.
 
@@ -252,6 +291,42 @@ class Generator(nn.Module):
     def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
         """Return what given noise (and conditions, row by row) becomes, [n, d]."""
         return self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1))
+
+
+class Coded(nn.Module):
+    """A generator of codes, and the autoencoder that makes rows of them (Li et al., 2015).
+
+    A run is about codes: those of the batch in the place of its rows, and those drawn. The
+    autoencoder stays as it was fitted: it learns nothing here, and drops nothing.
+
+    Parameters
+    ----------
+    generator : Generator
+        Draws codes.
+    coder : Coder
+        Fitted to rows.
+    """
+
+    def __init__(self, generator: Generator, coder: Coder) -> None:
+        super().__init__()
+        self.generator, self.coder = generator, coder
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Coded:
+        """Set the mode of the generator alone."""
+        super().train(mode)
+        self.coder.eval()
+        return self
+
+    def run(self, batch: Batch) -> Run:
+        """Encode the batch, and draw a code for every row of it."""
+        with torch.no_grad():
+            codes = self.coder.encode(batch)
+        return self.generator.run(batch._replace(x=codes, mask=None))
+
+    def sample(self, n: int, c: Tensor | None = None) -> Tensor:
+        """Draw rows [n, d]: the centre of p(x | code) for every code."""
+        return centre(self.coder.decode(self.generator.sample(n, c)))
 
 
 class Game(nn.Module):

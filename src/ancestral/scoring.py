@@ -14,11 +14,12 @@ from ancestral import datasets, storage
 from ancestral.ais import Annealing
 from ancestral.density import LatentEstimator
 from ancestral.engine import Precision
-from ancestral.errors import Errors, errors
+from ancestral.errors import Errors, errors, squared_errors
 from ancestral.evaluate import LogLikelihood, standard_error_of_mean
 from ancestral.fields import Count, Natural, check, hints
 from ancestral.labels import ClassLearner, TargetLearner
 from ancestral.likeness import likeness
+from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rows import RowEstimator
 
@@ -136,6 +137,8 @@ def look(
         metrics.append(classify(estimator, dataset, rows)[0])
     if isinstance(estimator, TargetLearner) and labels(dataset, rows) is not None:
         metrics.append(regress(estimator, dataset, rows))
+    if isinstance(estimator, Autoencoder):
+        metrics.append(rebuild(estimator, dataset, rows))
     if isinstance(estimator, ImplicitEstimator):
         metrics.append(resemble(estimator, dataset, rows))
     return metrics, likelihoods
@@ -158,6 +161,24 @@ def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
         "data_checksum": dataset.checksum,
         "value": root,
         "standard_error": standard_error_of_mean(squares) / (2 * root or 1.0),
+        "seconds": perf_counter() - began,
+    }
+
+
+def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) -> Metric:
+    """Compare rows of one split with what their codes are decoded to, entry by entry."""
+    split, X = rows.rows(dataset)
+    began = perf_counter()
+    truth = X.astype(np.float64) * (estimator.unit_ if X.dtype == np.uint8 else 1.0)
+    found = squared_errors(truth, estimator.reconstruct(X), ~np.isnan(truth))
+    return {
+        "metric": "mean squared error of reconstructions",
+        "split": split,
+        "n_rows": len(X),
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+        "value": found.mean,
+        "standard_error": found.standard_error,
         "seconds": perf_counter() - began,
     }
 

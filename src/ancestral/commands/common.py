@@ -71,9 +71,10 @@ def print_metric(metric: Metric) -> None:
         return
     size = metric.get("median_effective_sample_size")
     sampling = "" if size is None else f", median effective sample size {size:.1f}"
+    digits = 3 if abs(metric["value"]) >= 0.1 else 5
     print(
         f"{metric['split']} {metric['metric']}: "
-        f"{metric['value']:.3f} +- {metric['standard_error']:.3f} "
+        f"{metric['value']:.{digits}f} +- {metric['standard_error']:.{digits}f} "
         f"({metric['n_rows']} rows{sampling}, {metric['seconds']:.0f} s)"
     )
 

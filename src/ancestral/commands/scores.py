@@ -21,6 +21,7 @@ from ancestral.commands.common import (
     print_metric,
     write_rows,
 )
+from ancestral.commands.labels import evaluate_labels
 from ancestral.damage import Damage, Repair
 from ancestral.damage import classify as classify_damaged
 from ancestral.damage import repair as repair_rows
@@ -29,11 +30,19 @@ from ancestral.errors import mcnemar
 from ancestral.evaluate import compare as compare_rows
 from ancestral.fields import Count, Natural, check, parse
 from ancestral.labels import ClassLearner, TargetLearner
+from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.scoring import Metric, Scoring
 
 STRIP = 14
 """Images in a row of a strip."""
+
+WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
+    ImplicitEstimator: scoring.resemble,
+    TargetLearner: scoring.regress,
+    Autoencoder: scoring.rebuild,
+}
+"""Scores that all rows have together, by what an estimator is."""
 
 
 def evaluate(options: Namespace) -> None:
@@ -46,12 +55,13 @@ def evaluate(options: Namespace) -> None:
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     if options.out is not None:
         check_folder(options.out)
-    if isinstance(estimator, ImplicitEstimator):
-        _evaluate_whole(options, estimator, dataset, scoring.resemble)
+    if options.classifier is not None:
+        evaluate_labels(options, estimator, dataset)
         return
-    if isinstance(estimator, TargetLearner):
-        _evaluate_whole(options, estimator, dataset, scoring.regress)
-        return
+    for kind, score in WHOLE.items():
+        if isinstance(estimator, kind):
+            _evaluate_whole(options, estimator, dataset, score)
+            return
     metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
     if "error" in metrics:
         rows = _evaluate_errors(options, estimator, dataset)

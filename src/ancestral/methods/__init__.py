@@ -66,6 +66,12 @@ METHODS = {
             "NetworkClassifier",
             "dense or convolutional network with a multi-class hinge (CNN)",
         ),
+        Method(
+            "autoencoder",
+            "ancestral.methods.autoencoder",
+            "Autoencoder",
+            "autoencoder (rows to codes and back)",
+        ),
         Method("gan", "ancestral.methods.gan", "GAN", "generative adversarial network"),
         Method(
             "conditional-gan",

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
-
 from ancestral.data import Data
 from ancestral.fields import Count, Positive, Sizes
 from ancestral.kernels import DeltaKernel
 from ancestral.labels import LabelLearner
-from ancestral.methods.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
+from ancestral.methods.matched import MomentMatcher
 from ancestral.objectives import cmmd
 from ancestral.train import Player
 
 
-class CGMMN(LabelLearner, ImplicitEstimator):
+class CGMMN(LabelLearner, MomentMatcher):
     """Conditional generative moment-matching network that draws rows of a class (Ren et al., 2016).
 
     Parameters
     ----------
-    variances : list of float, or "auto"
-        Of the Gaussians in the kernel of rows; ``"auto"`` takes five around the median
-        heuristic's. Classes have the delta kernel.
     regularization : float
-        lambda of the regression in feature space.
+        lambda of the regression in feature space, in which classes have the delta kernel.
     form : {"cmmd", "classwise"}
         The lecture's formula, or what the authors' script for generation computes in its place,
         the sum of discrepancies inside each class: see ``objectives.cmmd``.
@@ -51,20 +46,15 @@ class CGMMN(LabelLearner, ImplicitEstimator):
 
     n_noise: Count = 5
     hidden: Sizes = (64, 256, 256, 512)
-    variances: Variances = "auto"
     regularization: Positive = 1e-3
     form: Literal["cmmd", "classwise"] = "cmmd"
     batch_size: Count = 500
 
     _shuffle = "once"
 
-    def _build(self) -> dict[str, nn.Module]:
-        columns = self._columns()
-        return {"columns_": columns, "model_": self._make_generator(columns)}
-
     def _initialise(self, data: Data) -> None:
         self._learn_shares(data)
-        self.variances_ = kernel_of_rows(self.variances, data, self.batch_size, WIDTHS)
+        self._learn_kernel(data)
 
     def _players(self) -> Player:
         objective = cmmd(
@@ -76,4 +66,4 @@ class CGMMN(LabelLearner, ImplicitEstimator):
             len(self.classes_),
             self.form,
         )
-        return Player(self.model_, objective, self._optimizer())
+        return Player(self._learner, objective, self._optimizer())

@@ -128,20 +128,13 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
             if bits
             else TwoHeaded(down, below, **style)
         )
-        self._check_decoder(decoder.shape_out, shape)
+        self._check_shape(decoder.shape_out, shape)
         model = LatentModel(
             standard_normal(sizes[0]),
             Bernoulli(decoder) if bits else Gaussian(decoder),
             Gaussian(nn.Sequential(Features(columns), network)),
         )
         return {"columns_": columns, "model_": model}
-
-    def _check_decoder(self, made: Maps, shape: Maps) -> None:
-        if made != shape:
-            raise ValueError(
-                f"network={self.network!r}: the decoder makes {made.n} x {made.height} x "
-                f"{made.width} of images that are {shape.n} x {shape.height} x {shape.width}"
-            )
 
     def _initialise(self, data: Data) -> None:
         if self.network == "dense":
@@ -166,24 +159,38 @@ def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False
 
 
 def decoder(
-    columns: Columns, sizes: Sequence[int], widths: Sequence[int], style: Mapping[str, Any]
+    columns: Columns,
+    sizes: Sequence[int],
+    widths: Sequence[int],
+    style: Mapping[str, Any],
+    log_var: float | None = None,
 ) -> Conditional:
-    """p(x | z): a dense network on the lowest latent layer, with heads by the kinds of columns."""
+    """p(x | z): a dense network on the lowest latent layer, with heads by the kinds of columns.
+
+    With ``log_var``, that of real values is not learnt.
+    """
     bottom = [Take(0, sizes[0])] if len(sizes) > 1 else []
     layers = [*bottom, *dense(sizes[0], widths, **style)]
     n_in = widths[-1] if widths else sizes[0]
     kinds = sorted(set(columns.kinds))
     if len(kinds) == 1:
-        return _head(kinds[0], columns, n_in, layers)
-    parts = [_head(kind, columns, n_in, []) for kind in kinds]
+        return _head(kinds[0], columns, n_in, layers, log_var)
+    parts = [_head(kind, columns, n_in, [], log_var) for kind in kinds]
     return Product(parts, [columns.columns_of(k) for k in kinds], nn.Sequential(*layers))
 
 
-def _head(kind: ColumnKind, columns: Columns, n_in: int, below: Sequence[nn.Module]) -> Conditional:
+def _head(
+    kind: ColumnKind,
+    columns: Columns,
+    n_in: int,
+    below: Sequence[nn.Module],
+    log_var: float | None,
+) -> Conditional:
     chosen = columns.columns_of(kind)
     n = len(chosen)
     if kind == "gaussian":
-        return Gaussian(nn.Sequential(*below, Heads(n_in, (n, n))))
+        moments = Heads(n_in, (n, n)) if log_var is None else linear(n_in, n)
+        return Gaussian(nn.Sequential(*below, moments), log_var)
     if kind == "categorical":
         codes = [columns.n_categories[j] for j in chosen]
         return Categorical(nn.Sequential(*below, linear(n_in, sum(codes))), codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from typing import Literal
 
@@ -12,7 +13,14 @@ from ancestral.fields import Count, Fraction, Positive, Sizes, Weight
 from ancestral.labels import LabelLearner
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.models import Game
-from ancestral.networks import MLP, Stack, linear, parse_layers
+from ancestral.networks import (
+    MLP,
+    ClassMaps,
+    Stack,
+    linear,
+    parse_layers,
+    spectrally_normalised,
+)
 from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
 from ancestral.train import Player
 
@@ -23,7 +31,8 @@ class Adversarial(ImplicitEstimator, ABC):
     Parameters
     ----------
     critic : list of int, or str
-        Widths of the critic's hidden layers; for images also layers as text, as in ``network``.
+        Widths of the critic's hidden layers; for images also layers as text, as in ``network``. A
+        class is seen as further entries of a row, or as constant maps beside those of the image.
     game : {"non-saturating", "minimax"}
         What the generator does: it maximises log D(G(z)), or minimises log(1 - D(G(z))).
     critic_steps : int
@@ -36,6 +45,9 @@ class Adversarial(ImplicitEstimator, ABC):
         Data count as such with this less than certainty.
     penalty : float
         Weight of the squared gradient of the critic at the data; 0 for none.
+    spectral_norm : bool
+        Divide every weight matrix of the critic by its greatest singular value, so that its slope
+        is bounded.
     averaging : float, optional
         Samples are drawn with an exponential moving average of the parameters with this decay.
     """
@@ -49,6 +61,7 @@ class Adversarial(ImplicitEstimator, ABC):
     momentum: Fraction = 0.5
     smoothing: Fraction = 0.0
     penalty: Weight = 0.0
+    spectral_norm: bool = False
     optimizer: Literal["adam"] = "adam"
     learning_rate: Positive = 2e-4
     schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
@@ -61,13 +74,15 @@ class Adversarial(ImplicitEstimator, ABC):
         return {"columns_": columns, "model_": model}
 
     def _make_critic(self, n_columns: int, n_classes: int) -> nn.Module:
+        critic = self._plain_critic(n_columns, n_classes)
+        return spectrally_normalised(critic) if self.spectral_norm else critic
+
+    def _plain_critic(self, n_columns: int, n_classes: int) -> nn.Module:
         if not isinstance(self.critic, str):
             return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
-        if n_classes:
-            raise ValueError(f"critic={self.critic!r}: a critic that sees classes is dense")
-        stack = Stack(parse_layers(self.critic), self._maps(), activation="leaky_relu")
-        made = stack.shape_out
-        return nn.Sequential(stack, linear(made.n * made.height * made.width, 1))
+        seen = ClassMaps(self._maps(), n_classes)
+        stack = Stack(parse_layers(self.critic), seen.shape_out, activation="leaky_relu")
+        return nn.Sequential(seen, stack, linear(math.prod(stack.shape_out), 1))
 
     def _initialise(self, data: Data) -> None:
         self._learn_shares(data)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, Uniform
 
 from ancestral.conditional import Fixed
-from ancestral.data import Data
+from ancestral.data import Batch, Data
 from ancestral.fields import Count, Positive, RandomState, Sizes, check
 from ancestral.kernels import median_variance
 from ancestral.labels import LabelLearner, check_labelled
 from ancestral.methods.networked import Networked
-from ancestral.models import Game, Generator
+from ancestral.models import Coded, Game, Generator
 from ancestral.networks import Stack, linear, one_hot, parse_layers
 from ancestral.networks.convolution import Maps
 from ancestral.preprocess import Columns
@@ -114,7 +115,8 @@ class ImplicitEstimator(Networked, ABC):
 
     def _drawn(self, n: int, codes: Tensor | None, start: int) -> Tensor:
         stop = min(start + PIECE, n)
-        return self._generator.sample(stop - start, None if codes is None else codes[start:stop])
+        c = None if codes is None else codes[start:stop]
+        return self._source.sample(stop - start, c)
 
     def _condition(self, n: int, y: Any) -> Tensor:
         """One-hot classes of the rows to draw, [n, n_classes]."""
@@ -131,10 +133,11 @@ class ImplicitEstimator(Networked, ABC):
             self.class_shares_ = (data.y.bincount() / len(data)).tolist()
 
     @property
-    def _generator(self) -> Generator:
+    def _source(self) -> Generator | Coded:
+        """What rows are drawn from."""
         model = self.model_
         found = model.generator if isinstance(model, Game) else model
-        assert isinstance(found, Generator)
+        assert isinstance(found, Generator | Coded)
         return found
 
     def _make_generator(self, columns: Columns) -> Generator:
@@ -145,27 +148,24 @@ class ImplicitEstimator(Networked, ABC):
                 f"likelihood: {type(self).__name__} makes bernoulli and gaussian columns, and some "
                 f"here are {', '.join(unsuited)}"
             )
+        shape = Maps(len(columns.kinds)) if self.network == "dense" else self._maps()
+        return self._generator_of(shape, Output(columns))
+
+    def _generator_of(self, shape: Maps, output: nn.Module) -> Generator:
+        """Make a generator of rows of a shape, whose last step is ``output``."""
         n_classes = len(self.classes_) if isinstance(self, LabelLearner) else 0
-        n_in, n_out = self.n_noise + n_classes, len(columns.kinds)
+        n_in = self.n_noise + n_classes
         if self.network == "dense":
             body, width = self._body(n_in)
-            layers: list[nn.Module] = [body, linear(width, n_out)]
+            layers: list[nn.Module] = [body, linear(width, math.prod(shape))]
         else:
             how = {"linear_last": True, **self._style()}
             stack = Stack(parse_layers(self.network), Maps(n_in), **how)
-            self._check_shape(stack.shape_out)
+            self._check_shape(stack.shape_out, shape)
             layers = [stack]
-        network = nn.Sequential(*layers, Output(columns))
         drawn = noise(self.noise, self.n_noise)
+        network = nn.Sequential(*layers, output)
         return Generator(network, drawn, *(("y", n_classes) if n_classes else ()))
-
-    def _check_shape(self, made: Maps) -> None:
-        shape = self._maps()
-        if made != shape:
-            raise ValueError(
-                f"network={self.network!r} makes {made.n} x {made.height} x {made.width} of images "
-                f"that are {shape.n} x {shape.height} x {shape.width}"
-            )
 
     if TYPE_CHECKING:
         classes_: np.ndarray
@@ -173,10 +173,18 @@ class ImplicitEstimator(Networked, ABC):
 
 
 def kernel_of_rows(
-    variances: Variances, data: Data, n: int, widths: Sequence[float]
+    variances: Variances,
+    data: Data,
+    n: int,
+    widths: Sequence[float],
+    seen_as: Callable[[Batch], Tensor] | None = None,
 ) -> list[float]:
-    """Return the variances given, or multiples of the median heuristic's on the first rows."""
+    """Return the variances given, or multiples of the median heuristic's on the first rows.
+
+    ``seen_as`` says what of the rows the kernel compares, if not all as it is.
+    """
     if variances != "auto":
         return list(variances)
-    median = median_variance(data.take(torch.arange(min(len(data), n), device=data.device)).x)
+    batch = data.take(torch.arange(min(len(data), n), device=data.device))
+    median = median_variance(batch.x if seen_as is None else seen_as(batch))
     return [width * median for width in widths]

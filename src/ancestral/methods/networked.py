@@ -51,6 +51,14 @@ class Networked(RowEstimator, ABC):
         height, width = self.image_shape[-2:]
         return Maps(math.prod(self.image_shape[:-2]), height, width)
 
+    def _check_shape(self, made: Maps, shape: Maps) -> None:
+        """Refuse a network that makes rows of another shape than they have."""
+        if made != shape:
+            raise ValueError(
+                f"network={self.network!r} makes {made.n} x {made.height} x {made.width} of rows "
+                f"that are {shape.n} x {shape.height} x {shape.width}"
+            )
+
     def _body(self, n_in: int) -> tuple[nn.Module, int]:
         """Make the hidden layers on ``n_in`` features, and say how many values come out."""
         if self.network != "dense":

@@ -1,6 +1,8 @@
 """Networks: what maps a context to parameters."""
 
 from ancestral.networks.convolution import (
+    ClassMaps,
+    Dropout,
     Maps,
     Stack,
     TwoHeaded,
@@ -26,6 +28,7 @@ from ancestral.networks.layers import (
 )
 from ancestral.networks.memory import Attention, Composition, Ladder, Memory, memories, silenced
 from ancestral.networks.normalise import BatchNorm, batch_statistics, calibrate, standardise
+from ancestral.networks.spectral import Spectral, spectrally_normalised
 from ancestral.networks.taps import Tap, Taps
 
 __all__ = [
@@ -33,14 +36,17 @@ __all__ = [
     "MLP",
     "Attention",
     "BatchNorm",
+    "ClassMaps",
     "Composition",
     "Constant",
+    "Dropout",
     "Furnish",
     "Heads",
     "Ladder",
     "Maps",
     "Memory",
     "Read",
+    "Spectral",
     "Stack",
     "Take",
     "Tap",
@@ -60,5 +66,6 @@ __all__ = [
     "set_output_bias",
     "shape_after",
     "silenced",
+    "spectrally_normalised",
     "standardise",
 ]

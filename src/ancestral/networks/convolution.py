@@ -226,6 +226,37 @@ class Conv(nn.Module):
         return maps.view(len(u), height, width, -1).permute(0, 3, 1, 2)
 
 
+class ClassMaps(nn.Module):
+    """Rows of a picture and a one-hot class to pictures with a constant map for every class.
+
+    Parameters
+    ----------
+    shape : Maps
+        Of the picture.
+    n_classes : int
+        How many entries of a row, the last ones, say the class.
+
+    Attributes
+    ----------
+    shape_out : Maps
+        With the maps of the classes.
+
+    Examples
+    --------
+    >>> ClassMaps(Maps(1, 1, 2), 2)(torch.tensor([[0.3, 0.7, 0.0, 1.0]]))
+    tensor([[0.3000, 0.7000, 0.0000, 0.0000, 1.0000, 1.0000]])
+    """
+
+    def __init__(self, shape: Maps, n_classes: int) -> None:
+        super().__init__()
+        self.n, self.n_pixels = math.prod(shape), shape.height * shape.width
+        self.shape_out = shape._replace(n=shape.n + n_classes)
+
+    def forward(self, u: Float[Tensor, "rows d"]) -> Float[Tensor, "rows m"]:
+        """Return the pixels and the maps, side by side."""
+        return torch.cat([u[:, : self.n], u[:, self.n :].repeat_interleave(self.n_pixels, 1)], 1)
+
+
 class MapNorm(nn.Module):
     """Batch normalisation of every channel over rows and pixels."""
 

@@ -4,7 +4,7 @@ from ancestral.discrepancy import cmmd2, mmd2
 from ancestral.objectives.adversarial import critic_loss, generator_loss, gradient_penalty
 from ancestral.objectives.base import Objective, Term
 from ancestral.objectives.classes import class_bound
-from ancestral.objectives.exact import nll
+from ancestral.objectives.exact import nll, reconstruction
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
 from ancestral.objectives.local import local_error, local_reconstruction
 from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss
@@ -31,5 +31,6 @@ __all__ = [
     "mmd2",
     "nll",
     "posterior_mean",
+    "reconstruction",
     "vimco",
 ]

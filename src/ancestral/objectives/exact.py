@@ -1,4 +1,4 @@
-"""Exact likelihoods: for conditionals whose marginal has a closed form."""
+"""Likelihoods without a bound: of a conditional whose marginal is known, of rows given codes."""
 
 from __future__ import annotations
 
@@ -27,3 +27,22 @@ def nll() -> Objective:
         return -model.log_prob(run.batch.x, None, run.batch.mask).mean()
 
     return Objective({"nll": term}, run)
+
+
+def reconstruction() -> Objective:
+    """Negative log-likelihood of the observed entries given the code of their row.
+
+    Of bits, and of shares of one, this is the cross-entropy; of real values with unit variance
+    half the squared error and a constant.
+
+    Returns
+    -------
+    Objective
+        Term ``reconstruction``, nats per example.
+    """
+
+    def term(_: nn.Module, run: Run) -> Tensor:
+        assert run.log_px is not None
+        return -run.log_px.mean()
+
+    return Objective({"reconstruction": term})

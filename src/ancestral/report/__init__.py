@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,6 +18,7 @@ from ancestral.density import LatentEstimator
 from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import RandomState
+from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.report import (
     classes,
@@ -145,9 +147,9 @@ def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) ->
         implicit = isinstance(subject.estimator, ImplicitEstimator)
         drawn = likeness.samples(subject) if implicit else []
         known = [*classes.classes(subject), *targets.targets(subject)]
-        return [*known, *drawn, learning.curves(subject)]
-    is_table = subject.image_shape is None
-    rows, missing = (columns, gaps) if is_table else (images, images)
+        rebuilt = [_rows(subject).reconstructions(subject)] if _is_coder(subject) else []
+        return [*known, *drawn, *rebuilt, learning.curves(subject)]
+    rows, missing = _rows(subject), gaps if subject.image_shape is None else images
     return [
         headline.likelihood(subject, result, quick=quick),
         *classes.classes(subject),
@@ -158,3 +160,12 @@ def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) ->
         *memories.memory(subject),
         missing.imputation(subject),
     ]
+
+
+def _rows(subject: Subject) -> ModuleType:
+    """Return what shows rows of the kind."""
+    return columns if subject.image_shape is None else images
+
+
+def _is_coder(subject: Subject) -> bool:
+    return isinstance(subject.estimator, Autoencoder)

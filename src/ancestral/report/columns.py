@@ -56,7 +56,7 @@ def reconstructions(subject: Subject) -> Section:
 
     words = [
         "Every entry (from left to right) against what comes out when its row is encoded to the "
-        "posterior mean and decoded again (upward). On the line a column is kept exactly; a flat "
+        f"{subject.code} and decoded again (upward). On the line a column is kept exactly; a flat "
         "cloud means that the latent variables hold nothing of it.",
         "R² is the share of a column's variance that is kept; for codes, the share of right ones.",
     ]

@@ -55,7 +55,7 @@ def reconstructions(subject: Subject) -> Section:
     strip = np.concatenate([chosen, subject.estimator.reconstruct(chosen)])
     words = [
         f"Above, {subject.split} images; below, what comes out when each is encoded to its "
-        "posterior mean and decoded again. What the latent variables do not hold is lost: strokes "
+        f"{subject.code} and decoded again. What the latent variables do not hold is lost: strokes "
         "get smoother, rare details disappear.",
     ]
     plate = Plate(

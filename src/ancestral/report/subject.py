@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ancestral.density import LatentEstimator
+
 if TYPE_CHECKING:
     from ancestral.datasets import Dataset
     from ancestral.rows import RowEstimator
@@ -69,6 +71,11 @@ class Subject:
         if given is None:
             given = getattr(self.estimator, "feature_names_in_", None)
         return [f"column {j}" for j in range(self.x.shape[1])] if given is None else list(given)
+
+    @property
+    def code(self) -> str:
+        """What a row is encoded to, in words."""
+        return "posterior mean" if isinstance(self.estimator, LatentEstimator) else "code"
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -1,0 +1,169 @@
+"""Autoencoder: rows to short codes and back, without a distribution of the codes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
+from torch import Tensor, nn
+
+from ancestral.conditional import Bernoulli, Conditional, Gaussian
+from ancestral.data import Data
+from ancestral.distributions import centre
+from ancestral.fields import Count, Fraction, Sizes
+from ancestral.methods.deep import decoder, start_at_means
+from ancestral.methods.networked import Networked
+from ancestral.models import Coder
+from ancestral.networks import Dropout, Maps, Stack, dense, linear, parse_network
+from ancestral.objectives import reconstruction
+from ancestral.preprocess import Columns, Features
+from ancestral.rows import CHUNK
+from ancestral.train import Player
+
+LAST = {"sigmoid": nn.Sigmoid, "linear": nn.Identity}
+"""The last step to a code."""
+
+
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Networked):
+    """Deterministic autoencoder: codes from which rows can be told again.
+
+    Minimises the cross-entropy of bits and of values in [0, 1], and half the squared error of real
+    values (standardised). There is no density, and nothing to draw from: a :class:`GMMN` can learn
+    to draw codes.
+
+    Parameters
+    ----------
+    n_latents : int
+        Length of a code.
+    hidden : list of int
+        Widths of the encoder's hidden layers, mirrored in the decoder.
+    code : {"sigmoid", "linear"}
+        Codes lie in [0, 1], or anywhere.
+    dropout : list of float
+        Share dropped in training of the encoder's input, then of each hidden layer: the paper on
+        moment matching drops ``(0.2, 0.5)``.
+    network : str
+        ``"dense"``, with ``hidden`` layers; for images also an encoder and a decoder as text:
+        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.convolution``).
+
+    References
+    ----------
+    Generative Moment Matching Networks, section 4, https://arxiv.org/abs/1502.02761
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> autoencoder = Autoencoder(n_latents=8, hidden=(50,), max_epochs=5, random_state=0)
+    >>> codes = autoencoder.fit_transform(X / 16)
+    >>> codes.shape, autoencoder.inverse_transform(codes).shape
+    ((1797, 8), (1797, 64))
+    """
+
+    n_latents: Count = 32
+    hidden: Sizes = (1024,)
+    code: Literal["sigmoid", "linear"] = "sigmoid"
+    dropout: tuple[Fraction, ...] = ()
+    binarize: Literal["batch", "epoch", "once", "none"] = "none"
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the code of every row, [n_samples, n_latents].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry, which the encoder sees as zero.
+        """
+        return self._map_rows(X, lambda batch: self.model_.encode(batch))
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Return what codes stand for, [n_samples, n_features], in the units of the training rows.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_latents]
+            Codes.
+
+        Raises
+        ------
+        ValueError
+            If they are not as long as those of :meth:`transform`.
+        """
+        self._check_fitted()
+        codes = check_array(X, dtype=[np.float64, np.float32])
+        if codes.shape[1] != self.n_latents:
+            raise ValueError(f"X: codes of length {self.n_latents} expected, got {codes.shape[1]}")
+        data = Data(codes, device=self._device())
+        with torch.no_grad():
+            parts = [self._decoded(b.x)[:n].cpu().numpy() for b, n in data.chunks(CHUNK)]
+        return np.concatenate(parts).astype(codes.dtype)
+
+    def reconstruct(self, X: Any) -> np.ndarray:
+        """Return what remains of every row in its code, [n_samples, n_features].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry, which the encoder sees as zero.
+        """
+        return self._map_rows(X, lambda batch: self._decoded(self.model_.encode(batch)))
+
+    def _decoded(self, code: Tensor) -> Tensor:
+        return self.columns_.to_user(centre(self.model_.decode(code)))
+
+    def _build(self) -> dict[str, nn.Module]:
+        columns = self._columns()
+        encoder, likelihood = (
+            self._dense(columns) if self.network == "dense" else self._convolutional(columns)
+        )
+        model = Coder(nn.Sequential(Features(columns), encoder, LAST[self.code]()), likelihood)
+        return {"columns_": columns, "model_": model}
+
+    def _dense(self, columns: Columns) -> tuple[nn.Module, Conditional]:
+        widths, rates, style = tuple(self.hidden), list(self.dropout), self._style()
+        if len(rates) > len(widths) + 1:
+            raise ValueError(
+                f"dropout={self.dropout}: expected at most {len(widths) + 1} shares, of the input "
+                f"and of each hidden layer"
+            )
+
+        def dropped(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
+            return layer + [Dropout(rate) for rate in rates[depth + 1 : depth + 2]]
+
+        below: list[nn.Module] = [Dropout(rate) for rate in rates[:1]]
+        layers = dense(columns.n_features, widths, **style, furnish=dropped)
+        last = linear([columns.n_features, *widths][-1], self.n_latents)
+        back = decoder(columns, (self.n_latents,), widths[::-1], style, log_var=0.0)
+        return nn.Sequential(*below, *layers, last), back
+
+    def _convolutional(self, columns: Columns) -> tuple[nn.Module, Conditional]:
+        kinds, style = set(columns.kinds), self._style()
+        if self.dropout:
+            raise ValueError(f"dropout={self.dropout}: write it into network, as in '5:32 p2 d.5'")
+        if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
+            raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
+        up, down = parse_network(self.network)
+        encoder = Stack(up, self._maps(), **style)
+        back = Stack(down, Maps(self.n_latents), **style, linear_last=True)
+        self._check_shape(back.shape_out, self._maps())
+        last = linear(math.prod(encoder.shape_out), self.n_latents)
+        likelihood = Bernoulli(back) if kinds == {"bernoulli"} else Gaussian(back, 0.0)
+        return nn.Sequential(encoder, last), likelihood
+
+    def _initialise(self, data: Data) -> None:
+        if self.network == "dense":
+            start_at_means(self.model_.likelihood, self.columns_, data)
+
+    def _players(self) -> Player:
+        return Player(self.model_, reconstruction(), self._optimizer())
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_latents
+
+    if TYPE_CHECKING:
+        model_: Coder
