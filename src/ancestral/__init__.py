@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ancestral.methods.autoencoder import Autoencoder
     from ancestral.methods.cgmmn import CGMMN
     from ancestral.methods.classifier import NetworkClassifier
+    from ancestral.methods.conditional import ClassConditionalVAE
     from ancestral.methods.gan import GAN, ConditionalGAN
     from ancestral.methods.gmmn import GMMN
     from ancestral.methods.margin import MaxMarginVAE
@@ -44,6 +45,7 @@ _HOME = {
     "GMMN": "methods.gmmn",
     "VAE": "methods.vae",
     "IWAE": "methods.vae",
+    "ClassConditionalVAE": "methods.conditional",
     "MaxMarginVAE": "methods.margin",
     "MemoryVAE": "methods.memory",
     "NetworkClassifier": "methods.classifier",
@@ -78,6 +80,7 @@ __all__ = [
     "Batch",
     "CGMMNClassifier",
     "CGMMNRegressor",
+    "ClassConditionalVAE",
     "ConditionalGAN",
     "Data",
     "Generator",
