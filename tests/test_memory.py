@@ -255,7 +255,7 @@ def test_bad_settings_are_named(settings, message):
 def test_variants_learn(settings):
     x = (np.arange(200)[:, None] % 3 == np.arange(12) % 3).astype(float)  # three kinds of rows
     fitted = MemoryVAE(
-        **SMALL | {"max_epochs": 60, "batch_size": 50, "learning_rate": 0.02} | settings
+        **SMALL | {"max_epochs": 30, "batch_size": 50, "learning_rate": 0.04} | settings
     ).fit(x)
     assert fitted.score(x[:3]) > -6  # log 1/3 is the best; independent pixels give -7.6
 
