@@ -74,7 +74,7 @@ def test_a8_the_mean_weight_is_unbiased():
 
 def test_a8_the_sandwich_holds_and_closes():
     exact, gaps = [], []
-    for n_steps in (3, 30, 300):
+    for n_steps in (3, 20, 120):
         how = Annealing(n_steps=n_steps, n_chains=4, n_leapfrog=5, first_step_size=0.2)
         found = sandwich(analyser(), 200, how, seed=1)
         with engine.seeded(1):
@@ -178,6 +178,6 @@ def test_an_estimator_anneals_in_the_units_of_its_rows():
     annealed, plain = vae.log_likelihood(x, annealing=how), vae.log_likelihood(x, 5000)
     assert annealed.estimator == "AIS"
     assert annealed.mean == pytest.approx(plain.mean, abs=0.05)
-    found = vae.sandwich(30, how)
-    assert -0.05 < found.gap < 0.2
-    assert vae.sandwich(30, how).gap == found.gap
+    assert -0.05 < vae.sandwich(30, how).gap < 0.2
+    first, again = (vae.sandwich(30, QUICK) for _ in range(2))
+    assert first.gap == again.gap

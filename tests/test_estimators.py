@@ -52,10 +52,10 @@ def expected_failures(estimator):
         VAE(**QUICK),
         IWAE(**QUICK | {"n_latents": (3, 2)}),
         MemoryVAE(**QUICK, n_slots=3),
-        MaxMarginVAE(**QUICK | {"max_epochs": 20, "learning_rate": 0.02}),
-        NetworkClassifier(hidden=(20,), max_epochs=20, learning_rate=0.02, random_state=0),
+        MaxMarginVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
+        NetworkClassifier(hidden=(20,), max_epochs=8, learning_rate=0.02, random_state=0),
         CGMMNClassifier(
-            hidden=(20,), batch_size=50, max_epochs=20, learning_rate=0.02, random_state=0
+            hidden=(20,), batch_size=100, max_epochs=8, learning_rate=0.05, random_state=0
         ),
         Autoencoder(n_latents=3, hidden=(20,), max_epochs=1, random_state=0),
         GMMN(hidden=(10,), max_epochs=1, random_state=0),
@@ -133,7 +133,7 @@ def test_a_linear_gaussian_vae_is_as_good_as_factor_analysis():
     loading = rng.normal(size=(6, 2))
     rows = rng.normal(size=(3000, 2)) @ loading.T + rng.normal(size=(3000, 6)) + 10
     vae = VAE(
-        n_latents=2, hidden=(), likelihood="gaussian", max_epochs=120, learning_rate=1e-2,
+        n_latents=2, hidden=(), likelihood="gaussian", max_epochs=50, learning_rate=2e-2,
         n_latent_samples=5, random_state=0,
     ).fit(rows[:2000])  # fmt: skip
     exact = FactorAnalysis(2, tol=1e-6, max_iter=2000).fit(rows[:2000])
@@ -156,8 +156,8 @@ def test_missing_entries_are_integrated_out():
     z = rng.normal(size=(2000, 1))
     rows = np.hstack([z, z]) + 0.3 * rng.normal(size=(2000, 2))
     holes = np.where(rng.random(rows.shape) < 0.3, np.nan, rows)
-    vae = VAE(n_latents=1, hidden=(20,), max_epochs=150, learning_rate=5e-3, random_state=0)
-    vae.fit(holes)
+    how = {"max_epochs": 100, "batch_size": 200, "learning_rate": 1e-2}
+    vae = VAE(n_latents=1, hidden=(20,), random_state=0, **how).fit(holes)
     probe = np.array([[1.5, np.nan], [-1.5, np.nan], [np.nan, np.nan]])
     variance = 1 + 0.09
     exact = -0.5 * (np.log(2 * np.pi * variance) + probe[0, 0] ** 2 / variance)
@@ -179,8 +179,8 @@ def test_columns_of_mixed_kinds():
         [code * 4 + rng.normal(size=1500), code, rng.poisson(1 + 5 * code), code == 2]
     ).astype(float)
     kinds = ("gaussian", "categorical", "poisson", "bernoulli")
-    vae = VAE(**SMALL | {"hidden": (40,)}, max_epochs=60, learning_rate=5e-3, likelihood=kinds)
-    sample = vae.fit(rows).sample(2000)
+    how = {"hidden": (40,), "max_epochs": 40, "batch_size": 150, "learning_rate": 1e-2}
+    sample = (vae := VAE(**SMALL | how, likelihood=kinds)).fit(rows).sample(2000)
     assert set(np.unique(sample[:, 1])) <= {0, 1, 2}
     assert set(np.unique(sample[:, 3])) <= {0, 1}
     assert (sample[:, 2] == np.round(sample[:, 2])).all()
@@ -322,7 +322,7 @@ def test_a_new_system_is_one_class():
     assert clone(BetaVAE(beta=3.0)).get_params()["beta"] == 3.0
     with pytest.raises(ValueError, match="beta=-1"):
         BetaVAE(**QUICK, beta=-1.0).fit(X)
-    settings = SMALL | {"max_epochs": 20}
+    settings = SMALL | {"max_epochs": 8}
     used = [BetaVAE(**settings, beta=b).fit(X).history_[-1]["kl"] / b for b in (0.1, 8.0)]
     assert used[0] > 2 * used[1]  # a dear KL term is used less
 

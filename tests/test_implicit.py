@@ -125,7 +125,7 @@ def test_bad_labels_are_named():
 
 
 def test_moment_matching_brings_the_moments_together():
-    model = fitted(GMMN, max_epochs=80, learning_rate=5e-3, hidden=(64, 64))
+    model = fitted(GMMN, max_epochs=30, learning_rate=1e-2, hidden=(64, 64))
     drawn = model.sample(1000)
     assert np.abs(drawn.mean(0) - X.mean(0)).mean() < 0.03
     assert np.abs(drawn.std(0) - X.std(0)).mean() < 0.08
@@ -177,7 +177,7 @@ def test_the_game_covers_a_ring_of_eight():
 
 
 def test_a_critic_that_sees_classes_teaches_them():
-    how = {"max_epochs": 60, "learning_rate": 2e-3, "hidden": (64, 64), "critic": (64,)}
+    how = {"max_epochs": 40, "learning_rate": 2e-3, "hidden": (64, 64), "critic": (64,)}
     model = fitted(ConditionalGAN, **how)
     drawn = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_unlabelled_rows_do_not_enter_the_hinge():
 
 @pytest.mark.parametrize("settings", [{}, {"features": "mean"}, {"n_latents": (4, 3)}, PICTURES])
 def test_it_learns_digits_and_stays_a_density_model(settings):
-    how = {"max_epochs": 25, "learning_rate": 5e-3, "hidden": (40,)}
+    how = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (40,)}
     model = MaxMarginVAE(**SMALL | how | settings).fit(X[:1500], Y[:1500])
     assert model.score(X[1500:], Y[1500:]) > 0.6
     p = model.predict_proba(X[1500:])
@@ -170,7 +171,7 @@ def test_classes_of_any_kind_survive_saving(tmp_path, labels):
 
 
 def test_temperature_is_fitted_to_held_out_rows():
-    model = MaxMarginVAE(**SMALL | {"max_epochs": 15}, validation_fraction=0.3).fit(X, Y)
+    model = MaxMarginVAE(**SMALL, validation_fraction=0.3).fit(X[:400], Y[:400])
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(4000, 3))
     p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -235,7 +236,8 @@ def test_a_memory_stands_beside_dense_layers_only():
 
 def test_the_report_shows_errors_and_mistakes():
     data = datasets.load("digits")
-    settings = SMALL | {"max_epochs": 20, "learning_rate": 5e-3}
+    data = replace(data, x_test=data.x_test[:80], y_test=data.y_test[:80])
+    settings = SMALL | {"max_epochs": 10, "learning_rate": 1e-2}
     model = MaxMarginVAE(**settings).fit(data.x_train, data.y_train)
     page = report.page(model, data, title="Digits")
     wrong = (model.predict(data.x_test) != data.y_test).sum()
@@ -243,7 +245,7 @@ def test_the_report_shows_errors_and_mistakes():
     assert f"{wrong} test rows of {len(data.y_test)} are told wrong" in page
     assert f"{100 * wrong / len(data.y_test):.2f} %" in page
     assert "surest mistakes" in page
-    plain = VAE(**SMALL).fit(data.x_train)
+    plain = VAE(**SMALL | {"max_epochs": 1}).fit(data.x_train)
     assert "Which class?" not in report.page(plain, data, title="Digits")
 
 
@@ -323,7 +325,7 @@ def test_a_network_without_a_generative_model_leaves_a_run_folder(tmp_path, caps
 def test_classes_of_damaged_rows(tmp_path, capsys):
     """Noise in a gap misleads; what a generative model fills in misleads less."""
     digits = datasets.load("digits")
-    how = {"max_epochs": 40, "learning_rate": 5e-3, "hidden": (64,), "image_shape": (8, 8)}
+    how = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (64,), "image_shape": (8, 8)}
     model = MaxMarginVAE(**SMALL | how | {"n_latents": 8}).fit(digits.x_train, digits.y_train)
     plain = NetworkClassifier(**how, random_state=0).fit(digits.x_train, digits.y_train)
     square, repair_how, rows = Damage("rect", 4), Repair(n_iter=20), Scoring(split="test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,9 +255,9 @@ def test_bad_settings_are_named(settings, message):
 def test_variants_learn(settings):
     x = (np.arange(200)[:, None] % 3 == np.arange(12) % 3).astype(float)  # three kinds of rows
     fitted = MemoryVAE(
-        **SMALL | {"max_epochs": 60, "batch_size": 50, "learning_rate": 0.02} | settings
+        **SMALL | {"max_epochs": 30, "batch_size": 50, "learning_rate": 0.04} | settings
     ).fit(x)
-    assert fitted.score(x) > -6  # log 1/3 is the best; independent pixels give -7.6
+    assert fitted.score(x[:3]) > -6  # log 1/3 is the best; independent pixels give -7.6
 
 
 # ---- what the memory learnt
@@ -339,6 +340,7 @@ def test_class_similarity_against_numpy():
 
 def test_the_report_shows_memories_only_where_there_are_some(digits):
     fitted, data = digits
+    data = replace(data, x_test=data.x_test[:80], y_test=data.y_test[:80])
     page = report.page(fitted, data, title="Digits")
     assert "What the memory learnt" in page
     assert "7 slots next to the data" in page
@@ -352,6 +354,6 @@ def test_the_report_shows_memories_only_where_there_are_some(digits):
 
 def test_the_report_of_a_table_without_labels():
     data = datasets.Dataset(name="bits", x_train=BITS)
-    fitted = MemoryVAE(**SMALL, n_slots=3).fit(BITS)
+    fitted = MemoryVAE(**SMALL | {"max_epochs": 1}, n_slots=3).fit(BITS)
     page = report.page(fitted, data, title="Bits")
     assert "What the memory contributes" in page

@@ -1,4 +1,4 @@
-"""Two processes that share every batch against one that has it all."""
+"""Two processes that share every batch against one, this one, that has it all."""
 
 import json
 import subprocess
@@ -14,22 +14,23 @@ from ancestral import parallel
 from ancestral.distributions import draw
 from ancestral.networks import BatchNorm
 from ancestral.parallel import World
-from shared_batches import CASES
+from shared_batches import CASES, fitted
 
 SCRIPT = str(Path(__file__).with_name("shared_batches.py"))
 
 
-def run(out, *launcher):
-    command = [sys.executable, *launcher, SCRIPT, str(out)]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    return json.loads(out.read_text())
-
-
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
+    """What each case comes to here, uncompiled, and in two processes."""
+    one = {
+        name: fitted(make, objective, **how | {"compile": False})
+        for name, (make, objective, how) in CASES.items()
+    }
+    out = tmp_path_factory.mktemp("processes") / "two.json"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return run(folder / "one.json"), run(folder / "two.json", *torchrun)
+    command = [sys.executable, *torchrun, SCRIPT, str(out)]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    return one, json.loads(out.read_text())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -55,7 +55,7 @@ options = { max_epochs = 1, n_importance_samples = 3 }
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place_with_pages(tmp_path, monkeypatch):
     folder = tmp_path / "recipes"
     (folder / "digits").mkdir(parents=True)
     for name, text in {"table": HEAD, "vae": VAE, "iwae": IWAE}.items():
@@ -63,6 +63,13 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "folder", lambda: folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def place(place_with_pages, monkeypatch):
+    """The same without report pages, which take longer than training: one test has them."""
+    monkeypatch.setattr("ancestral.experiment.write_report", lambda *_: None)
+    return place_with_pages
 
 
 def job(row, seed=0, **more):
@@ -176,7 +183,8 @@ def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
     assert "--seeds 2" in out
 
 
-def test_a_row_that_was_never_published_has_no_gap(place, capsys):
+def test_a_row_that_was_never_published_has_no_gap(place_with_pages, capsys):
+    place = place_with_pages
     path = place / "recipes/digits/vae.toml"
     path.write_text(path.read_text().replace("published = -20.0", ""))
     assert call("reproduce", "digits/vae", "--size", "smoke") == 0
@@ -186,6 +194,8 @@ def test_a_row_that_was_never_published_has_no_gap(place, capsys):
     assert np.isnan(found.gap)
     record = json.loads((place / "results/digits/vae/smoke-0.json").read_text())
     assert record["published"] is None
+    for stage in ("smoke-0-stage1", "smoke-0"):
+        assert (place / f"runs/reproduce/digits/vae/{stage}/report.html").is_file()
 
 
 def test_a_data_set_with_validation_rows_of_its_own(place, monkeypatch):
@@ -204,7 +214,7 @@ def test_what_a_row_starts_from_comes_first(place):
 @pytest.mark.filterwarnings("ignore:unclosed|subprocess:ResourceWarning")
 @pytest.mark.parametrize("how", ["processes", "submitit"])
 def test_runs_spread_over_processes_agree(place, how):
-    jobs = [job("vae"), job("vae", seed=1)]
+    jobs = [job("vae", select=True), job("vae", seed=1, select=True)]  # no pages there either
     alone = one_by_one(place / "runs", place / "results")(jobs)
     if how == "processes":
         submit = side_by_side(place / "far", place / "results2", 2)
@@ -213,6 +223,7 @@ def test_runs_spread_over_processes_agree(place, how):
     for path, other in zip(alone, submit(jobs), strict=True):
         ours, theirs = json.loads(path.read_text()), json.loads(other.read_text())
         assert ours["value"] == pytest.approx(theirs["value"], abs=1e-4)
+    assert not list(place.glob("far/**/report.html"))
 
 
 def test_a_shipped_model_gives_its_numbers_again(place, capsys):
