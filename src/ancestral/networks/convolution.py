@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ancestral import parallel
 from ancestral.networks.layers import ACTIVATIONS, linear
 from ancestral.networks.normalise import BatchNorm
+from ancestral.networks.precision import at_least_single
 
 CONV = re.compile(r"(\d+):(\d+)([vf]?)$")
 DENSE = re.compile(r"\d+(x\d+x\d+)?$")
@@ -265,8 +266,13 @@ class MapNorm(nn.Module):
         self.norm = BatchNorm(n)
 
     def forward(self, u: Float[Tensor, "rows n h w"]) -> Tensor:
-        """Return the same shape."""
-        return self.norm(u.movedim(1, -1)).movedim(-1, 1)
+        """Return the same shape; in training by one operation, unless the moments are wanted."""
+        norm = self.norm
+        if norm.training and not norm.collecting and parallel.n_shares() == 1:
+            scale, shift = norm.weight, norm.bias
+            u = at_least_single(u)
+            return nn.functional.batch_norm(u, None, None, scale, shift, True, eps=norm.eps)
+        return norm(u.movedim(1, -1)).movedim(-1, 1)
 
 
 class Dropout(nn.Module):
