@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import pytest
 from PIL import Image
 
 from ancestral import datasets
+from ancestral.cli import main
 from ancestral.datasets import DataError, content_checksum, fetch, formats, housenumbers, load
 from ancestral.datasets.builders import BOSTON_SPLITS, grey_images, read_idx_splits
 from ancestral.datasets.catalogue import load_entry
@@ -315,6 +317,28 @@ def test_svhn_files_are_checked_where_no_content_checksum_is_known(svhn_folder, 
     data = load_entry(replace(ENTRIES["svhn"], forms=(replace(form, files=trusted),)))
     assert data.checksum == content_checksum(data.arrays())
     assert data.image_shape == (3, 32, 32)
+
+
+def test_the_recipe_for_all_of_svhn_runs_on_files_of_its_format(
+    svhn_folder, monkeypatch, tmp_path, capsys
+):
+    from scipy.io import loadmat, savemat
+
+    for path in (svhn_folder / "svhn").glob("*.mat"):
+        y = loadmat(path)["y"]
+        noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3, len(y)), dtype=np.uint8)
+        savemat(path, {"X": noise, "y": y})
+    entry = ENTRIES["svhn"]
+    form = entry.forms[0]
+    trusted = tuple(replace(file, checksum=None) for file in form.files)
+    monkeypatch.setitem(ENTRIES, "svhn", replace(entry, forms=(replace(form, files=trusted),)))
+    monkeypatch.setenv("ANCESTRAL_DATA", str(svhn_folder))
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "svhn-classes/cmmva", "--size", "smoke", "--select"]) == 0
+    assert capsys.readouterr().out.count("training") == 2  # a classifier first, then the whole
+    record = json.loads((tmp_path / "results/svhn-classes/cmmva/smoke-0-valid.json").read_text())
+    assert record["data_options"] == {"contrast": True, "n_train": 200}
+    assert record["evaluations"][0]["n_rows"] == 50
 
 
 def test_svhn_with_only_the_part_in_place(tmp_path, monkeypatch):

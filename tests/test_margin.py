@@ -29,7 +29,7 @@ from ancestral.data import Batch, Data
 from ancestral.errors import Errors, errors, mcnemar
 from ancestral.labels import temperature
 from ancestral.models import Run
-from ancestral.objectives import gaussian_prior, hinge, hinge_loss
+from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.optim import adam, cosine
 from ancestral.scoring import Scoring
 from ancestral.train import Player, train
@@ -66,6 +66,29 @@ def test_the_terms_of_the_loss_by_hand(settings):
         model.model_.encode(Batch(x)), torch.distributions.Normal(0.0, 1.0)
     )
     assert logged["kl"] == pytest.approx(weight * kl.sum(-1).mean().item(), rel=1e-3)
+
+
+def test_sparse_units_by_hand():
+    """What a network of sigmoids with the encoder's weights says, once for a batch."""
+    model = fitted(max_epochs=1, batch_norm=False)
+    x = torch.as_tensor(X[:50], dtype=torch.float32)
+    run = model.model_.run(Batch(x, torch.as_tensor(Y[:50])))
+    first, second = (
+        m for m in model.model_.posterior.modules()
+        if isinstance(m, torch.nn.Linear) and m.out_features in (20, 15)
+    )  # fmt: skip
+    below = torch.sigmoid(first(x))
+    shares = torch.cat([below.mean(0), torch.sigmoid(second(below)).mean(0)])
+    target = torch.distributions.Bernoulli(torch.full_like(shares, 0.1))
+    expected = torch.distributions.kl_divergence(target, torch.distributions.Bernoulli(shares))
+    (found,) = (t(model.model_, run) for t in sparse_units(3.0).terms.values())
+    assert found.item() == pytest.approx(3 * expected.sum().item() / 50, rel=1e-4)
+    assert (
+        fitted(sparsity=3.0).history_[-1]["sparsity"]
+        < fitted(sparsity=1e-6).history_[-1]["sparsity"] * 3e6
+    )  # it falls when it counts
+    with pytest.raises(ValueError, match=r"sparsity=1\.0 is for dense"):
+        MaxMarginVAE(**SMALL, **PICTURES, sparsity=1.0).fit(X[:50], Y[:50])
 
 
 def test_c6_minibatches_are_unbiased():
@@ -189,7 +212,7 @@ def test_temperature_is_fitted_to_held_out_rows():
         ({"network": "mnist"}, "set image_shape"),
         ({"network": "resnet", "image_shape": (8, 8)}, "expected one of dense, mnist, svhn"),
         ({"network": "mnist", "image_shape": (8, 8)}, "too small"),
-        ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "makes 1 x 4 x 4 of images"),
+        ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "makes 1 x 4 x 4 of rows"),
         (PICTURES | {"n_latents": (3, 2)}, "single stochastic layer"),
     ],
 )

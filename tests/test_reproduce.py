@@ -394,7 +394,9 @@ def test_shipped_models_give_their_numbers_again(name):
 def test_every_recipe_that_comes_with_the_package_can_be_configured():
     for table in recipes.tables().values():
         for recipe in table.rows:
-            assert set(recipe.sizes) == set(recipes.SIZES)
+            # the whole of SVHN is too much for two cores, and its part has no published schedule
+            lacking = {"svhn-classes": {"fast"}, "svhn-part": {"paper"}}.get(table.name, set())
+            assert set(recipe.sizes) == set(recipes.SIZES) - lacking
             for size in recipe.sizes:
                 final = Job(recipe, size, 0)
                 jobs = [final, replace(final, select=True)]

@@ -22,7 +22,7 @@ from ancestral.labels import LabelLearner
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
 
-QUICK_SAMPLES, QUICK_ROWS = 100, 1000
+QUICK_SAMPLES, QUICK_ROWS = 100, 500
 """Importance samples and rows of the first look at the likelihood that every run takes."""
 
 CONFIG, VERSIONS = "config.toml", "versions.json"

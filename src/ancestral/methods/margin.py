@@ -17,7 +17,7 @@ from ancestral.methods.deep import Modules, NetworkEstimator
 from ancestral.methods.pegasos import linear_svm
 from ancestral.models import Run
 from ancestral.networks import Tap, Taps, parse_encoder, shape_after
-from ancestral.objectives import Objective, elbo, gaussian_prior, hinge
+from ancestral.objectives import Objective, elbo, gaussian_prior, hinge, sparse_units
 
 ROWS = 1024
 """Whose features are computed at once."""
@@ -52,6 +52,9 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
         lambda of a second stage.
     n_latent_samples : int
         Draws of z per row and step.
+    sparsity : float
+        Weight, a batch, of keeping the hidden units of a dense encoder inactive most of the time,
+        as the authors' code does with 3 and their paper does not say. 0 for none.
 
     Attributes
     ----------
@@ -82,6 +85,7 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
     classifier: Literal["joint", "pegasos", "adagrad"] = "joint"
     regularization: Positive = 1e-4
     n_latent_samples: Count = 1
+    sparsity: Weight = 0.0
 
     def _build(self) -> Modules:
         def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
@@ -97,7 +101,18 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
         found = self.bound_weight * bound
         if self.c > 0 and self.classifier == "joint":
             found = found + hinge(self.c, self.margin, self._features_in)
+        if self.sparsity > 0:
+            self._check_sparse()
+            found = found + sparse_units(self.sparsity)
         return found if self.prior == 0 else found + gaussian_prior(self.prior / self.n_rows_)
+
+    def _check_sparse(self) -> None:
+        recoded = self.columns_.recodes
+        if self.network != "dense" or len(self._latent_sizes()) > 1 or recoded:
+            raise ValueError(
+                f"sparsity={self.sparsity} is for dense networks with one layer of latent "
+                "variables, on bits or real values"
+            )
 
     def _learn_scores(self, data: Data) -> None:
         if self.classifier == "joint":

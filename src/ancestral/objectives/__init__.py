@@ -7,7 +7,7 @@ from ancestral.objectives.classes import class_bound
 from ancestral.objectives.exact import nll, reconstruction
 from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
 from ancestral.objectives.local import local_error, local_reconstruction
-from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss
+from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.objectives.moments import cmmd, mmd
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "nll",
     "posterior_mean",
     "reconstruction",
+    "sparse_units",
     "vimco",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ancestral import parallel
 from ancestral.models import Run
+from ancestral.networks import Heads
 from ancestral.objectives.base import Objective
 from ancestral.objectives.importance import posterior_mean
 
@@ -74,6 +76,48 @@ def hinge(
         return c * losses.sum() / torch.where(n_labelled > 0, n_labelled, 1.0)
 
     return Objective({"hinge": term})
+
+
+def sparse_units(weight: float = 3.0, share: float = 0.1) -> Objective:
+    """Weight times the sum over hidden units of KL(share || r), once for a batch.
+
+    r is how active a unit of the encoder is on average when the same weights make a network of
+    sigmoids: what the max-margin models' code adds, and their paper does not mention. It does not
+    grow with the batch, so of a row's loss it is one batch-th.
+
+    Parameters
+    ----------
+    weight : float
+        Of a batch's sum.
+    share : float
+        Of the time that a unit should be active.
+
+    Returns
+    -------
+    Objective
+        Term ``sparsity``. The model's posterior is a dense network with heads.
+    """
+
+    def term(model: nn.Module, run: Run) -> Tensor:
+        u, total = run.batch.x, run.batch.x.new_zeros(())
+        for layer in _hidden_layers(model.posterior):  # type: ignore[arg-type]
+            u = layer(u).sigmoid()
+            active = parallel.mean(u.float().mean(0)).clamp(1e-6, 1 - 1e-6)
+            total = total + _bernoulli_kl(share, active).sum()
+        return weight * total / len(run.batch.x)
+
+    return Objective({"sparsity": term})
+
+
+def _hidden_layers(posterior: nn.Module) -> list[nn.Linear]:
+    """Return the dense layers of an encoder below its heads."""
+    (heads,) = (m for m in posterior.modules() if isinstance(m, Heads))
+    last = {id(layer) for layer in heads.layers}
+    return [m for m in posterior.modules() if isinstance(m, nn.Linear) and id(m) not in last]
+
+
+def _bernoulli_kl(p: float, q: Tensor) -> Tensor:
+    return p * (math.log(p) - q.log()) + (1 - p) * (math.log1p(-p) - torch.log1p(-q))
 
 
 def gaussian_prior(precision: float) -> Objective:
