@@ -185,8 +185,8 @@ def test_a_critic_that_sees_classes_teaches_them():
 
 
 def test_a_convolving_critic_sees_classes_too(tmp_path):
-    how = {"max_epochs": 12, "learning_rate": 4e-3, "hidden": (64,), "image_shape": (8, 8)}
-    model = fitted(ConditionalGAN, critic="3:16 p2 | 32", **how)
+    how = {"max_epochs": 25, "learning_rate": 4e-3, "hidden": (64,), "image_shape": (8, 8)}
+    model = fitted(ConditionalGAN, critic="3:8 p2 | 32", **how)
     drawn = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
     assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.6
