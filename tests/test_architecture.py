@@ -71,9 +71,9 @@ def test_importing_everything_costs_little_beyond_torch_and_scikit_learn():
     code = """
 import time, torch, sklearn.base, sklearn.utils.validation
 import torch.distributions, safetensors.torch
-began = time.perf_counter()
+began = time.process_time()
 from ancestral import VAE
-print(time.perf_counter() - began)
+print(time.process_time() - began)
 """
     assert min(float(run(code)) for _ in range(2)) < 0.5
 

@@ -18,6 +18,7 @@ from ancestral import (
     MaxMarginVAE,
     MemoryVAE,
     NetworkClassifier,
+    Pegasos,
     datasets,
     engine,
     load,
@@ -361,14 +362,26 @@ def test_classes_of_damaged_rows(tmp_path, capsys):
     assert alone["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
     with pytest.raises(ValueError, match="no classes to tell apart"):
         classify(VAE(), digits, square, repair_how, rows)
+    svm = Pegasos(1e-2, random_state=0)
+    stage = {"repaired": found, "second_stage": svm}
+    *_, (anew, told) = classify(model, digits, square, repair_how, rows, **stage)
+    assert anew["metric"] == "error on refined rows, rect 4, by Pegasos, %"
+    svm.fit(model.features_of(digits.x_train), digits.y_train)
+    seen = svm.predict(model.features_of(found.filled))
+    np.testing.assert_array_equal(told.wrong, seen != digits.y_test)
+    assert anew["value"] < noisy["value"]
     model.save(tmp_path / "m")
     plain.save(tmp_path / "p")
-    command = ["--damage", "rect:4", "--n-iter", "3"]
+    command = ["--damage", "rect:4", "--n-iter", "3", "--second-stage", "liblinear"]
     assert main(["repair", str(tmp_path / "m"), "digits", *command]) == 0
     said = capsys.readouterr().out
-    for words in ("mean squared error of repairs", "error on noisy rows", "error on refined rows"):
+    for words in (
+        "mean squared error of repairs",
+        "error on noisy rows",
+        "error on refined rows, rect 4, by L",
+    ):
         assert words in said
-    assert main(["repair", str(tmp_path / "p"), "digits", *command]) == 0
+    assert main(["repair", str(tmp_path / "p"), "digits", *command[:4]]) == 0
     assert "refined" not in capsys.readouterr().out
 
 

@@ -279,7 +279,7 @@ protocol = { metric = "repair", damage = "half", n_iter = 2 }
 [variants.wrong]
 title = "VAE, a square of 4"
 published = 3.5
-protocol = { metric = "error", damage = "rect:4", n_iter = 2 }
+protocol = { metric = "error", damage = "rect:4", n_iter = 2, second_stage = "liblinear" }
 """
 
 
@@ -304,7 +304,7 @@ def test_rows_that_score_the_model_of_another(place, capsys):
     rows = scoring.Scoring(split="test", n_rows=50)
     repaired = damage.repair(model, digits, damage.Damage("half"), damage.Repair(2), rows)
     assert records_[0]["value"] == pytest.approx(repaired.metric["value"])
-    assert "refined rows, rect 4" in records_[1]["metric"]
+    assert "refined rows, rect 4, by LinearSVC" in records_[1]["metric"]
     lines = records.standing_table((half, wrong), records_).splitlines()
     assert "0.0123" in lines[1]
     assert f"{records_[0]['value']:.4f}" in lines[1]
@@ -332,6 +332,7 @@ def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
         ("table", "n_rows = 50", 'metric = "repair"', "repairs need a damage"),
         ("table", "n_rows = 50", 'damage = "disc:3"', "expected rect:SIDE"),
+        ("table", "n_rows = 50", 'second_stage = "pegasos"', "tells classes of damaged rows only"),
         ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
 )

@@ -236,6 +236,11 @@ def _add_repair(commands: Any) -> None:
         action="store_true",
         help="batch normalisation by the rows at hand, as the memory paper does",
     )
+    add(
+        "--second-stage",
+        choices=["pegasos", "adagrad", "liblinear"],
+        help="tell classes by a linear SVM learned afresh on features of the training rows",
+    )
     add("--seed", type=int, default=0, help="of the damage and of the noise (default: 0)")
     add("--out", type=Path, metavar="FILE.png", help="a strip for each way: original to repaired")
     _add_data_options(repair)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.base import clone
 
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.errors import Errors, SquaredErrors, errors, squared_errors
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner
+from ancestral.labels import ClassLearner, LinearScores
 from ancestral.preprocess import corrupt
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Metric, Scoring, labels
@@ -168,6 +170,8 @@ def classify(
     how: Repair,
     rows: Scoring,
     repaired: Repaired | None = None,
+    *,
+    second_stage: Any = None,
 ) -> list[tuple[Metric, Errors]]:
     """Count the errors of a classifier on damaged rows: as they are, and refined.
 
@@ -182,6 +186,10 @@ def classify(
         As of :func:`repair`.
     repaired : Repaired, optional
         The same rows as the model has filled them in: these are classified too.
+    second_stage : classifier, optional
+        Cloned and fitted to features of the whole training rows: it then tells the classes, not
+        the scores that the estimator has. Any of scikit-learn's manners, such as
+        :class:`~ancestral.Pegasos`.
 
     Returns
     -------
@@ -191,7 +199,8 @@ def classify(
     Raises
     ------
     ValueError
-        If the estimator tells no classes apart, or the rows have none.
+        If the estimator tells no classes apart, or the rows have none; if a second stage is asked
+        for and there are no features to learn from.
     """
     split, x = rows.rows(dataset)
     y = labels(dataset, rows)
@@ -199,12 +208,16 @@ def classify(
         raise ValueError(f"{type(estimator).__name__} on {dataset.name}: no classes to tell apart")
     noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, x), how.seed)
     seen = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
+    predict, by = estimator.predict, ""
+    if second_stage is not None:
+        predict = _learned(estimator, dataset, second_stage)
+        by = f", by {type(second_stage).__name__}"
     found = []
     for name, given in seen.items():
         began = perf_counter()
-        wrong = errors(estimator.predict(given), y[: len(x)])
+        wrong = errors(predict(given), y[: len(x)])
         metric = {
-            "metric": f"error on {name} rows, {damage}, %",
+            "metric": f"error on {name} rows, {damage}{by}, %",
             "split": split,
             "n_rows": len(wrong.wrong),
             "n_iter": how.n_iter if name == "refined" else 0,
@@ -217,6 +230,18 @@ def classify(
         }
         found.append((metric, wrong))
     return found
+
+
+def _learned(
+    estimator: ClassLearner, dataset: Dataset, classifier: Any
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Learn classes afresh on features of the training rows: how they are told."""
+    if not isinstance(estimator, LinearScores):
+        raise ValueError(
+            f"second_stage={classifier!r}: {type(estimator).__name__} has no features to learn from"
+        )
+    fitted = clone(classifier).fit(estimator.features_of(dataset.x_train), dataset.y_train)
+    return lambda rows: fitted.predict(estimator.features_of(rows))
 
 
 def _damaged(

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from ancestral.damage import Damage
 from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, as_tuples, check, hints, suggest
+from ancestral.methods.pegasos import Solver
 
 HEAD = "table.toml"
 SIZES = ("smoke", "fast", "paper")
@@ -46,6 +47,11 @@ class Protocol:
         that can fill it in does so first; another sees noise there.
     n_iter : int
         Rounds of filling in.
+    batch_statistics : bool
+        Batch normalisation uses the rows at hand while it is filled in, as the memory paper does.
+    second_stage : {"pegasos", "adagrad", "liblinear"}, optional
+        Classes of damaged rows are told by a linear SVM learned afresh on features of the training
+        rows, not by the model's own scores; see ``methods.pegasos.svm``.
     """
 
     metric: Metric = "log_likelihood"
@@ -55,6 +61,8 @@ class Protocol:
     n_training_rows: Count = 500
     damage: str | None = None
     n_iter: Count = 100
+    batch_statistics: bool = False
+    second_stage: Solver | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be scored."""
@@ -66,6 +74,10 @@ class Protocol:
             raise ValueError(
                 f"metric={self.metric!r}, damage={self.damage!r}: repairs need a damage, and "
                 "likelihoods are of whole rows"
+            )
+        if self.second_stage is not None and (self.metric != "error" or self.damage is None):
+            raise ValueError(
+                f"second_stage={self.second_stage!r} tells classes of damaged rows only"
             )
 
 

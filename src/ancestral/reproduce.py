@@ -16,6 +16,7 @@ from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
+from ancestral.methods.pegasos import svm
 from ancestral.recipes import Protocol, Recipe
 from ancestral.records import Record
 from ancestral.rows import RowEstimator
@@ -155,11 +156,14 @@ def _measured(job: Job, folder: Path, estimator: Any, dataset: Dataset) -> list[
 def _damaged(protocol: Protocol, estimator: Any, dataset: Dataset, rows: Scoring) -> scoring.Metric:
     """Score what is filled in, or the classes of rows: filled in, where the model can."""
     assert protocol.damage is not None
-    what, how = damage.Damage.parse(protocol.damage), damage.Repair(protocol.n_iter)
+    what = damage.Damage.parse(protocol.damage)
+    how = damage.Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
     explicit = isinstance(estimator, LatentEstimator)
     repaired = damage.repair(estimator, dataset, what, how, rows) if explicit else None
     if protocol.metric == "error":
-        return damage.classify(estimator, dataset, what, how, rows, repaired)[-1][0]
+        stage = None if protocol.second_stage is None else svm(protocol.second_stage)
+        told = damage.classify(estimator, dataset, what, how, rows, repaired, second_stage=stage)
+        return told[-1][0]
     if repaired is None:
         raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
     return repaired.metric

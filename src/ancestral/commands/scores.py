@@ -32,6 +32,7 @@ from ancestral.fields import Count, Natural, check, parse
 from ancestral.labels import ClassLearner, TargetLearner
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
+from ancestral.methods.pegasos import svm
 from ancestral.scoring import Metric, Scoring
 
 STRIP = 14
@@ -232,6 +233,7 @@ def repair(options: Namespace) -> None:
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
     rows = _rows(options)
+    stage = None if options.second_stage is None else svm(options.second_stage)
     strips: list[np.ndarray] = []
     for way in ways:
         found = None
@@ -240,7 +242,8 @@ def repair(options: Namespace) -> None:
             _keep_repair(options, found.metric, found.errors)
             strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
         if isinstance(estimator, ClassLearner) and scoring.labels(dataset, rows) is not None:
-            for metric, wrong in classify_damaged(estimator, dataset, way, how, rows, found):
+            told = classify_damaged(estimator, dataset, way, how, rows, found, second_stage=stage)
+            for metric, wrong in told:
                 _keep_repair(options, metric, wrong)
     if options.out is not None:
         shape = dataset.image_shape or estimator.image_shape

@@ -24,6 +24,7 @@ from ancestral.optim import Optimizer, adagrad, inverse, sgd
 from ancestral.train import Player, train
 
 Rule = Literal["pegasos", "adagrad"]
+Solver = Literal["pegasos", "adagrad", "liblinear"]
 
 
 def linear_svm(
@@ -184,3 +185,18 @@ class Pegasos(ClassifierMixin, BaseEstimator):
         scores = self.decision_function(X)
         chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)
         return self.classes_[chosen]
+
+
+def svm(solver: Solver) -> Any:
+    """Return a linear support vector machine to be fitted, by that solver.
+
+    Examples
+    --------
+    >>> svm("pegasos")
+    Pegasos(random_state=0)
+    """
+    from sklearn.svm import LinearSVC
+
+    if solver == "liblinear":
+        return LinearSVC(multi_class="crammer_singer", max_iter=10_000, random_state=0)
+    return Pegasos(rule=solver, random_state=0)
