@@ -70,7 +70,7 @@ def test_dropout_is_for_training_only():
     np.testing.assert_array_equal(dropping.transform(X[:9]), dropping.transform(X[:9]))
     plain = Autoencoder(**QUICK).fit(X)
     assert dropping.history_[0]["loss"] > plain.history_[0]["loss"]
-    with pytest.raises(ValueError, match="at most 2 shares"):
+    with pytest.raises(ValueError, match="at most 2 numbers"):
         Autoencoder(**QUICK, dropout=(0.1, 0.1, 0.1)).fit(X)
 
 

@@ -30,6 +30,7 @@ from ancestral.data import Batch, Data
 from ancestral.errors import Errors, errors, mcnemar
 from ancestral.labels import temperature
 from ancestral.models import Run
+from ancestral.networks import BatchNorm
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.optim import adam, cosine
 from ancestral.scoring import Scoring
@@ -383,6 +384,27 @@ def test_classes_of_damaged_rows(tmp_path, capsys):
         assert words in said
     assert main(["repair", str(tmp_path / "p"), "digits", *command[:4]]) == 0
     assert "refined" not in capsys.readouterr().out
+
+
+def test_a_network_is_disturbed_in_training_only():
+    how = {"hidden": (30, 20), "max_epochs": 3, "learning_rate": 5e-3, "random_state": 0}
+    kinds = {"dropout": (0.2, 0.5), "jitter": (0.3, 0.3, 0.3)}
+    plain = NetworkClassifier(**how).fit(X, Y)
+    for name, value in kinds.items():
+        model = NetworkClassifier(**how, **{name: value}).fit(X, Y)
+        assert model.history_[-1]["loss"] > plain.history_[-1]["loss"]
+        np.testing.assert_array_equal(
+            model.decision_function(X[:9]), model.decision_function(X[:9])
+        )
+        first = next(m for m in model.model_.modules() if isinstance(m, torch.nn.Linear))
+        norm = next(m for m in model.model_.modules() if isinstance(m, BatchNorm))
+        clean = first(torch.from_numpy(X).float()).mean(0)
+        torch.testing.assert_close(norm.mean, clean, rtol=1e-3, atol=2e-2)
+        with pytest.raises(ValueError, match=f"{name}=.*at most 3 numbers"):
+            NetworkClassifier(**how, **{name: (0.1,) * 4}).fit(X, Y)
+    text = {"network": "3:4 p2 | 10", "image_shape": (8, 8)}
+    with pytest.raises(ValueError, match="of the input only"):
+        NetworkClassifier(**how, **text, jitter=(0.1, 0.1)).fit(X, Y)
 
 
 def test_gaps_of_real_valued_rows_take_values_of_other_rows():

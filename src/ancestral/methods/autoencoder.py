@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ancestral.conditional import Bernoulli, Conditional, Gaussian
 from ancestral.data import Data
 from ancestral.distributions import centre
-from ancestral.fields import Count, Fraction, Sizes
+from ancestral.fields import Count, Sizes
 from ancestral.methods.deep import decoder, start_at_means
-from ancestral.methods.networked import Networked
+from ancestral.methods.networked import Disturbed
 from ancestral.models import Coder
-from ancestral.networks import Dropout, Maps, Stack, dense, linear, parse_network
+from ancestral.networks import Jitter, Maps, Stack, linear, parse_network
 from ancestral.objectives import reconstruction
 from ancestral.preprocess import Columns, Features
 from ancestral.rows import CHUNK
@@ -28,7 +28,7 @@ LAST = {"sigmoid": nn.Sigmoid, "linear": nn.Identity}
 """The last step to a code."""
 
 
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Networked):
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
     """Deterministic autoencoder: codes from which rows can be told again.
 
     Minimises the cross-entropy of bits and of values in [0, 1], and half the squared error of real
@@ -43,9 +43,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Networked):
         Widths of the encoder's hidden layers, mirrored in the decoder.
     code : {"sigmoid", "linear"}
         Codes lie in [0, 1], or anywhere.
-    dropout : list of float
-        Share dropped in training of the encoder's input, then of each hidden layer: the paper on
-        moment matching drops ``(0.2, 0.5)``.
+    dropout, jitter : list of float
+        What disturbs the encoder in training: the paper on moment matching drops ``(0.2, 0.5)``.
     network : str
         ``"dense"``, with ``hidden`` layers; for images also an encoder and a decoder as text:
         ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.convolution``).
@@ -67,7 +66,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Networked):
     n_latents: Count = 32
     hidden: Sizes = (1024,)
     code: Literal["sigmoid", "linear"] = "sigmoid"
-    dropout: tuple[Fraction, ...] = ()
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
     def transform(self, X: Any) -> np.ndarray:
@@ -124,26 +122,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Networked):
         return {"columns_": columns, "model_": model}
 
     def _dense(self, columns: Columns) -> tuple[nn.Module, Conditional]:
-        widths, rates, style = tuple(self.hidden), list(self.dropout), self._style()
-        if len(rates) > len(widths) + 1:
-            raise ValueError(
-                f"dropout={self.dropout}: expected at most {len(widths) + 1} shares, of the input "
-                f"and of each hidden layer"
-            )
-
-        def dropped(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
-            return layer + [Dropout(rate) for rate in rates[depth + 1 : depth + 2]]
-
-        below: list[nn.Module] = [Dropout(rate) for rate in rates[:1]]
-        layers = dense(columns.n_features, widths, **style, furnish=dropped)
-        last = linear([columns.n_features, *widths][-1], self.n_latents)
-        back = decoder(columns, (self.n_latents,), widths[::-1], style, log_var=0.0)
-        return nn.Sequential(*below, *layers, last), back
+        body, n = self._disturbed(columns.n_features)
+        back = decoder(
+            columns, (self.n_latents,), tuple(self.hidden)[::-1], self._style(), log_var=0.0
+        )
+        return nn.Sequential(body, linear(n, self.n_latents)), back
 
     def _convolutional(self, columns: Columns) -> tuple[nn.Module, Conditional]:
         kinds, style = set(columns.kinds), self._style()
-        if self.dropout:
-            raise ValueError(f"dropout={self.dropout}: write it into network, as in '5:32 p2 d.5'")
+        self._check_disturbances()
+        below = [Jitter(scale) for scale in self.jitter[:1]]
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
         up, down = parse_network(self.network)
@@ -152,7 +140,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Networked):
         self._check_shape(back.shape_out, self._maps())
         last = linear(math.prod(encoder.shape_out), self.n_latents)
         likelihood = Bernoulli(back) if kinds == {"bernoulli"} else Gaussian(back, 0.0)
-        return nn.Sequential(encoder, last), likelihood
+        return nn.Sequential(*below, encoder, last), likelihood
 
     def _initialise(self, data: Data) -> None:
         if self.network == "dense":

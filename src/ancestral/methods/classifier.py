@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from ancestral.data import Batch, Data
 from ancestral.fields import Positive, Weight
 from ancestral.labels import LinearScores, linear_scores
-from ancestral.methods.networked import Networked
+from ancestral.methods.networked import Disturbed
 from ancestral.models import FeatureModel
 from ancestral.objectives import Objective, gaussian_prior, hinge
 from ancestral.preprocess import Features
 from ancestral.train import Player
 
 
-class NetworkClassifier(ClassifierMixin, LinearScores, Networked):
+class NetworkClassifier(ClassifierMixin, LinearScores, Disturbed):
     """Dense or convolutional network with a multi-class hinge: the CNN of the max-margin tables.
 
     Minimises hinge + lambda / (2 N) * (squared length of all parameters) per row, with the hinge
@@ -56,7 +56,7 @@ class NetworkClassifier(ClassifierMixin, LinearScores, Networked):
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        body, n = self._body(columns.n_features)
+        body, n = self._disturbed(columns.n_features)
         model = FeatureModel(
             nn.Sequential(Features(columns), body), linear_scores(n, len(self.classes_))
         )

@@ -15,7 +15,7 @@ from ancestral.data import Batch, Data
 from ancestral.fields import Count, Natural, Positive, Sizes, Weight
 from ancestral.labels import ClassLearner, TargetLearner, check_labelled
 from ancestral.methods.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
-from ancestral.methods.networked import Networked
+from ancestral.methods.networked import Disturbed
 from ancestral.models import Generator
 from ancestral.networks import linear
 from ancestral.objectives import Objective, cmmd, gaussian_prior
@@ -50,7 +50,7 @@ class NoisyBody(nn.Module):
         return torch.cat([self.body(u[:, : self.d]), u[:, self.d :]], -1)
 
 
-class ConditionalMatcher(Networked, ABC):
+class ConditionalMatcher(Disturbed, ABC):
     """A network of row and noise whose outputs match the conditional moments of the data.
 
     Parameters
@@ -97,9 +97,9 @@ class ConditionalMatcher(Networked, ABC):
             )
         d = columns.n_features
         if self.network == "dense":
-            body, n = self._body(d + self.n_noise)
+            body, n = self._disturbed(d + self.n_noise)
         else:
-            body, n = self._body(d)
+            body, n = self._disturbed(d)
             body, n = NoisyBody(body, d), n + self.n_noise
         network = nn.Sequential(body, linear(n, n_out), *last)
         return Generator(network, noise(self.noise, self.n_noise), "x")

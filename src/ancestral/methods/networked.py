@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ancestral.fields import Sizes
-from ancestral.networks import Maps, Stack, dense, parse_encoder
+from ancestral.fields import Fraction, Sizes, Weight
+from ancestral.networks import Dropout, Jitter, Maps, Stack, dense, parse_encoder
 from ancestral.rows import RowEstimator
 
 Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
@@ -66,3 +66,56 @@ class Networked(RowEstimator, ABC):
             return stack, math.prod(stack.shape_out)
         widths = tuple(self.hidden)
         return nn.Sequential(*dense(n_in, widths, **self._style())), [n_in, *widths][-1]
+
+
+class Disturbed(Networked, ABC):
+    """A network that is disturbed in training, so that it depends less on single values.
+
+    Parameters
+    ----------
+    dropout : list of float
+        Share dropped in training of the input, then of each hidden layer. Convolutional networks
+        have theirs in ``network``, as in ``"5:32 p2 d.5"``.
+    jitter : list of float
+        Standard deviation of the normal noise added in training to the input, then to each hidden
+        layer before its activation; convolutional networks take that of the input.
+    """
+
+    dropout: tuple[Fraction, ...] = ()
+    jitter: tuple[Weight, ...] = ()
+
+    def _disturbed(self, n_in: int) -> tuple[nn.Module, int]:
+        """Make the hidden layers as :meth:`_body` does, with what disturbs them."""
+        self._check_disturbances()
+        below: list[nn.Module] = [Jitter(scale) for scale in self.jitter[:1]]
+        below += [Dropout(rate) for rate in self.dropout[:1]]
+        if self.network != "dense":
+            body, n = self._body(n_in)
+            return nn.Sequential(*below, body), n
+
+        def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
+            *linear, activation = layer
+            inside = [Jitter(scale) for scale in self.jitter[depth + 1 : depth + 2]]
+            after = [Dropout(rate) for rate in self.dropout[depth + 1 : depth + 2]]
+            return [*linear, *inside, activation, *after]
+
+        widths = tuple(self.hidden)
+        layers = dense(n_in, widths, **self._style(), furnish=furnish)
+        return nn.Sequential(*below, *layers), [n_in, *widths][-1]
+
+    def _check_disturbances(self) -> None:
+        """Refuse more of them than there are layers, or in a place where another says it."""
+        if self.network != "dense":
+            if self.dropout:
+                raise ValueError(
+                    f"dropout={self.dropout}: write it into network, as in '5:32 p2 d.5'"
+                )
+            if len(self.jitter) > 1:
+                raise ValueError(f"jitter={self.jitter}: of the input only, where network is text")
+        most = len(self.hidden) + 1
+        for name in ("dropout", "jitter"):
+            if len(getattr(self, name)) > most:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: expected at most {most} numbers, of the input "
+                    "and of each hidden layer"
+                )

@@ -2,7 +2,6 @@
 
 from ancestral.networks.convolution import (
     ClassMaps,
-    Dropout,
     Maps,
     Stack,
     TwoHeaded,
@@ -11,6 +10,7 @@ from ancestral.networks.convolution import (
     parse_network,
     shape_after,
 )
+from ancestral.networks.disturb import Dropout, Jitter
 from ancestral.networks.layers import (
     ACTIVATIONS,
     MLP,
@@ -42,6 +42,7 @@ __all__ = [
     "Dropout",
     "Furnish",
     "Heads",
+    "Jitter",
     "Ladder",
     "Maps",
     "Memory",

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ancestral import parallel
+from ancestral.networks.disturb import Dropout
 from ancestral.networks.layers import ACTIVATIONS, linear
 from ancestral.networks.normalise import BatchNorm
 from ancestral.networks.precision import at_least_single
@@ -273,22 +274,6 @@ class MapNorm(nn.Module):
             u = at_least_single(u)
             return nn.functional.batch_norm(u, None, None, scale, shift, True, eps=norm.eps)
         return norm(u.movedim(1, -1)).movedim(-1, 1)
-
-
-class Dropout(nn.Module):
-    """In training set a share of the values to zero and scale the others up."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Return the same shape; processes that share a batch draw for all of it."""
-        if not self.training:
-            return u
-        n, *rest = u.shape
-        noise = parallel.share(torch.rand(n * parallel.n_shares(), *rest, device=u.device))
-        return torch.where(noise < self.rate, 0.0, u / (1 - self.rate))
 
 
 class Stack(nn.Module):

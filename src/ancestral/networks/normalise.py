@@ -85,22 +85,23 @@ def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
     Parameters
     ----------
     model : Module
-        Left in evaluation mode.
+        Put into evaluation mode: what disturbs it in training does not when it is evaluated.
     passes : callable
-        Runs ``model`` in training mode, on one minibatch after another.
+        Runs ``model``, which normalises by the rows at hand, on one minibatch after another.
     """
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    norms = [m for m in model.train().modules() if isinstance(m, BatchNorm) and m.training]
+    model.eval()
     if norms:
-        model.train()
         for norm in norms:
+            norm.train()
             norm.collected, norm.collecting = 0, True
         try:
             with torch.no_grad():
                 passes()
         finally:
             for norm in norms:
+                norm.eval()
                 norm.collecting = False
-    model.eval()
 
 
 @contextmanager
