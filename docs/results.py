@@ -155,6 +155,8 @@ def shipped() -> list[str]:
 def grid(measured: Iterable[Standing]) -> str:
     """Return the table of standings."""
     rows = [cells(s) for s in measured]
+    if len({row["measure"] for row in rows}) == 1:
+        rows = [row | {"measure": ""} for row in rows]
     heads = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     lines += ["| " + " | ".join(row[name] for name in heads) + " |" for row in rows]
@@ -164,9 +166,10 @@ def grid(measured: Iterable[Standing]) -> str:
 def cells(s: Standing) -> dict[str, str]:
     """Return what the table says of one row, by column; a column without any entry is left out."""
     first, metric, written = s.records[0], s.recipe.protocol.metric, s.recipe.written
-    unit = " %" if metric == "error" else ""
+    unit = " %" if first["metric"].endswith("%") else ""
     return {
         "row": f"{s.recipe.title}, {s.size}",
+        "measure": first["metric"].removesuffix(", %"),
         "published": written(s.recipe.published),
         "ours": f"{written(s.value)} ± {written(s.standard_error)}{unit}",
         "gap": s.written_gap,

@@ -18,7 +18,8 @@ ORDER = [
     "classes", "models", "kernels", "discrepancy", "objectives", "optim", "engine", "train",
     "callbacks", "impute", "evaluate", "errors", "likeness", "divergence", "ais", "slots",
     "labels", "labelled", "estimator", "rows", "density", "methods", "scoring", "damage",
-    "report", "experiment", "recipes", "records", "reproduce", "zoo", "demo", "commands", "cli",
+    "judging", "report", "experiment", "recipes", "records", "measures", "reproduce", "zoo",
+    "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

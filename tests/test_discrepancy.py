@@ -15,6 +15,7 @@ from ancestral.discrepancy import (
     conditional_mmd2,
     mmd2,
     mmd2_of_features,
+    mmd2_standard_error,
     regression_operator,
     two_sample_test,
 )
@@ -256,3 +257,17 @@ def test_d3_the_root_of_half_the_discrepancy():
     start = x.clone().requires_grad_()
     term(NOTHING, Run(Batch(x), sample=start)).backward()
     assert start.grad.isfinite().all()
+
+
+def test_the_standard_error_of_mmd_is_its_spread_over_samples():
+    for shift in (0.0, 0.7):
+        found = [pair(seed, shift) for seed in range(300)]
+        values, errors = np.array(found).T
+        assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.25)
+
+
+def pair(seed, shift):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(2, 100, 2, generator=generator, dtype=torch.float64)
+    b = b + shift
+    return float(mmd2(a, b, [1.0], "unbiased")), mmd2_standard_error(a, b, [1.0])

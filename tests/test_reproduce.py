@@ -12,6 +12,7 @@ import ancestral
 from ancestral import damage, datasets, recipes, records, scoring, storage
 from ancestral.cli import main
 from ancestral.errors import errors
+from ancestral.likeness import PARZEN_WIDTHS
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
 from ancestral.scoring import ERROR, read_metrics
 from ancestral.zoo import ship
@@ -161,7 +162,7 @@ def test_changes_reach_the_run_that_another_starts_from(place, capsys):
     assert (place / "runs/reproduce/digits/vae/smoke-0-valid-batch_size=50").is_dir()
     capsys.readouterr()
     assert call(*arguments, "--set", "start.start.batch_size=50") == 2
-    assert "digits/vae starts from no other row" in capsys.readouterr().err
+    assert "digits/vae has no other row as its start" in capsys.readouterr().err
     assert call(*arguments, "--set", "start.batchsize=50") == 2
     assert "batch_size" in capsys.readouterr().err
 
@@ -208,7 +209,7 @@ def test_a_data_set_with_validation_rows_of_its_own(place, monkeypatch):
 def test_what_a_row_starts_from_comes_first(place):
     jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
     assert in_order(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
-    assert job("iwae").before() == job("vae")
+    assert job("iwae").parts() == {"start": job("vae")}
 
 
 @pytest.mark.filterwarnings("ignore:unclosed|subprocess:ResourceWarning")
@@ -311,6 +312,100 @@ def test_rows_that_score_the_model_of_another(place, capsys):
     assert f"{records_[1]['value'] - 3.5:+.2f}" in lines[2]
 
 
+SAMPLES = {
+    "table": """
+title = "Samples"
+source = "none"
+rows = ["gmmn", "cgmmn", "coder", "judge"]
+protocol = { metric = "resemblance", n_rows = 100 }
+""",
+    "gmmn": """
+title = "GMMN"
+method = "gmmn"
+data = "digits"
+published = 0.5
+parts = { autoencoder = "samples/coder" }
+[also.parzen]
+published = 20
+protocol = { metric = "parzen" }
+[also.rarest]
+protocol = { metric = "smallest_share", judge = "samples/judge" }
+[sizes.smoke]
+n_valid = 300
+options = { max_epochs = 1, hidden = [8], batch_size = 200 }
+""",
+    "cgmmn": """
+title = "CGMMN"
+method = "cgmmn"
+data = "digits"
+protocol = { metric = "label_error", judge = "samples/judge" }
+[also.taught]
+protocol = { metric = "retrained_error", judge = "samples/judge" }
+[sizes.smoke]
+n_valid = 300
+options = { max_epochs = 1, hidden = [8] }
+""",
+    "coder": """
+title = "Coder"
+method = "autoencoder"
+data = "digits"
+protocol = { metric = "reconstruction" }
+[sizes.smoke]
+n_valid = 300
+options = { max_epochs = 1, hidden = [8], n_latents = 4 }
+""",
+    "judge": """
+title = "Judge"
+method = "network-classifier"
+data = "digits"
+protocol = { metric = "error" }
+[sizes.smoke]
+n_valid = 300
+options = { max_epochs = 3, hidden = [20], learning_rate = 1e-2 }
+""",
+}
+
+
+def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys):
+    monkeypatch.setattr("ancestral.measures.PARZEN_SAMPLES", 300)
+    (place / "recipes/samples").mkdir()
+    for name, text in SAMPLES.items():
+        (place / f"recipes/samples/{name}.toml").write_text(text)
+    rows = [Job(row, "smoke", 0) for row in recipes.find("samples")]
+    named = {j.recipe.row.removeprefix("samples/"): j for j in rows}
+    assert list(named) == [
+        "gmmn",
+        "gmmn-parzen",
+        "gmmn-rarest",
+        "cgmmn",
+        "cgmmn-taught",
+        "coder",
+        "judge",
+    ]
+    assert named["gmmn-rarest"].recipe.title == "GMMN rarest"
+    assert named["gmmn-rarest"].models() == [named[n] for n in ("judge", "coder", "gmmn")]
+    rounds = in_order(rows)
+    assert rounds[0] == [named["coder"], named["judge"]]
+    assert rounds[1] == [named["gmmn"], named["cgmmn"]]
+    assert call("reproduce", "samples", "--size", "smoke") == 0
+    assert capsys.readouterr().out.count(": training") == 4
+    found = {
+        name: json.loads((place / f"results/samples/{name}/smoke-0.json").read_text())
+        for name in named
+    }
+    assert [f["row"] for f in found["gmmn"]["fits"]] == ["samples/coder", "samples/gmmn"]
+    assert "autoencoder" not in found["gmmn"]["fits"][1]["options"]
+    assert found["gmmn-parzen"]["evaluations"][0]["width"] in PARZEN_WIDTHS
+    shares = found["gmmn-rarest"]["evaluations"][0]["shares"]
+    assert sum(shares) == pytest.approx(1)
+    assert found["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
+    assert all(0 <= found[name]["value"] <= 100 for name in ("cgmmn", "cgmmn-taught"))
+    assert found["gmmn"]["standard_error"] > 0
+    changed = ("--select", "--set", "autoencoder.n_latents=3")
+    assert call("reproduce", "samples/gmmn", "--size", "smoke", *changed) == 0
+    assert (place / "runs/reproduce/samples/coder/smoke-0-valid-n_latents=3/model").is_dir()
+
+
 def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
     path = run(job("vae"), place / "runs", place / "results")
     monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
@@ -332,6 +427,7 @@ def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
         ("table", "n_rows = 50", 'metric = "repair"', "repairs need a damage"),
         ("table", "n_rows = 50", 'damage = "disc:3"', "expected rect:SIDE"),
+        ("table", "n_rows = 50", 'metric = "label_error"', "a judge classifies samples"),
         ("table", "n_rows = 50", 'second_stage = "pegasos"', "tells classes of damaged rows only"),
         ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
@@ -401,7 +497,5 @@ def test_every_recipe_that_comes_with_the_package_can_be_configured():
             for size in recipe.sizes:
                 final = Job(recipe, size, 0)
                 jobs = [final, replace(final, select=True)]
-                while (before := jobs[-1].before()) is not None:
-                    jobs.append(before)
-                for each in jobs:
+                for each in [*jobs, *final.models()]:
                     each.config(records.RESULTS).estimator()._check_fields()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ancestral.discrepancy import mmd2, two_sample_test
+from ancestral.discrepancy import mmd2, mmd2_standard_error, two_sample_test
 from ancestral.kernels import median_variance
 
 NEIGHBOURS = 5
@@ -29,6 +29,8 @@ class Likeness:
     mmd2, real_mmd2 : float
         Unbiased squared MMD, Gaussian kernel by the median heuristic, of samples and real rows; of
         two halves of the real rows.
+    mmd2_error : float
+        Standard error of the first.
     p_value : float
         Of the permutation test that samples and real rows are alike.
     told_apart, told_apart_error : float
@@ -46,6 +48,7 @@ class Likeness:
 
     mmd2: float
     real_mmd2: float
+    mmd2_error: float
     p_value: float
     told_apart: float
     told_apart_error: float
@@ -100,6 +103,7 @@ def likeness(
     return Likeness(
         mmd2=float(mmd2(a, b, kernel, "unbiased")),
         real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
+        mmd2_error=mmd2_standard_error(a, b, kernel),
         p_value=two_sample_test(a, b, kernel, random_state=random_state).p_value,
         told_apart=told,
         told_apart_error=error,

@@ -3,7 +3,8 @@
 A folder of ``recipes/`` is a table: ``table.toml`` says what it is and how it is measured, every
 other file is a row. What a row is (architecture, objective) is said once; a size says for how long
 and with which settings it learns. A row may also be the model of another row (``of``), scored in
-another way, or in several (``variants``, which become rows of their own).
+another way, or in several (``variants``, which become rows of their own); ``also`` in a row's own
+file scores its model in further ways.
 """
 
 from __future__ import annotations
@@ -22,7 +23,23 @@ from ancestral.methods.pegasos import Solver
 
 HEAD = "table.toml"
 SIZES = ("smoke", "fast", "paper")
-Metric = Literal["log_likelihood", "error", "repair"]
+Metric = Literal[
+    "log_likelihood",
+    "error",
+    "repair",
+    "reconstruction",
+    "resemblance",
+    "parzen",
+    "label_error",
+    "smallest_share",
+    "retrained_error",
+]
+
+JUDGED = ("label_error", "smallest_share", "retrained_error")
+"""Metrics that need a classifier of drawn rows."""
+
+DIGITS = {"repair": 4, "reconstruction": 4, "resemblance": 5, "parzen": 0}
+"""Of a metric's numbers, where they are not two."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +48,15 @@ class Protocol:
 
     Attributes
     ----------
-    metric : {"log_likelihood", "error", "repair"}
-        L_S in nats, higher is better; how many of a hundred rows are told wrong; or the mean
-        squared error of what is filled in where something was taken away.
+    metric : str
+        ``log_likelihood``: L_S in nats, higher is better. ``error``: how many of a hundred rows are
+        told wrong. ``repair``: mean squared error of what is filled in where something was taken
+        away. ``reconstruction``: that of an autoencoder. ``resemblance``: squared MMD of samples
+        and real rows. ``parzen``: log-likelihood by a Parzen window on 10,000 samples, in nats, for
+        history. By a ``judge`` that classifies samples: ``label_error``, of a hundred rows of a
+        class, how many it takes for another; ``smallest_share``, of a hundred rows of any class,
+        those of the rarest; ``retrained_error``, how many of a hundred real rows it tells wrong
+        after training on samples alone.
     n_importance_samples : int
         S of L_S, in float32.
     binarize_seeds : list of int
@@ -42,6 +65,8 @@ class Protocol:
         Score the first so many rows only (a smoke test's).
     n_training_rows : int
         Training rows on which active units are counted.
+    judge : str, optional
+        The row whose model classifies samples; of the same size and seed.
     damage : str, optional
         What is taken away of the rows, as :class:`~ancestral.damage.Damage` reads it. A classifier
         that can fill it in does so first; another sees noise there.
@@ -59,6 +84,7 @@ class Protocol:
     binarize_seeds: tuple[Natural, ...] = (0, 1, 2)
     n_rows: Count | None = None
     n_training_rows: Count = 500
+    judge: str | None = None
     damage: str | None = None
     n_iter: Count = 100
     batch_statistics: bool = False
@@ -68,12 +94,16 @@ class Protocol:
         """Refuse what can't be scored."""
         if self.damage is not None:
             Damage.parse(self.damage)
-        if (self.metric == "repair") > (self.damage is not None) or (
-            self.metric == "log_likelihood" and self.damage is not None
-        ):
+        if (self.metric in JUDGED) != (self.judge is not None):
             raise ValueError(
-                f"metric={self.metric!r}, damage={self.damage!r}: repairs need a damage, and "
-                "likelihoods are of whole rows"
+                f"metric={self.metric!r}, judge={self.judge!r}: a judge classifies samples, for "
+                f"{', '.join(JUDGED)}"
+            )
+        needs = {"repair": True, "error": self.damage is not None}
+        if needs.get(self.metric, False) != (self.damage is not None):
+            raise ValueError(
+                f"metric={self.metric!r}, damage={self.damage!r}: repairs need a damage, errors "
+                "may have one, and all else is of whole rows"
             )
         if self.second_stage is not None and (self.metric != "error" or self.damage is None):
             raise ValueError(
@@ -127,6 +157,9 @@ class Recipe:
         The published number, in the table's metric, if there is one.
     published_active_units : list of int
         Likewise, where published.
+    parts : dict
+        Options whose values are models of other rows, of the same size and seed: by the name of the
+        option, the row. An autoencoder is one.
     of : str, optional
         The row whose model this one scores; it then has that row's sizes, and trains nothing new.
     options, data_options : dict
@@ -148,6 +181,7 @@ class Recipe:
     selection: dict[str, Any] = field(default_factory=dict)
     published: float | None = None
     published_active_units: tuple[Natural, ...] | None = None
+    parts: dict[str, str] = field(default_factory=dict)
     of: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -178,7 +212,7 @@ class Recipe:
 
     def written(self, value: float | None) -> str:
         """Write a number of the row's metric, or a dash where there is none."""
-        digits = 4 if self.protocol.metric == "repair" else 2
+        digits = DIGITS.get(self.protocol.metric, 2)
         return "-" if value is None else f"{value:.{digits}f}"
 
     def scored(self, size: str, *, select: bool = False) -> Protocol:
@@ -246,7 +280,7 @@ def _resolved(table: Table, trained: Mapping[str, Recipe], where: Path) -> Table
         if row.of is not None and row.of not in trained:
             known = suggest(row.of, trained)
             raise ValueError(f"{where / row.row}: of={row.of!r} is no row that is trained{known}")
-        shared = ("method", "data", "options", "data_options", "sizes")
+        shared = ("method", "data", "options", "data_options", "sizes", "parts")
         theirs = {} if row.of is None else {k: getattr(trained[row.of], k) for k in shared}
         rows.append(replace(row, **theirs))
     return replace(table, rows=tuple(rows))
@@ -293,8 +327,21 @@ def _read_table(place: Path) -> Table:
 def _read_rows(
     path: Path, table: str, protocol: dict[str, Any], selection: dict[str, Any]
 ) -> list[Recipe]:
-    """Read a file that is one row, or has a variant for each of several."""
+    """Read a file that is one row, or has a variant for each of several, or is also scored."""
     text = _read(path)
+    again = {"of": f"{table}/{path.stem}", "title": text.get("title", "")}
+    again["variants"] = text.pop("also", {})
+    parts = (_rows_of(path, part, table, protocol, selection) for part in (text, again))
+    return [row for part in parts for row in part]
+
+
+def _rows_of(
+    path: Path,
+    text: dict[str, Any],
+    table: str,
+    protocol: dict[str, Any],
+    selection: dict[str, Any],
+) -> list[Recipe]:
     variants = text.pop("variants", {"": {}})
     found = []
     for name, variant in variants.items():

@@ -11,19 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ancestral import damage, experiment, provenance, recipes, records, scoring, storage
-from ancestral.datasets import Dataset
+from ancestral import experiment, provenance, recipes, records, storage
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
-from ancestral.methods.pegasos import svm
-from ancestral.recipes import Protocol, Recipe
+from ancestral.measures import Subject, measure
+from ancestral.recipes import Recipe
 from ancestral.records import Record
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
-
-# Of a change to the run that another starts from.
-BEFORE = "start."
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Job:
         Choose settings: train without the held-out rows and score those, not the test rows.
     changes : tuple of (name, value)
         Options that differ from the recipe's, to see whether they should; ``start.NAME`` is an
-        option of the run that this one starts from.
+        option of the run that this one starts from, and likewise of its other parts.
     stage : int
         Which of the fits of a size with several; negative numbers count from the last.
     """
@@ -82,25 +78,43 @@ class Job:
             return self
         return replace(self, recipe=recipes.find(self.recipe.of)[0])
 
-    def before(self) -> Job | None:
-        """Return the job from whose model this one starts."""
-        start, stage = self.recipe.size(self.size).start, self.stage % len(self.stages)
+    def parts(self) -> dict[str, Job]:
+        """Return the jobs that train what this one's model is made of, by option."""
+        stage = self.stage % len(self.stages)
         if stage > 0:
-            return replace(self, stage=stage - 1)
-        if start is None:
-            return None
-        (recipe,) = recipes.find(start)
-        theirs = [(k.removeprefix(BEFORE), v) for k, v in self.changes if k.startswith(BEFORE)]
-        return replace(self, recipe=recipe, changes=tuple(theirs), stage=-1)
+            return {"start": replace(self, stage=stage - 1)}
+        start = self.recipe.size(self.size).start
+        named = self.recipe.parts | ({} if start is None else {"start": start})
+        return {option: self._part(option, row) for option, row in named.items()}
+
+    def _part(self, option: str, row: str) -> Job:
+        """Return the job of another row, changed as this one's changes say: ``option.name``."""
+        prefix = f"{option}."
+        theirs = [(k.removeprefix(prefix), v) for k, v in self.changes if k.startswith(prefix)]
+        return Job(recipes.find(row)[0], self.size, self.seed, self.select, tuple(theirs))
+
+    def judge(self) -> Job | None:
+        """Return the job that trains the classifier of samples, if there is one."""
+        judge = self.recipe.protocol.judge
+        return None if judge is None else self._part("judge", judge)
+
+    def models(self) -> list[Job]:
+        """Return the jobs that train what this one needs, each after what it needs itself."""
+        if (training := self.training()) != self:
+            found = training.models()
+        else:
+            found = [model for part in self.parts().values() for model in part.models()] + [self]
+        if (judge := self.judge()) is not None:
+            found = judge.models() + found
+        return list(dict.fromkeys(found))
 
     def config(self, runs: Path) -> Config:
-        """Return the configuration, with the place of the model it starts from."""
+        """Return the configuration, with the places of the models it is made of."""
         recipe, more = self.recipe, self.stages[self.stage]
         config = recipe.config(self.size, self.seed, select=self.select)
-        ours = {k: v for k, v in self.changes if not k.startswith(BEFORE)}
+        ours = {k: v for k, v in self.changes if "." not in k}
         config.options |= more | ours | {"verbose": 1}
-        if (before := self.before()) is not None:
-            config.options["start"] = str(before.folder(runs))
+        config.options |= {option: str(part.folder(runs)) for option, part in self.parts().items()}
         return config
 
 
@@ -129,44 +143,22 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     estimator, config = experiment.open_run(folder)
     assert config is not None
     dataset, protocol = config.dataset(), job.recipe.scored(job.size, select=job.select)
-    metrics = _measured(job, folder, estimator, dataset)
+    judge = job.judge()
+    subject = Subject(
+        name=f"{job.recipe.row}, {job.size}, seed {job.seed}",
+        folder=folder,
+        estimator=estimator,
+        dataset=dataset,
+        protocol=protocol,
+        rows=Scoring(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows),
+        judge=None if judge is None else experiment.open_run(fitted(judge, runs))[0],
+    )
+    metrics = measure(subject)
     record = _record(job, runs, estimator, config, metrics)
     if isinstance(estimator, LatentEstimator):
         active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
         record["active_units"] = list(active)
     return records.write(record, results)
-
-
-def _measured(job: Job, folder: Path, estimator: Any, dataset: Dataset) -> list[scoring.Metric]:
-    """Score a model as its row says: by its errors, or once for each binarisation."""
-    protocol = job.recipe.scored(job.size, select=job.select)
-    common = Scoring(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows)
-    if protocol.damage is not None:
-        return [_damaged(protocol, estimator, dataset, common)]
-    if protocol.metric == "error":
-        return [scoring.classify(estimator, dataset, common)[0]]
-    metrics = []
-    for seed in protocol.binarize_seeds if estimator.draws_bits_ else (0,):
-        how = replace(common, binarize_seed=seed)
-        print(f"{job.recipe.row}, {job.size}, seed {job.seed}: {how}, bits drawn with {seed}")
-        metrics.append(scoring.scored(folder, estimator, dataset, how, progress=True)[0])
-    return metrics
-
-
-def _damaged(protocol: Protocol, estimator: Any, dataset: Dataset, rows: Scoring) -> scoring.Metric:
-    """Score what is filled in, or the classes of rows: filled in, where the model can."""
-    assert protocol.damage is not None
-    what = damage.Damage.parse(protocol.damage)
-    how = damage.Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
-    explicit = isinstance(estimator, LatentEstimator)
-    repaired = damage.repair(estimator, dataset, what, how, rows) if explicit else None
-    if protocol.metric == "error":
-        stage = None if protocol.second_stage is None else svm(protocol.second_stage)
-        told = damage.classify(estimator, dataset, what, how, rows, repaired, second_stage=stage)
-        return told[-1][0]
-    if repaired is None:
-        raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
-    return repaired.metric
 
 
 def fitted(job: Job, runs: Path) -> Path:
@@ -176,8 +168,8 @@ def fitted(job: Job, runs: Path) -> Path:
     if (folder / storage.MODEL).is_dir():
         _check_same(experiment.open_run(folder)[1], config, folder)
     else:
-        if (before := job.before()) is not None:
-            fitted(before, runs)
+        for part in job.parts().values():
+            fitted(part, runs)
         print(f"{job.recipe.row}, {job.size}, seed {job.seed}: training")
         experiment.run(config, folder, report=not job.select)
     return folder
@@ -197,7 +189,7 @@ def _record(
     job: Job, runs: Path, estimator: RowEstimator, config: Config, metrics: list[Any]
 ) -> Record:
     values = [m["value"] for m in metrics]
-    fits = [_fit(part, runs) for part in _chain(job.training())]
+    fits = [_fit(part, runs) for part in job.training().models()]
     return {
         "row": job.recipe.row,
         "size": job.size,
@@ -225,16 +217,10 @@ def _record(
     }
 
 
-def _chain(job: Job) -> list[Job]:
-    """Return the fits that lead to a job's model, in order."""
-    before = job.before()
-    return [*([] if before is None else _chain(before)), job]
-
-
 def _fit(job: Job, runs: Path) -> dict[str, Any]:
     """Say what a fit was told, how long it took and how it went."""
     history = experiment.open_run(job.folder(runs))[0].history_
-    aside = ("start", "verbose")
+    aside = ("verbose", *job.parts())
     return {
         "row": job.recipe.row,
         "options": {k: v for k, v in job.config(runs).options.items() if k not in aside},
@@ -294,14 +280,16 @@ def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submi
 
 
 def in_order(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Put jobs into rounds, so that what one starts from is trained in a round before it.
+    """Put jobs into rounds, so that what several need is trained in a round before.
 
-    Jobs of one round do not depend on one another, and no two of them train the same model.
+    No two jobs of one round train the same model.
     """
-    depth: dict[Job, int] = {}
-    trained: set[Job] = set()
-    for job in jobs:
-        training = job.training()
-        depth[job] = len(_chain(training)) + (training in trained)
-        trained.add(training)
-    return [[j for j in jobs if depth[j] == d] for d in sorted(set(depth.values()))]
+    trained: dict[Job, int] = {}
+    rounds: dict[int, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: len(job.models())):
+        models = job.models()
+        number = 1 + max((trained[model] for model in models if model in trained), default=0)
+        for model in models:
+            trained.setdefault(model, number)
+        rounds.setdefault(number, []).append(job)
+    return [rounds[number] for number in sorted(rounds)]

@@ -198,6 +198,7 @@ def resemble(
         "data": dataset.name,
         "data_checksum": dataset.checksum,
         "value": found.mmd2,
+        "standard_error": found.mmd2_error,
         **asdict(found),
         "seconds": perf_counter() - began,
     }

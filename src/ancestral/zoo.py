@@ -62,7 +62,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
         cheap, change = changed(methods.load(small), estimator, config.dataset().x_train)
     if not cheap:
         raise ValueError(f"{run}: half precision changes {change}")
-    aside = ("start", "verbose", "checkpoint", "log")
+    aside = ("start", "autoencoder", "verbose", "checkpoint", "log")
     plain = replace(config, options={k: v for k, v in config.options.items() if k not in aside})
 
     def fill(folder: Path) -> None:

@@ -81,9 +81,9 @@ def print_metric(metric: Metric) -> None:
 
 def _print_likeness(metric: Metric) -> None:
     print(
-        f"{metric['split']} {metric['metric']}: {metric['mmd2']:.3g} "
-        f"(halves of real rows {metric['real_mmd2']:.3g}; p = {metric['p_value']:.2g}; "
-        f"{metric['n_rows']} rows, {metric['seconds']:.0f} s)\n"
+        f"{metric['split']} {metric['metric']}: {metric['mmd2']:.3g} +- "
+        f"{metric['standard_error']:.2g} (halves of real rows {metric['real_mmd2']:.3g}; "
+        f"p = {metric['p_value']:.2g}; {metric['n_rows']} rows, {metric['seconds']:.0f} s)\n"
         f"  told apart {metric['told_apart']:.1%} +- {metric['told_apart_error']:.1%}, precision "
         f"{metric['precision']:.1%}, recall {metric['recall']:.1%}\n"
         f"  nearest training row {metric['nearest']:.3g} from samples, "

@@ -9,7 +9,7 @@ from ancestral import methods, recipes, records
 from ancestral.fields import Count, check, hints, parse, suggest
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
-from ancestral.reproduce import BEFORE, Job, in_order, on_cluster, one_by_one, side_by_side
+from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
 from ancestral.zoo import ship
 
 
@@ -56,13 +56,15 @@ def _changes(row: Recipe, options: Namespace) -> tuple[tuple[str, Any], ...]:
 
 def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
     """Read one ``name=value``; ``start.name=value`` is for the row that this one starts from."""
-    if change.startswith(BEFORE):
-        start = row.size(size).start
-        if start is None:
-            raise ValueError(f"--set {change}: {row.row} starts from no other row")
-        name, value = _change(recipes.find(start)[0], size, change.removeprefix(BEFORE))
-        return BEFORE + name, value
     name, _, text = change.partition("=")
+    part, dot, rest = name.partition(".")
+    if dot:
+        start = row.size(size).start
+        parts = row.parts | ({} if start is None else {"start": start})
+        if part not in parts:
+            raise ValueError(f"--set {change}: {row.row} has no other row as its {part}")
+        name, value = _change(recipes.find(parts[part])[0], size, f"{rest}={text}")
+        return f"{part}.{name}", value
     known = hints(methods.find(row.method).load())
     if name not in known:
         raise ValueError(f"--set {change}: no option {name!r}{suggest(name, known)}")

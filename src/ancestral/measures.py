@@ -1,0 +1,149 @@
+"""What the rows of tables measure: one function for each metric of a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from ancestral import damage, judging, scoring
+from ancestral.datasets import Dataset
+from ancestral.density import LatentEstimator
+from ancestral.likeness import parzen
+from ancestral.methods.pegasos import svm
+from ancestral.recipes import Protocol
+from ancestral.scoring import Metric, Scoring, as_values
+
+PARZEN_SAMPLES, PARZEN_ROWS = 10_000, 5000
+"""Samples of a Parzen window, and the rows by which its width is chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A fitted model, and how it is scored.
+
+    Attributes
+    ----------
+    name : str
+        What progress calls it.
+    folder : Path
+        Its run folder, which keeps what takes long.
+    estimator : estimator
+        The model.
+    dataset : Dataset
+        Its data.
+    protocol : Protocol
+        How the row is scored.
+    rows : Scoring
+        Which rows.
+    judge : classifier, optional
+        What classifies samples.
+    """
+
+    name: str
+    folder: Path
+    estimator: Any
+    dataset: Dataset
+    protocol: Protocol
+    rows: Scoring
+    judge: Any = None
+
+
+def measure(subject: Subject) -> list[Metric]:
+    """Score a model as its protocol says; a likelihood of bits once for each binarisation."""
+    if subject.protocol.damage is not None:
+        return [_damaged(subject)]
+    return MEASURES[subject.protocol.metric](subject)
+
+
+def _log_likelihood(subject: Subject) -> list[Metric]:
+    metrics = []
+    estimator, dataset = subject.estimator, subject.dataset
+    for seed in subject.protocol.binarize_seeds if estimator.draws_bits_ else (0,):
+        how = replace(subject.rows, binarize_seed=seed)
+        print(f"{subject.name}: {how}, bits drawn with {seed}")
+        metrics.append(scoring.scored(subject.folder, estimator, dataset, how, progress=True)[0])
+    return metrics
+
+
+def _damaged(subject: Subject) -> Metric:
+    """Score what is filled in, or the classes of rows: filled in, where the model can."""
+    protocol, estimator, dataset = subject.protocol, subject.estimator, subject.dataset
+    assert protocol.damage is not None
+    what = damage.Damage.parse(protocol.damage)
+    how = damage.Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
+    explicit = isinstance(estimator, LatentEstimator)
+    repaired = damage.repair(estimator, dataset, what, how, subject.rows) if explicit else None
+    if protocol.metric == "error":
+        stage = None if protocol.second_stage is None else svm(protocol.second_stage)
+        told = damage.classify(
+            estimator, dataset, what, how, subject.rows, repaired, second_stage=stage
+        )
+        return told[-1][0]
+    if repaired is None:
+        raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
+    return repaired.metric
+
+
+def _parzen(subject: Subject) -> list[Metric]:
+    """The width is chosen on held-out rows or, if there are none, on the last training rows."""
+    estimator, dataset = subject.estimator, subject.dataset
+    split, X = subject.rows.rows(dataset)
+    choosing = dataset.x_train if dataset.x_valid is None or split == "valid" else dataset.x_valid
+    began = perf_counter()
+    valid = as_values(choosing[-PARZEN_ROWS:], estimator.unit_, PARZEN_ROWS)
+    drawn = estimator.sample(PARZEN_SAMPLES, random_state=0)
+    mean, error, width = parzen(drawn, valid, as_values(X, estimator.unit_, len(X)))
+    return [
+        {
+            "metric": "log-likelihood of a Parzen window, nats",
+            "split": split,
+            "n_rows": len(X),
+            "width": width,
+            "data": dataset.name,
+            "data_checksum": dataset.checksum,
+            "value": mean,
+            "standard_error": error,
+            "seconds": perf_counter() - began,
+        }
+    ]
+
+
+def _classes(subject: Subject) -> list[Metric]:
+    return [scoring.classify(subject.estimator, subject.dataset, subject.rows)[0]]
+
+
+def _reconstruction(subject: Subject) -> list[Metric]:
+    return [scoring.rebuild(subject.estimator, subject.dataset, subject.rows)]
+
+
+def _resemblance(subject: Subject) -> list[Metric]:
+    return [scoring.resemble(subject.estimator, subject.dataset, subject.rows)]
+
+
+def _label_error(subject: Subject) -> list[Metric]:
+    return [judging.label_error(subject.estimator, subject.judge, subject.dataset)]
+
+
+def _smallest_share(subject: Subject) -> list[Metric]:
+    return [judging.smallest_share(subject.estimator, subject.judge, subject.dataset)]
+
+
+def _retrained_error(subject: Subject) -> list[Metric]:
+    judge = subject.judge
+    return [judging.retrained_error(subject.estimator, judge, subject.dataset, subject.rows)]
+
+
+MEASURES: dict[str, Callable[[Subject], list[Metric]]] = {
+    "log_likelihood": _log_likelihood,
+    "error": _classes,
+    "reconstruction": _reconstruction,
+    "resemblance": _resemblance,
+    "parzen": _parzen,
+    "label_error": _label_error,
+    "smallest_share": _smallest_share,
+    "retrained_error": _retrained_error,
+}
+"""By the name that a protocol has for it; what is damaged aside."""
