@@ -239,7 +239,10 @@ def curves(measured: Sequence[Standing]) -> Figure:
                 axes.plot(minutes, part["curve"]["loss"], color=colour, lw=1.2, label=label)
                 began = minutes[-1]
     axes.set(xlabel="minutes of training", ylabel="training loss per row")
-    axes.set_ylim(lowest - 0.5, lowest + 15)
+    if measured[0].recipe.protocol.metric == "log_likelihood":
+        axes.set_ylim(lowest - 0.5, lowest + 15)
+    elif lowest > 0:  # losses of other kinds, far from one another
+        axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure

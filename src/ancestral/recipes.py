@@ -327,30 +327,33 @@ def _read_table(place: Path) -> Table:
 def _read_rows(
     path: Path, table: str, protocol: dict[str, Any], selection: dict[str, Any]
 ) -> list[Recipe]:
-    """Read a file that is one row, or has a variant for each of several, or is also scored."""
+    """Read a file that is one row, or has a variant for each of several; each may be scored anew.
+
+    A variant adds to the options and the protocol of the file; what ``also`` scores is a row too.
+    """
     text = _read(path)
-    again = {"of": f"{table}/{path.stem}", "title": text.get("title", "")}
-    again["variants"] = text.pop("also", {})
-    parts = (_rows_of(path, part, table, protocol, selection) for part in (text, again))
-    return [row for part in parts for row in part]
-
-
-def _rows_of(
-    path: Path,
-    text: dict[str, Any],
-    table: str,
-    protocol: dict[str, Any],
-    selection: dict[str, Any],
-) -> list[Recipe]:
-    variants = text.pop("variants", {"": {}})
+    variants, also = text.pop("variants", {"": {}}), text.pop("also", {})
     found = []
     for name, variant in variants.items():
-        words = {"title": " ".join([text.get("title", ""), name]).strip()} if name else {}
-        scored = protocol | text.get("protocol", {}) | variant.get("protocol", {})
-        row = text | words | variant | {"protocol": scored}
+        row = _varied(text, name, variant, protocol)
         called = "-".join(filter(None, [path.stem, name]))
+        again = {"title": row.get("title", ""), "of": f"{table}/{called}"}
+        ours = row.pop("also", {})
+        others = {k: also.get(k, {}) | ours.get(k, {}) for k in also | ours}
         found.append(_read_row(path, f"{table}/{called}", row, selection))
+        for other, scored in others.items():
+            row = _varied(again, other, scored, protocol)
+            found.append(_read_row(path, f"{table}/{called}-{other}", row, selection))
     return found
+
+
+def _varied(
+    text: dict[str, Any], name: str, variant: dict[str, Any], protocol: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a row: what its file says, what a variant adds, and how it is scored."""
+    both = {k: text.get(k, {}) | variant.get(k, {}) for k in ("options", "protocol")}
+    row = text | {"title": " ".join([text.get("title", ""), name]).strip()} | variant | both
+    return row | {"protocol": protocol | both["protocol"]}
 
 
 def _read_row(path: Path, name: str, row: dict[str, Any], selection: dict[str, Any]) -> Recipe:
