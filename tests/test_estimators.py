@@ -23,6 +23,7 @@ from ancestral import (
     VAE,
     Autoencoder,
     CGMMNClassifier,
+    ClassConditionalVAE,
     MaxMarginVAE,
     MemoryVAE,
     NetworkClassifier,
@@ -53,6 +54,7 @@ def expected_failures(estimator):
         IWAE(**QUICK | {"n_latents": (3, 2)}),
         MemoryVAE(**QUICK, n_slots=3),
         MaxMarginVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
+        ClassConditionalVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
         NetworkClassifier(hidden=(20,), max_epochs=8, learning_rate=0.02, random_state=0),
         CGMMNClassifier(
             hidden=(20,), batch_size=100, max_epochs=8, learning_rate=0.05, random_state=0
