@@ -15,15 +15,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from turns import RESULTS, write
+
 import ancestral
-from ancestral import Annealing, compare, datasets, provenance
+from ancestral import Annealing, compare, datasets
 from ancestral.ais import Sandwich
 from ancestral.evaluate import LogLikelihood
-from ancestral.storage import versions, write_file
 
-ROOT = Path(__file__).resolve().parent.parent
-RECORD = ROOT / "results" / "annealing.json"
-MODEL = ROOT / "zoo" / "mnist-density-vae"
+MODEL = RESULTS.parent / "zoo" / "mnist-density-vae"
 N_ROWS, N_SAMPLES = 100, 5000
 
 
@@ -70,12 +69,8 @@ def main(model: str = str(MODEL), n_steps: str = "300") -> None:
         },
         "seed": estimator.seed_,
         "data_checksum": data.checksum,
-        "processor": provenance.processor(),
-        "versions": versions(),
-        "commit": provenance.commit(),
-        "date": provenance.today(),
     }
-    write_file(RECORD, json.dumps(record, indent=1) + "\n")
+    write("annealing", record)
     print(json.dumps({k: record[k] for k in ("test_rows", "drawn_rows")}, indent=1))
 
 

@@ -10,22 +10,19 @@ each round measures both, and medians over rounds are compared. It wants a quiet
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from statistics import median
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 import torch
-from machine import Others, warn_if_busy
+from machine import warn_if_busy
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, one_hot
+from turns import in_turn, write
 
-from ancestral import MaxMarginVAE, provenance
-from ancestral.storage import versions, write_file
+from ancestral import MaxMarginVAE
 
-RECORD = Path(__file__).resolve().parent.parent / "results" / "margin-step.json"
 BATCH, STEPS, BOUND, RATE = 500, 8, 1e-3, 3e-4
 
 
@@ -116,31 +113,13 @@ def main(n_rounds: str = "3") -> None:
     """Measure in turn, and write the record."""
     warn_if_busy()
     x, y = images()
-    others, found = Others(), []
-    for number in range(int(n_rounds)):
-        for name, side in {"ancestral": ours, "plain loop": plain}.items():
-            seconds = side(x, y)
-            found.append({"round": number, "side": name, "seconds": seconds})
-            print(f"round {number}, {name}: {1000 * seconds:.0f} ms a step of {BATCH} images")
-    medians = {
-        name: median(f["seconds"] for f in found if f["side"] == name)
-        for name in ("ancestral", "plain loop")
-    }
-    record = {
-        "metric": "seconds of a training step of CMMVA",
-        "config": {"batch_size": BATCH, "network": "mnist", "precision": "float32"},
-        "medians": medians,
-        "ratio": medians["plain loop"] / medians["ancestral"],
-        "measurements": found,
-        "cores_used_by_others": others.cores_used(),
-        "threads": torch.get_num_threads(),
-        "processor": provenance.processor(),
-        "versions": versions(),
-        "commit": provenance.commit(),
-        "date": provenance.today(),
-    }
-    write_file(RECORD, json.dumps(record, indent=1) + "\n")
-    print(f"the plain loop takes {record['ratio']:.2f} times as long")
+    sides = {"ancestral": partial(ours, x, y), "plain loop": partial(plain, x, y)}
+    found = in_turn(sides, int(n_rounds))
+    ratio = found["medians"]["plain loop"] / found["medians"]["ancestral"]
+    config = {"batch_size": BATCH, "network": "mnist", "precision": "float32"}
+    about = {"metric": "seconds of a training step of CMMVA", "config": config, "ratio": ratio}
+    write("margin-step", about | found)
+    print(f"the plain loop takes {ratio:.2f} times as long")
 
 
 if __name__ == "__main__":

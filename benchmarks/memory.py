@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from statistics import median
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from machine import Others, warn_if_busy
+from machine import warn_if_busy
+from turns import in_turn, write
 
-from ancestral import MemoryVAE, provenance
-from ancestral.storage import versions, write_file
+from ancestral import MemoryVAE
 
-RECORD = Path(__file__).resolve().parent.parent / "results" / "memory-step.json"
 NETWORK: dict[str, Any] = {"n_latents": 100, "hidden": (500, 500), "batch_size": 100}
 PARTS: dict[str, dict[str, Any]] = {
     "plain": {"n_slots": 0, "local_weight": 0.0},
@@ -45,35 +42,17 @@ def seconds_per_step(parts: dict[str, Any], k: int) -> float:
 def main(n_rounds: str = "3") -> None:
     """Measure in turn, and write the record."""
     warn_if_busy()
-    others, found = Others(), []
-    for number in range(int(n_rounds)):
-        for k in STEPS:
-            for name, parts in PARTS.items():
-                seconds = seconds_per_step(parts, k)
-                found.append({"round": number, "k": k, "model": name, "seconds": seconds})
-                print(f"round {number}, K = {k}, {name}: {1000 * seconds:.2f} ms a step")
-    medians = {
-        str(k): {
-            name: median(f["seconds"] for f in found if (f["k"], f["model"]) == (k, name))
-            for name in PARTS
-        }
+    sides = {
+        f"K = {k}, {name}": partial(seconds_per_step, parts, k)
         for k in STEPS
+        for name, parts in PARTS.items()
     }
-    ratios = {k: {name: m[name] / m["plain"] for name in PARTS} for k, m in medians.items()}
-    record = {
-        "config": NETWORK | {"hidden": list(NETWORK["hidden"])},
-        "metric": "seconds of a training step",
-        "medians": medians,
-        "ratios": ratios,
-        "measurements": found,
-        "cores_used_by_others": others.cores_used(),
-        "threads": torch.get_num_threads(),
-        "processor": provenance.processor(),
-        "versions": versions(),
-        "commit": provenance.commit(),
-        "date": provenance.today(),
-    }
-    write_file(RECORD, json.dumps(record, indent=1) + "\n")
+    found = in_turn(sides, int(n_rounds))
+    medians = found["medians"]
+    ratios = {side: medians[side] / medians[f"{side.split(',')[0]}, plain"] for side in sides}
+    config = NETWORK | {"hidden": list(NETWORK["hidden"])}
+    about = {"metric": "seconds of a training step", "config": config, "ratios": ratios}
+    write("memory-step", about | found)
     print(json.dumps(ratios, indent=1))
 
 
