@@ -42,17 +42,14 @@ def seconds_per_step(parts: dict[str, Any], k: int) -> float:
 def main(n_rounds: str = "3") -> None:
     """Measure in turn, and write the record."""
     warn_if_busy()
-    sides = {
-        f"K = {k}, {name}": partial(seconds_per_step, parts, k)
-        for k in STEPS
-        for name, parts in PARTS.items()
-    }
-    found = in_turn(sides, int(n_rounds))
-    medians = found["medians"]
-    ratios = {side: medians[side] / medians[f"{side.split(',')[0]}, plain"] for side in sides}
+    sides = {(k, name): partial(seconds_per_step, PARTS[name], k) for k in STEPS for name in PARTS}
+    found = in_turn({f"K = {k}, {name}": side for (k, name), side in sides.items()}, int(n_rounds))
+    by_side = dict(zip(sides, found.pop("medians").values(), strict=True))
+    medians = {str(k): {name: by_side[k, name] for name in PARTS} for k in STEPS}
+    ratios = {k: {name: m[name] / m["plain"] for name in PARTS} for k, m in medians.items()}
     config = NETWORK | {"hidden": list(NETWORK["hidden"])}
-    about = {"metric": "seconds of a training step", "config": config, "ratios": ratios}
-    write("memory-step", about | found)
+    about = {"metric": "seconds of a training step", "config": config}
+    write("memory-step", about | {"medians": medians, "ratios": ratios} | found)
     print(json.dumps(ratios, indent=1))
 
 

@@ -5,11 +5,10 @@ Run it:  python docs/results.py
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+import beside
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -21,7 +20,6 @@ from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
-ZOO = DOCS.parent / "zoo"
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a")
 HEAD = """\
 # Results
@@ -41,7 +39,7 @@ above zero is better, of an error below.
 def page(found: Sequence[Record]) -> str:
     """Return the page, in Markdown."""
     sections = [section(table, found) for table in recipes.tables().values()]
-    return "\n".join([HEAD, *filter(None, sections), *compared(), *annealing(), *shipped()])
+    return "\n".join([HEAD, *filter(None, sections), *beside.sections()])
 
 
 def section(table: Table, found: Sequence[Record]) -> str:
@@ -61,95 +59,6 @@ def section(table: Table, found: Sequence[Record]) -> str:
     if chosen:
         parts.append(selection(chosen))
     return "\n".join(parts)
-
-
-def annealing() -> list[str]:
-    """Return how far L_S is from log p(x), if that was measured."""
-    path = SOURCE / "annealing.json"
-    if not path.is_file():
-        return []
-    r = json.loads(path.read_text())
-    how, test, drawn = r["annealing"], r["test_rows"], r["drawn_rows"]
-    rows = [
-        (f"{r['n_rows']} test images, L_5000", test["importance"]),
-        (f"{r['n_rows']} test images, annealed", test["annealed"]),
-        (f"{r['n_rows']} images drawn by the model, from below", drawn["below"]),
-        (f"{r['n_rows']} images drawn by the model, from above", drawn["above"]),
-    ]
-    lines = [
-        "## How far the bounds are from log p(x)\n",
-        f"`zoo/{r['model']}`, annealed over {how['n_steps']:,} distributions from the "
-        f"{how['start']} with {how['n_chains']} chains of {how['n_leapfrog']} leapfrog steps "
-        f"(`python benchmarks/annealing.py`, record `results/annealing.json`, {r['date']}).\n",
-        "| images | estimate, nats | seconds |",
-        "|" + " --- |" * 3,
-        *(
-            f"| {n} | {e['value']:.2f} ± {e['standard_error']:.2f} | {e['seconds']:.0f} |"
-            for n, e in rows
-        ),
-        f"\nAnnealed less L_5000, image by image: {test['difference']:+.3f} ± "
-        f"{test['standard_error']:.3f} nats. Above less below: {drawn['gap']:.3f} nats, between "
-        "which the truth lies.\n",
-    ]
-    return ["\n".join(lines)]
-
-
-def compared() -> list[str]:
-    """Return the differences of models on the same rows, if some were recorded."""
-    found = [json.loads(path.read_text()) for path in sorted(SOURCE.glob("compared/*.json"))]
-    if not found:
-        return []
-    lines = [
-        "## Models compared, image by image\n",
-        "What is hard for both cancels, so the error is that of the difference: first less second, "
-        "log-likelihoods in nats, errors in per cent.\n",
-        "| first | second | rows | difference | |",
-        "|" + " --- |" * 5,
-    ]
-    for pair in found:
-        for d in pair["differences"]:
-            names = [f"`{_row(pair[k])}`" for k in ("first", "second")]
-            bits = "" if d["binarize_seed"] is None else f", bits of seed {d['binarize_seed']}"
-            lines.append(
-                f"| {names[0]} | {names[1]} | {d['n_rows']:,} {d['split']}{bits} | "
-                f"{d['difference']:+.2f} ± {d['standard_error']:.2f} | {_verdict(d)} |"
-            )
-    return ["\n".join(lines) + "\n"]
-
-
-def _verdict(d: dict[str, Any]) -> str:
-    """Say on how many rows the first is better, or what McNemar's test says."""
-    if d["metric"] != ERROR:
-        return f"better on {d['share_better']:.0%}"
-    alone = " and ".join(map(str, d["wrong_alone"]))
-    return f"wrong alone on {alone}, p = {d['p_value']:.2g}"
-
-
-def _row(run: str) -> str:
-    """Return the row and the run of a run folder, or the name of a shipped model."""
-    parts = Path(run).parts
-    return "/".join(parts[-3:] if parts[0] != "zoo" else parts)
-
-
-def shipped() -> list[str]:
-    """Return the trained models that come with the sources."""
-    models = sorted(ZOO.glob("*/record.json"))
-    if not models:
-        return []
-    lines = [
-        "## Trained models\n",
-        "Weights in half precision; an evaluation takes minutes and says beside each number what "
-        "the record says.\n",
-        "| model | row | seed | MiB | again |",
-        "|" + " --- |" * 5,
-    ]
-    for path in models:
-        record, name = json.loads(path.read_text()), path.parent.name
-        size = (path.parent / "model.safetensors").stat().st_size / 2**20
-        how = "--metric error" if record["metric"] == ERROR else "--binarize-seed 0,1,2"
-        command = f"`ancestral evaluate zoo/{name} {how}`"
-        lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
-    return ["\n".join(lines) + "\n"]
 
 
 def grid(measured: Iterable[Standing]) -> str:

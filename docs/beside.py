@@ -1,0 +1,177 @@
+"""What docs/results.md says beside the tables: pairs of models, bounds, steps, games, weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ancestral.scoring import ERROR
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE, ZOO = ROOT / "results", ROOT / "zoo"
+
+
+def sections() -> list[str]:
+    """Return the parts of the page that there are records for."""
+    recorded: dict[str, Callable[[dict[str, Any]], str]] = {
+        "annealing": annealing,
+        "ring": ring,
+        "memory-step": memory_steps,
+        "margin-step": margin_steps,
+        "moments-step": moment_steps,
+    }
+    found = compared()
+    for name, written in recorded.items():
+        path = SOURCE / f"{name}.json"
+        if path.is_file():
+            found.append(written(json.loads(path.read_text())))
+    return [*found, *shipped()]
+
+
+def made(record: dict[str, Any], script: str) -> str:
+    """Return how a record was made."""
+    others = record.get("cores_used_by_others")
+    beside = "" if others is None else f", {others:.1f} cores busy with other work"
+    threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
+    return (
+        f"`python benchmarks/{script}.py`; {threads} of {record['processor']['model']}{beside}; "
+        f"torch {record['versions']['torch']}; {record['date']}."
+    )
+
+
+def ring(r: dict[str, Any]) -> str:
+    """Return how many modes a GAN covers."""
+    games = r["games"]
+    modes = ", ".join(str(game["modes"]) for game in games)
+    within = sum(game["share_within"] for game in games) / len(games)
+    return (
+        "## A ring of eight Gaussians\n\n"
+        f"Games of {len(games)} seeds cover {modes} of the eight modes; {within:.0%} of what is "
+        "drawn lies within three standard deviations of one. A mode counts if one sample in a "
+        f"hundred is that near. {made(r, 'ring')}\n\n"
+        "![Samples of each game on the ring](images/ring.svg)\n"
+    )
+
+
+def memory_steps(r: dict[str, Any]) -> str:
+    """Return what a memory costs."""
+    lines = [
+        "## What a memory costs\n",
+        "Seconds of a training step over those of the same network without memory, in one run.\n",
+        "| importance samples | memory | memory and local error |",
+        "|" + " --- |" * 3,
+    ]
+    for k, ratios in r["ratios"].items():
+        lines.append(f"| {k} | {ratios['memory']:.2f} | {ratios['memory and local error']:.2f} |")
+    return "\n".join([*lines, f"\n{made(r, 'memory')}\n"])
+
+
+def margin_steps(r: dict[str, Any]) -> str:
+    """Return how fast CMMVA trains."""
+    return (
+        "## CMMVA beside a plain loop\n\n"
+        f"The same network as one writes it down in PyTorch takes {r['ratio']:.2f} times as long a "
+        f"step of {r['config']['batch_size']} images. {made(r, 'margin')}\n"
+    )
+
+
+def moment_steps(r: dict[str, Any]) -> str:
+    """Return how fast moments are matched."""
+    large, ratios = r["large_samples"], r["ratios"]
+    features, linear = large["random features"], large["linear time"]
+    return (
+        "## Moment matching beside plain loops\n\n"
+        f"Written down from the formula, a step of GMMN takes {ratios['MMD']:.2f} times as long, a "
+        f"step of CGMMN as a classifier {ratios['CMMD']:.2f} times. The squared MMD of two samples "
+        f"of {large['rows']:,} rows, in truth {large['mmd2_exact']:.4f}, is "
+        f"{features['mmd2']:.4f} by {large['frequencies']:,} random frequencies "
+        f"({features['seconds']:.0f} s) and {linear['mmd2']:.4f} by pairs of neighbours "
+        f"({linear['seconds']:.0f} s). {made(r, 'moments')}\n"
+    )
+
+
+def annealing(r: dict[str, Any]) -> str:
+    """Return how far L_S is from log p(x)."""
+    how, test, drawn = r["annealing"], r["test_rows"], r["drawn_rows"]
+    rows = [
+        (f"{r['n_rows']} test images, L_5000", test["importance"]),
+        (f"{r['n_rows']} test images, annealed", test["annealed"]),
+        (f"{r['n_rows']} images drawn by the model, from below", drawn["below"]),
+        (f"{r['n_rows']} images drawn by the model, from above", drawn["above"]),
+    ]
+    lines = [
+        "## How far the bounds are from log p(x)\n",
+        f"`zoo/{r['model']}`, annealed over {how['n_steps']:,} distributions from the "
+        f"{how['start']} with {how['n_chains']} chains of {how['n_leapfrog']} leapfrog steps "
+        f"(`python benchmarks/annealing.py`, record `results/annealing.json`, {r['date']}).\n",
+        "| images | estimate, nats | seconds |",
+        "|" + " --- |" * 3,
+        *(
+            f"| {n} | {e['value']:.2f} ± {e['standard_error']:.2f} | {e['seconds']:.0f} |"
+            for n, e in rows
+        ),
+        f"\nAnnealed less L_5000, image by image: {test['difference']:+.3f} ± "
+        f"{test['standard_error']:.3f} nats. Above less below: {drawn['gap']:.3f} nats, between "
+        "which the truth lies.\n",
+    ]
+    return "\n".join(lines)
+
+
+def compared() -> list[str]:
+    """Return the differences of models on the same rows, if some were recorded."""
+    found = [json.loads(path.read_text()) for path in sorted(SOURCE.glob("compared/*.json"))]
+    if not found:
+        return []
+    lines = [
+        "## Models compared, image by image\n",
+        "What is hard for both cancels, so the error is that of the difference: first less second, "
+        "log-likelihoods in nats, errors in per cent.\n",
+        "| first | second | rows | difference | |",
+        "|" + " --- |" * 5,
+    ]
+    for pair in found:
+        for d in pair["differences"]:
+            names = [f"`{_row(pair[k])}`" for k in ("first", "second")]
+            bits = "" if d["binarize_seed"] is None else f", bits of seed {d['binarize_seed']}"
+            lines.append(
+                f"| {names[0]} | {names[1]} | {d['n_rows']:,} {d['split']}{bits} | "
+                f"{d['difference']:+.2f} ± {d['standard_error']:.2f} | {_verdict(d)} |"
+            )
+    return ["\n".join(lines) + "\n"]
+
+
+def _verdict(d: dict[str, Any]) -> str:
+    """Say on how many rows the first is better, or what McNemar's test says."""
+    if d["metric"] != ERROR:
+        return f"better on {d['share_better']:.0%}"
+    alone = " and ".join(map(str, d["wrong_alone"]))
+    return f"wrong alone on {alone}, p = {d['p_value']:.2g}"
+
+
+def _row(run: str) -> str:
+    """Return the row and the run of a run folder, or the name of a shipped model."""
+    parts = Path(run).parts
+    return "/".join(parts[-3:] if parts[0] != "zoo" else parts)
+
+
+def shipped() -> list[str]:
+    """Return the trained models that come with the sources."""
+    models = sorted(ZOO.glob("*/record.json"))
+    if not models:
+        return []
+    lines = [
+        "## Trained models\n",
+        "Weights in half precision; an evaluation takes minutes and says beside each number what "
+        "the record says.\n",
+        "| model | row | seed | MiB | again |",
+        "|" + " --- |" * 5,
+    ]
+    for path in models:
+        record, name = json.loads(path.read_text()), path.parent.name
+        size = (path.parent / "model.safetensors").stat().st_size / 2**20
+        how = "--metric error" if record["metric"] == ERROR else "--binarize-seed 0,1,2"
+        command = f"`ancestral evaluate zoo/{name} {how}`"
+        lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
+    return ["\n".join(lines) + "\n"]
