@@ -11,6 +11,10 @@ from ancestral.scoring import ERROR
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, ZOO = ROOT / "results", ROOT / "zoo"
+SEEN = (
+    "Samples; where there are latent variables, also test images and their reconstructions, and "
+    "others with half taken away, filled in, and as they were"
+)
 
 
 def sections() -> list[str]:
@@ -174,4 +178,11 @@ def shipped() -> list[str]:
         how = "--metric error" if record["metric"] == ERROR else "--binarize-seed 0,1,2"
         command = f"`ancestral evaluate zoo/{name} {how}`"
         lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
-    return ["\n".join(lines) + "\n"]
+    drawn = [path.parent.name for path in models if picture(path.parent.name).is_file()]
+    pictures = [f"**{name}**\n\n![Samples of {name}](images/{picture(name).name})\n" for name in drawn]
+    return ["\n".join(lines) + "\n", f"{SEEN} (`python docs/pictures.py`):\n", *pictures]
+
+
+def picture(model: str) -> Path:
+    """Return where the picture of a shipped model is."""
+    return ROOT / "docs" / "images" / f"zoo-{model}.png"
