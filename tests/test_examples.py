@@ -36,6 +36,21 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "digits-vae" / "model.json").is_file()
 
 
+def test_halves_are_drawn_beside_the_half_that_is_given():
+    other = load("other_half")
+    digits = other.ancestral.datasets.load("digits")
+    model = other.learn(digits, 300, hidden=(100,), max_epochs=60, learning_rate=5e-3)
+    left, right = other.halves(digits.x_test, digits)
+    drawn = model.draw(left)
+    assert drawn.shape == (other.DRAWS, *right.shape)
+    assert drawn.std(0).mean() > 0.02
+    by_mean = (right - other.halves(digits.x_train, digits)[1].mean(0)) ** 2
+    assert ((right - drawn.mean(0)) ** 2).mean() < by_mean.mean()
+    page = other.sheet(model, digits)
+    assert page.shape == ((1 + other.DRAWS) * 10, other.SHOWN * 10)
+    np.testing.assert_allclose(page[1:9, 1:9], digits.x_test[0].reshape(8, 8), atol=1e-6)
+
+
 def test_the_picture_of_a_game_shows_densities():
     process = load("process", EXAMPLES.parent / "docs")
     (moment,) = process.play((15,))

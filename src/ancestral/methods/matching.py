@@ -210,6 +210,9 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
         heuristic's.
     regularization : float
         lambda of the regression in feature space: a twentieth of a batch or so.
+    prior : float
+        As of a classifier, but none by default: beside a discrepancy that a large lambda makes
+        small it would decide everything.
     output_variances : list of float, or "auto"
         Of the Gaussians in the kernel of standardised targets; ``"auto"`` takes five around the
         median heuristic's.
@@ -228,6 +231,7 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
     """
 
     regularization: Positive = 10.0
+    prior: Weight = 0.0
     output_variances: Variances = "auto"
     n_draws: Count = 100
     batch_size: Count = 200
