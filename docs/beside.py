@@ -179,7 +179,9 @@ def shipped() -> list[str]:
         command = f"`ancestral evaluate zoo/{name} {how}`"
         lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
     drawn = [path.parent.name for path in models if picture(path.parent.name).is_file()]
-    pictures = [f"**{name}**\n\n![Samples of {name}](images/{picture(name).name})\n" for name in drawn]
+    pictures = [
+        f"**{name}**\n\n![Samples of {name}](images/{picture(name).name})\n" for name in drawn
+    ]
     return ["\n".join(lines) + "\n", f"{SEEN} (`python docs/pictures.py`):\n", *pictures]
 
 

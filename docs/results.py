@@ -38,8 +38,19 @@ above zero is better, of an error below.
 
 def page(found: Sequence[Record]) -> str:
     """Return the page, in Markdown."""
-    sections = [section(table, found) for table in recipes.tables().values()]
-    return "\n".join([HEAD, *filter(None, sections), *beside.sections()])
+    tables = recipes.tables().values()
+    recorded = {record["row"].split("/")[0] for record in found if record["size"] != "smoke"}
+    sections = [section(table, found) for table in tables if table.name in recorded]
+    others = [table for table in tables if table.name not in recorded]
+    return "\n".join([HEAD, *sections, *beside.sections(), *waiting(others)])
+
+
+def waiting(others: Sequence[Table]) -> list[str]:
+    """Return which tables there are recipes of and no records."""
+    if not others:
+        return []
+    lines = [f"- `ancestral reproduce {table.name}`: {table.title}" for table in others]
+    return ["\n".join(["## Recipes without records yet\n", *lines, ""])]
 
 
 def section(table: Table, found: Sequence[Record]) -> str:
@@ -47,15 +58,15 @@ def section(table: Table, found: Sequence[Record]) -> str:
     measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
     chosen = [s for s in standings(table.rows, found, "valid") if s.size != "smoke"]
     parts = [f"## {table.title}\n\n{table.source}.\n\n{table.note.strip()}\n"]
-    if not measured:
-        return "\n".join([*parts, "No records yet.\n"])
-    parts.append(grid(measured))
+    if measured:
+        parts.append(grid(measured))
     missing = [r.title for r in table.rows if r.row not in {s.recipe.row for s in measured}]
     if missing:
         parts.append(f"Without a record: {', '.join(missing)}.\n")
     if trains(measured):
         parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
-    parts.append(how(measured))
+    if measured:
+        parts.append(how(measured))
     if chosen:
         parts.append(selection(chosen))
     return "\n".join(parts)
