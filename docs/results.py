@@ -112,17 +112,26 @@ def published_units(s: Standing) -> str:
 
 
 def how(measured: Iterable[Standing]) -> str:
-    """Return the commands, the conditions and the notes of rows."""
-    lines = []
+    """Return the commands, the conditions and the notes of rows, those of one model together."""
+    together: dict[str, list[Standing]] = {}
     for s in measured:
-        r, size = s.records[0], s.recipe.size(s.size)
-        lines.append(
-            f"- **{s.recipe.title}, {s.size}**: `{s.command}`. {' '.join(size.note.split())} "
-            f"Seeds {', '.join(str(x['seed']) for x in s.records)}; {r['threads']} thread"
-            f"{'s' * (r['threads'] > 1)} of {r['processor']['model']}; torch "
-            f"{r['versions']['torch']}; commit `{r['versions']['commit'][:7]}`; {r['date']}."
-        )
+        together.setdefault(conditions(s), []).append(s)
+    lines = []
+    for made, rows in together.items():
+        titles = "; ".join(f"{s.recipe.title}, {s.size}" for s in rows)
+        commands = "".join(f"`{s.command}`. " for s in rows)
+        lines.append(f"- **{titles}**: {commands}{made}")
     return "\n".join(lines) + "\n"
+
+
+def conditions(s: Standing) -> str:
+    """Return how a row was made."""
+    r, note = s.records[0], s.recipe.size(s.size).note
+    return (
+        f"{' '.join(note.split())} Seeds {', '.join(str(x['seed']) for x in s.records)}; "
+        f"{r['threads']} thread{'s' * (r['threads'] > 1)} of {r['processor']['model']}; torch "
+        f"{r['versions']['torch']}; commit `{r['versions']['commit'][:7]}`; {r['date']}."
+    )
 
 
 def selection(chosen: Sequence[Standing]) -> str:
