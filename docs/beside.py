@@ -167,8 +167,8 @@ def shipped() -> list[str]:
         return []
     lines = [
         "## Trained models\n",
-        "Weights in half precision; an evaluation takes minutes and says beside each number what "
-        "the record says.\n",
+        "Weights in half precision, large matrices in eight bits where that takes more than 3 MiB; "
+        "an evaluation takes minutes and says beside each number what the record says.\n",
         "| model | row | seed | MiB | again |",
         "|" + " --- |" * 5,
     ]

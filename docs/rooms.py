@@ -29,7 +29,10 @@ FLOORS = [
     ("what is done with a model", ["ais", "evaluate", "impute", "callbacks"]),
     ("learning", ["train", "engine", "optim", "objectives", "kernels"]),
     ("models", ["models", "conditional", "distributions", "networks"]),
-    ("data", ["tables", "preprocess", "datasets", "data", "checkpoint", "storage", "fields"]),
+    (
+        "data",
+        ["tables", "preprocess", "datasets", "data", "checkpoint", "storage", "rounding", "fields"],
+    ),
 ]
 INK, PAPER, LINE = "#22303c", "#f4efe6", "#b5652a"
 

@@ -31,6 +31,7 @@ from ancestral.fields import (
 from ancestral.labels import ClassLearner
 from ancestral.networks import calibrate
 from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, warmed_up
+from ancestral.rounding import Bits, rounded
 from ancestral.train import Callback, History, Player, train
 
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
@@ -219,7 +220,7 @@ class Estimator(BaseEstimator, ABC):
             checkpoint.remove()
         return self
 
-    def save(self, path: Path | str, *, overwrite: bool = False, half: bool = False) -> None:
+    def save(self, path: Path | str, *, overwrite: bool = False, bits: Bits = 32) -> None:
         """Save the fitted estimator as a folder of safetensors and JSON, whole or not at all.
 
         Under ``torchrun``, where all processes hold the same model, the first one writes it.
@@ -230,9 +231,9 @@ class Estimator(BaseEstimator, ABC):
             The folder to make.
         overwrite : bool
             Put it in the place of a folder that is there.
-        half : bool
-            Keep matrices and kernels in half precision: half the size, for shipping. Loading
-            makes them float32 again.
+        bits : {32, 16, 8}
+            Of the numbers in matrices and kernels; see :func:`ancestral.rounding.rounded`. Fewer
+            are for shipping; loading makes them float32 again.
 
         Raises
         ------
@@ -242,8 +243,9 @@ class Estimator(BaseEstimator, ABC):
             If there is nothing to save yet.
         """
         self._check_fitted()
+        check("bits", bits, Bits)
         if parallel.is_main():
-            storage.write_folder(path, lambda f: self._write(f, half), overwrite=overwrite)
+            storage.write_folder(path, lambda f: self._write(f, bits), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -299,16 +301,14 @@ class Estimator(BaseEstimator, ABC):
         estimator.seed_ = int(estimator.seed_)
         return estimator
 
-    def _write(self, folder: Path, half: bool) -> None:
+    def _write(self, folder: Path, bits: Bits) -> None:
         weights = {
             f"{name}.{key}": value
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
         }
-        if half:
-            weights = {k: storage.halved(v) for k, v in weights.items()}
         about = {"history": list(self.history_), "versions": storage.versions()}
-        storage.save_model(folder, weights, self._description() | about)
+        storage.save_model(folder, rounded(weights, bits), self._description() | about)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}

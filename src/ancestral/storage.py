@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ancestral._version import __version__
+from ancestral.rounding import restored
 
 FORMAT = 1
 MODEL = "model"
@@ -143,15 +144,6 @@ def fingerprint(model: nn.Module) -> str:
     return found.hexdigest()
 
 
-def halved(weight: Tensor) -> Tensor:
-    """Return a matrix or kernel in half precision; vectors and codes as they are.
-
-    >>> halved(torch.ones(2, 2)).dtype, halved(torch.ones(2)).dtype
-    (torch.float16, torch.float32)
-    """
-    return weight.half() if weight.is_floating_point() and weight.ndim > 1 else weight
-
-
 def save_model(path: Path, weights: dict[str, Tensor], description: dict[str, Any]) -> None:
     """Write weights and a description into the folder ``path``, which exists."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
@@ -196,7 +188,7 @@ def load_model(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "it was damaged or altered; restore it or refit"
         )
     try:
-        return load_file(path / WEIGHTS), _from_json(description)
+        return restored(load_file(path / WEIGHTS)), _from_json(description)
     except SafetensorError as error:
         raise ModelFileError(f"{path / WEIGHTS} can't be read: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Trained models small enough to ship: half-precision weights that give the same numbers."""
+"""Trained models small enough to ship: weights in few bits that give the same numbers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ import numpy as np
 
 from ancestral import experiment, methods, storage
 from ancestral.evaluate import compare
+from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
 
 LARGEST, COSTLIEST, MOST_FLIPS = 3 * 2**20, 0.01, 1e-4
 """Bytes of a model's weights; nats, and the share of decisions, that its rounding may change."""
+
+FEWER: tuple[Bits, ...] = (16, 8)
+"""Bits of weights, the first of them that fit."""
 
 N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 50_000
 """On what rounding is measured: the first training rows, by L_S; or so many decisions."""
 
 
 def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
-    """Write a run's model in half precision, with its configuration and record.
+    """Write a run's model in half precision or fewer bits, with its configuration and record.
 
     Parameters
     ----------
@@ -45,7 +49,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     ------
     ValueError
         If rounding costs 0.01 nats or more, or changes a decision in 10,000, or the weights take
-        more than 3 MiB.
+        more than 3 MiB in eight bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
@@ -54,24 +58,32 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     changed = _decisions if _counts_errors(record) else _likelihoods
     with TemporaryDirectory() as temporary:
         small = Path(temporary) / "model"
-        estimator.save(small, half=True)
-        size = (small / storage.WEIGHTS).stat().st_size
-        if size > LARGEST:
-            most = f"at most {LARGEST / 2**20:g} MiB"
-            raise ValueError(f"{run}: {size / 2**20:.2f} MiB of weights; {most}")
+        bits = _bits_that_fit(estimator, small, run)
         cheap, change = changed(methods.load(small), estimator, config.dataset().x_train)
     if not cheap:
-        raise ValueError(f"{run}: half precision changes {change}")
+        raise ValueError(f"{run}: weights in {bits} bits change {change}")
     aside = ("start", "autoencoder", "verbose", "checkpoint", "log")
     plain = replace(config, options={k: v for k, v in config.options.items() if k not in aside})
 
     def fill(folder: Path) -> None:
-        estimator._write(folder, half=True)
+        estimator._write(folder, bits)
         storage.write_file(folder / experiment.CONFIG, plain.to_toml())
         storage.write_file(folder / storage.RECORD, record.read_text())
 
     storage.write_folder(out, fill, overwrite=overwrite)
-    return change
+    return f"{change} ({bits} bits)"
+
+
+def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:
+    """Save a model in as many bits as are small enough to ship, and say how many."""
+    size = 0
+    for bits in FEWER:
+        estimator.save(small, bits=bits, overwrite=True)
+        size = (small / storage.WEIGHTS).stat().st_size
+        if size <= LARGEST:
+            return bits
+    most = f"at most {LARGEST / 2**20:g} MiB"
+    raise ValueError(f"{run}: {size / 2**20:.2f} MiB of weights; {most}")
 
 
 def _counts_errors(record: Path) -> bool:
