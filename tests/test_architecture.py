@@ -14,8 +14,8 @@ import ancestral
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
     "_version", "fields", "provenance", "rounding", "storage", "checkpoint", "parallel", "data",
-    "contrast", "datasets", "preprocess", "tables", "networks", "bits", "distributions", "conditional",
-    "classes", "models", "kernels", "discrepancy", "objectives", "optim", "engine", "train",
+    "contrast", "datasets", "preprocess", "tables", "networks", "bits", "distributions",
+    "conditional", "classes", "models", "kernels", "discrepancy", "objectives", "optim", "engine", "train",
     "callbacks", "impute", "evaluate", "errors", "likeness", "divergence", "ais", "slots",
     "labels", "labelled", "estimator", "rows", "density", "methods", "scoring", "damage",
     "judging", "report", "experiment", "recipes", "records", "measures", "reproduce", "zoo",
