@@ -29,7 +29,8 @@ HOW: dict[str, Any] = {
     "batch_size": 256,
     "learning_rate": 2e-3,
     "penalty": 0.1,
-    "max_epochs": 80,
+    "schedule": "cosine",
+    "max_epochs": 250,
 }
 
 

@@ -13,13 +13,13 @@ import ancestral
 
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
-    "_version", "fields", "provenance", "rounding", "storage", "checkpoint", "parallel", "data",
-    "contrast", "datasets", "preprocess", "tables", "networks", "bits", "distributions",
-    "conditional", "classes", "models", "kernels", "discrepancy", "objectives", "optim", "engine", "train",
-    "callbacks", "impute", "evaluate", "errors", "likeness", "divergence", "ais", "slots",
-    "labels", "labelled", "estimator", "rows", "density", "methods", "scoring", "damage",
-    "judging", "report", "experiment", "recipes", "records", "measures", "reproduce", "zoo",
-    "demo", "commands", "cli",
+    "_version", "fields", "provenance", "rounding", "storage", "checkpoint", "parallel",
+    "data", "contrast", "datasets", "preprocess", "tables", "networks", "bits",
+    "distributions", "conditional", "classes", "models", "kernels", "discrepancy",
+    "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "errors",
+    "likeness", "divergence", "ais", "slots", "labels", "labelled", "estimator", "rows",
+    "density", "methods", "scoring", "damage", "judging", "report", "experiment", "recipes",
+    "records", "measures", "reproduce", "zoo", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 
