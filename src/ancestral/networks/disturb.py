@@ -19,9 +19,14 @@ class Dropout(nn.Module):
         """Return the same shape; processes that share a batch draw for all of it."""
         if not self.training:
             return u
+        if u.ndim == 4:  # maps lie in memory with their channels last, and so does what they meet
+            return self._drop(u.movedim(1, -1)).movedim(-1, 1)
+        return self._drop(u)
+
+    def _drop(self, u: Tensor) -> Tensor:
         n, *rest = u.shape
         noise = parallel.share(torch.rand(n * parallel.n_shares(), *rest, device=u.device))
-        return torch.where(noise < self.rate, 0.0, u / (1 - self.rate))
+        return u * ((noise >= self.rate).to(u.dtype) / (1 - self.rate))
 
 
 class Jitter(nn.Module):
