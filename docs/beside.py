@@ -167,14 +167,14 @@ def shipped() -> list[str]:
         return []
     lines = [
         "## Trained models\n",
-        "Weights in half precision, large matrices in eight bits where that takes more than 3 MiB; "
+        "Weights in half precision, large matrices in eight bits where that takes more than 3 MB; "
         "an evaluation takes minutes and says beside each number what the record says.\n",
-        "| model | row | seed | MiB | again |",
+        "| model | row | seed | MB | again |",
         "|" + " --- |" * 5,
     ]
     for path in models:
         record, name = json.loads(path.read_text()), path.parent.name
-        size = (path.parent / "model.safetensors").stat().st_size / 2**20
+        size = (path.parent / "model.safetensors").stat().st_size / 1e6
         how = "--metric error" if record["metric"] == ERROR else "--binarize-seed 0,1,2"
         command = f"`ancestral evaluate zoo/{name} {how}`"
         lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")

@@ -409,9 +409,24 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
 def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
     path = run(job("vae"), place / "runs", place / "results")
     monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
-    with pytest.raises(ValueError, match="MiB of weights"):
+    with pytest.raises(ValueError, match="MB of weights"):
         ship(place / "runs/digits/vae/smoke-0", path, place / "zoo/x")
     assert not (place / "zoo/x").exists()
+
+
+def test_a_large_model_is_shipped_in_eight_bits(place, monkeypatch):
+    path = run(job("vae"), place / "runs", place / "results")
+    folder = place / "runs/digits/vae/smoke-0"
+    monkeypatch.setattr("ancestral.rounding.LARGE", 100)
+    ancestral.load(folder / "model").save(place / "half", bits=16)
+    half = (place / "half" / storage.WEIGHTS).stat().st_size
+    monkeypatch.setattr("ancestral.zoo.LARGEST", half - 1)
+    assert "(8 bits)" in ship(folder, path, place / "zoo/x")
+    ours, theirs = (ancestral.load(f).model_.state_dict() for f in (place / "zoo/x", folder / "model"))
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        step = weight.abs().amax(-1, keepdim=True) / 127
+        assert ((ours[name] - weight).abs() <= 0.51 * step).all()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ancestral.evaluate import compare
 from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
 
-LARGEST, COSTLIEST, MOST_FLIPS = 3 * 2**20, 0.01, 1e-4
+LARGEST, COSTLIEST, MOST_FLIPS = 3_000_000, 0.01, 1e-4
 """Bytes of a model's weights; nats, and the share of decisions, that its rounding may change."""
 
 FEWER: tuple[Bits, ...] = (16, 8)
@@ -49,7 +49,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     ------
     ValueError
         If rounding costs 0.01 nats or more, or changes a decision in 10,000, or the weights take
-        more than 3 MiB in eight bits.
+        more than 3 MB in eight bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
@@ -82,8 +82,8 @@ def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:
         size = (small / storage.WEIGHTS).stat().st_size
         if size <= LARGEST:
             return bits
-    most = f"at most {LARGEST / 2**20:g} MiB"
-    raise ValueError(f"{run}: {size / 2**20:.2f} MiB of weights; {most}")
+    most = f"at most {LARGEST / 1e6:g} MB"
+    raise ValueError(f"{run}: {size / 1e6:.2f} MB of weights; {most}")
 
 
 def _counts_errors(record: Path) -> bool:
