@@ -3,7 +3,7 @@
 Run it:  python benchmarks/ring.py     (writes ``results/ring.json`` and ``docs/images/ring.svg``)
 
 A mode counts as covered if one in a hundred samples, an eighth of its fair share, lies within three
-standard deviations of its centre.
+standard deviations of its centre. Rate and length were found by looking at seeds 2, 4 and 6.
 """
 
 from __future__ import annotations

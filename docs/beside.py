@@ -54,7 +54,8 @@ def ring(r: dict[str, Any]) -> str:
         "## A ring of eight Gaussians\n\n"
         f"Games of {len(games)} seeds cover {modes} of the eight modes; {within:.0%} of what is "
         "drawn lies within three standard deviations of one. A mode counts if one sample in a "
-        f"hundred is that near. {made(r, 'ring')}\n\n"
+        f"hundred is that near. The rate and the length were found by looking at seeds 2, 4 and 6. "
+        f"{made(r, 'ring')}\n\n"
         "![Samples of each game on the ring](images/ring.svg)\n"
     )
 

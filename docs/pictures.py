@@ -19,7 +19,7 @@ from PIL import Image
 from ancestral import experiment
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
-from ancestral.labels import LabelLearner
+from ancestral.labelled import can_be_asked
 from ancestral.preprocess import corrupt
 from ancestral.report.drawing import tiles
 
@@ -59,7 +59,7 @@ class Sheet:
     def samples(self, model: Any) -> np.ndarray:
         """Draw samples, of every class or of none in particular."""
         how = {"mean": True} if isinstance(model, LatentEstimator) else {}
-        if isinstance(model, LabelLearner) and getattr(model, "draws_classes_", True):
+        if can_be_asked(model):
             n, y = len(model.classes_), np.tile(model.classes_, DEEP)
             return self.grid(model.sample(len(y), y, random_state=0, **how), n)
         return self.grid(model.sample(10 * DEEP, random_state=0, **how), 10)

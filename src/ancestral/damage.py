@@ -17,7 +17,7 @@ from ancestral.fields import Count, Natural, check, hints
 from ancestral.labels import ClassLearner, LinearScores
 from ancestral.preprocess import corrupt
 from ancestral.rows import RowEstimator
-from ancestral.scoring import Metric, Scoring, labels
+from ancestral.scoring import Metric, Scoring, labels, measured
 
 Kind = Literal["rect", "random", "half"]
 
@@ -148,18 +148,8 @@ def repair(
     filled = estimator.impute(damaged, random_state=options.pop("seed"), **options)
     truth = x / np.float32(255) if x.dtype == np.uint8 else x.astype(damaged.dtype)
     found = squared_errors(truth, filled, np.isnan(damaged))
-    metric = {
-        "metric": f"mean squared error of repairs, {damage}",
-        "split": split,
-        "n_rows": len(x),
-        **options,
-        "seed": how.seed,
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": found.mean,
-        "standard_error": found.standard_error,
-        "seconds": perf_counter() - began,
-    }
+    name, value = f"mean squared error of repairs, {damage}", (found.mean, found.standard_error)
+    metric = measured(name, split, len(x), dataset, value, began, **options, seed=how.seed)
     return Repaired(metric, found, truth, damaged, filled)
 
 
@@ -216,18 +206,16 @@ def classify(
     for name, given in seen.items():
         began = perf_counter()
         wrong = errors(predict(given), y[: len(x)])
-        metric = {
-            "metric": f"error on {name} rows, {damage}{by}, %",
-            "split": split,
-            "n_rows": len(wrong.wrong),
-            "n_iter": how.n_iter if name == "refined" else 0,
-            "seed": how.seed,
-            "data": dataset.name,
-            "data_checksum": dataset.checksum,
-            "value": wrong.percent,
-            "standard_error": wrong.standard_error,
-            "seconds": perf_counter() - began,
-        }
+        metric = measured(
+            f"error on {name} rows, {damage}{by}, %",
+            split,
+            len(wrong.wrong),
+            dataset,
+            (wrong.percent, wrong.standard_error),
+            began,
+            n_iter=how.n_iter if name == "refined" else 0,
+            seed=how.seed,
+        )
         found.append((metric, wrong))
     return found
 

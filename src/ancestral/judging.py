@@ -10,7 +10,7 @@ import numpy as np
 from ancestral.datasets import Dataset
 from ancestral.errors import Errors
 from ancestral.labelled import class_shares, label_errors, train_on_generated
-from ancestral.scoring import Metric, Scoring, as_values, labels
+from ancestral.scoring import Metric, Scoring, as_values, labels, measured
 
 DRAWN = 2000
 """Rows drawn to see which classes there are."""
@@ -20,7 +20,7 @@ def label_error(generator: Any, judge: Any, dataset: Dataset) -> Metric:
     """Count samples of a class that the judge takes for another, 100 of each class."""
     began = perf_counter()
     found = label_errors(generator, judge)
-    return _metric("label error of drawn rows, %", "drawn", dataset, found, began)
+    return _errors("label error of drawn rows, %", "drawn", dataset, found, began)
 
 
 def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
@@ -28,18 +28,17 @@ def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
     began = perf_counter()
     found = class_shares(generator, judge, DRAWN)
     rarest = int(np.argmin(found.shares))
-    return {
-        "metric": "smallest share of a class among drawn rows, %",
-        "split": "drawn",
-        "n_rows": found.n,
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": 100 * float(found.shares[rarest]),
-        "standard_error": 100 * float(found.standard_errors[rarest]),
-        "classes": [str(c) for c in getattr(judge, "class_names_", judge.classes_)],
-        "shares": found.shares.tolist(),
-        "seconds": perf_counter() - began,
-    }
+    value = 100 * float(found.shares[rarest]), 100 * float(found.standard_errors[rarest])
+    return measured(
+        "smallest share of a class among drawn rows, %",
+        "drawn",
+        found.n,
+        dataset,
+        value,
+        began,
+        classes=[str(c) for c in getattr(judge, "class_names_", judge.classes_)],
+        shares=found.shares.tolist(),
+    )
 
 
 def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring) -> Metric:
@@ -57,17 +56,9 @@ def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring)
     began = perf_counter()
     real = as_values(X, generator.unit_, len(X))
     found = train_on_generated(generator, judge, real, y[: len(X)])
-    return _metric("error after training on drawn rows, %", split, dataset, found, began)
+    return _errors("error after training on drawn rows, %", split, dataset, found, began)
 
 
-def _metric(name: str, split: str, dataset: Dataset, found: Errors, began: float) -> Metric:
-    return {
-        "metric": name,
-        "split": split,
-        "n_rows": len(found.wrong),
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": found.percent,
-        "standard_error": found.standard_error,
-        "seconds": perf_counter() - began,
-    }
+def _errors(name: str, split: str, dataset: Dataset, found: Errors, began: float) -> Metric:
+    value = found.percent, found.standard_error
+    return measured(name, split, len(found.wrong), dataset, value, began)

@@ -14,7 +14,7 @@ from ancestral.density import LatentEstimator
 from ancestral.likeness import parzen
 from ancestral.methods.pegasos import svm
 from ancestral.recipes import Protocol
-from ancestral.scoring import Metric, Scoring, as_values
+from ancestral.scoring import Metric, Scoring, as_values, measured
 
 PARZEN_SAMPLES, PARZEN_ROWS = 10_000, 5000
 """Samples of a Parzen window, and the rows by which its width is chosen."""
@@ -96,19 +96,8 @@ def _parzen(subject: Subject) -> list[Metric]:
     valid = as_values(choosing[-PARZEN_ROWS:], estimator.unit_, PARZEN_ROWS)
     drawn = estimator.sample(PARZEN_SAMPLES, random_state=0)
     mean, error, width = parzen(drawn, valid, as_values(X, estimator.unit_, len(X)))
-    return [
-        {
-            "metric": "log-likelihood of a Parzen window, nats",
-            "split": split,
-            "n_rows": len(X),
-            "width": width,
-            "data": dataset.name,
-            "data_checksum": dataset.checksum,
-            "value": mean,
-            "standard_error": error,
-            "seconds": perf_counter() - began,
-        }
-    ]
+    name = "log-likelihood of a Parzen window, nats"
+    return [measured(name, split, len(X), dataset, (mean, error), began, width=width)]
 
 
 def _classes(subject: Subject) -> list[Metric]:

@@ -75,6 +75,45 @@ class Scoring:
         return f"AIS_{how.n_chains}, {how.n_steps} steps from the {how.start}"
 
 
+def measured(
+    name: str,
+    split: str,
+    n_rows: int,
+    dataset: datasets.Dataset,
+    value: tuple[float, float],
+    began: float,
+    **more: Any,
+) -> Metric:
+    """Return what is kept of a measurement.
+
+    Parameters
+    ----------
+    name, split : str
+        Which metric, with its unit, of which rows.
+    n_rows : int
+        How many these are.
+    dataset : Dataset
+        Of which data.
+    value : (float, float)
+        The number and its standard error.
+    began : float
+        When, by ``perf_counter``.
+    **more
+        What else there is to say.
+    """
+    return {
+        "metric": name,
+        "split": split,
+        "n_rows": n_rows,
+        **more,
+        "data": dataset.name,
+        "data_checksum": dataset.checksum,
+        "value": value[0],
+        "standard_error": value[1],
+        "seconds": perf_counter() - began,
+    }
+
+
 def evaluate(
     estimator: LatentEstimator,
     dataset: datasets.Dataset,
@@ -153,16 +192,8 @@ def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
     began = perf_counter()
     squares = np.square(estimator.predict(X) - y[: len(X)]).reshape(len(X), -1).mean(1)
     root = float(np.sqrt(squares.mean()))
-    return {
-        "metric": "root mean squared error",
-        "split": split,
-        "n_rows": len(X),
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": root,
-        "standard_error": standard_error_of_mean(squares) / (2 * root or 1.0),
-        "seconds": perf_counter() - began,
-    }
+    value = root, standard_error_of_mean(squares) / (2 * root or 1.0)
+    return measured("root mean squared error", split, len(X), dataset, value, began)
 
 
 def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) -> Metric:
@@ -171,16 +202,9 @@ def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) ->
     began = perf_counter()
     truth = X.astype(np.float64) * (estimator.unit_ if X.dtype == np.uint8 else 1.0)
     found = squared_errors(truth, estimator.reconstruct(X), ~np.isnan(truth))
-    return {
-        "metric": "mean squared error of reconstructions",
-        "split": split,
-        "n_rows": len(X),
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": found.mean,
-        "standard_error": found.standard_error,
-        "seconds": perf_counter() - began,
-    }
+    value = found.mean, found.standard_error
+    name = "mean squared error of reconstructions"
+    return measured(name, split, len(X), dataset, value, began)
 
 
 def resemble(
@@ -191,17 +215,8 @@ def resemble(
     real, training = (as_values(x, estimator.unit_, SAMPLES) for x in (X, dataset.x_train))
     began = perf_counter()
     found = likeness(estimator.sample(len(real), random_state=seed), real, training)
-    return {
-        "metric": LIKENESS,
-        "split": split,
-        "n_rows": len(real),
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": found.mmd2,
-        "standard_error": found.mmd2_error,
-        **asdict(found),
-        "seconds": perf_counter() - began,
-    }
+    value = found.mmd2, found.mmd2_error
+    return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(found))
 
 
 def as_values(x: np.ndarray, unit: float, n: int) -> np.ndarray:
@@ -231,17 +246,8 @@ def classify(
         raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
     began = perf_counter()
     found = errors(estimator.predict(X), y[: len(X)])
-    metric = {
-        "metric": ERROR,
-        "split": split,
-        "n_rows": len(found.wrong),
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": found.percent,
-        "standard_error": found.standard_error,
-        "seconds": perf_counter() - began,
-    }
-    return metric, found
+    value = found.percent, found.standard_error
+    return measured(ERROR, split, len(found.wrong), dataset, value, began), found
 
 
 def _what(estimator: LatentEstimator, dataset: datasets.Dataset, scoring: Scoring) -> Metric:
