@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +247,29 @@ def test_a_shipped_model_gives_its_numbers_again(place, capsys):
     assert mean == pytest.approx(record["value"], abs=0.02)
     assert {p.name for p in folder.iterdir()} >= {"record.json"}
     assert not (folder / "metrics.json").exists()
+
+
+def test_a_row_is_scored_with_the_shipped_model_of_another(place, capsys):
+    head = place / "recipes/digits/table.toml"
+    head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
+    (place / "recipes/digits/repairs.toml").write_text(OF.split("[variants.wrong]")[0])
+    repairs = ("reproduce", "digits/repairs-half", "--size", "smoke", "--reuse", "zoo")
+    assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
+    shutil.rmtree(place / "runs")
+    capsys.readouterr()
+    assert call(*repairs) == 0
+    out = capsys.readouterr().out
+    assert "smoke-0: taken from zoo/digits-vae" in out
+    assert "training" not in out
+    path = place / "results/digits/repairs-half/smoke-0.json"
+    found = json.loads(path.read_text())
+    assert [fit["shipped"] for fit in found["fits"]] == [True]
+    shipped = place / "zoo/digits-vae/record.json"
+    shipped.write_text(shipped.read_text().replace('"max_epochs": 2', '"max_epochs": 3'))
+    shutil.rmtree(place / "runs")
+    assert call(*repairs) == 0  # a model of other settings is not taken
+    assert "training" in capsys.readouterr().out
+    assert not any(fit["shipped"] for fit in json.loads(path.read_text())["fits"])
 
 
 def test_a_row_that_counts_errors(place, capsys):

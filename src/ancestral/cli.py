@@ -319,6 +319,13 @@ def _add_reproduce(commands: Any) -> None:
         help="submit every run by submitit (pip install ancestral[cluster])",
     )
     add("--partition", help="of SLURM")
+    add(
+        "--reuse",
+        type=Path,
+        metavar="FOLDER",
+        help="take the models that other rows trained from here, as --ship wrote them, where the "
+        "settings are the same",
+    )
     add("--ship", type=Path, metavar="FOLDER", help="write the first seed's models there, small")
 
 

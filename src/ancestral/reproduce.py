@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ancestral import experiment, provenance, recipes, records, storage
+from ancestral import experiment, provenance, recipes, records, storage, zoo
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
@@ -175,6 +175,33 @@ def fitted(job: Job, runs: Path) -> Path:
     return folder
 
 
+def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
+    """Take what jobs need of other rows from shipped models with the same settings.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What is to be run; the models of their own rows are not taken.
+    runs : Path
+        Folder of run folders.
+    shipped : Path
+        Folder of models that ``zoo.ship`` wrote.
+
+    Returns
+    -------
+    dict
+        From run folders made to the models they were made of.
+    """
+    others = {model for job in jobs for model in job.models() if model != job}
+    made: dict[Path, Path] = {}
+    for model in others - set(jobs):
+        folder, there = model.folder(runs), shipped / zoo.name_of(model.recipe.row)
+        fits = [(fit.recipe.row, _told(fit, runs)) for fit in model.models()]
+        if not folder.exists() and zoo.unpack(there, model.config(runs), fits, folder):
+            made[folder] = there
+    return made
+
+
 def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
     """Refuse a run folder that a recipe has left behind by changing."""
     if done is not None and as_tuples(vars(done)) == as_tuples(vars(asked)):
@@ -189,7 +216,8 @@ def _record(
     job: Job, runs: Path, estimator: RowEstimator, config: Config, metrics: list[Any]
 ) -> Record:
     values = [m["value"] for m in metrics]
-    fits = [_fit(part, runs) for part in job.training().models()]
+    models = job.training().models()  # parts of a shipped model may be gone
+    fits = [_fit(model, runs) for model in models if model.folder(runs).is_dir()]
     return {
         "row": job.recipe.row,
         "size": job.size,
@@ -220,13 +248,19 @@ def _record(
 def _fit(job: Job, runs: Path) -> dict[str, Any]:
     """Say what a fit was told, how long it took and how it went."""
     history = experiment.open_run(job.folder(runs))[0].history_
-    aside = ("verbose", *job.parts())
     return {
         "row": job.recipe.row,
-        "options": {k: v for k, v in job.config(runs).options.items() if k not in aside},
+        "shipped": (job.folder(runs) / storage.RECORD).is_file(),
+        "options": _told(job, runs),
         "seconds": history[-1]["seconds"],
         "curve": {name: [epoch.get(name) for epoch in history] for name in history[-1]},
     }
+
+
+def _told(job: Job, runs: Path) -> dict[str, Any]:
+    """Return the options of a fit, without places of other models."""
+    aside = ("verbose", *job.parts())
+    return {k: v for k, v in job.config(runs).options.items() if k not in aside}
 
 
 Submit = Callable[[Sequence[Job]], list[Path]]

@@ -12,6 +12,8 @@ import numpy as np
 
 from ancestral import experiment, methods, storage
 from ancestral.evaluate import compare
+from ancestral.experiment import Config
+from ancestral.fields import as_tuples
 from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
 
@@ -23,6 +25,11 @@ FEWER: tuple[Bits, ...] = (16, 8)
 
 N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 50_000
 """On what rounding is measured: the first training rows, by L_S; or so many decisions."""
+
+
+def name_of(row: str) -> str:
+    """Return the name of a row's model in a zoo: ``mnist-density/vae`` is ``mnist-density-vae``."""
+    return row.replace("/", "-")
 
 
 def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
@@ -62,8 +69,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
         cheap, change = changed(methods.load(small), estimator, config.dataset().x_train)
     if not cheap:
         raise ValueError(f"{run}: weights in {bits} bits change {change}")
-    aside = ("start", "autoencoder", "verbose", "checkpoint", "log")
-    plain = replace(config, options={k: v for k, v in config.options.items() if k not in aside})
+    plain = _plain(config)
 
     def fill(folder: Path) -> None:
         estimator._write(folder, bits)
@@ -72,6 +78,53 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
 
     storage.write_folder(out, fill, overwrite=overwrite)
     return f"{change} ({bits} bits)"
+
+
+def unpack(
+    shipped: Path, config: Config, fits: list[tuple[str, dict[str, Any]]], out: Path
+) -> bool:
+    """Make a run folder of a shipped model, if it was made by the same settings.
+
+    Parameters
+    ----------
+    shipped : Path
+        The model, as ``ship`` wrote it.
+    config : Config
+        The settings that are asked for.
+    fits : list of (row, options)
+        What its fit and those it started from are told.
+    out : Path
+        The run folder to make.
+
+    Returns
+    -------
+    bool
+        Whether there is such a model; if not, nothing is made.
+    """
+    if not (shipped / storage.RECORD).is_file():
+        return False
+    record = json.loads((shipped / storage.RECORD).read_text())
+    estimator, theirs = experiment.open_run(shipped)
+    if theirs is None or as_tuples(vars(theirs)) != as_tuples(vars(_plain(config))):
+        return False
+    if as_tuples([(fit["row"], fit["options"]) for fit in record["fits"]]) != as_tuples(fits):
+        return False
+
+    def unpacked(folder: Path) -> None:
+        storage.write_file(folder / experiment.CONFIG, config.to_toml())
+        versions = json.dumps(record["versions"], indent=1)
+        storage.write_file(folder / experiment.VERSIONS, versions)
+        storage.write_file(folder / storage.RECORD, json.dumps(record, indent=1))
+        estimator.save(folder / storage.MODEL)
+
+    storage.write_folder(out, unpacked, overwrite=False)
+    return True
+
+
+def _plain(config: Config) -> Config:
+    """Return a configuration without places of other files, and without how a run shows itself."""
+    aside = ("start", "autoencoder", "verbose", "checkpoint", "log")
+    return replace(config, options={k: v for k, v in config.options.items() if k not in aside})
 
 
 def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:

@@ -9,8 +9,8 @@ from ancestral import methods, recipes, records
 from ancestral.fields import Count, check, hints, parse, suggest
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
-from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, side_by_side
-from ancestral.zoo import ship
+from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, reuse, side_by_side
+from ancestral.zoo import name_of, ship
 
 
 def reproduce(options: Namespace) -> None:
@@ -36,11 +36,14 @@ def reproduce(options: Namespace) -> None:
         submit = on_cluster(*places, options.cluster, **how)
     else:
         submit = side_by_side(*places, options.jobs) if options.jobs > 1 else one_by_one(*places)
+    if options.reuse is not None:
+        for folder, model in reuse(jobs, options.runs, options.reuse).items():
+            print(f"{folder}: taken from {model}")
     for jobs_of_a_round in in_order(jobs):
         for job, path in zip(jobs_of_a_round, submit(jobs_of_a_round), strict=True):
             print(f"record: {path}")
             if options.ship is not None and job.seed == seeds[0]:
-                out = options.ship / job.recipe.row.replace("/", "-")
+                out = options.ship / name_of(job.recipe.row)
                 change = ship(job.folder(options.runs), path, out, overwrite=True)
                 print(f"shipped: {out}; rounding changed {change}")
     print(standing_table(rows, records.read([options.results]), jobs[0].split))
