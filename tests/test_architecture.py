@@ -19,7 +19,7 @@ ORDER = [
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "errors",
     "likeness", "divergence", "ais", "slots", "labels", "labelled", "estimator", "rows",
     "density", "methods", "scoring", "damage", "judging", "report", "experiment", "recipes",
-    "records", "measures", "reproduce", "zoo", "demo", "commands", "cli",
+    "records", "measures", "zoo", "reproduce", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

@@ -17,6 +17,7 @@ from ancestral import (
     CGMMNRegressor,
     ConditionalGAN,
     datasets,
+    engine,
     load,
     report,
 )
@@ -61,6 +62,30 @@ def test_samples_can_be_repeated_and_survive_saving(cls, tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "m").sample(20), drawn)
     again = fitted(cls)
     np.testing.assert_array_equal(again.sample(20), drawn)
+
+
+@pytest.mark.parametrize("cls", GENERATORS)
+def test_a_diary_shows_the_same_noise_again_and_again(cls, tmp_path):
+    model = fitted(cls, max_epochs=5, validation_fraction=0.2)
+    epochs, pages = model.diary()
+    assert epochs == [1, 2, 3, 4, 5]
+    assert pages.shape == (5, 10, 64)
+    source = model._source
+    with engine.seeded(model.seed_, 0), torch.no_grad():
+        last = source.at(source.draw_noise(10), model._conditions(torch.arange(10)))
+    np.testing.assert_allclose(pages[-1], last.numpy(), atol=1e-6)
+    assert np.abs(np.diff(pages, axis=0)).max((1, 2)).min() > 0
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(load(tmp_path / "m").diary()[1], pages)
+    apart = model.history_.curve("validation.told_apart")
+    assert len(apart) == len(model.history_.curve("validation.mmd2")) == 5
+    assert min(apart) > 0.5
+
+
+def test_a_game_stops_where_samples_are_nearest_to_held_out_rows():
+    stopped = fitted(GAN, max_epochs=30, validation_fraction=0.2, patience=2)
+    distances = stopped.history_.curve("validation.mmd2")
+    assert len(distances) in (int(np.argmin(distances)) + 3, 30)
 
 
 @pytest.mark.parametrize("cls", GENERATORS)

@@ -219,6 +219,24 @@ def test_patience_that_never_runs_out_keeps_the_best_too():
     assert model.at.item() == 2.0
 
 
+def test_patience_looks_at_what_is_watched():
+    model, objective = stubborn([5.0, 4.0, 3.0, 2.0, 1.0])
+    seen = []
+
+    def watch(progress, held_out):
+        seen.append((progress.epoch, len(held_out), progress.model.training, torch.rand(1).item()))
+        return {"surprise": [2.0, 1.0, 1.5, 1.2][progress.epoch - 1]}
+
+    history = train(
+        model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)), max_epochs=5,
+        validation=Data(torch.zeros(2, 1)), patience=2, criterion="surprise", watch=watch,
+    )  # fmt: skip
+    assert history.curve("validation.surprise") == [2.0, 1.0, 1.5, 1.2]
+    assert model.at.item() == 2.0
+    assert [s[:3] for s in seen] == [(epoch, 2, False) for epoch in (1, 2, 3, 4)]
+    assert len({noise for *_, noise in seen}) == 1
+
+
 def test_early_stopping_goes_on_from_a_checkpoint(tmp_path):
     path = [5.0, 3.0, 4.0, 3.0, 3.5, 1.0]
 

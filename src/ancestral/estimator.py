@@ -32,7 +32,7 @@ from ancestral.labels import ClassLearner
 from ancestral.networks import calibrate
 from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, warmed_up
 from ancestral.rounding import Bits, rounded
-from ancestral.train import Callback, History, Player, train
+from ancestral.train import Callback, History, Player, Progress, train
 
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
 
@@ -73,7 +73,8 @@ class Estimator(BaseEstimator, ABC):
         Part of the training rows held out, for a held-out curve in ``history_``.
     patience : int, optional
         Stop early: when the held-out loss has not fallen for so many epochs; the model of the best
-        epoch is kept. Needs a ``validation_fraction``.
+        epoch is kept. Needs a ``validation_fraction``. Games look at the squared MMD of samples
+        to held-out rows.
     averaging : float, optional
         Evaluate with an exponential moving average of the parameters with this decay, say 0.999.
     device : str
@@ -131,6 +132,7 @@ class Estimator(BaseEstimator, ABC):
     verbose: Literal[0, 1] = 0
 
     _shuffle: ClassVar[Shuffle] = True
+    _criterion: ClassVar[str] = "loss"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the subclass a dataclass, so that no field can be lost by forgetting to."""
@@ -206,6 +208,8 @@ class Estimator(BaseEstimator, ABC):
             random_state=self.seed_,
             validation=validation,
             patience=self.patience,
+            criterion=self._criterion,
+            watch=self._look if isinstance(self, Watched) else None,
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
             compile=self.compile,
@@ -397,6 +401,14 @@ class Estimator(BaseEstimator, ABC):
                     self.model_.run(data.take(index))
 
         calibrate(self.model_, passes)
+
+
+class Watched(ABC):
+    """An estimator whose model is looked at after every epoch."""
+
+    @abstractmethod
+    def _look(self, progress: Progress, held_out: Data | None) -> Mapping[str, float]:
+        """Return what is seen, for the record; see ``watch`` of :func:`ancestral.train.train`."""
 
 
 def draw_seed(random_state: RandomState) -> int:

@@ -99,7 +99,7 @@ def likeness(
     drawn, real = drawn[:n].astype(np.float64), real[:n].astype(np.float64)
     a, b = torch.from_numpy(drawn), torch.from_numpy(real)
     kernel = [median_variance(b)]
-    told, error = _told_apart(drawn, real, random_state)
+    told, error = told_apart(drawn, real, random_state)
     return Likeness(
         mmd2=float(mmd2(a, b, kernel, "unbiased")),
         real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
@@ -115,12 +115,23 @@ def likeness(
     )
 
 
-def _told_apart(drawn: np.ndarray, real: np.ndarray, seed: int) -> tuple[float, float]:
+def told_apart(
+    drawn: Float[np.ndarray, "n d"], real: Float[np.ndarray, "n d"], random_state: int = 0
+) -> tuple[float, float]:
+    """Return the share of rows whose origin their neighbours tell, and its standard error.
+
+    Parameters
+    ----------
+    drawn, real : array [n, d]
+        Samples and real rows.
+    random_state : int
+        Seeds the folds of the cross-validation.
+    """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
     x, y = np.concatenate([drawn, real]), np.repeat([0, 1], [len(drawn), len(real)])
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=random_state)
     share = float(cross_val_score(KNeighborsClassifier(NEIGHBOURS), x, y, cv=folds).mean())
     return share, math.sqrt(share * (1 - share) / len(x))
 

@@ -286,7 +286,11 @@ class Generator(nn.Module):
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Draw [n, d], one for each row of ``c`` [n, ...] if there is a condition."""
-        return self.at(parallel.share(self.noise().sample((n * parallel.n_shares(),))), c)
+        return self.at(parallel.share(self.draw_noise(n * parallel.n_shares())), c)
+
+    def draw_noise(self, n: int) -> Float[Tensor, "n l"]:
+        """Draw noise for n samples."""
+        return self.noise().sample((n,))
 
     def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
         """Return what given noise (and conditions, row by row) becomes, [n, d]."""
@@ -327,6 +331,14 @@ class Coded(nn.Module):
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Draw rows [n, d]: the centre of p(x | code) for every code."""
         return centre(self.coder.decode(self.generator.sample(n, c)))
+
+    def draw_noise(self, n: int) -> Float[Tensor, "n l"]:
+        """Draw noise for n samples."""
+        return self.generator.draw_noise(n)
+
+    def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
+        """Return what given noise (and conditions, row by row) becomes, [n, d]."""
+        return centre(self.coder.decode(self.generator.at(h, c)))
 
 
 class Game(nn.Module):

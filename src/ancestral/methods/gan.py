@@ -11,6 +11,7 @@ from torch import nn
 from ancestral.data import Data
 from ancestral.fields import Count, Fraction, Positive, Sizes, Weight
 from ancestral.labels import LabelLearner
+from ancestral.methods.diary import Diary
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.models import Game
 from ancestral.networks import (
@@ -66,11 +67,14 @@ class Adversarial(ImplicitEstimator, ABC):
     learning_rate: Positive = 2e-4
     schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
 
+    _criterion = "mmd2"  # the losses of a game say nothing of how far it is
+
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         n_classes = len(self.classes_) if isinstance(self, LabelLearner) else 0
         critic = self._make_critic(len(columns.kinds), n_classes)
         model = Game(self._make_generator(columns), critic)
+        model.diary = Diary(len(columns.kinds))
         return {"columns_": columns, "model_": model}
 
     def _make_critic(self, n_columns: int, n_classes: int) -> nn.Module:

@@ -15,14 +15,17 @@ from torch.distributions import Bernoulli, Normal, Uniform
 
 from ancestral.conditional import Fixed
 from ancestral.data import Batch, Data
+from ancestral.estimator import Watched
 from ancestral.fields import Count, Positive, RandomState, Sizes, check
 from ancestral.kernels import median_variance
 from ancestral.labels import LabelLearner, check_labelled
+from ancestral.methods.diary import COMPARED, ROWS, Diary, beside_held_out
 from ancestral.methods.networked import Networked
 from ancestral.models import Coded, Game, Generator
 from ancestral.networks import Stack, linear, one_hot, parse_layers
 from ancestral.networks.convolution import Maps
 from ancestral.preprocess import Columns
+from ancestral.train import Progress
 
 Variances = tuple[Positive, ...] | Literal["auto"]
 Noise = Literal["uniform", "unit", "normal", "bits"]
@@ -61,7 +64,7 @@ class Output(nn.Module):
         return torch.where(self.bits, u.sigmoid(), u)
 
 
-class ImplicitEstimator(Networked, ABC):
+class ImplicitEstimator(Watched, Networked, ABC):
     """A generator of rows: noise through a network.
 
     Parameters
@@ -125,6 +128,43 @@ class ImplicitEstimator(Networked, ABC):
             return self._one_hot(y, n, self._device())
         shares = torch.tensor(self.class_shares_, device=self._device())
         return one_hot(torch.multinomial(shares, n, replacement=True), len(self.classes_))
+
+    def _look(self, progress: Progress, held_out: Data | None) -> dict[str, float]:
+        source, diary = self._source, self._diary
+        if diary.is_due(progress.epoch, progress.n_epochs):
+            in_turn = torch.arange(ROWS, device=self._device())
+            rows = source.at(source.draw_noise(ROWS), self._conditions(in_turn))
+            diary.write(progress.epoch, progress.n_epochs, rows)
+        if held_out is None:
+            return {}
+        first = torch.arange(min(COMPARED, len(held_out)), device=held_out.device)
+        batch = held_out.take(first)
+        return beside_held_out(source, batch.x, self._conditions(batch.y))
+
+    def _conditions(self, codes: Tensor | None) -> Tensor | None:
+        """One-hot classes of codes, which go round, [n, n_classes]; of a model without, nothing."""
+        if not isinstance(self, LabelLearner) or codes is None:
+            return None
+        return one_hot(codes % len(self.classes_), len(self.classes_))
+
+    def diary(self) -> tuple[list[int], np.ndarray]:
+        """Return what the same noise became after ever more epochs, the last among them.
+
+        Returns
+        -------
+        (list of int, array [n_pages, 10, n_features])
+            Which epochs, and ten rows after each, of every class in turn if there are some.
+        """
+        self._check_fitted()
+        epochs, pages = self._diary.written()
+        rows = self.columns_.to_user(pages.flatten(0, 1)).unflatten(0, pages.shape[:2])
+        return epochs, rows.cpu().numpy()
+
+    @property
+    def _diary(self) -> Diary:
+        diary = self.model_.diary
+        assert isinstance(diary, Diary)
+        return diary
 
     def _learn_shares(self, data: Data) -> None:
         """Learn how often the classes are, if there are some."""

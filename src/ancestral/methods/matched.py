@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from ancestral import storage
 from ancestral.data import Batch, Data
 from ancestral.methods.autoencoder import LAST, Autoencoder
+from ancestral.methods.diary import Diary
 from ancestral.methods.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
-from ancestral.models import Coded
+from ancestral.models import Coded, Generator
 from ancestral.networks import Maps
+from ancestral.preprocess import Columns
 
 
 class MomentMatcher(ImplicitEstimator, ABC):
@@ -41,13 +43,19 @@ class MomentMatcher(ImplicitEstimator, ABC):
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
+        model = self._make_model(columns)
+        model.diary = Diary(len(columns.kinds))
+        return {"columns_": columns, "model_": model}
+
+    def _make_model(self, columns: Columns) -> Generator | Coded:
+        """Make a generator of rows, or of codes with what decodes them."""
         if self.autoencoder is None:
-            return {"columns_": columns, "model_": self._make_generator(columns)}
+            return self._make_generator(columns)
         loading = hasattr(self, "autoencoder_") and not hasattr(self, "model_")
         coder = self._described_autoencoder() if loading else self._read_autoencoder()
         generator = self._generator_of(Maps(coder.n_latents), LAST[coder.code]())
         self.autoencoder_ = coder._description()
-        return {"columns_": columns, "model_": Coded(generator, coder.model_)}
+        return Coded(generator, coder.model_)
 
     def _described_autoencoder(self) -> Autoencoder:
         """Return the autoencoder of a saved model, its weights to follow."""

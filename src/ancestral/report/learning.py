@@ -32,10 +32,14 @@ def curves(subject: Subject) -> Section:
     found = {n: _curve(history, n) for n in names if n not in NOT_TERMS}
     held_out = {n: _curve(history, HELD_OUT + n) for n in found}
     losses = [n for n in found if n.split(".")[-1] == "loss"]
-    terms = [n for n in found if n not in losses and not _repeats(found, losses, n)]
+    others = [n for n in found if n not in losses and not _repeats(found, losses, n)]
+    terms = [n for n in others if found[n][0]]
+    watched = [n for n in others if n not in terms]
     plates = [_loss_plate(found, held_out, losses)] if losses else []
     if terms:
-        plates.append(_terms_plate(found, held_out, terms))
+        plates.append(_terms_plate(found, held_out, terms, "The terms of the loss"))
+    if watched:
+        plates.append(_terms_plate(found, held_out, watched, "Seen on rows held out from training"))
     return Section("learning", "Learning", _words(subject, terms, held_out), plates)
 
 
@@ -106,7 +110,7 @@ def _loss_plate(
 
 
 def _terms_plate(
-    found: Mapping[str, Curve], held_out: Mapping[str, Curve], terms: Sequence[str]
+    found: Mapping[str, Curve], held_out: Mapping[str, Curve], terms: Sequence[str], what: str
 ) -> Plate:
     n_columns = min(3, max(2, len(terms)))
     n_rows = -(-len(terms) // n_columns)
@@ -121,8 +125,8 @@ def _terms_plate(
             axes.set_title(term)
 
     return Plate(
-        alt=f"Small line charts of the terms of the loss: {listed(terms)}.",
-        caption="The terms of the loss, each on its own scale.",
+        alt=f"Small line charts. {what}: {listed(terms)}.",
+        caption=f"{what}, each on its own scale.",
         svg=draw("terms", 7.5, 1.9 * n_rows, paint),
     )
 

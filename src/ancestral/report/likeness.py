@@ -10,7 +10,7 @@ from ancestral.labels import LabelLearner
 from ancestral.likeness import Likeness, likeness, nearest
 from ancestral.report import columns
 from ancestral.report.drawing import sheet, tiles
-from ancestral.report.parts import Figure, Plate, Section, Table, count, number, short
+from ancestral.report.parts import Figure, Plate, Section, Table, count, listed, number, short
 from ancestral.report.subject import Subject
 
 SIDE, STRIP = 10, 14
@@ -69,7 +69,34 @@ def samples(subject: Subject) -> list[Section]:
     if isinstance(subject.estimator, LabelLearner):
         plates.append(_classes(subject))
         words.append("It can be asked for a class: each row of the third sheet is one.")
-    return [Section("samples", "Samples", words, plates), _comparison(subject)]
+    drawn_now = [Section("samples", "Samples", words, plates), _comparison(subject)]
+    return [*drawn_now, _diary(subject)]
+
+
+def _diary(subject: Subject) -> Section:
+    """Show what the same noise became while training went on."""
+    epochs, pages = subject.estimator.diary()
+    words = [
+        "Every column is the same noise, after ever more epochs. Where nothing changes any more, "
+        "more training brings nothing; where samples turn into others for good, the game goes on "
+        "in circles."
+    ]
+    held_out = subject.estimator.history_.curve("validation.mmd2")
+    if held_out:
+        best = 1 + int(np.argmin(held_out))
+        words.append(
+            "On rows held out from training, the squared MMD was least after "
+            f"{count(best, 'epoch')} of {len(held_out)}: {short(held_out[best - 1])}, and "
+            f"{short(held_out[-1])} at the end. Training on for long after the least is in vain "
+            "(patience stops there)."
+        )
+    plate = Plate(
+        alt=f"Images of the same noise after {listed([str(e) for e in epochs])} epochs.",
+        caption="The same noise as training goes on; beside the rows, the epochs",
+        png=_sheet(subject, np.concatenate(pages), pages.shape[1]),
+        labels=[str(epoch) for epoch in epochs],
+    )
+    return Section("diary", "As training went on", words, [plate])
 
 
 def _classes(subject: Subject) -> Plate:

@@ -11,9 +11,9 @@ from ancestral import engine, parallel
 from ancestral.checkpoint import Checkpoint, HeldInterrupt, Snapshot
 from ancestral.data import Data, Shuffle
 from ancestral.engine import CompileChoice, Precision
-from ancestral.train.players import Callback, History, Player, Progress
+from ancestral.train.players import Callback, History, Player, Watch
 from ancestral.train.state import Training, check_shares
-from ancestral.train.validation import check_patience, epochs_since_best, held_out, is_over
+from ancestral.train.validation import Outlook
 
 
 def train(
@@ -27,6 +27,8 @@ def train(
     random_state: int = 0,
     validation: Data | None = None,
     patience: int | None = None,
+    criterion: str = "loss",
+    watch: Watch | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     compile: CompileChoice = "auto",
@@ -62,6 +64,12 @@ def train(
     patience : int, optional
         Stop when the held-out loss (the sum over players) has not fallen for so many epochs, and
         go back to the parameters of the best one.
+    criterion : str
+        What ``patience`` looks at in place of the loss: another term, or what ``watch`` returns.
+    watch : callable, optional
+        Called after every epoch with where training stands and the held-out rows (``None`` without
+        ``validation``), the model in evaluation mode; what it returns is recorded as
+        ``validation.name``. Noise drawn inside is the same every time.
     callbacks : sequence of callable
         Told of the start, every step, every epoch and the end.
     checkpoint : Checkpoint, optional
@@ -90,7 +98,7 @@ def train(
     named = {"": players} if isinstance(players, Player) else dict(players)
     world, batch_size = parallel.world(), min(batch_size, len(data))
     check_shares(named, batch_size, world)
-    check_patience(patience, validation)
+    outlook = Outlook(validation, watch, patience, criterion)
     n_steps = max_epochs * -(-len(data) // batch_size)
     snapshot = None if checkpoint is None else checkpoint.load()
     plan = _plan(model, data, n_steps * batch_size, compile, precision, snapshot)
@@ -98,10 +106,9 @@ def train(
     history = training.history
 
     def tell(event: str) -> None:
-        progress = Progress(event, len(history), max_epochs, training.step, n_steps, model, history)
         with plan.products(data.device):  # a callback may call the model
             for callback in callbacks if world.rank == 0 else ():
-                callback(progress)
+                callback(training.progress(event, len(history), max_epochs))
 
     def after_step() -> None:
         tell("step")
@@ -119,11 +126,11 @@ def train(
             if snapshot is not None:
                 training.restore(snapshot)
             tell("start")
-            while len(history) < max_epochs and not (patience and is_over(history, patience)):
+            while len(history) < max_epochs and not outlook.is_over(history):
                 for index in _batches(training, data, batch_size, shuffle):
                     training.take_step(data, index)
                     after_step()
-                _end_epoch(training, validation, batch_size, patience)
+                outlook.end_epoch(training, max_epochs, batch_size)
                 tell("epoch")
     finally:
         training.release()
@@ -140,17 +147,6 @@ def _batches(training: Training, data: Data, batch_size: int, shuffle: Shuffle) 
     data.start_epoch()
     order = data.batches(batch_size, seed=training.random_state, epoch=epoch, shuffle=shuffle)
     return islice(order, training.step - epoch * n_batches, None)
-
-
-def _end_epoch(
-    training: Training, validation: Data | None, batch_size: int, patience: int | None
-) -> None:
-    record = training.take_means()
-    if validation is not None:
-        record |= held_out(training, validation, batch_size)
-    training.record(record)
-    if patience and epochs_since_best(training.history) == 0:
-        training.remember_best()
 
 
 def _plan(

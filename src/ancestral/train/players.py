@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import nn
 
+from ancestral.data import Data
 from ancestral.objectives.base import Objective
 from ancestral.optim import Optimizer, adam
 
@@ -76,3 +77,6 @@ class Progress:
 
 
 Callback = Callable[[Progress], None]
+
+Watch = Callable[[Progress, Data | None], Mapping[str, float]]
+"""Looks after an epoch at the model as it would be used, and at held-out rows if there are any."""

@@ -14,7 +14,7 @@ from ancestral import engine
 from ancestral.checkpoint import Checkpoint, Snapshot
 from ancestral.data import Data
 from ancestral.parallel import World
-from ancestral.train.players import History, Player
+from ancestral.train.players import History, Player, Progress
 from ancestral.train.seat import Seat
 
 
@@ -101,6 +101,11 @@ class Training:
         """Add an epoch to the history."""
         counts = {"epoch": len(self.history) + 1, "step": self.step}
         self.history.append({**counts, **terms, "seconds": self.seconds})
+
+    def progress(self, event: str, epoch: int, n_epochs: int) -> Progress:
+        """Say where training stands."""
+        n = self.n_steps
+        return Progress(event, epoch, n_epochs, self.step, n, self.model, self.history)
 
     @property
     def seconds(self) -> float:
