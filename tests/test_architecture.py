@@ -15,7 +15,7 @@ ROOT = Path(ancestral.__file__).parent
 ORDER = [
     "_version", "fields", "provenance", "rounding", "storage", "checkpoint", "parallel",
     "data", "contrast", "datasets", "preprocess", "tables", "networks", "bits",
-    "distributions", "conditional", "classes", "models", "kernels", "discrepancy",
+    "distributions", "conditional", "classes", "models", "observed", "kernels", "discrepancy",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "errors",
     "likeness", "divergence", "ais", "slots", "labels", "labelled", "estimator", "rows",
     "density", "methods", "scoring", "damage", "judging", "report", "experiment", "recipes",

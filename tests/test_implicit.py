@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal
 
 from ancestral import (
     CGMMN,
@@ -21,13 +24,17 @@ from ancestral import (
     load,
     report,
 )
+from ancestral.ais import Annealing, annealed_log_likelihood, sandwich
 from ancestral.cli import main
-from ancestral.data import Batch
+from ancestral.conditional import standard_normal
+from ancestral.data import Batch, Data
 from ancestral.likeness import likeness, modes_covered, nearest, parzen
-from ancestral.models import Run
+from ancestral.methods.implicit import noise
+from ancestral.models import Generator, Run
 from ancestral.networks import Spectral, linear, parse_layers
 from ancestral.networks.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
+from ancestral.observed import Observed
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -86,6 +93,67 @@ def test_a_game_stops_where_samples_are_nearest_to_held_out_rows():
     stopped = fitted(GAN, max_epochs=30, validation_fraction=0.2, patience=2)
     distances = stopped.history_.curve("validation.mmd2")
     assert len(distances) in (int(np.argmin(distances)) + 3, 30)
+
+
+# ---- a likelihood, with noise on top
+
+
+def test_a_linear_generator_with_noise_has_the_likelihood_of_a_factor_analyser():
+    torch.manual_seed(0)
+    network, variance = nn.Linear(2, 5), 0.3
+    model = Observed(Generator(network, standard_normal(2)), variance).eval()
+    x = torch.randn(20, 5)
+    covariance = network.weight @ network.weight.T + variance * torch.eye(5)
+    exact = MultivariateNormal(network.bias, covariance).log_prob(x).detach().numpy()
+    how = Annealing(n_steps=100, n_chains=16, n_leapfrog=5)
+    found = annealed_log_likelihood(model, Data(x), how)
+    errors = np.hypot(found.monte_carlo_errors, 0.05)
+    assert (np.abs(found.values - exact) / errors).max() < 4
+    assert abs((found.values - exact).mean()) < 0.1
+    assert abs(sandwich(model, 20, how).gap) < 0.2
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unit"])
+def test_uniform_noise_seen_with_noise_has_the_likelihood_of_a_blurred_interval(kind):
+    low, scale = (-1.0 if kind == "uniform" else 0.0), 0.2
+    model = Observed(Generator(nn.Identity(), noise(kind, 1)), scale**2).eval()
+    x = torch.linspace(low - 0.3, 1.3, 9).unsqueeze(1)
+    edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, 1.0)]
+    exact = ((edges[0] - edges[1]).log() - math.log(1 - low)).squeeze(1).numpy()
+    found = annealed_log_likelihood(model, Data(x), Annealing(n_steps=100, n_leapfrog=5))
+    np.testing.assert_allclose(found.values, exact, atol=0.4)
+    assert abs((found.values - exact).mean()) < 0.12
+
+
+def test_generators_are_annealed(tmp_path, capsys):
+    model = fitted(ConditionalGAN)
+    how = {"annealing": Annealing(n_steps=3, n_chains=2, n_leapfrog=2), "variance": 0.1}
+    found = model.log_likelihood(X[:4], Y[:4], **how)
+    assert np.isfinite(found.values).all()
+    assert not np.allclose(found.values, model.log_likelihood(X[:4], Y[:4] + 1, **how).values)
+    assert len(model.sandwich(4, **how).upper.values) == 4
+    with pytest.raises(ValueError, match="tell theirs"):
+        model.log_likelihood(X[:4], **how)
+    with pytest.raises(ValueError, match="variance"):
+        model.log_likelihood(X[:4], Y[:4], variance=0.0)
+    with pytest.raises(ValueError, match="'prior'"):
+        model.log_likelihood(X[:4], Y[:4], variance=0.1, annealing=Annealing(start="posterior"))
+    with pytest.raises(ValueError, match="bernoulli"):
+        fitted(GMMN, noise="bits").log_likelihood(X[:4], variance=0.1)
+    with pytest.raises(ValueError, match="knows no classes"):
+        fitted(GMMN).log_likelihood(X[:4], Y[:4], variance=0.1)
+    model.save(tmp_path / "m")
+    told = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--rows", 4)
+    seen = (*told, "--observation-variance", 0.1)
+    out = tmp_path / "rows.csv"
+    assert main([str(a) for a in (*seen, "--annealed", "--out", out)]) == 0
+    assert "with noise of variance 0.1" in capsys.readouterr().out
+    assert len(out.read_text().splitlines()) == 5
+    assert main([str(a) for a in (*seen, "--two-sided", 4)]) == 0
+    assert "gap" in capsys.readouterr().out
+    for bad in (seen, (*told, "--annealed"), (*told, "--two-sided", 4)):
+        assert main([str(a) for a in bad]) == 2
+        assert "observation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cls", GENERATORS)

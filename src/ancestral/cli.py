@@ -281,6 +281,12 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     add("--n-steps", type=int, default=1000, metavar="T", help="distributions (default: 1000)")
     add("--n-chains", type=int, default=16, metavar="C", help="chains per row (default: 16)")
     add("--start", choices=["prior", "posterior"], default="prior", help="where chains start")
+    add(
+        "--observation-variance",
+        type=float,
+        metavar="S",
+        help="of a generator, which has no likelihood: that of its rows with normal noise on top",
+    )
     _add_data_options(parser)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from ancestral.fields import Count, Positive, RandomState, check
 from ancestral.impute import pseudo_gibbs
 from ancestral.labels import LabelLearner
 from ancestral.models import LatentModel
-from ancestral.rows import CHUNK, RowEstimator
+from ancestral.rows import RowEstimator
 
 PIECE = 10_000
 """Rows that are drawn at once."""
@@ -118,11 +118,7 @@ class LatentEstimator(
             result = evaluate.log_likelihood(self.model_, data, n, **how)
         else:
             result = ais.annealed_log_likelihood(self.model_, data, annealing, **how)
-        volumes = [
-            self.columns_.log_volume(batch.mask).expand(len(batch.x))[:rows]
-            for batch, rows in data.chunks(CHUNK)
-        ]
-        return replace(result, values=result.values - torch.cat(volumes).cpu().numpy())
+        return self._in_user_units(result, data)
 
     def sandwich(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ancestral import engine
 from ancestral.data import Data
 from ancestral.estimator import Estimator, draw_seed
+from ancestral.evaluate import LogLikelihood
 from ancestral.fields import RandomState, Sizes, check
 from ancestral.labels import LabelLearner, TargetLearner
 from ancestral.networks import batch_statistics
@@ -139,6 +141,14 @@ class RowEstimator(Estimator, ABC):
         check("random_state", random_state, RandomState)
         seed = self.seed_ if random_state is None else draw_seed(random_state)
         return engine.seeded(seed, device=self._device())
+
+    def _in_user_units(self, found: LogLikelihood, data: Data) -> LogLikelihood:
+        """Turn log-densities of rows as the model has them into those of the rows given."""
+        volumes = [
+            self.columns_.log_volume(batch.mask).expand(len(batch.x))[:rows]
+            for batch, rows in data.chunks(CHUNK)
+        ]
+        return replace(found, values=found.values - torch.cat(volumes).cpu().numpy())
 
     def _map_rows(self, X: Any, function: Any) -> np.ndarray:
         self._check_fitted()

@@ -17,7 +17,7 @@ from ancestral.engine import Precision
 from ancestral.errors import Errors, errors, squared_errors
 from ancestral.evaluate import LogLikelihood, standard_error_of_mean
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner, TargetLearner
+from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
@@ -217,6 +217,32 @@ def resemble(
     found = likeness(estimator.sample(len(real), random_state=seed), real, training)
     value = found.mmd2, found.mmd2_error
     return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(found))
+
+
+def observe(
+    estimator: ImplicitEstimator,
+    dataset: datasets.Dataset,
+    rows: Scoring,
+    variance: float,
+    *,
+    progress: bool = False,
+) -> tuple[Metric, LogLikelihood]:
+    """Estimate the likelihood of rows under a generator with normal noise on top.
+
+    Returns
+    -------
+    (dict, LogLikelihood)
+        What goes into ``metrics.json``, and the values themselves.
+    """
+    split, X = rows.rows(dataset)
+    y = labels(dataset, rows) if isinstance(estimator, LabelLearner) else None
+    began = perf_counter()
+    told = None if y is None else estimator.classes_[y[: len(X)]]
+    how: dict[str, Any] = {"annealing": rows.annealing, "progress": progress}
+    found = estimator.log_likelihood(X, told, variance=variance, **how)
+    name = f"log-likelihood {rows} with noise of variance {variance:g}, nats"
+    value = found.mean, found.standard_error
+    return measured(name, split, len(X), dataset, value, began), found
 
 
 def as_values(x: np.ndarray, unit: float, n: int) -> np.ndarray:

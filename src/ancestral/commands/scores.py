@@ -27,6 +27,7 @@ from ancestral.damage import classify as classify_damaged
 from ancestral.damage import repair as repair_rows
 from ancestral.density import LatentEstimator
 from ancestral.errors import mcnemar
+from ancestral.evaluate import LogLikelihood
 from ancestral.evaluate import compare as compare_rows
 from ancestral.fields import Count, Natural, check, parse
 from ancestral.labels import ClassLearner, TargetLearner
@@ -49,15 +50,23 @@ WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
 def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
     estimator, config = experiment.open_run(options.run)
+    observed = _observed(options, estimator)
     if options.two_sided is not None:
-        model = explicit(options.run, estimator)
-        _print_sandwich(model.sandwich(options.two_sided, _annealing(options), progress=True))
+        model = estimator if observed else explicit(options.run, estimator)
+        how = _annealing(options)
+        _print_sandwich(model.sandwich(options.two_sided, how, **observed, progress=True))
         return
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     if options.out is not None:
         check_folder(options.out)
     if options.classifier is not None:
         evaluate_labels(options, estimator, dataset)
+        return
+    if observed:
+        scored = scoring.observe(
+            estimator, dataset, _scorings(options)[0], **observed, progress=True
+        )
+        _keep_rows(options, *scored)
         return
     for kind, score in WHOLE.items():
         if isinstance(estimator, kind):
@@ -72,6 +81,32 @@ def evaluate(options: Namespace) -> None:
         print(records.summary(options.run / storage.RECORD))
     if options.out is not None:
         storage.write_file(options.out, rows)
+
+
+def _observed(options: Namespace, estimator: Any) -> dict[str, float]:
+    """Return the variance of the noise on top of a generator's rows, if it was asked for."""
+    variance, implicit = options.observation_variance, isinstance(estimator, ImplicitEstimator)
+    anneals = options.annealed or options.two_sided is not None
+    if variance is None and not (implicit and anneals):
+        return {}
+    holds = f"{options.run} holds a {type(estimator).__name__}"
+    if variance is None:
+        raise ValueError(f"{holds}, which has no likelihood without an --observation-variance")
+    if not (implicit and anneals):
+        raise ValueError(
+            f"observation_variance={variance}: for generators, with --annealed or --two-sided; "
+            f"{holds}"
+        )
+    return {"variance": variance}
+
+
+def _keep_rows(options: Namespace, metric: Metric, found: LogLikelihood) -> None:
+    """Print a likelihood, add it to the run's metrics, and write it row by row if asked to."""
+    print_metric(metric)
+    if (options.run / storage.MODEL).is_dir():
+        scoring.add_metric(options.run, metric)
+    if options.out is not None:
+        storage.write_file(options.out, scoring.rows_csv(found))
 
 
 def _evaluate_whole(
