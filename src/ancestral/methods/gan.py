@@ -45,7 +45,8 @@ class Adversarial(ImplicitEstimator, ABC):
     smoothing : float
         Data count as such with this less than certainty.
     penalty : float
-        Weight of the squared gradient of the critic at the data; 0 for none.
+        Weight of the squared gradient of the critic at the data (Mescheder et al., 2018). With 0,
+        the plain game, generators of a thousand steps tend to make one row again and again.
     spectral_norm : bool
         Divide every weight matrix of the critic by its greatest singular value, so that its slope
         is bounded.
@@ -61,7 +62,7 @@ class Adversarial(ImplicitEstimator, ABC):
     critic_rate: Positive | None = None
     momentum: Fraction = 0.5
     smoothing: Fraction = 0.0
-    penalty: Weight = 0.0
+    penalty: Weight = 1.0
     spectral_norm: bool = False
     optimizer: Literal["adam"] = "adam"
     learning_rate: Positive = 2e-4
