@@ -411,5 +411,10 @@ def test_gaps_of_real_valued_rows_take_values_of_other_rows():
     rows = np.random.default_rng(0).normal(100, 1, (200, 9))
     table = datasets.Dataset(name="t", x_train=rows, y_train=np.arange(200) % 2)
     model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(rows, table.y_train)
+    seen = []
+    model.predict = lambda given: (seen.append(given), table.y_train)[1]
     ((metric, _),) = classify(model, table, Damage("random", 0.5), Repair(), Scoring(split="train"))
     assert metric["n_rows"] == 200
+    (noisy,) = seen
+    assert 90 < noisy.min() < noisy.max() < 110
+    assert 0.4 < (noisy != rows).mean() < 0.6

@@ -468,7 +468,7 @@ def test_a_large_model_is_shipped_in_eight_bits(place, monkeypatch):
         ("table", "n_rows = 50", 'metric = "repair"', "repairs need a damage"),
         ("table", "n_rows = 50", 'damage = "disc:3"', "expected rect:SIDE"),
         ("table", "n_rows = 50", 'metric = "label_error"', "a judge classifies samples"),
-        ("table", "n_rows = 50", 'second_stage = "pegasos"', "tells classes of damaged rows only"),
+        ("table", "n_rows = 50", 'second_stage = "pegasos"', "tells classes: metric='error'"),
         ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
 )

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import clone
 
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.errors import Errors, SquaredErrors, errors, squared_errors
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner, LinearScores
+from ancestral.labels import ClassLearner
 from ancestral.preprocess import corrupt
 from ancestral.rows import RowEstimator
-from ancestral.scoring import Metric, Scoring, labels, measured
+from ancestral.scoring import Metric, Scoring, labels, learned_afresh, measured
 
 Kind = Literal["rect", "random", "half"]
 
@@ -143,10 +141,11 @@ def repair(
         check(name, getattr(how, name), hint)
     split, x = rows.rows(dataset)
     began = perf_counter()
-    damaged = _damaged(estimator, dataset, damage, how.seed, x)
+    truth = _values(estimator, x)
+    damaged = _damaged(estimator, dataset, damage, how.seed, truth)
     options: dict[str, Any] = {f.name: getattr(how, f.name) for f in fields(how)}
     filled = estimator.impute(damaged, random_state=options.pop("seed"), **options)
-    truth = x / np.float32(255) if x.dtype == np.uint8 else x.astype(damaged.dtype)
+    truth = truth.astype(damaged.dtype)
     found = squared_errors(truth, filled, np.isnan(damaged))
     name, value = f"mean squared error of repairs, {damage}", (found.mean, found.standard_error)
     metric = measured(name, split, len(x), dataset, value, began, **options, seed=how.seed)
@@ -196,11 +195,12 @@ def classify(
     y = labels(dataset, rows)
     if not isinstance(estimator, ClassLearner) or y is None:
         raise ValueError(f"{type(estimator).__name__} on {dataset.name}: no classes to tell apart")
-    noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, x), how.seed)
+    truth = _values(estimator, x)
+    noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, truth), truth, how.seed)
     seen = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
     predict, by = estimator.predict, ""
     if second_stage is not None:
-        predict = _learned(estimator, dataset, second_stage)
+        predict = learned_afresh(estimator, dataset, second_stage)
         by = f", by {type(second_stage).__name__}"
     found = []
     for name, given in seen.items():
@@ -220,18 +220,6 @@ def classify(
     return found
 
 
-def _learned(
-    estimator: ClassLearner, dataset: Dataset, classifier: Any
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Learn classes afresh on features of the training rows: how they are told."""
-    if not isinstance(estimator, LinearScores):
-        raise ValueError(
-            f"second_stage={classifier!r}: {type(estimator).__name__} has no features to learn from"
-        )
-    fitted = clone(classifier).fit(estimator.features_of(dataset.x_train), dataset.y_train)
-    return lambda rows: fitted.predict(estimator.features_of(rows))
-
-
 def _damaged(
     estimator: RowEstimator, dataset: Dataset, damage: Damage, seed: int, x: np.ndarray
 ) -> np.ndarray:
@@ -239,11 +227,16 @@ def _damaged(
     return damage.apply(x, None if shape is None else tuple(shape), seed)
 
 
-def _noisy(damaged: np.ndarray, seed: int) -> np.ndarray:
+def _values(estimator: RowEstimator, x: np.ndarray) -> np.ndarray:
+    """Return bytes as the numbers that they stand for."""
+    return x * np.float32(estimator.unit_) if x.dtype == np.uint8 else x
+
+
+def _noisy(damaged: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
     """Fill gaps with what says nothing."""
     rng = np.random.default_rng([seed, 1])
     if np.nanmin(damaged) >= 0 and np.nanmax(damaged) <= 1:
         noise = rng.random(damaged.shape, dtype=damaged.dtype)
     else:
-        noise = rng.permuted(damaged, axis=0)
+        noise = rng.permuted(truth, axis=0)
     return np.nan_to_num(np.where(np.isnan(damaged), noise, damaged))

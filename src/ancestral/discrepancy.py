@@ -37,7 +37,8 @@ def mmd2(
     Raises
     ------
     ValueError
-        If a sample is too small, or the linear estimator is given samples of different sizes.
+        If a sample is too small, the two have not the same columns, or the linear estimator is
+        given samples of different sizes.
 
     Examples
     --------
@@ -45,6 +46,9 @@ def mmd2(
     >>> mmd2(x, x, [1.0]).item()
     0.0
     """
+    if estimator not in ("biased", "unbiased", "linear"):
+        raise ValueError(f"estimator={estimator!r}: expected 'biased', 'unbiased' or 'linear'")
+    _check_alike(a, b)
     k = as_kernel(kernel)
     if estimator == "linear":
         return _linear_time(a, b, k)
@@ -74,6 +78,17 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     of_pairs = pairs.var()
     of_rows = (pairs.mean(1).var() - of_pairs / (n - 1)).clamp(min=0)  # less a mean's own noise
     return float((4 / n * of_rows + 2 / (n * (n - 1)) * of_pairs).sqrt())
+
+
+def _check_alike(a: Tensor, b: Tensor) -> None:
+    """Refuse what are not two samples of rows of real numbers with the same columns."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"samples of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected rows of the "
+            "same columns, [n, d] and [m, d]"
+        )
+    if not (a.is_floating_point() and b.is_floating_point()):
+        raise ValueError(f"samples of {a.dtype} and {b.dtype}: expected floating point")
 
 
 def _off_diagonal_mean(gram: Tensor) -> Tensor:
@@ -172,16 +187,19 @@ def two_sample_test(
     >>> two_sample_test(torch.randn(50, 2), torch.randn(50, 2) + 1).p_value
     0.001
     """
+    _check_alike(a, b)
     both = torch.cat([a, b]).double()
+    if not both.isfinite().all():
+        raise ValueError("a sample holds infinite or missing values: leave such rows out")
     shuffled = torch.randperm(len(both), generator=torch.Generator().manual_seed(random_state))
     k = as_kernel(kernel if kernel is not None else [median_variance(both[shuffled])])
     gram, n = k(both, both), len(a)
-    weights = torch.full((len(both),), -1 / len(b), dtype=gram.dtype)
+    weights = torch.full((len(both),), -1 / len(b), dtype=gram.dtype, device=gram.device)
     weights[:n] = 1 / n
     observed = weights @ gram @ weights
     generator = torch.Generator().manual_seed(random_state)
     order = torch.rand(n_permutations, len(both), generator=generator).argsort(1)
-    drawn = weights[order]
+    drawn = weights[order.to(gram.device)]
     permuted = ((drawn @ gram) * drawn).sum(1)
     n_above = int((permuted >= observed - 1e-12).sum())
     return TwoSampleTest(float(observed), (1 + n_above) / (1 + n_permutations), permuted)
@@ -192,7 +210,9 @@ def _factor(gram: Tensor, regularisation: float) -> tuple[Tensor, Tensor]:
     k = gram.double()
     ridge = k + regularisation * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, info = torch.linalg.cholesky_ex(ridge)
-    if info.item():
+    # two solves multiply what was rounded off by the square of the inverse
+    rounded = len(k) * torch.finfo(k.dtype).eps * ridge.diagonal().amax()
+    if info.item() or factor.diagonal().amin() ** 4 < rounded:
         raise ValueError(
             f"K + lambda I is singular with regularisation={regularisation}: "
             "raise it, or remove repeated inputs"
@@ -206,11 +226,23 @@ def regression_operator(gram: Float[Tensor, "n n"], regularisation: float) -> Fl
     Raises
     ------
     ValueError
-        If K + lambda I is not positive definite.
+        If K + lambda I is singular, but for rounding.
     """
     k, factor = _factor(gram, regularisation)
     half = torch.cholesky_solve(k, factor)
     return torch.cholesky_solve(half.T, factor).to(gram.dtype)
+
+
+def ridge_inverse(gram: Float[Tensor, "n n"], regularisation: float) -> Float[Tensor, "n n"]:
+    """(K + lambda I)^-1, by Cholesky in float64.
+
+    Raises
+    ------
+    ValueError
+        If K + lambda I is singular, but for rounding.
+    """
+    _, factor = _factor(gram, regularisation)
+    return torch.cholesky_inverse(factor).to(gram.dtype)
 
 
 def cmmd2(

@@ -219,7 +219,7 @@ class Estimator(BaseEstimator, ABC):
         self._calibrate(training)
         if isinstance(self, ClassLearner):
             self._learn_scores(training)
-            self._learn_temperature(training if validation is None else validation)
+            self._learn_temperature(training, validation)
         if checkpoint is not None and parallel.is_main():
             checkpoint.remove()
         return self

@@ -117,7 +117,14 @@ def aligned(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Data
     return replace(dataset, feature_names=tuple(known), **splits)
 
 
-def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = True) -> Path:
+def run(
+    config: Config,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    report: bool = True,
+    split: Literal["valid"] | None = None,
+) -> Path:
     """Fit, take a quick look at the test rows (held-out ones, if asked for), leave a run folder.
 
     Raises
@@ -151,7 +158,7 @@ def run(config: Config, out: Path, *, overwrite: bool = False, report: bool = Tr
 
     # the model is safe before anything else is tried
     storage.write_folder(out, fill, overwrite=overwrite)
-    split: Literal["valid"] | None = "valid" if "n_valid" in config.data_options else None
+    split = "valid" if "n_valid" in config.data_options else split
     metrics, quick = scoring.look(
         estimator, dataset, Scoring(QUICK_SAMPLES, split), n_likelihoods=QUICK_ROWS
     )

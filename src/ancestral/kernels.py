@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ancestral.networks.precision import at_least_single
+
 MOST_FOR_MEDIAN = 2000
 """Points on which the median heuristic looks at all pairs."""
 
@@ -23,8 +25,9 @@ MOST_FOR_MEDIAN = 2000
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
     """||a_i - b_j||^2 for all pairs."""
     origin = b.mean(0).detach()  # distances do not care, and far from it precision would be lost
-    a, b = a - origin, b - origin
-    cross = a @ b.T
+    a, b = at_least_single(a - origin), at_least_single(b - origin)
+    with torch.autocast(a.device.type, enabled=False):  # a difference of large numbers
+        cross = a @ b.T
     return (a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1) - 2 * cross).clamp(min=0)
 
 
@@ -109,6 +112,10 @@ class LaplaceKernel(ShiftInvariantKernel):
 
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Check the scale."""
+        _check_positive(scale=self.scale)
+
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
         return torch.exp(-torch.cdist(a, b, p=1) / self.scale)
@@ -131,6 +138,10 @@ class RationalQuadraticKernel(ShiftInvariantKernel):
 
     variance: float = 1.0
     alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check_positive(variance=self.variance, alpha=self.alpha)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
@@ -158,6 +169,12 @@ class DeltaKernel(Kernel):
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
         return (a[:, None] == b).all(-1).to(a.dtype)
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value}: expected a positive number")
 
 
 def as_kernel(kernel: Kernel | Sequence[float]) -> Kernel:

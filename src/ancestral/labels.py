@@ -150,10 +150,17 @@ class ClassLearner(LabelLearner, ABC):
         """Fit what of the scores was not fitted with the rest."""
 
     @torch.no_grad()
-    def _learn_temperature(self, data: Data) -> None:
-        """Fit the temperature to labelled rows, as they are when they are to be classified."""
+    def _learn_temperature(self, training: Data, held_out: Data | None) -> None:
+        """Fit the temperature to labelled rows, as they are when they are to be classified.
+
+        Held-out ones, if there are some; at most 10,000, taken evenly.
+        """
+        apart = held_out is not None and held_out.y is not None and bool((held_out.y >= 0).any())
+        data = held_out if apart and held_out is not None else training
         assert data.y is not None
-        labelled = torch.nonzero(data.y >= 0).flatten()[:TEMPERED]
+        labelled = torch.nonzero(data.y >= 0).flatten()
+        evenly = torch.linspace(0, len(labelled) - 1, min(TEMPERED, len(labelled)))
+        labelled = labelled[evenly.long().to(labelled.device)]
         rows = data.subset(labelled.cpu().numpy()).seen_as(self.columns_.to_model)
         parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.chunks(CHUNK)]
         self.temperature_ = temperature(torch.cat(parts).numpy(), data.y[labelled].cpu().numpy())

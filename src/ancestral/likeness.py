@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def likeness(
     Parameters
     ----------
     drawn, real : array [n, d], [m, d]
-        Samples and real rows; of the longer one, the first rows count.
+        Samples and real rows, bytes as fractions of 255; of the longer one, the first rows count.
     training : array [k, d], optional
         What the model was fitted to.
     random_state : int
@@ -80,7 +81,8 @@ def likeness(
     Raises
     ------
     ValueError
-        If there are fewer than ten of either, or their columns differ in number.
+        If there are fewer than ten of either, their columns differ in number, or values are
+        missing.
 
     Examples
     --------
@@ -96,7 +98,7 @@ def likeness(
             f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
             "columns"
         )
-    drawn, real = drawn[:n].astype(np.float64), real[:n].astype(np.float64)
+    drawn, real, training = _as_floats(drawn[:n]), _as_floats(real[:n]), _as_floats(training)
     a, b = torch.from_numpy(drawn), torch.from_numpy(real)
     kernel = [median_variance(b)]
     told, error = told_apart(drawn, real, random_state)
@@ -113,6 +115,17 @@ def likeness(
         real_nearest=math.nan if training is None else _median_distance(real, training),
         n=n,
     )
+
+
+def _as_floats(x: np.ndarray | None) -> Any:
+    """Return rows as floating point, and nothing if there are none."""
+    if x is None:
+        return None
+    x = np.asarray(x)
+    found = x / 255 if x.dtype == np.uint8 else x.astype(np.float64)
+    if not np.isfinite(found).all():
+        raise ValueError("rows hold infinite or missing values: leave such rows out")
+    return found
 
 
 def told_apart(

@@ -77,7 +77,7 @@ def _damaged(subject: Subject) -> Metric:
     explicit = isinstance(estimator, LatentEstimator)
     repaired = damage.repair(estimator, dataset, what, how, subject.rows) if explicit else None
     if protocol.metric == "error":
-        stage = None if protocol.second_stage is None else svm(protocol.second_stage)
+        stage = _second_stage(subject)
         told = damage.classify(
             estimator, dataset, what, how, subject.rows, repaired, second_stage=stage
         )
@@ -85,6 +85,12 @@ def _damaged(subject: Subject) -> Metric:
     if repaired is None:
         raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
     return repaired.metric
+
+
+def _second_stage(subject: Subject) -> Any:
+    """Return what is to tell classes in the place of the model's scores, if something is."""
+    solver = subject.protocol.second_stage
+    return None if solver is None else svm(solver, len(subject.dataset.x_train))
 
 
 def _parzen(subject: Subject) -> list[Metric]:
@@ -101,7 +107,9 @@ def _parzen(subject: Subject) -> list[Metric]:
 
 
 def _classes(subject: Subject) -> list[Metric]:
-    return [scoring.classify(subject.estimator, subject.dataset, subject.rows)[0]]
+    stage = _second_stage(subject)
+    estimator, dataset = subject.estimator, subject.dataset
+    return [scoring.classify(estimator, dataset, subject.rows, second_stage=stage)[0]]
 
 
 def _reconstruction(subject: Subject) -> list[Metric]:

@@ -17,13 +17,22 @@ def bernoulli_draw(x: Tensor) -> Tensor:
     return (torch.rand_like(x) < x).to(x.dtype)
 
 
+def as_shares(x: np.ndarray) -> np.ndarray:
+    """Return bytes as floating point: of 255, or as they are if none is above one.
+
+    >>> as_shares(np.array([0, 255], dtype=np.uint8)), as_shares(np.array([0, 1], dtype=np.uint8))
+    (array([0., 1.], dtype=float32), array([0., 1.], dtype=float32))
+    """
+    return x * np.float32(1 / 255 if x.max(initial=0) > 1 else 1)
+
+
 def binarize(x: np.ndarray, seed: int = 0) -> np.ndarray:
     """Binarise an array of probabilities once, by a stream of its own; ``NaN`` stays.
 
     Parameters
     ----------
     x : array
-        uint8 (255 stands for one) or floating point in [0, 1].
+        uint8 (255 stands for one, unless all are bits) or floating point in [0, 1].
     seed : int
         Seeds the draw; the protocols of this library use 0, 1 and 2 for the test set.
 
@@ -33,7 +42,7 @@ def binarize(x: np.ndarray, seed: int = 0) -> np.ndarray:
     array([[ 0.,  1., nan]])
     """
     rng = np.random.default_rng(seed)
-    p = x / np.float32(255) if x.dtype == np.uint8 else x
+    p = as_shares(x) if x.dtype == np.uint8 else x
     bits = (rng.random(p.shape, dtype=np.float32) < p).astype(p.dtype)
     return np.where(np.isnan(p), p, bits)
 
@@ -82,7 +91,7 @@ def corrupt(
             f"image_shape={image_shape} does not describe rows of {x.shape[1]} entries; "
             f"kind={kind!r} needs the images' shape"
         )
-    out = x / np.float32(255) if x.dtype == np.uint8 else np.array(x, np.result_type(x, np.float32))
+    out = as_shares(x) if x.dtype == np.uint8 else np.array(x, np.result_type(x, np.float32))
     pixels = out.reshape(len(out), -1, *image_shape[-2:])
     lost = _lost_pixels(kind, amount, (len(out), *image_shape[-2:]), seed)
     pixels[np.broadcast_to(lost[:, None], pixels.shape)] = np.nan

@@ -75,8 +75,8 @@ class Protocol:
     batch_statistics : bool
         Batch normalisation uses the rows at hand while it is filled in, as the memory paper does.
     second_stage : {"pegasos", "adagrad", "liblinear"}, optional
-        Classes of damaged rows are told by a linear SVM learned afresh on features of the training
-        rows, not by the model's own scores; see ``methods.pegasos.svm``.
+        Classes are told by a linear SVM learned afresh on features of the training rows, not by the
+        model's own scores; see ``methods.pegasos.svm``.
     """
 
     metric: Metric = "log_likelihood"
@@ -105,10 +105,8 @@ class Protocol:
                 f"metric={self.metric!r}, damage={self.damage!r}: repairs need a damage, errors "
                 "may have one, and all else is of whole rows"
             )
-        if self.second_stage is not None and (self.metric != "error" or self.damage is None):
-            raise ValueError(
-                f"second_stage={self.second_stage!r} tells classes of damaged rows only"
-            )
+        if self.second_stage is not None and self.metric != "error":
+            raise ValueError(f"second_stage={self.second_stage!r} tells classes: metric='error'")
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,8 @@ def fitted(job: Job, runs: Path) -> Path:
         for part in job.parts().values():
             fitted(part, runs)
         print(f"{job.recipe.row}, {job.size}, seed {job.seed}: training")
-        experiment.run(config, folder, report=not job.select)
+        split: Literal["valid"] | None = "valid" if job.select else None
+        experiment.run(config, folder, report=not job.select, split=split)
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -47,8 +47,15 @@ class RowEstimator(Estimator, ABC):
     binarize: Literal["batch", "epoch", "once", "none"] = "batch"
     image_shape: Sizes | None = None
 
+    _learns_from_gaps: ClassVar[bool] = True
+
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         X = self._validate(X, fit=True)
+        if not self._learns_from_gaps and has_missing(X):
+            raise ValueError(
+                f"X contains NaN, and {type(self).__name__} compares whole rows with samples: fill "
+                "the gaps first (a VAE's impute, say), or leave such rows out"
+            )
         codes = self._learn_labels(y, len(X))
         self.n_rows_ = len(X)
         self._check_image_shape()
@@ -59,6 +66,7 @@ class RowEstimator(Estimator, ABC):
         self.likelihood_ = list(self.columns_.kinds)
         self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
         self.n_categories_ = list(self.columns_.n_categories)
+        engine.moved(self.columns_, device)
         self.draws_bits_ = self._has_grey(X) and self.binarize != "none"
         if not self.draws_bits_:
             return self._data(X, device, y=codes, on_batch=self.columns_.to_model)
@@ -169,9 +177,9 @@ class RowEstimator(Estimator, ABC):
             return _joined([function(batch).cpu().numpy() for batch in data.parts(most)], X)
 
     def __sklearn_tags__(self) -> Tags:
-        """Missing values are welcome, and single precision stays single."""
+        """Missing values are mostly welcome, and single precision stays single."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        tags.input_tags.allow_nan = self._learns_from_gaps
         if tags.transformer_tags is not None:
             tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.base import clone
 
 from ancestral import datasets, storage
 from ancestral.ais import Annealing
@@ -17,7 +19,7 @@ from ancestral.engine import Precision
 from ancestral.errors import Errors, errors, squared_errors
 from ancestral.evaluate import LogLikelihood, standard_error_of_mean
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
+from ancestral.labels import UNLABELLED, ClassLearner, LabelLearner, LinearScores, TargetLearner
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
@@ -212,7 +214,8 @@ def resemble(
 ) -> Metric:
     """Compare samples of an implicit model with rows of one split, at most 2,000 of each."""
     split, X = rows.rows(dataset)
-    real, training = (as_values(x, estimator.unit_, SAMPLES) for x in (X, dataset.x_train))
+    real = as_values(X, estimator.unit_, SAMPLES)
+    training = as_values(dataset.x_train, estimator.unit_, len(dataset.x_train))
     began = perf_counter()
     found = likeness(estimator.sample(len(real), random_state=seed), real, training)
     value = found.mmd2, found.mmd2_error
@@ -237,7 +240,7 @@ def observe(
     split, X = rows.rows(dataset)
     y = labels(dataset, rows) if isinstance(estimator, LabelLearner) else None
     began = perf_counter()
-    told = None if y is None else estimator.classes_[y[: len(X)]]
+    told = None if y is None else y[: len(X)]
     how: dict[str, Any] = {"annealing": rows.annealing, "progress": progress}
     found = estimator.log_likelihood(X, told, variance=variance, **how)
     name = f"log-likelihood {rows} with noise of variance {variance:g}, nats"
@@ -257,9 +260,12 @@ def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
 
 
 def classify(
-    estimator: ClassLearner, dataset: datasets.Dataset, rows: Scoring
+    estimator: ClassLearner, dataset: datasets.Dataset, rows: Scoring, *, second_stage: Any = None
 ) -> tuple[Metric, Errors]:
     """Count how many rows of one split a classifier gets wrong.
+
+    With a second stage, that one tells them, on the features of the first: see
+    :func:`learned_afresh`.
 
     Raises
     ------
@@ -270,10 +276,36 @@ def classify(
     y = labels(dataset, rows)
     if y is None:
         raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
-    began = perf_counter()
-    found = errors(estimator.predict(X), y[: len(X)])
+    began, name = perf_counter(), ERROR
+    predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
+    if second_stage is not None:
+        predict = learned_afresh(estimator, dataset, second_stage)
+        name = f"error by {type(second_stage).__name__}, %"
+    found = errors(predict(X), y[: len(X)])
     value = found.percent, found.standard_error
-    return measured(ERROR, split, len(found.wrong), dataset, value, began), found
+    return measured(name, split, len(found.wrong), dataset, value, began), found
+
+
+def learned_afresh(
+    estimator: ClassLearner, dataset: datasets.Dataset, classifier: Any
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Learn classes afresh on features of the training rows, and return how they are told.
+
+    Raises
+    ------
+    ValueError
+        If the estimator has no features, or the data no classes.
+    """
+    if not isinstance(estimator, LinearScores):
+        raise ValueError(
+            f"second_stage={classifier!r}: {type(estimator).__name__} has no features to learn from"
+        )
+    y = dataset.y_train
+    if y is None:
+        raise ValueError(f"second_stage={classifier!r}: {dataset.name} has no classes to learn")
+    known = np.flatnonzero(y != UNLABELLED) if y.dtype.kind in "if" else np.arange(len(y))
+    fitted = clone(classifier).fit(estimator.features_of(dataset.x_train[known]), y[known])
+    return lambda rows: fitted.predict(estimator.features_of(rows))
 
 
 def _what(estimator: LatentEstimator, dataset: datasets.Dataset, scoring: Scoring) -> Metric:

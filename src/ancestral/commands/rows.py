@@ -61,9 +61,7 @@ def predict(options: Namespace) -> None:
     if options.out.suffix == ".npy":
         write_rows(options.out, estimator.predict(dataset.x_train), None, None)
     elif isinstance(estimator, TargetLearner):
-        pairs = zip(*estimator.predict(dataset.x_train, return_std=True), strict=True)
-        rows = [{"target": float(m), "standard_deviation": float(s)} for m, s in pairs]
-        storage.write_file(options.out, storage.to_csv(rows))
+        storage.write_file(options.out, storage.to_csv(_targets(estimator, dataset.x_train)))
     else:
         shares = estimator.predict_proba(dataset.x_train)
         names = getattr(estimator, "class_names_", estimator.classes_.tolist())
@@ -74,6 +72,15 @@ def predict(options: Namespace) -> None:
         ]
         storage.write_file(options.out, storage.to_csv(rows))
     print(f"predictions for {len(dataset.x_train)} rows: {options.out}")
+
+
+def _targets(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
+    """Return targets and their spread, by name."""
+    mean, spread = (v.reshape(len(x), -1) for v in estimator.predict(x, return_std=True))
+    numbers = [""] if mean.shape[1] == 1 else range(mean.shape[1])
+    heads = [f"target{n}" for n in numbers] + [f"standard_deviation{n}" for n in numbers]
+    values = np.concatenate([mean, spread], axis=1)
+    return [dict(zip(heads, row.tolist(), strict=True)) for row in values]
 
 
 def impute(options: Namespace) -> None:

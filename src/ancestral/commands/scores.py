@@ -268,7 +268,8 @@ def repair(options: Namespace) -> None:
     dataset = experiment.aligned(dataset_of(options, config), estimator)
     how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
     rows = _rows(options)
-    stage = None if options.second_stage is None else svm(options.second_stage)
+    solver, n = options.second_stage, len(dataset.x_train)
+    stage = None if solver is None else svm(solver, n)
     strips: list[np.ndarray] = []
     for way in ways:
         found = None

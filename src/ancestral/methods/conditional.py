@@ -13,7 +13,7 @@ from ancestral.classes import Classes, ClassFirst, Same, equal_classes
 from ancestral.conditional import Gaussian
 from ancestral.data import Batch, Data, mix_seed
 from ancestral.density import LatentEstimator
-from ancestral.distributions import Ancestral
+from ancestral.distributions import Ancestral, log_prob
 from ancestral.fields import Count, Weight
 from ancestral.labels import ClassLearner
 from ancestral.methods.deep import decoder, start_at_means
@@ -33,7 +33,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
 
     Labelled rows are explained by their class, the others (label -1) by all classes, weighed by
     the network q(y | x). Densities are of x: the class is summed out by importance sampling. On
-    the codes of another model in place of pixels it is their M1+M2.
+    the codes of another model in place of pixels it is in the manner of their M1+M2.
 
     Parameters
     ----------
@@ -120,14 +120,15 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
             noise = torch.randn(shape, device=batch.x.device)  # the same for all rows and classes
         each = torch.eye(len(self.classes_), device=batch.x.device)
         joint = [self._log_joint(batch, q, y.expand(len(batch.x), -1), noise) for y in each]
-        return torch.stack(joint, -1) + log_qy
+        return torch.stack(joint, -1)
 
     def _log_joint(self, batch: Batch, q: Ancestral, y: Tensor, noise: Tensor) -> Tensor:
-        """Log p(x, y) - log q(y | x) at one class of every row [batch, n_classes]; [batch]."""
+        """Log p(x, y) at one class of every row [batch, n_classes]; [batch]."""
         q_z = q.after(y)
         log_w = []
         for piece in noise.split(PIECE):
             z = q_z.mean + q_z.stddev * piece
             given = torch.cat([y.expand(len(piece), *y.shape), z], -1)
-            log_w.append(self.model_.run_at(given, batch, q).log_w)
+            log_pz, log_px = self.model_.score(given, batch)
+            log_w.append(log_px + log_pz - log_prob(q_z, z))
         return log_mean_exp(torch.cat(log_w))

@@ -10,13 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ancestral.discrepancy import mmd2
-from ancestral.kernels import median_variance
 from ancestral.likeness import told_apart
 
 PAGES, ROWS = 8, 10
 """Of a diary, and on a page."""
-COMPARED = 500
-"""Held-out rows that as many samples are compared with after an epoch."""
+COMPARED, FEWEST = 500, 10
+"""Held-out rows that as many samples are compared with after an epoch, at most and at least."""
 
 
 class Source(Protocol):
@@ -69,6 +68,11 @@ class Diary(nn.Module):
         page = _due(n_epochs).index(epoch)
         self.epochs[page], self.pages[page] = epoch, rows
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self.epochs.zero_()
+        self.pages.zero_()
+
     def written(self) -> tuple[list[int], Float[Tensor, "p 10 d"]]:
         """Return the pages that there are, and of which epochs."""
         done = self.epochs > 0
@@ -97,10 +101,11 @@ def beside_held_out(
     Returns
     -------
     dict
-        ``mmd2``, unbiased, by the Gaussian kernel of the median heuristic; ``told_apart``, the
-        share that nearest neighbours tell apart, best at a half.
+        ``mmd2``, unbiased, by a Gaussian kernel as wide as the rows are far from one another;
+        ``told_apart``, the share that nearest neighbours tell apart, best at a half.
     """
-    drawn = source.at(source.draw_noise(len(x)), c)
-    share, _ = told_apart(drawn.cpu().numpy(), x.cpu().numpy())
-    distance = mmd2(drawn.double(), x.double(), [median_variance(x)], "unbiased")
+    drawn, x = source.at(source.draw_noise(len(x)), c).cpu(), x.cpu()
+    share, _ = told_apart(drawn.numpy(), x.numpy())
+    width = float(x.var(0).sum()) or 1.0
+    distance = mmd2(drawn.double(), x.double(), [width], "unbiased")
     return {"mmd2": float(distance), "told_apart": share}

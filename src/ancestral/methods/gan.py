@@ -85,7 +85,7 @@ class Adversarial(ImplicitEstimator, ABC):
     def _plain_critic(self, n_columns: int, n_classes: int) -> nn.Module:
         if not isinstance(self.critic, str):
             return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
-        seen = ClassMaps(self._maps(), n_classes)
+        seen = ClassMaps(self._maps("critic"), n_classes)
         stack = Stack(parse_layers(self.critic), seen.shape_out, activation="leaky_relu")
         return nn.Sequential(seen, stack, linear(math.prod(stack.shape_out), 1))
 

@@ -21,7 +21,7 @@ from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Positive, RandomState, Sizes, check
 from ancestral.kernels import median_variance
 from ancestral.labels import LabelLearner, check_labelled
-from ancestral.methods.diary import COMPARED, ROWS, Diary, beside_held_out
+from ancestral.methods.diary import COMPARED, FEWEST, ROWS, Diary, beside_held_out
 from ancestral.methods.networked import Networked
 from ancestral.models import Coded, Game, Generator
 from ancestral.networks import Stack, linear, one_hot, parse_layers
@@ -87,10 +87,14 @@ class ImplicitEstimator(Watched, Networked, ABC):
     batch_norm: bool = False
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
+    _learns_from_gaps = False
+
     def sample(
         self, n_samples: int = 1, y: Any = None, *, random_state: RandomState = None
     ) -> np.ndarray:
         """Draw rows, [n_samples, n_features], in the units of the training rows.
+
+        Bytes come as fractions of 255, columns of bits as shares of one.
 
         Parameters
         ----------
@@ -134,12 +138,19 @@ class ImplicitEstimator(Watched, Networked, ABC):
 
     def _look(self, progress: Progress, held_out: Data | None) -> dict[str, float]:
         source, diary = self._source, self._diary
+        if progress.epoch == 1:
+            diary.clear()  # of what the model that this one starts from has written
         if diary.is_due(progress.epoch, progress.n_epochs):
             in_turn = torch.arange(ROWS, device=self._device())
             rows = source.at(source.draw_noise(ROWS), self._conditions(in_turn))
             diary.write(progress.epoch, progress.n_epochs, rows)
         if held_out is None:
             return {}
+        if len(held_out) < FEWEST:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves {len(held_out)} rows, and "
+                f"samples are compared with {FEWEST} or more"
+            )
         first = torch.arange(min(COMPARED, len(held_out)), device=held_out.device)
         batch = held_out.take(first)
         return beside_held_out(source, batch.x, self._conditions(batch.y))
@@ -253,7 +264,7 @@ class ImplicitEstimator(Watched, Networked, ABC):
         return self._one_hot(y, n, self._device()).argmax(1).cpu().numpy()
 
     def diary(self) -> tuple[list[int], np.ndarray]:
-        """Return what the same noise became after ever more epochs, the last among them.
+        """Return what the same noise became after ever more epochs, until training ended.
 
         Returns
         -------
@@ -324,12 +335,13 @@ def kernel_of_rows(
     widths: Sequence[float],
     seen_as: Callable[[Batch], Tensor] | None = None,
 ) -> list[float]:
-    """Return the variances given, or multiples of the median heuristic's on the first rows.
+    """Return the variances given, or multiples of the median heuristic's on n rows, taken evenly.
 
     ``seen_as`` says what of the rows the kernel compares, if not all as it is.
     """
     if variances != "auto":
         return list(variances)
-    batch = data.take(torch.arange(min(len(data), n), device=data.device))
+    evenly = torch.linspace(0, len(data) - 1, min(len(data), n), device=data.device).long()
+    batch = data.take(evenly)
     median = median_variance(batch.x if seen_as is None else seen_as(batch))
     return [width * median for width in widths]

@@ -44,10 +44,11 @@ class Networked(RowEstimator, ABC):
             raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
         return {"activation": self.activation, "batch_norm": self.batch_norm}
 
-    def _maps(self) -> Maps:
-        """Return the shape of a row that is a picture."""
+    def _maps(self, field: str = "network") -> Maps:
+        """Return the shape of a row that is a picture, for the layers of a field."""
         if self.image_shape is None:
-            raise ValueError(f"network={self.network!r} is for images: set image_shape")
+            layers = getattr(self, field)
+            raise ValueError(f"{field}={layers!r} is for images: set image_shape")
         height, width = self.image_shape[-2:]
         return Maps(math.prod(self.image_shape[:-2]), height, width)
 

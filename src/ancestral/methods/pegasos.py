@@ -187,8 +187,17 @@ class Pegasos(ClassifierMixin, BaseEstimator):
         return self.classes_[chosen]
 
 
-def svm(solver: Solver) -> Any:
+def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> Any:
     """Return a linear support vector machine to be fitted, by that solver.
+
+    Parameters
+    ----------
+    solver : {"pegasos", "adagrad", "liblinear"}
+        Rules of :class:`Pegasos`, or scikit-learn's ``LinearSVC`` by Crammer and Singer.
+    n_rows : int
+        Rows it will be fitted to: liblinear's C is 1 / (lambda n).
+    regularization : float
+        lambda.
 
     Examples
     --------
@@ -198,5 +207,6 @@ def svm(solver: Solver) -> Any:
     from sklearn.svm import LinearSVC
 
     if solver == "liblinear":
-        return LinearSVC(multi_class="crammer_singer", max_iter=10_000, random_state=0)
-    return Pegasos(rule=solver, random_state=0)
+        c = 1 / (regularization * n_rows)
+        return LinearSVC(C=c, multi_class="crammer_singer", max_iter=10_000, random_state=0)
+    return Pegasos(rule=solver, regularization=regularization, random_state=0)

@@ -22,7 +22,8 @@ class Ladder(nn.Module):
 
     s = sigmoid(c1 + c2 h_g + c3 h_m + c4 h_g h_m),
     u = a1 + a2 h_g + a3 h_m + a4 h_g h_m + b1 s; every coefficient is a vector.
-    At the start a2 = c2 = 1 and the others are zero, so that u = h_g.
+    At the start a2 = c2 = 1 and the others are zero, so that u = h_g. The four of a, and of c, lie
+    one after the other in one vector.
 
     Parameters
     ----------
@@ -32,13 +33,14 @@ class Ladder(nn.Module):
 
     def __init__(self, n: int) -> None:
         super().__init__()
-        start = torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(-1).repeat(1, n)
+        # vectors, which reduced precision leaves alone: near one its steps are coarse
+        start = torch.tensor([0.0, 1.0, 0.0, 0.0]).repeat_interleave(n)
         self.a, self.c = nn.Parameter(start), nn.Parameter(start.clone())
         self.b = nn.Parameter(torch.zeros(n))
 
     def forward(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
         """Return u [..., n]."""
-        (a1, a2, a3, a4), (c1, c2, c3, c4) = self.a, self.c
+        (a1, a2, a3, a4), (c1, c2, c3, c4) = self.a.view(4, -1), self.c.view(4, -1)
         both = h_g * h_m
         s = torch.sigmoid(c1 + c2 * h_g + c3 * h_m + c4 * both)
         return a1 + a2 * h_g + a3 * h_m + a4 * both + self.b * s

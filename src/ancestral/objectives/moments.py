@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ancestral.discrepancy import Kernels, mmd2, regression_operator
+from ancestral.discrepancy import Kernels, mmd2, regression_operator, ridge_inverse
 from ancestral.kernels import DeltaKernel, as_kernel
 from ancestral.models import Run
 from ancestral.networks import one_hot
@@ -43,15 +43,16 @@ def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
     return Objective({"mmd": term}, separable=False)
 
 
-MOST_OPERATORS = 500
+MOST_NUMBERS = 250_000_000
+"""Entries of operators that are kept: a gigabyte."""
 
 
 class ConditionalMMD:
     """Term: the squared CMMD between a batch's outputs and those generated at the same inputs.
 
     What depends on real rows alone, the operator W and Tr(W L_d), is computed once for every batch
-    seen and kept under ``Batch.index`` (for up to ``MOST_OPERATORS`` of them); train with
-    ``shuffle="once"`` for batches that recur.
+    seen and kept under ``Batch.index`` (as long as all have ``MOST_NUMBERS`` entries at most);
+    train with ``shuffle="once"`` for batches that recur.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ class ConditionalMMD:
         self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
         self.regularisation, self.form = regularisation, form
-        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, _: nn.Module, run: Run) -> Tensor:
         """Return the discrepancy of one run of a generator."""
@@ -107,16 +108,16 @@ class ConditionalMMD:
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
         known = self._known.get(key)
-        if known is not None and torch.equal(known[0], inputs):
-            return known[1], known[2]
+        if known is not None and torch.equal(known[0], inputs) and torch.equal(known[1], real):
+            return known[2], known[3]
         operator = self._operator(self.input_kernel(inputs, inputs))
         gram = self.output_kernel(real, real)
         if self.form == "diagonal":
-            constant = 2 * (operator * gram.diagonal()).sum()  # a kernel of its own width at both
+            constant = 2 * (operator * gram.diagonal()).sum()  # k(y, y) is the same everywhere
         else:
             constant = (operator * gram).sum()
-        if key and len(self._known) < MOST_OPERATORS:
-            self._known[key] = (inputs, operator, constant)
+        if key and (1 + len(self._known)) * operator.numel() <= MOST_NUMBERS:
+            self._known[key] = (inputs, real, operator, constant)
         return operator, constant
 
     def _operator(self, gram: Tensor) -> Tensor:
@@ -125,8 +126,7 @@ class ConditionalMMD:
             return gram / (share * share.unsqueeze(1))
         if self.form == "cmmd":
             return regression_operator(gram, self.regularisation)
-        ridge = gram.double() + self.regularisation * torch.eye(len(gram), device=gram.device)
-        return gram.diagonal() * torch.linalg.inv(ridge).diagonal().to(gram.dtype) ** 2
+        return gram.diagonal() * ridge_inverse(gram, self.regularisation).diagonal() ** 2
 
 
 def cmmd(

@@ -8,6 +8,7 @@ import torch
 
 from ancestral import engine
 from ancestral.data import Data
+from ancestral.networks import batch_statistics
 from ancestral.train.players import History, Watch
 from ancestral.train.state import Means, Training
 
@@ -31,10 +32,13 @@ def held_out(training: Training, data: Data, batch_size: int) -> dict[str, float
 def watched(
     training: Training, watch: Watch, max_epochs: int, data: Data | None
 ) -> dict[str, float]:
-    """Return what is seen of the model as it would be used, by the same noise after every epoch."""
+    """Return what is seen of the model as it would be used, by the same noise after every epoch.
+
+    Batch normalisation has no statistics to evaluate with yet, and uses those of the rows at hand.
+    """
     training.model.eval()
     progress = training.progress("epoch", len(training.history) + 1, max_epochs)
-    with training.averaged():
+    with training.averaged(), batch_statistics(training.model):
         engine.seed(training.random_state, 0)
         return {f"validation.{k}": v for k, v in watch(progress, data).items()}
 
