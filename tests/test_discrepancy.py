@@ -17,6 +17,7 @@ from ancestral.discrepancy import (
     mmd2_of_features,
     mmd2_standard_error,
     regression_operator,
+    ridge_inverse,
     two_sample_test,
 )
 from ancestral.kernels import (
@@ -271,3 +272,33 @@ def pair(seed, shift):
     a, b = torch.randn(2, 100, 2, generator=generator, dtype=torch.float64)
     b = b + shift
     return float(mmd2(a, b, [1.0], "unbiased")), mmd2_standard_error(a, b, [1.0])
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda a: mmd2(a, a, [1.0], "best"), "estimator='best'"),
+        (lambda a: mmd2(a[0], a[1], [1.0]), "expected rows"),
+        (lambda a: mmd2(a, a[:, :1], [1.0]), "same columns"),
+        (lambda a: mmd2(a.long(), a, [1.0]), "floating point"),
+        (lambda a: two_sample_test(a, a.where(a < 1, torch.nan)), "missing"),
+        (lambda _: LaplaceKernel(-1.0), "scale=-1.0"),
+        (lambda _: RationalQuadraticKernel(alpha=0.0), "alpha=0.0"),
+    ],
+)
+def test_what_can_not_be_compared_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(rand(50, 2))
+
+
+def test_repeated_inputs_are_singular_long_before_their_matrix_is():
+    x, y = rand(30, 2).repeat(2, 1), rand(60, 1)
+    given = ((x, y), (x, y + 1), [1.0], [1.0])
+    assert conditional_mmd2(*given, 1e-6) > 0
+    with pytest.raises(ValueError, match="singular with regularisation=1e-08"):
+        conditional_mmd2(*given, 1e-8)
+    with pytest.raises(ValueError, match="singular"):
+        ridge_inverse(GaussianKernel((1.0,))(x, x), 1e-9)

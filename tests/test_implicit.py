@@ -35,6 +35,7 @@ from ancestral.networks import Spectral, linear, parse_layers
 from ancestral.networks.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
 from ancestral.observed import Observed
+from ancestral.scoring import Scoring, observe
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -87,6 +88,38 @@ def test_a_diary_shows_the_same_noise_again_and_again(cls, tmp_path):
     apart = model.history_.curve("validation.told_apart")
     assert len(apart) == len(model.history_.curve("validation.mmd2")) == 5
     assert min(apart) > 0.5
+
+
+def test_batch_normalisation_has_statistics_before_training_ends():
+    how = {"batch_norm": True, "max_epochs": 40, "learning_rate": 3e-3, "validation_fraction": 0.2}
+    model = fitted(GMMN, **how)
+    seen = model.history_.curve("validation.mmd2")[-1]
+    later = likeness(model.sample(300), X[:300]).mmd2
+    assert seen < 2 * later + 0.01
+
+
+def test_a_diary_begins_anew(tmp_path):
+    fitted(GAN, max_epochs=9).save(tmp_path / "first")
+    again = fitted(GAN, max_epochs=3, start=str(tmp_path / "first"))
+    assert again.diary()[0] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("cls", GENERATORS)
+def test_rows_with_gaps_are_refused(cls):
+    gaps = np.where(np.arange(X.size).reshape(X.shape) == 7, np.nan, X)
+    with pytest.raises(ValueError, match=r"NaN.*fill the gaps first"):
+        cls(**QUICK[cls]).fit(gaps, Y)
+
+
+def test_too_few_held_out_rows_are_named():
+    with pytest.raises(ValueError, match=r"validation_fraction=0.1 leaves 3 rows"):
+        GAN(**QUICK[GAN], validation_fraction=0.1).fit(X[:30])
+
+
+def test_rare_bits_can_be_held_out():
+    rare = (np.random.default_rng(0).random((200, 3)) < 0.05).astype(float)
+    model = GAN(**QUICK[GAN], validation_fraction=0.2).fit(rare)
+    assert np.isfinite(model.history_.curve("validation.mmd2")).all()
 
 
 def test_a_game_stops_where_samples_are_nearest_to_held_out_rows():
@@ -142,6 +175,11 @@ def test_generators_are_annealed(tmp_path, capsys):
         fitted(GMMN, noise="bits").log_likelihood(X[:4], variance=0.1)
     with pytest.raises(ValueError, match="knows no classes"):
         fitted(GMMN).log_likelihood(X[:4], Y[:4], variance=0.1)
+    table = datasets.Dataset(name="t", x_train=X[:4], y_train=Y[:4] + 1)
+    other = ConditionalGAN(**QUICK[ConditionalGAN]).fit(X, Y + 1)
+    rows = Scoring(split="train", annealing=how["annealing"])
+    metric, _ = observe(other, table, rows, 0.1)
+    assert metric["value"] == pytest.approx(other.log_likelihood(X[:4], Y[:4] + 1, **how).mean)
     model.save(tmp_path / "m")
     told = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--rows", 4)
     seen = (*told, "--observation-variance", 0.1)
@@ -368,6 +406,14 @@ def test_copies_collapses_and_noise_are_told_from_good_samples():
     assert noisy.p_value == 0.001
 
 
+def test_bytes_are_fractions_and_gaps_are_refused():
+    rng = np.random.default_rng(0)
+    drawn, real = rng.random((60, 4)), rng.integers(0, 256, (60, 4), dtype=np.uint8)
+    assert likeness(drawn, real).told_apart == likeness(drawn, real / 255).told_apart
+    with pytest.raises(ValueError, match="missing"):
+        likeness(np.where(drawn > 0.99, np.nan, drawn), drawn)
+
+
 def test_samples_of_another_shape_are_refused():
     for drawn in (X[:5], X[:50, :10]):
         with pytest.raises(ValueError, match="ten rows or more of the same columns"):
@@ -448,6 +494,28 @@ def test_a_regressor_draws_both_branches(tmp_path):
     assert two.predict(x[:4]).shape == (4, 2)
     table = datasets.Dataset(name="t", x_train=x, y_train=y)
     assert "What it predicts" in report.page(model, table, title="t")
+
+
+def test_the_order_of_rows_hardly_changes_an_automatic_kernel():
+    x = np.linspace(-1, 1, 400)[:, None]
+    shuffled = np.random.default_rng(0).permutation(400)
+    how = {"hidden": (5,), "max_epochs": 1, "batch_size": 50, "random_state": 0}
+    found = [
+        CGMMNRegressor(**how).fit(x[rows], x[rows, 0]).input_variances_[0]
+        for rows in (np.arange(400), shuffled)
+    ]
+    assert 0.6 < found[0] / found[1] < 1.6
+
+
+def test_several_targets_as_csv(tmp_path):
+    table, run, out = tmp_path / "t.csv", tmp_path / "r", tmp_path / "p.csv"
+    np.savetxt(table, X[:50, 2:5], delimiter=",", header="a,b,c", comments="")
+    how = {"hidden": (5,), "max_epochs": 1, "random_state": 0}
+    model = CGMMNRegressor(**how).fit(X[:50, 2:5], X[:50, 3:5])
+    model.save(run)
+    assert main(["predict", str(run), str(table), "--out", str(out)]) == 0
+    heads = "target0,target1,standard_deviation0,standard_deviation1"
+    assert out.read_text().splitlines()[0] == heads
 
 
 def test_a_regressor_finds_the_mean():

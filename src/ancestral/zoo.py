@@ -17,7 +17,7 @@ from ancestral.fields import as_tuples
 from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
 
-LARGEST, COSTLIEST, MOST_FLIPS = 3_000_000, 0.01, 1e-4
+LARGEST, COSTLIEST, MOST_FLIPS = 3_000_000, 0.01, 2e-4
 """Bytes of a model's weights; nats, and the share of decisions, that its rounding may change."""
 
 FEWER: tuple[Bits, ...] = (16, 8)
@@ -55,8 +55,8 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     Raises
     ------
     ValueError
-        If rounding costs 0.01 nats or more, or changes a decision in 10,000, or the weights take
-        more than 3 MB in eight bits.
+        If rounding costs 0.01 nats or more, or changes more than two decisions in 10,000, or the
+        weights take more than 3 MB in eight bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
