@@ -1,6 +1,6 @@
 """How like the data are the samples of a model: for models that have no likelihood.
 
-No single number says it, so there are several, each beside what real rows reach among themselves.
+No single number says it, so there are several, some beside what real rows reach among themselves.
 """
 
 from __future__ import annotations

@@ -170,8 +170,13 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
         X : array-like [n_samples, n_features]
             Rows.
         """
-        mean = self._map_rows(X, lambda batch: self._outputs(batch).mean(0))
-        return mean, self._map_rows(X, lambda batch: self._outputs(batch).std(0, correction=0))
+
+        def both(batch: Batch) -> Tensor:
+            drawn = self._outputs(batch)
+            return torch.stack([drawn.mean(0), drawn.std(0, correction=0)], 1)
+
+        mean, spread = np.moveaxis(self._map_rows(X, both), 1, 0)
+        return mean, spread
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
