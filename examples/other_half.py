@@ -35,6 +35,7 @@ def learn(data: Dataset, batch: int = BATCH, **how) -> ancestral.CGMMNRegressor:
     left, right = halves(data.x_train, data)
     width = 0.15 * float(median_variance(torch.from_numpy(left[:batch])))
     how = {"hidden": (400, 400), "n_noise": 10, "learning_rate": 2e-3, "n_draws": DRAWS} | how
+    how["bounded"] = True
     model = ancestral.CGMMNRegressor(
         input_variances=(width,), regularization=batch / 60, batch_size=batch, **how, random_state=0
     )
@@ -45,7 +46,7 @@ def sheet(model: ancestral.CGMMNRegressor, data: Dataset) -> np.ndarray:
     """Lay out test digits in columns: as they are, then draws beside the half that is given."""
     height, width = data.image_shape
     left, right = halves(data.x_test[:SHOWN], data)
-    columns = [right, *model.draw(left).clip(0, 1)]
+    columns = [right, *model.draw(left)]
     whole = [
         np.concatenate([half.reshape(SHOWN, height, -1) for half in (left, other)], axis=2)
         for other in columns

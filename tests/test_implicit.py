@@ -518,6 +518,18 @@ def test_several_targets_as_csv(tmp_path):
     assert out.read_text().splitlines()[0] == heads
 
 
+def test_bounded_targets_stay_within_bounds():
+    y = np.random.default_rng(0).random((200, 3)) * [1.0, 0.5, 0.0]
+    how = {"hidden": (10,), "max_epochs": 20, "bounded": True, "random_state": 0}
+    model = CGMMNRegressor(**how).fit(X[:200], y)
+    drawn = model.draw(X[200:220])
+    assert drawn.shape == (100, 20, 3)
+    assert 0 <= drawn.min() <= drawn.max() <= 1
+    assert drawn[..., 2].max() < 0.1
+    with pytest.raises(ValueError, match=r"bounded=True: expected targets in \[0, 1\]"):
+        CGMMNRegressor(**how).fit(X[:200], 2 * y)
+
+
 def test_a_regressor_finds_the_mean():
     x, _ = fork(600)
     y = np.sin(3 * x[:, 0])

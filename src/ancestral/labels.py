@@ -68,10 +68,12 @@ class LabelLearner:
 
 
 class TargetLearner:
-    """An estimator that learns real-valued targets of rows, standardised inside."""
+    """An estimator that learns real-valued targets of rows, standardised inside or in [0, 1]."""
+
+    bounded: bool = False
 
     def _learn_targets(self, y: Any, n_rows: int) -> np.ndarray:
-        """Return the targets [n, n_targets] with mean zero and variance one."""
+        """Return the targets [n, n_targets] with mean zero and variance one, bounded ones as is."""
         name = type(self).__name__
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
@@ -82,8 +84,15 @@ class TargetLearner:
             raise ValueError(f"y: expected [n_samples] or [n_samples, n_targets], got {y.shape}")
         self.one_target_ = checked.ndim == 1
         targets = checked.reshape(n_rows, -1)
-        scale = targets.std(0)
-        self.target_location_ = targets.mean(0).tolist()
+        location, scale = targets.mean(0), targets.std(0)
+        if self.bounded:
+            if targets.min() < 0 or targets.max() > 1:
+                raise ValueError(
+                    f"bounded=True: expected targets in [0, 1], and y reaches from "
+                    f"{targets.min():g} to {targets.max():g}"
+                )
+            location, scale = np.zeros_like(location), np.zeros_like(scale)
+        self.target_location_ = location.tolist()
         self.target_scale_ = np.where(scale > 0, scale, 1.0).tolist()
         standard = (targets - np.array(self.target_location_)) / np.array(self.target_scale_)
         return standard.astype(np.float32)

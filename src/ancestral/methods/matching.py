@@ -17,7 +17,7 @@ from ancestral.labels import ClassLearner, TargetLearner, check_labelled
 from ancestral.methods.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
 from ancestral.methods.networked import Disturbed
 from ancestral.models import Generator
-from ancestral.networks import linear
+from ancestral.networks import linear, logit, set_output_bias
 from ancestral.objectives import Objective, cmmd, gaussian_prior
 from ancestral.preprocess import Columns
 from ancestral.train import Player
@@ -221,6 +221,8 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
     output_variances : list of float, or "auto"
         Of the Gaussians in the kernel of standardised targets; ``"auto"`` takes five around the
         median heuristic's.
+    bounded : bool
+        Targets lie in [0, 1], pixels for instance: they are not standardised, and so are draws.
 
     References
     ----------
@@ -238,6 +240,7 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
     regularization: Positive = 10.0
     prior: Weight = 0.0
     output_variances: Variances = "auto"
+    bounded: bool = False
     n_draws: Count = 100
     batch_size: Count = 200
 
@@ -270,13 +273,16 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        model = self._drawer(columns, len(self.target_scale_), [])
+        last: list[nn.Module] = [nn.Sigmoid()] if self.bounded else []
+        model = self._drawer(columns, len(self.target_scale_), last)
         return {"columns_": columns, "model_": model}
 
     def _initialise(self, data: Data) -> None:
         n, given = self.batch_size, self.input_variances
         self.input_variances_ = kernel_of_rows(given, data, n, (NEIGHBOURHOOD,))
         assert data.y is not None
+        if self.bounded:
+            set_output_bias(self.model_, logit(data.y.to(self._device()).mean(0)))
         targets = Data(data.y, device=data.device)
         self.output_variances_ = kernel_of_rows(self.output_variances, targets, n, WIDTHS)
 
