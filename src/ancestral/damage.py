@@ -214,6 +214,7 @@ def classify(
             (wrong.percent, wrong.standard_error),
             began,
             n_iter=how.n_iter if name == "refined" else 0,
+            batch_statistics=how.batch_statistics and name == "refined",
             seed=how.seed,
         )
         found.append((metric, wrong))
