@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ancestral import recipes
 from ancestral.scoring import ERROR
+from ancestral.zoo import name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, ZOO = ROOT / "results", ROOT / "zoo"
 SEEN = (
     "Samples; where there are latent variables, also test images and their reconstructions, and "
-    "others with half taken away, filled in, and as they were"
+    "others with half taken away, filled in, and as they were; of a generator, what the same noise "
+    "became as training went on"
 )
 
 
@@ -176,14 +179,23 @@ def shipped() -> list[str]:
     for path in models:
         record, name = json.loads(path.read_text()), path.parent.name
         size = (path.parent / "model.safetensors").stat().st_size / 1e6
-        how = "--metric error" if record["metric"] == ERROR else "--binarize-seed 0,1,2"
-        command = f"`ancestral evaluate zoo/{name} {how}`"
+        command = f"`ancestral evaluate zoo/{name}{_how(record)}`"
         lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
     drawn = [path.parent.name for path in models if picture(path.parent.name).is_file()]
     pictures = [
         f"**{name}**\n\n![Samples of {name}](images/{picture(name).name})\n" for name in drawn
     ]
     return ["\n".join(lines) + "\n", f"{SEEN} (`python docs/pictures.py`):\n", *pictures]
+
+
+def _how(record: dict[str, Any]) -> str:
+    """Return the options by which a model is evaluated again as its record says."""
+    judge = recipes.find(record["row"])[0].protocol.judge
+    if judge is not None:
+        return f" --classifier zoo/{name_of(judge)}"
+    if record["metric"] == ERROR:
+        return " --metric error"
+    return " --binarize-seed 0,1,2" if record["metric"].startswith("log-likelihood") else ""
 
 
 def picture(model: str) -> Path:

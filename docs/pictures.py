@@ -20,6 +20,7 @@ from ancestral import experiment
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.labelled import can_be_asked
+from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.preprocess import corrupt
 from ancestral.report.drawing import tiles
 
@@ -73,14 +74,19 @@ class Sheet:
         parts = [first, model.reconstruct(first), blank, damaged, filled, second]
         return self.grid(np.concatenate(parts), 10)
 
+    def diary(self, model: ImplicitEstimator) -> np.ndarray:
+        """Draw what the same noise became, the last pages of it."""
+        pages = model.diary()[1][-DEEP:]
+        return self.grid(np.concatenate(pages), pages.shape[1])
+
 
 def picture(model: Any, data: Dataset) -> np.ndarray:
-    """Draw samples, and beside them what the model makes of test rows."""
+    """Draw samples; beside them what the model makes of test rows, or how it came to learn."""
     sheet = Sheet(data)
     page = sheet.samples(model)
-    if isinstance(model, LatentEstimator):
-        between = np.full((len(page), BETWEEN, 3), 255, np.uint8)
-        page = np.concatenate([page, between, sheet.repairs(model)], 1)
+    beside = sheet.repairs if isinstance(model, LatentEstimator) else sheet.diary
+    between = np.full((len(page), BETWEEN, 3), 255, np.uint8)
+    page = np.concatenate([page, between, beside(model)], 1)
     zoom = max(1, round(HEIGHT / len(page)))
     return page.repeat(zoom, 0).repeat(zoom, 1)
 

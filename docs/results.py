@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import beside
 from matplotlib import rc_context
@@ -155,17 +156,20 @@ def selection(chosen: Sequence[Standing]) -> str:
 
 
 def curves(measured: Sequence[Standing]) -> Figure:
-    """Draw the training loss of every fit over the minutes it took."""
+    """Draw the training loss of every fit over the minutes it took; of two players, one dashed."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    lowest = min(min(f["curve"]["loss"]) for s in measured for f in s.records[0]["fits"])
+    fits = [fit for s in measured for fit in s.records[0]["fits"]]
+    lowest = min(min(loss) for fit in fits for loss in losses(fit))
     for s, colour in zip(measured, COLOURS * len(measured), strict=False):
         for number, record in enumerate(s.records):
             began = 0.0
             for part in record["fits"]:
                 minutes = [began + seconds / 60 for seconds in part["curve"]["seconds"]]
                 label = f"{s.recipe.title}, {s.size}" if number == 0 and began == 0.0 else None
-                axes.plot(minutes, part["curve"]["loss"], color=colour, lw=1.2, label=label)
+                for loss, style in zip(losses(part), ("-", "--"), strict=False):
+                    axes.plot(minutes, loss, style, color=colour, lw=1.2, label=label)
+                    label = None
                 began = minutes[-1]
     axes.set(xlabel="minutes of training", ylabel="training loss per row")
     if measured[0].recipe.protocol.metric == "log_likelihood":
@@ -175,6 +179,12 @@ def curves(measured: Sequence[Standing]) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return figure
+
+
+def losses(fit: dict[str, Any]) -> list[list[float]]:
+    """Return the loss of every player of a fit, the generator's first."""
+    names = [name for name in fit["curve"] if name in ("loss", "generator.loss", "critic.loss")]
+    return [fit["curve"][name] for name in sorted(names, reverse=True)]
 
 
 def main() -> None:

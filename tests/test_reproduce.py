@@ -13,10 +13,11 @@ import ancestral
 from ancestral import damage, datasets, recipes, records, scoring, storage
 from ancestral.cli import main
 from ancestral.errors import errors
+from ancestral.labelled import label_errors
 from ancestral.likeness import PARZEN_WIDTHS
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
 from ancestral.scoring import ERROR, read_metrics
-from ancestral.zoo import ship
+from ancestral.zoo import name_of, ship
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -425,6 +426,10 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
     assert found["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
     assert all(0 <= found[name]["value"] <= 100 for name in ("cgmmn", "cgmmn-taught"))
     assert found["gmmn"]["standard_error"] > 0
+    for name in ("coder", "cgmmn"):
+        record = place / f"results/samples/{name}/smoke-0.json"
+        told = ship(place / f"runs/reproduce/samples/{name}/smoke-0", record, place / "zoo" / name)
+        assert "of their range (16 bits)" in told
     changed = ("--select", "--set", "autoencoder.n_latents=3")
     assert call("reproduce", "samples/gmmn", "--size", "smoke", *changed) == 0
     assert (place / "runs/reproduce/samples/coder/smoke-0-valid-n_latents=3/model").is_dir()
@@ -524,6 +529,11 @@ def test_shipped_models_give_their_numbers_again(name):
         pytest.skip(f"no data: {error}")
     if record["metric"] == ERROR:
         wrong = errors(ancestral.load(folder).predict(dataset.x_test), dataset.y_test)
+        assert wrong.percent == pytest.approx(record["value"], abs=record["standard_error"])
+        return
+    judge = recipes.find(record["row"])[0].protocol.judge
+    if judge is not None:
+        wrong = label_errors(ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge)))
         assert wrong.percent == pytest.approx(record["value"], abs=record["standard_error"])
         return
     got = ancestral.load(folder).log_likelihood(dataset.x_test[:300], 200)

@@ -14,11 +14,14 @@ from ancestral import experiment, methods, storage
 from ancestral.evaluate import compare
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
+from ancestral.methods.autoencoder import Autoencoder
+from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
 
-LARGEST, COSTLIEST, MOST_FLIPS = 3_000_000, 0.01, 2e-4
-"""Bytes of a model's weights; nats, and the share of decisions, that its rounding may change."""
+LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
+"""Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and rows
+that are drawn or rebuilt, on average over their entries and as a share of their range."""
 
 FEWER: tuple[Bits, ...] = (16, 8)
 """Bits of weights, the first of them that fit."""
@@ -50,19 +53,21 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     -------
     str
         What rounding the weights changed: log-likelihoods of the same rows with the same samples,
-        or decisions, if the record counts errors.
+        or decisions, if the record counts errors; of a model without a likelihood the rows that it
+        draws, or rebuilds.
 
     Raises
     ------
     ValueError
-        If rounding costs 0.01 nats or more, or changes more than two decisions in 10,000, or the
-        weights take more than 3 MB in eight bits.
+        If rounding costs 0.01 nats or more, moves rows by a thousandth of their range or changes
+        more than two decisions in 10,000, or the weights take more than 3 MB in eight bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
     if config is None:
         raise ValueError(f"{run} has no {experiment.CONFIG}: it is not a run folder")
-    changed = _decisions if _counts_errors(record) else _likelihoods
+    changed = _rows if isinstance(estimator, ImplicitEstimator | Autoencoder) else _likelihoods
+    changed = _decisions if _counts_errors(record) else changed
     with TemporaryDirectory() as temporary:
         small = Path(temporary) / "model"
         bits = _bits_that_fit(estimator, small, run)
@@ -155,3 +160,17 @@ def _decisions(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
     x = x[:N_DECISIONS]
     n = int((rounded.predict(x) != whole.predict(x)).sum())
     return n <= MOST_FLIPS * len(x), f"{n} of {len(x):,} decisions"
+
+
+def _rows(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
+    """Say whether rounding is cheap, and what it changes."""
+    x = x[:N_ROWS]
+
+    def rows(estimator: Any) -> np.ndarray:
+        if isinstance(estimator, Autoencoder):
+            return estimator.reconstruct(x)
+        return estimator.sample(N_ROWS, random_state=0)
+
+    first, second = rows(rounded), rows(whole)
+    change = float(np.abs(first - second).mean() / (np.ptp(second) or 1.0))
+    return change < FARTHEST, f"rows by {change:.1e} of their range"
