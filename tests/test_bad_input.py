@@ -80,6 +80,8 @@ BAD_FIELDS = [
     (VAE, {"validation_fraction": 0.001}, "nothing to hold out"),
     (VAE, {"device": "mps"}, "device='mps' can't be used here"),
     (VAE, {"patience": 3}, "validation_fraction"),
+    (VAE, {"max_epochs": 10, "drops": (10,)}, "drops"),
+    (VAE, {"max_epochs": "auto", "drops": (3,)}, "max_epochs=auto"),
     (VAE, {"log": "no/such/folder/curves.csv"}, "is not there"),
     (VAE, {"device": "tpu9"}, "device='tpu9' can't be used.*auto"),
     (VAE, {"random_state": "seed"}, "random_state='seed'"),

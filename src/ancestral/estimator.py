@@ -30,7 +30,7 @@ from ancestral.fields import (
 )
 from ancestral.labels import ClassLearner
 from ancestral.networks import calibrate
-from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, warmed_up
+from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, dropped, warmed_up
 from ancestral.rounding import Bits, rounded
 from ancestral.train import Callback, History, Player, Progress, train
 
@@ -63,6 +63,9 @@ class Estimator(BaseEstimator, ABC):
         How the learning rate goes on: down to zero along half a cosine, not at all, down to a
         fiftieth in the last two thirds as in the memory networks' code, or down to a tenth in the
         eight stages of the IWAE paper.
+    drops : list of int
+        Epochs after which the learning rate is divided by three, on top of its schedule, as the
+        max-margin models' code does.
     warmup : int
         Steps over which the learning rate rises at the start.
     clip_norm : float, optional
@@ -116,6 +119,7 @@ class Estimator(BaseEstimator, ABC):
     learning_rate: Positive = 1e-3
     epsilon: Positive | None = None
     schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
+    drops: tuple[Count, ...] = ()
     warmup: Natural = 0
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
@@ -332,6 +336,8 @@ class Estimator(BaseEstimator, ABC):
             raise ValueError(
                 f"patience={self.patience} looks at held-out rows: set validation_fraction too"
             )
+        if self.drops and (self.max_epochs == "auto" or max(self.drops) >= self.max_epochs):
+            raise ValueError(f"drops={self.drops}: epochs before max_epochs={self.max_epochs}")
         if self.epsilon is not None and self.optimizer == "sgd":
             raise ValueError(f"epsilon={self.epsilon}: optimizer='sgd' has no second moments")
 
@@ -353,6 +359,8 @@ class Estimator(BaseEstimator, ABC):
     def _optimizer(self, learning_rate: float | None = None, **how: Any) -> Optimizer:
         """Make the optimiser of the fields; of several players, each has its own rate."""
         rate = SCHEDULES[self.schedule](learning_rate or self.learning_rate)
+        if self.drops and self.max_epochs != "auto":
+            rate = dropped(rate, [epoch / self.max_epochs for epoch in self.drops])
         if self.warmup:
             rate = warmed_up(rate, self.warmup)
         how |= {} if self.epsilon is None else {"eps": self.epsilon}

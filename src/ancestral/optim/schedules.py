@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int, int], float]
 """(step, number of steps) -> learning rate; steps count from zero."""
@@ -23,24 +23,6 @@ def cosine(rate: float) -> Schedule:
     [1.0, 0.854, 0.5, 0.146]
     """
     return lambda step, n_steps: rate * 0.5 * (1 + math.cos(math.pi * step / max(1, n_steps)))
-
-
-def exponential(rate: float, factor: float, every: int, start: int = 0) -> Schedule:
-    """``rate``, times ``factor`` once more every ``every`` steps from step ``start`` on.
-
-    With ``every`` the steps of an epoch: the memory networks' 0.998 an epoch from epoch 1000 on;
-    with ten epochs and 1/3: the max-margin models' late decay.
-
-    Examples
-    --------
-    >>> [exponential(1.0, 0.5, every=2, start=2)(step, 6) for step in range(6)]
-    [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
-    """
-
-    def at(step: int, _n_steps: int) -> float:
-        return rate if step < start else rate * factor ** (1 + (step - start) // every)
-
-    return at
 
 
 def inverse(scale: float) -> Schedule:
@@ -89,6 +71,22 @@ def late(rate: float, start: float = 1 / 3, last: float = 0.998**2000) -> Schedu
         return float(rate * last ** max(0.0, (progress - start) / (1 - start)))
 
     return at
+
+
+def dropped(schedule: Schedule, at: Sequence[float], by: float = 3.0) -> Schedule:
+    """``schedule``, divided by ``by`` once more after each of some shares of training.
+
+    Examples
+    --------
+    >>> [round(dropped(constant(1.0), [0.5, 0.75])(step, 8), 3) for step in range(8)]
+    [1.0, 1.0, 1.0, 1.0, 0.333, 0.333, 0.111, 0.111]
+    """
+
+    def rate(step: int, n_steps: int) -> float:
+        n_drops = sum(step >= share * n_steps - 1e-9 for share in at)
+        return float(schedule(step, n_steps) / by**n_drops)
+
+    return rate
 
 
 def warmed_up(schedule: Schedule, n_steps: int) -> Schedule:
