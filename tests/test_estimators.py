@@ -23,6 +23,7 @@ from ancestral import (
     VAE,
     Autoencoder,
     CGMMNClassifier,
+    CGMMNRegressor,
     ClassConditionalVAE,
     MaxMarginVAE,
     MemoryVAE,
@@ -59,6 +60,7 @@ def expected_failures(estimator):
         CGMMNClassifier(
             hidden=(20,), batch_size=100, max_epochs=8, learning_rate=0.05, random_state=0
         ),
+        CGMMNRegressor(hidden=(20,), max_epochs=30, learning_rate=0.01, random_state=0),
         Autoencoder(n_latents=3, hidden=(20,), max_epochs=1, random_state=0),
         GMMN(hidden=(10,), max_epochs=1, random_state=0),
         GAN(hidden=(10,), critic=(10,), max_epochs=1, random_state=0),

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ancestral.networks.precision import at_least_single
 
-MOST_FOR_MEDIAN = 2000
-"""Points on which the median heuristic looks at all pairs."""
+MOST_FOR_MEDIAN, COINCIDE = 2000, 1e-6
+"""Points on which the median heuristic looks at all pairs; of the largest squared distance, the
+share that is taken for rounding."""
 
 
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
@@ -183,7 +184,7 @@ def as_kernel(kernel: Kernel | Sequence[float]) -> Kernel:
 
 
 def median_variance(x: Float[Tensor, "n d"]) -> float:
-    """Return half the median squared distance of different points: the median heuristic.
+    """Return half the median squared distance of points that differ: the median heuristic.
 
     The Gaussian kernel of this variance is 1 / e at the median distance. Of more than 2,000 points,
     the first 2,000 count.
@@ -191,7 +192,7 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     Raises
     ------
     ValueError
-        If more than half of all pairs coincide.
+        If all coincide.
 
     Examples
     --------
@@ -200,13 +201,13 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     """
     d2 = squared_distances(x[:MOST_FOR_MEDIAN], x[:MOST_FOR_MEDIAN])
     above = d2[tuple(torch.triu_indices(len(d2), len(d2), 1))]
-    median = float(above.median()) / 2 if len(above) else 0.0
-    if median <= 0:
+    apart = above[above > COINCIDE * above.max()] if len(above) else above
+    if not len(apart):
         raise ValueError(
-            "the median heuristic needs points that differ: half of all pairs coincide; give the "
-            "variances of the kernel"
+            "the median heuristic needs points that differ, and all coincide: give the variances "
+            "of the kernel"
         )
-    return median
+    return float(apart.median()) / 2
 
 
 class RandomFeatures:

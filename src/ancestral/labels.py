@@ -97,6 +97,12 @@ class TargetLearner:
         standard = (targets - np.array(self.target_location_)) / np.array(self.target_scale_)
         return standard.astype(np.float32)
 
+    def __sklearn_tags__(self) -> Any:
+        """Targets may be several."""
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.target_tags.multi_output = True
+        return tags
+
     if TYPE_CHECKING:
         one_target_: bool
         target_location_: list[float]
