@@ -208,5 +208,5 @@ def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> A
 
     if solver == "liblinear":
         c = 1 / (regularization * n_rows)
-        return LinearSVC(C=c, multi_class="crammer_singer", max_iter=10_000, random_state=0)
+        return LinearSVC(C=c, multi_class="crammer_singer", max_iter=100_000, random_state=0)
     return Pegasos(rule=solver, regularization=regularization, random_state=0)
