@@ -128,6 +128,8 @@ def how(measured: Iterable[Standing]) -> str:
 def conditions(s: Standing) -> str:
     """Return how a row was made."""
     r, note = s.records[0], s.recipe.size(s.size).note
+    if any(fit.get("shipped") for fit in r["fits"]):
+        note += " Models of other rows are the shipped ones (`--reuse zoo`)."
     return (
         f"{' '.join(note.split())} Seeds {', '.join(str(x['seed']) for x in s.records)}; "
         f"{r['threads']} thread{'s' * (r['threads'] > 1)} of {r['processor']['model']}; torch "

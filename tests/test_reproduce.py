@@ -258,6 +258,8 @@ def test_a_row_is_scored_with_the_shipped_model_of_another(place, capsys):
     assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
     shutil.rmtree(place / "runs")
     capsys.readouterr()
+    assert call(*repairs[:-1], "no-zoo") == 2
+    assert "reuse=no-zoo" in capsys.readouterr().err
     assert call(*repairs) == 0
     out = capsys.readouterr().out
     assert "smoke-0: taken from zoo/digits-vae" in out

@@ -192,7 +192,14 @@ def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
     -------
     dict
         From run folders made to the models they were made of.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder of models.
     """
+    if not shipped.is_dir():
+        raise FileNotFoundError(f"reuse={shipped}: there is no such folder of shipped models")
     others = {model for job in jobs for model in job.models() if model != job}
     made: dict[Path, Path] = {}
     for model in others - set(jobs):
