@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
 from ancestral import engine
 from ancestral.engine import FlatParameters, Graph, plan
+from ancestral.methods import METHODS
 from ancestral.objectives import elbo, hinge
 from compiled import CASES, fitted, vae
 
@@ -145,6 +147,22 @@ def test_a_recorded_step_ends_where_a_plain_one_does(name):
 
 
 # ---- reduced precision
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_in_either_precision(method):
+    """Also what is looked at after every epoch: held-out rows, and samples of a generator."""
+    rows, classes = load_digits(return_X_y=True)
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        model = METHODS[method].load()(
+            hidden=(20,), max_epochs=3, batch_size=100, validation_fraction=0.2,
+            precision=precision, random_state=0, device="cpu",
+        )  # fmt: skip
+        history = model.fit(rows / 16, classes).history_
+        losses.append([v for k, v in history[-1].items() if k.endswith("loss")])
+    assert losses[0]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1)
 
 
 @pytest.mark.parametrize("how", ["plain", "compiled"])

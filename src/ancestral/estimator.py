@@ -84,7 +84,8 @@ class Estimator(BaseEstimator, ABC):
         ``auto`` (CUDA where there is some, else MPS, else the CPU), ``cpu``, ``cuda`` or ``mps``.
     precision : {"auto", "float32", "bfloat16"}
         Of the matrix products of training; parameters and sums stay in float32. ``"auto"`` is
-        bfloat16 where it has hardware of its own (CPUs with AMX, GPUs).
+        bfloat16 where it has hardware of its own (GPUs, and CPUs with AMX or
+        AVX-512's bfloat16).
     compile : "auto" or bool
         Make training steps one compiled graph; ``"auto"`` does so when there is enough to do, by a
         fixed rule. Results agree within rounding.

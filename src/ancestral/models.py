@@ -21,6 +21,7 @@ from ancestral.conditional import Conditional, Context, Given, reads_context
 from ancestral.data import Batch
 from ancestral.distributions import centre, draw, log_prob
 from ancestral.networks import Taps, one_hot
+from ancestral.networks.precision import at_least_single
 
 
 @dataclass(eq=False)
@@ -294,7 +295,7 @@ class Generator(nn.Module):
 
     def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
         """Return what given noise (and conditions, row by row) becomes, [n, d]."""
-        return self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1))
+        return at_least_single(self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1)))
 
 
 class Coded(nn.Module):

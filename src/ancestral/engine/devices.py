@@ -63,11 +63,15 @@ def moved(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products have hardware of their own: AMX tiles, or a GPU's."""
+    """Whether bfloat16 matrix products have hardware of their own.
+
+    GPUs' cores, and on CPUs the tiles of AMX or the dot products of AVX-512.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return device.type == "cpu" and bool(has_tiles())
+    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    asked = (getattr(torch.cpu, name, lambda: False) for name in known)
+    return device.type == "cpu" and any(ask() for ask in asked)
 
 
 @contextmanager

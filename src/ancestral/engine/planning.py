@@ -70,7 +70,8 @@ def plan(
         ``"auto"`` compiles from :data:`ENOUGH_WORK` on, except convolutions on a CPU, for which
         it gains little.
     precision : {"auto", "float32", "bfloat16"}
-        ``"auto"`` is bfloat16 where it has hardware of its own: CPUs with AMX, and GPUs.
+        ``"auto"`` is bfloat16 where it has hardware of its own: GPUs, and CPUs with AMX or
+        AVX-512's bfloat16.
     """
     captured = device.type == "cuda" and compile is not False
     if precision == "auto":

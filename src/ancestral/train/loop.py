@@ -106,7 +106,7 @@ def train(
     history = training.history
 
     def tell(event: str) -> None:
-        with plan.products(data.device):  # a callback may call the model
+        with training.products():  # a callback may call the model
             for callback in callbacks if world.rank == 0 else ():
                 callback(training.progress(event, len(history), max_epochs))
 

@@ -78,6 +78,10 @@ class Training:
         if self.step % FINITE_CHECKS[index.device.type] == 0:
             self.check_finite()
 
+    def products(self) -> torch.autocast:
+        """Return a context in which the model can be called, in the precision of its steps."""
+        return self.plan.products(self.seats[0].flat.vector.device)
+
     def check_finite(self) -> None:
         """Stop where a term has left the numbers: a sum that did never comes back."""
         for seat in self.seats:

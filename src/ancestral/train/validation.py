@@ -38,7 +38,7 @@ def watched(
     """
     training.model.eval()
     progress = training.progress("epoch", len(training.history) + 1, max_epochs)
-    with training.averaged(), batch_statistics(training.model):
+    with training.averaged(), batch_statistics(training.model), training.products():
         engine.seed(training.random_state, 0)
         return {f"validation.{k}": v for k, v in watch(progress, data).items()}
 
