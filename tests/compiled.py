@@ -17,6 +17,7 @@ from ancestral import engine
 from ancestral.checkpoint import Checkpoint
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Data
+from ancestral.labels import linear_scores
 from ancestral.models import LatentModel
 from ancestral.networks import MLP
 from ancestral.objectives import Objective, elbo, hinge, iwae
@@ -44,7 +45,7 @@ def vae(d=20, batch_norm=False):
             Bernoulli(MLP(3, (16,), d, **style)),
             Gaussian(MLP(d, (16,), heads=(3, 3), **style)),
         )
-        model.classifier = nn.Linear(3, 2)
+        model.classifier = linear_scores(3, 2)
     return model
 
 
@@ -120,6 +121,9 @@ def main():
             how = {"precision": precision, "compile": compile, "epochs": 20}
             _, losses = fitted(vae(batch_norm=True), elbo(), **how)
             results[f"{name}-{precision}"] = losses
+    for precision in ("float32", "bfloat16"):  # scores that start as ties
+        how = {"precision": precision, "compile": True, "y": np.arange(64) % 2}
+        results[f"hinge-{precision}"] = fitted(vae(), hinge(), **how)[1]
     results["validates"] = Distribution._validate_args
     print(json.dumps(results))
 

@@ -173,6 +173,11 @@ def test_bfloat16_training_stays_near_float32_training(how, compiled):
     assert reduced[-1] < reduced[0] - 0.3
 
 
+def test_ties_of_scores_have_a_slope_in_reduced_precision(compiled):
+    single, reduced = compiled["hinge-float32"], compiled["hinge-bfloat16"]
+    np.testing.assert_allclose(reduced, single, rtol=0.01)
+
+
 def test_in_reduced_precision_vectors_read_the_full_one():
     layer = nn.Linear(3, 2)
     flat = FlatParameters(list(layer.parameters()), torch.bfloat16)

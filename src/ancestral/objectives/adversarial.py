@@ -14,6 +14,7 @@ from torch.nn.functional import softplus
 
 from ancestral.data import Batch
 from ancestral.models import Game, Run
+from ancestral.networks.precision import at_least_single
 from ancestral.objectives.base import Objective
 
 
@@ -109,5 +110,5 @@ def _judge(model: nn.Module, x: Tensor | None, run: Run) -> Tensor:
     """Logits of rows; the critic of a conditional game sees their conditions too."""
     assert x is not None
     if isinstance(model, Game):
-        return model.judge(x, run.batch)
-    return model.critic(x)  # type: ignore[operator]
+        return at_least_single(model.judge(x, run.batch))
+    return at_least_single(model.critic(x))  # type: ignore[operator]

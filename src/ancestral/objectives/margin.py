@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ancestral import parallel
 from ancestral.models import Run
 from ancestral.networks import Heads
+from ancestral.networks.precision import at_least_single
 from ancestral.objectives.base import Objective
 from ancestral.objectives.importance import posterior_mean
 
@@ -69,7 +70,7 @@ def hinge(
         y = run.batch.y
         if y is None:
             raise ValueError("the hinge loss needs labels: the batch has y=None")
-        scores = model.classifier(features(run))  # type: ignore[operator]
+        scores = at_least_single(model.classifier(features(run)))  # type: ignore[operator]
         losses = hinge_loss(scores, y.clamp(min=0), margin) * (y >= 0)
         # a share of a batch divides by the mean number of labelled rows of all shares
         n_labelled = parallel.mean((y >= 0).sum().to(losses.dtype))
@@ -137,7 +138,7 @@ def gaussian_prior(precision: float) -> Objective:
     """
 
     def term(model: nn.Module, _: Run) -> Tensor:
-        squares = torch.stack([p.square().sum() for p in model.parameters()])
+        squares = torch.stack([at_least_single(p).square().sum() for p in model.parameters()])
         return precision / 2 * squares.sum()
 
     return Objective({"prior": term})
