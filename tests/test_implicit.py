@@ -72,6 +72,20 @@ def test_samples_can_be_repeated_and_survive_saving(cls, tmp_path):
     np.testing.assert_array_equal(again.sample(20), drawn)
 
 
+def test_a_game_saved_without_its_critic_draws_the_same_and_starts_nothing(tmp_path):
+    model = fitted(GAN)
+    model.save(tmp_path / "whole")
+    model.save(tmp_path / "shipped", whole=False)
+    sizes = [(tmp_path / f / "model.safetensors").stat().st_size for f in ("whole", "shipped")]
+    assert sizes[1] < 0.95 * sizes[0]
+    shipped = load(tmp_path / "shipped")
+    np.testing.assert_array_equal(shipped.sample(20), model.sample(20))
+    shipped.save(tmp_path / "again")
+    np.testing.assert_array_equal(load(tmp_path / "again").sample(20), model.sample(20))
+    with pytest.raises(ValueError, match="critic"):
+        fitted(GAN, start=str(tmp_path / "again"))
+
+
 @pytest.mark.parametrize("cls", GENERATORS)
 def test_a_diary_shows_the_same_noise_again_and_again(cls, tmp_path):
     model = fitted(cls, max_epochs=5, validation_fraction=0.2)

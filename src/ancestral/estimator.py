@@ -138,6 +138,8 @@ class Estimator(BaseEstimator, ABC):
 
     _shuffle: ClassVar[Shuffle] = True
     _criterion: ClassVar[str] = "loss"
+    _trained_against: ClassVar[tuple[str, ...]] = ()
+    """Weights that training alone needs, by how their names begin."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the subclass a dataclass, so that no field can be lost by forgetting to."""
@@ -193,7 +195,7 @@ class Estimator(BaseEstimator, ABC):
         device = engine.resolve_device(self.device)
         parallel.join(device)
         data = self._prepare(X, y, device)
-        self.seed_ = draw_seed(self.random_state)
+        self.seed_, self._left_out = draw_seed(self.random_state), ()
         with engine.private_randomness(device):
             engine.seed(self.seed_)
             with engine.single_precision():
@@ -229,7 +231,9 @@ class Estimator(BaseEstimator, ABC):
             checkpoint.remove()
         return self
 
-    def save(self, path: Path | str, *, overwrite: bool = False, bits: Bits = 32) -> None:
+    def save(
+        self, path: Path | str, *, overwrite: bool = False, bits: Bits = 32, whole: bool = True
+    ) -> None:
         """Save the fitted estimator as a folder of safetensors and JSON, whole or not at all.
 
         Under ``torchrun``, where all processes hold the same model, the first one writes it.
@@ -243,6 +247,9 @@ class Estimator(BaseEstimator, ABC):
         bits : {32, 16, 8}
             Of the numbers in matrices and kernels; see :func:`ancestral.rounding.rounded`. Fewer
             are for shipping; loading makes them float32 again.
+        whole : bool
+            Or without what only training needs, as the critic of a game: a model loaded from it
+            answers the same, and no training can start from it.
 
         Raises
         ------
@@ -254,7 +261,7 @@ class Estimator(BaseEstimator, ABC):
         self._check_fitted()
         check("bits", bits, Bits)
         if parallel.is_main():
-            storage.write_folder(path, lambda f: self._write(f, bits), overwrite=overwrite)
+            storage.write_folder(path, lambda f: self._write(f, bits, whole), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -276,11 +283,13 @@ class Estimator(BaseEstimator, ABC):
             estimator.history_ = History(description["history"])
             with engine.single_precision():
                 estimator._adopt(estimator._build())
+            estimator._left_out = tuple(description.get("left_out", ()))
             for name, module in estimator._modules().items():
                 prefix = f"{name}."
-                module.load_state_dict(
-                    {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
-                )
+                own = {f"{prefix}{k}": v for k, v in module.state_dict().items()}
+                untold = {k: v for k, v in own.items() if k.startswith(estimator._left_out)}
+                there = {k: v for k, v in (untold | weights).items() if k.startswith(prefix)}
+                module.load_state_dict({k.removeprefix(prefix): v for k, v in there.items()})
                 module.eval()
         except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -310,13 +319,16 @@ class Estimator(BaseEstimator, ABC):
         estimator.seed_ = int(estimator.seed_)
         return estimator
 
-    def _write(self, folder: Path, bits: Bits) -> None:
+    def _write(self, folder: Path, bits: Bits, whole: bool = True) -> None:
+        left_out = self._left_out if whole else self._trained_against
         weights = {
             f"{name}.{key}": value
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
+            if not f"{name}.{key}".startswith(left_out)
         }
         about = {"history": list(self.history_), "versions": storage.versions()}
+        about |= {"left_out": list(left_out)} if left_out else {}
         storage.save_model(folder, rounded(weights, bits), self._description() | about)
 
     def _modules(self) -> dict[str, nn.Module]:

@@ -38,6 +38,8 @@ def name_of(row: str) -> str:
 def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     """Write a run's model in half precision or fewer bits, with its configuration and record.
 
+    What only its training needed, as the critic of a game, stays behind.
+
     Parameters
     ----------
     run : Path
@@ -77,7 +79,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     plain = _plain(config)
 
     def fill(folder: Path) -> None:
-        estimator._write(folder, bits)
+        estimator._write(folder, bits, whole=False)
         storage.write_file(folder / experiment.CONFIG, plain.to_toml())
         storage.write_file(folder / storage.RECORD, record.read_text())
 
@@ -136,7 +138,7 @@ def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:
     """Save a model in as many bits as are small enough to ship, and say how many."""
     size = 0
     for bits in FEWER:
-        estimator.save(small, bits=bits, overwrite=True)
+        estimator.save(small, bits=bits, overwrite=True, whole=False)
         size = (small / storage.WEIGHTS).stat().st_size
         if size <= LARGEST:
             return bits

@@ -68,6 +68,7 @@ class Adversarial(ImplicitEstimator, ABC):
     learning_rate: Positive = 2e-4
     schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
 
+    _trained_against = ("model_.critic.",)
     _criterion = "mmd2"  # the losses of a game say nothing of how far it is
 
     def _build(self) -> dict[str, nn.Module]:
