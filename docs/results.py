@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import alike
 import beside
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
-COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a")
+COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a", "#4f6d9c", "#b03a48", "#9a9a9a")
 HEAD = """\
 # Results
 
@@ -64,6 +65,7 @@ def section(table: Table, found: Sequence[Record]) -> str:
     missing = [r.title for r in table.rows if r.row not in {s.recipe.row for s in measured}]
     if missing:
         parts.append(f"Without a record: {', '.join(missing)}.\n")
+    parts += [found for found in [alike.samples(measured)] if found]
     if trains(measured):
         parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
     if measured:
