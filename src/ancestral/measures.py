@@ -81,7 +81,8 @@ def _damaged(subject: Subject) -> Metric:
         told = damage.classify(
             estimator, dataset, what, how, subject.rows, repaired, second_stage=stage
         )
-        return told[-1][0]
+        seconds = told[-1][0]["seconds"] + (repaired.metric["seconds"] if repaired else 0.0)
+        return told[-1][0] | {"seconds": seconds}
     if repaired is None:
         raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
     return repaired.metric
