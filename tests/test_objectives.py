@@ -18,7 +18,7 @@ from ancestral import engine
 from ancestral.conditional import Bernoulli, Fixed, Gaussian, standard_normal
 from ancestral.data import Batch
 from ancestral.discrepancy import regression_operator
-from ancestral.kernels import gaussian_gram, squared_distances
+from ancestral.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
 from ancestral.models import Generator, LatentModel, Run
 from ancestral.networks import MLP
 from ancestral.objectives import (
@@ -37,6 +37,7 @@ from ancestral.objectives import (
     posterior_mean,
     vimco,
 )
+from ancestral.objectives.moments import ConditionalMMD
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -558,6 +559,26 @@ def test_cmmd_keeps_a_bounded_number_of_operators(monkeypatch):
 def test_cmmd_refuses_a_singular_regression():
     with pytest.raises(ValueError, match="regularisation"):
         regression_operator(torch.ones(3, 3), 0.0)
+
+
+@pytest.mark.parametrize("form", ["cmmd", "diagonal", "classwise"])
+def test_rows_of_one_label_are_compared_among_themselves_alone(form):
+    """A delta kernel's blocks, one by one, are its whole matrix."""
+
+    class Whole(Kernel):
+        def __call__(self, a, b):
+            return DeltaKernel()(a, b)
+
+    batch = Batch(rand(40, 5), y=torch.arange(40) % 3, index=torch.arange(40))
+    sample, found = rand(40, 5, seed=1).requires_grad_(), []
+    for kernel in (DeltaKernel(), Whole()):
+        term = ConditionalMMD("y", "x", kernel, (0.5, 2.0), 0.1, 3, form)
+        term.input_kernel = kernel
+        for _ in range(2):  # the second time with what is known of the batch
+            value = term(nn.Identity(), Run(batch, sample=sample))
+        found.append((value, *torch.autograd.grad(value, sample)))
+    for block, whole in zip(*found, strict=True):
+        torch.testing.assert_close(block, whole)
 
 
 # ---- E: games

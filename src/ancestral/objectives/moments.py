@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -52,7 +53,8 @@ class ConditionalMMD:
 
     What depends on real rows alone, the operator W and Tr(W L_d), is computed once for every batch
     seen and kept under ``Batch.index`` (as long as all have ``MOST_NUMBERS`` entries at most);
-    train with ``shuffle="once"`` for batches that recur.
+    train with ``shuffle="once"`` for batches that recur. Between different labels a delta kernel
+    makes W zero: rows are then compared within their label alone.
 
     Parameters
     ----------
@@ -85,48 +87,88 @@ class ConditionalMMD:
         self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
         self.regularisation, self.form = regularisation, form
-        self._known: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+        self._known: dict[tuple[int, ...], _RealRows] = {}
 
     def __call__(self, _: nn.Module, run: Run) -> Tensor:
         """Return the discrepancy of one run of a generator."""
         sample = run.sample
         assert sample is not None
         real = self._field(run, self.outputs).to(sample.dtype)
-        operator, constant = self._of_real_rows(run, real)
+        known = self._of_real_rows(run, real)
+        parts = [
+            self._moving(operator, real[rows], sample[rows])
+            for rows, operator in zip(known.groups, known.operators, strict=True)
+        ]
+        return known.constant + torch.stack(parts).sum()
+
+    def _moving(self, operator: Tensor, real: Tensor, sample: Tensor) -> Tensor:
+        """Return what of the value depends on the sample, of rows that W joins."""
         between = self.output_kernel(real, sample)
         if self.form == "diagonal":
-            return constant - (operator * between.diagonal()).sum()
+            return -(operator * between.diagonal()).sum()
         # W is symmetric: L_ds and its transpose count alike
-        return constant + (operator * (self.output_kernel(sample, sample) - 2 * between)).sum()
+        return (operator * (self.output_kernel(sample, sample) - 2 * between)).sum()
 
     def _field(self, run: Run, name: str) -> Tensor:
         value = getattr(run.batch, name)
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
-    def _of_real_rows(self, run: Run, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W and what of the value does not depend on the sample."""
+    def _of_real_rows(self, run: Run, real: Tensor) -> _RealRows:
+        """Return what of the value does not depend on the sample."""
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
         known = self._known.get(key)
-        if known is not None and torch.equal(known[0], inputs) and torch.equal(known[1], real):
-            return known[2], known[3]
-        operator = self._operator(self.input_kernel(inputs, inputs))
-        gram = self.output_kernel(real, real)
-        if self.form == "diagonal":
-            constant = 2 * (operator * gram.diagonal()).sum()  # k(y, y) is the same everywhere
-        else:
-            constant = (operator * gram).sum()
-        if key and (1 + len(self._known)) * operator.numel() <= MOST_NUMBERS:
-            self._known[key] = (inputs, real, operator, constant)
-        return operator, constant
+        if known is not None and known.are(inputs, real):
+            return known
+        groups = self._groups(inputs)
+        operators = [self._operator(inputs[rows], len(inputs)) for rows in groups]
+        constant = torch.zeros((), dtype=real.dtype, device=real.device)
+        for rows, operator in zip(groups, operators, strict=True):
+            gram = self.output_kernel(real[rows], real[rows])
+            # of the diagonal form twice, and k(y, y) is the same everywhere
+            diagonal = self.form == "diagonal"
+            counted = 2 * (operator * gram.diagonal()) if diagonal else operator * gram
+            constant = constant + counted.sum()
+        found = _RealRows(inputs, real, groups, operators, constant)
+        if key and (1 + len(self._known)) * found.size <= MOST_NUMBERS:
+            self._known[key] = found
+        return found
 
-    def _operator(self, gram: Tensor) -> Tensor:
+    def _groups(self, inputs: Tensor) -> list[Tensor | slice]:
+        """Return the rows that W joins: all of them, or those of one label."""
+        if not isinstance(self.input_kernel, DeltaKernel):
+            return [slice(None)]
+        _, which = inputs.unique(dim=0, return_inverse=True)
+        return [(which == label).nonzero()[:, 0] for label in which.unique()]
+
+    def _operator(self, inputs: Tensor, n: int) -> Tensor:
+        gram = self.input_kernel(inputs, inputs)
         if self.form == "classwise":
-            share = gram.mean(1)
+            share = gram.sum(1) / n
             return gram / (share * share.unsqueeze(1))
         if self.form == "cmmd":
             return regression_operator(gram, self.regularisation)
         return gram.diagonal() * ridge_inverse(gram, self.regularisation).diagonal() ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class _RealRows:
+    """A batch's inputs and outputs, the groups of rows that W joins, its blocks, the constant."""
+
+    inputs: Tensor
+    outputs: Tensor
+    groups: list[Tensor | slice]
+    operators: list[Tensor]
+    constant: Tensor
+
+    @property
+    def size(self) -> int:
+        """Entries of the blocks."""
+        return sum(operator.numel() for operator in self.operators)
+
+    def are(self, inputs: Tensor, outputs: Tensor) -> bool:
+        """Whether these are the rows that are meant."""
+        return torch.equal(self.inputs, inputs) and torch.equal(self.outputs, outputs)
 
 
 def cmmd(
