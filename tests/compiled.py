@@ -62,6 +62,7 @@ def fitted(model, objective, *, optimizer=None, epochs=3, y=None, device="cpu", 
 
 
 def both_ways(objective, style, how):
+    how = how | {"precision": "float32"}
     plain, plain_losses = fitted(vae(**style), objective(), compile=False, **how)
     compiled, compiled_losses = fitted(vae(**style), objective(), compile=True, **how)
     return {
@@ -86,7 +87,8 @@ def resumed():
     with tempfile.TemporaryDirectory() as folder:
         kept = Checkpoint(Path(folder) / "state", identity="elbo", every=0.0)
         with contextlib.suppress(StoppedError):
-            fitted(vae(), elbo(), compile=True, checkpoint=kept, callbacks=[stop])
+            how = {"compile": True, "precision": "float32", "callbacks": [stop]}
+            fitted(vae(), elbo(), checkpoint=kept, **how)
         return fitted(vae(), elbo(), checkpoint=kept)[0]
 
 
@@ -113,7 +115,7 @@ def annealed():
 
 def main():
     results = {name: both_ways(*case) for name, case in CASES.items()}
-    results["elbo"]["again"], _ = fitted(vae(), elbo(), compile=True)
+    results["elbo"]["again"], _ = fitted(vae(), elbo(), compile=True, precision="float32")
     results["elbo"]["resumed"] = resumed()
     results["annealed"] = annealed()
     for precision in ("float32", "bfloat16"):

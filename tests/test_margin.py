@@ -54,7 +54,7 @@ def fitted(**settings):
 def test_the_terms_of_the_loss_by_hand(settings):
     """One batch of all rows, a learning rate of nothing: what is logged is the start's loss."""
     still = {"batch_size": 400, "learning_rate": 1e-12, "max_epochs": 1, "binarize": "none"}
-    model = fitted(**still, **settings, batch_norm=False)
+    model = fitted(**still, **settings, batch_norm=False, precision="float32")
     x, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
     scores = torch.zeros(400, 10)  # the classifier starts at zero
     weight, c = settings.get("bound_weight", 1.0), settings.get("c", 15.0)
