@@ -97,7 +97,7 @@ def play(moments: Sequence[int] = MOMENTS) -> list[Moment]:
     data = np.random.default_rng(0).normal(MEAN, WIDTH, size=(rows, 1))
     epochs = -(-moments[-1] * batch // rows)
     train(game, players, Data(data), max_epochs=epochs, batch_size=batch,
-          callbacks=[keep])  # fmt: skip
+          precision="float32", callbacks=[keep])  # fmt: skip
     return found
 
 

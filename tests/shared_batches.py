@@ -59,7 +59,7 @@ def fitted(make, objective, *, optimizer=None, **how):
     model = make()
     player = Player(model, objective(), clipped(optimizer or adam(1e-2), 5.0))
     data = Data(x, y, on_batch=bernoulli_draw)
-    history = train(model, player, data, max_epochs=3, batch_size=16, **how)
+    history = train(model, player, data, max_epochs=3, batch_size=16, precision="float32", **how)
     end = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
     return {
         "end": end,
