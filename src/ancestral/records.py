@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 RESULTS = Path("results")
 """Where records are written, from where the command runs."""
-PLAIN = str.maketrans("", "", '" ')
+PLAIN = str.maketrans(dict.fromkeys('" ') | dict.fromkeys(":|<>?*/\\", "_"))
 """Takes what a file's name should not hold out of a setting."""
 
 
@@ -32,6 +32,8 @@ def name_of(size: str, seed: int, split: str, changes: Mapping[str, Any]) -> str
 
     >>> name_of("fast", 0, "valid", {"batch_size": 250})
     'fast-0-valid-batch_size=250'
+    >>> name_of("fast", 0, "test", {"network": "5:8 | 50"})
+    'fast-0-network=5_8_50'
     """
     changed = [f"{k}={json.dumps(v)}".translate(PLAIN) for k, v in changes.items()]
     return "-".join([size, str(seed), *([] if split == "test" else [split]), *changed])
