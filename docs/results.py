@@ -150,7 +150,7 @@ def selection(chosen: Sequence[Standing]) -> str:
         "|" + " --- |" * 5,
     ]
     for s in chosen:
-        changes = ", ".join(f"`{change}`" for change in s.changes)
+        changes = ", ".join(f"`{change}`" for change in s.changes).replace("|", r"\|")
         lines.append(
             f"| {s.recipe.title}, {s.size} | {changes} | {s.value:.2f} ± {s.standard_error:.2f} | "
             f"{s.n_seeds} | {s.seconds / 60:.0f} min |"
