@@ -94,12 +94,11 @@ class ConditionalMMD:
         sample = run.sample
         assert sample is not None
         real = self._field(run, self.outputs).to(sample.dtype)
-        known = self._of_real_rows(run, real)
         parts = [
-            self._moving(operator, real[rows], sample[rows])
-            for rows, operator in zip(known.groups, known.operators, strict=True)
+            block.fixed + self._moving(block.operator, real[block.rows], sample[block.rows])
+            for block in self._blocks(run, real)
         ]
-        return known.constant + torch.stack(parts).sum()
+        return torch.stack(parts).sum()
 
     def _moving(self, operator: Tensor, real: Tensor, sample: Tensor) -> Tensor:
         """Return what of the value depends on the sample, of rows that W joins."""
@@ -113,33 +112,32 @@ class ConditionalMMD:
         value = getattr(run.batch, name)
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
-    def _of_real_rows(self, run: Run, real: Tensor) -> _RealRows:
-        """Return what of the value does not depend on the sample."""
+    def _blocks(self, run: Run, real: Tensor) -> list[_Block]:
+        """Return what of the value does not depend on the sample, known or computed."""
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
         known = self._known.get(key)
         if known is not None and known.are(inputs, real):
-            return known
-        groups = self._groups(inputs)
-        operators = [self._operator(inputs[rows], len(inputs)) for rows in groups]
-        constant = torch.zeros((), dtype=real.dtype, device=real.device)
-        for rows, operator in zip(groups, operators, strict=True):
-            gram = self.output_kernel(real[rows], real[rows])
-            # of the diagonal form twice, and k(y, y) is the same everywhere
-            diagonal = self.form == "diagonal"
-            counted = 2 * (operator * gram.diagonal()) if diagonal else operator * gram
-            constant = constant + counted.sum()
-        found = _RealRows(inputs, real, groups, operators, constant)
+            return known.blocks
+        blocks = [self._block(rows, inputs, real) for rows in self._joined(inputs)]
+        found = _RealRows(inputs, real, blocks)
         if key and (1 + len(self._known)) * found.size <= MOST_NUMBERS:
             self._known[key] = found
-        return found
+        return blocks
 
-    def _groups(self, inputs: Tensor) -> list[Tensor | slice]:
+    def _joined(self, inputs: Tensor) -> list[Tensor | slice]:
         """Return the rows that W joins: all of them, or those of one label."""
         if not isinstance(self.input_kernel, DeltaKernel):
             return [slice(None)]
         _, which = inputs.unique(dim=0, return_inverse=True)
         return [(which == label).nonzero()[:, 0] for label in which.unique()]
+
+    def _block(self, rows: Tensor | slice, inputs: Tensor, real: Tensor) -> _Block:
+        operator = self._operator(inputs[rows], len(inputs))
+        gram = self.output_kernel(real[rows], real[rows])
+        if self.form == "diagonal":  # twice: k(y, y) is the same everywhere
+            return _Block(rows, operator, 2 * (operator * gram.diagonal()).sum())
+        return _Block(rows, operator, (operator * gram).sum())
 
     def _operator(self, inputs: Tensor, n: int) -> Tensor:
         gram = self.input_kernel(inputs, inputs)
@@ -152,19 +150,26 @@ class ConditionalMMD:
 
 
 @dataclass(frozen=True, eq=False)
+class _Block:
+    """Rows that W joins, W among them, and what of their part does not depend on the sample."""
+
+    rows: Tensor | slice
+    operator: Tensor
+    fixed: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class _RealRows:
-    """A batch's inputs and outputs, the groups of rows that W joins, its blocks, the constant."""
+    """A batch's inputs and outputs, and its blocks."""
 
     inputs: Tensor
     outputs: Tensor
-    groups: list[Tensor | slice]
-    operators: list[Tensor]
-    constant: Tensor
+    blocks: list[_Block]
 
     @property
     def size(self) -> int:
-        """Entries of the blocks."""
-        return sum(operator.numel() for operator in self.operators)
+        """Entries of W that are kept."""
+        return sum(block.operator.numel() for block in self.blocks)
 
     def are(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Whether these are the rows that are meant."""
