@@ -133,7 +133,7 @@ def test_an_autoencoder_of_other_rows_is_refused(saved, tmp_path):
     with pytest.raises(ModelFileError, match="holds no saved model"):
         GMMN(**small | {"autoencoder": str(tmp_path)}).fit(X)
     GMMN(hidden=(10,), max_epochs=1).fit(X).save(tmp_path / "gmmn")
-    with pytest.raises(ModelFileError, match="holds a GMMN, not a Autoencoder"):
+    with pytest.raises(ValueError, match="of the class GMMN: expected a saved Autoencoder"):
         GMMN(**small | {"autoencoder": str(tmp_path / "gmmn")}).fit(X)
     rows = np.random.default_rng(0).normal(size=(200, 3))
     Autoencoder(**QUICK).fit(rows).save(tmp_path / "real")

@@ -168,3 +168,54 @@ def test_from_the_command_line(tmp_path, capsys):
     assert np.load(out).shape == (6, 64)
     assert main([*sample, "--label", "x"]) == 2
     assert "label=x" in capsys.readouterr().err
+
+
+# ---- on codes: M1+M2
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory):
+    where = tmp_path_factory.mktemp("below") / "vae"
+    how = {"n_latents": 10, "hidden": (40,), "learning_rate": 5e-3, "max_epochs": 60}
+    ancestral.VAE(**how, random_state=0).fit(X[:1000]).save(where)
+    return str(where)
+
+
+@pytest.fixture(scope="module")
+def on_codes(below):
+    how = SMALL | {"hidden": (50,), "max_epochs": 60, "batch_norm": False}
+    model = ClassConditionalVAE(**how, n_decision_samples=20, codes=below)
+    return model.fit(X[:1000], Y[:1000])
+
+
+def test_a_model_on_codes_learns_classes_and_leaves_the_one_below_as_it_was(
+    on_codes, below, tmp_path
+):
+    assert on_codes.score(X[1000:], Y[1000:]) > 0.75
+    vae = ancestral.load(below)
+    was, now = vae.model_.state_dict(), on_codes.model_.bottom.state_dict()
+    assert all(torch.equal(was[k], now[k]) for k in was)
+    on_codes.save(tmp_path / "both")
+    again = ancestral.load(tmp_path / "both")
+    np.testing.assert_array_equal(again.predict(X[:50]), on_codes.predict(X[:50]))
+    np.testing.assert_array_equal(again.sample(4, y=3), on_codes.sample(4, y=3))
+
+
+def test_a_model_on_codes_is_a_density_of_rows_that_gains_by_a_better_prior(on_codes, below):
+    plain = ancestral.load(below).log_likelihood(X[:1000], 200).mean
+    assert plain < on_codes.log_likelihood(X[:1000], 200).mean < plain + 2
+    assert on_codes.transform(X[:3]).shape == (3, 10 + 3 + 10)
+    assert on_codes.active_units(X[:100])[0] > 5
+    sevens = on_codes.sample(50, y=7, mean=True)
+    assert (on_codes.predict(sevens) == 7).mean() > 0.5
+    gaps = X[:5].copy()
+    gaps[:, :20] = np.nan
+    assert np.isfinite(on_codes.impute(gaps, n_iter=3)).all()
+
+
+def test_codes_of_other_rows_are_refused(below, fitted, tmp_path):
+    with pytest.raises(ValueError, match=r"codes=.*was fitted to 64 columns"):
+        ClassConditionalVAE(**QUICK, codes=below).fit(X[:, :30], Y)
+    ancestral.Autoencoder(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "coder")
+    with pytest.raises(ValueError, match="Autoencoder: expected a saved LatentEstimator"):
+        ClassConditionalVAE(**QUICK, codes=str(tmp_path / "coder")).fit(X, Y)

@@ -15,6 +15,7 @@ from ancestral import ais, evaluate, storage
 from ancestral.ais import Annealing, Sandwich
 from ancestral.checkpoint import Checkpoint
 from ancestral.classes import ClassFirst
+from ancestral.conditional import Chain
 from ancestral.data import Data, mix_seed
 from ancestral.distributions import centre, draw
 from ancestral.engine import Precision
@@ -233,7 +234,8 @@ class LatentEstimator(
     @property
     def draws_classes_(self) -> bool:
         """Whether a class is drawn first, so that rows of a class can be asked for."""
-        return isinstance(self.model_.prior, ClassFirst)
+        prior = self.model_.prior
+        return isinstance(prior.layers[0] if isinstance(prior, Chain) else prior, ClassFirst)
 
     def _drawn(self, rows: Tensor, codes: Tensor | None, mean: bool) -> Tensor:
         """Draw rows, of the classes that they are to have if ``codes`` says so."""

@@ -120,8 +120,17 @@ class Ancestral(Distribution):
             return self._draw(sample_shape, draw)
 
     def after(self, first: Tensor) -> Distribution:
-        """Return the distribution of the second layer at a given value of the first."""
-        return self.rest[0](first)
+        """Return the distribution of what comes after the first layer at a given value of it."""
+        if not isinstance(self.first, Ancestral):
+            return self.rest[0](first)
+        n = first.shape[-1]  # the first layer is a chain itself, which `first` is the beginning of
+        sizes = [self.sizes[0] - n, *self.sizes[1:]]
+
+        def second(rest: Tensor) -> Distribution:
+            begun = first.expand(*rest.shape[:-1], n)
+            return self.rest[0](torch.cat([begun, rest], -1))
+
+        return Ancestral(self.first.after(first), [second, *self.rest[1:]], sizes)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Joint log-density of the layers, [...]."""

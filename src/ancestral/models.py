@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ancestral import parallel
-from ancestral.conditional import Conditional, Context, Given, reads_context
+from ancestral.conditional import Chain, Conditional, Context, Given, reads_context
 from ancestral.data import Batch
 from ancestral.distributions import centre, draw, log_prob
 from ancestral.networks import Taps, one_hot
@@ -173,6 +173,80 @@ class LatentModel(nn.Module):
 
     def _call(self, conditional: Conditional, plain: Given, context: Context) -> Distribution:
         return conditional(context if conditional in self._readers else plain)
+
+
+class Lowest(Conditional):
+    """p(x | h_1, ..., c) that depends on the last entries, c, alone."""
+
+    def __init__(self, conditional: Conditional, n: int) -> None:
+        super().__init__()
+        self.conditional, self.n = conditional, n
+
+    def forward(self, c: Given = None) -> Distribution:
+        """Call the conditional on the last entries."""
+        assert isinstance(c, Tensor)
+        return self.conditional(c[..., -self.n :])
+
+
+class Stacked(LatentModel):
+    """A model of rows, and on top of it a model of its codes, as one: p(h) p(c | h) p(x | c).
+
+    The model below has learnt; the one on top takes the place of its prior, and learns from codes
+    c drawn from q(c | x). A latent vector is laid out as [h, c].
+
+    Parameters
+    ----------
+    top : LatentModel
+        p(h) p(c | h), with q(h | c); called on plain tensors.
+    bottom : LatentModel
+        p(x | c), with q(c | x). It stays as it was fitted: in evaluation mode.
+    sizes : (int, int)
+        Widths of h and of c.
+
+    Examples
+    --------
+    >>> from ancestral.conditional import Gaussian, standard_normal
+    >>> from ancestral.networks import MLP
+    >>> top, bottom = (
+    ...     LatentModel(standard_normal(n), Gaussian(MLP(n, (8,), heads=(d, d))),
+    ...                 Gaussian(MLP(d, (8,), heads=(n, n))))
+    ...     for n, d in [(2, 3), (3, 5)]
+    ... )
+    >>> both = Stacked(top, bottom, (2, 3))
+    >>> both.run(Batch(torch.ones(4, 5)), k=6).log_w.shape, both.sample(7).shape
+    (torch.Size([6, 4]), torch.Size([7, 5]))
+    """
+
+    def __init__(self, top: LatentModel, bottom: LatentModel, sizes: tuple[int, int]) -> None:
+        n_top, n_codes = sizes
+        super().__init__(
+            Chain([top.prior, top.likelihood], (n_top, n_codes)),
+            Lowest(bottom.likelihood, n_codes),
+            Chain([bottom.posterior, top.posterior], (n_codes, n_top), reverse=True),
+        )
+        self.sizes, self._both = sizes, (top, bottom)  # whose modules are this one's already
+        self.train(self.training)
+
+    @property
+    def top(self) -> LatentModel:
+        """The model of codes."""
+        return self._both[0]
+
+    @property
+    def bottom(self) -> LatentModel:
+        """The model of rows given codes."""
+        return self._both[1]
+
+    def train(self, mode: bool = True) -> Stacked:
+        """Set the mode of the model on top alone."""
+        super().train(mode)
+        self.bottom.eval()
+        return self
+
+    def codes(self, batch: Batch) -> Batch:
+        """Return the batch with codes drawn from q(c | x) in the place of its rows."""
+        with torch.no_grad():
+            return batch._replace(x=draw(self.bottom.encode(batch)), mask=None)
 
 
 class FeatureModel(nn.Module):

@@ -130,7 +130,7 @@ def unpack(
 
 def _plain(config: Config) -> Config:
     """Return a configuration without places of other files, and without how a run shows itself."""
-    aside = ("start", "autoencoder", "verbose", "checkpoint", "log")
+    aside = ("start", "autoencoder", "codes", "verbose", "checkpoint", "log")
     return replace(config, options={k: v for k, v in config.options.items() if k not in aside})
 
 

@@ -1,7 +1,8 @@
-"""M2: a deep generative model with the class as a latent variable, observed in labelled rows."""
+"""M2: the class as a latent variable, observed in labelled rows; and M1+M2, M2 of a VAE's codes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -10,15 +11,16 @@ from torch import Tensor, nn
 
 from ancestral import engine
 from ancestral.classes import Classes, ClassFirst, Same, equal_classes
-from ancestral.conditional import Gaussian
+from ancestral.conditional import Conditional, Gaussian
 from ancestral.data import Batch, Data, mix_seed
 from ancestral.density import LatentEstimator
-from ancestral.distributions import Ancestral, log_prob
+from ancestral.distributions import Ancestral, centre, log_prob
 from ancestral.fields import Count, Weight
 from ancestral.labels import ClassLearner
 from ancestral.methods.deep import decoder, start_at_means
 from ancestral.methods.networked import Networked
-from ancestral.models import LatentModel
+from ancestral.methods.part import part
+from ancestral.models import LatentModel, Run, Stacked
 from ancestral.networks import MLP
 from ancestral.objectives import Objective, class_bound, log_mean_exp
 from ancestral.preprocess import Features
@@ -32,8 +34,9 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
     """M2 of Kingma, Rezende, Mohamed and Welling (2014): p(y) p(z) p(x | y, z).
 
     Labelled rows are explained by their class, the others (label -1) by all classes, weighed by
-    the network q(y | x). Densities are of x: the class is summed out by importance sampling. On
-    the codes of another model in place of pixels it is in the manner of their M1+M2.
+    the network q(y | x). Densities are of x: the class is summed out by importance sampling. With
+    ``codes`` it is their M1+M2: p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x) have
+    learnt before.
 
     Parameters
     ----------
@@ -46,6 +49,10 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
         q(z | x, y), or of the greatest q(y | x).
     n_decision_samples : int
         Samples a class in that estimate.
+    codes : str, optional
+        A saved VAE of these rows (M1), or the folder of its run: what is modelled, and told by its
+        class, is then a code drawn from its q(c | x), and q(y | c) and q(z | c, y) are on top. It
+        becomes part of the model, saved with it.
 
     Attributes
     ----------
@@ -72,45 +79,66 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
     alpha: Weight = 0.1
     decision: Literal["likelihood", "network"] = "likelihood"
     n_decision_samples: Count = 100
+    codes: str | None = None
 
     def _build(self) -> dict[str, nn.Module]:
         if self.network != "dense":
             raise ValueError(f"network={self.network!r}: ClassConditionalVAE has a dense one")
-        columns, style, widths = self._columns(), self._style(), tuple(self.hidden)
-        sizes = n_classes, n_latents = self._latent_sizes()
-        n = columns.n_features
+        columns, widths = self._columns(), tuple(self.hidden)[::-1]
+        n, sizes = columns.n_features, (len(self.classes_), self.n_latents)
+        if self.codes is None:
+            likelihood = decoder(columns, (sum(sizes),), widths, self._style())
+            model = self._with_classes(n, likelihood, Features(columns))
+        else:
+            below = part(self, "codes", LatentEstimator)  # type: ignore[type-abstract]
+            n = sum(below._latent_sizes())
+            moments = MLP(sum(sizes), widths, heads=(n, n), **self._style())
+            top = self._with_classes(n, Gaussian(moments), nn.Identity())
+            model = Stacked(top, below.model_, (sum(sizes), n))
+        return {"columns_": columns, "model_": model}
+
+    def _with_classes(self, n: int, likelihood: Conditional, look: nn.Module) -> LatentModel:
+        """Make the model of what has n features in the eyes of ``look``."""
+        sizes = n_classes, n_latents = len(self.classes_), self.n_latents
+        style, widths = self._style(), tuple(self.hidden)
         label = Classes(MLP(n, widths, n_classes, **style))
         rest = Gaussian(MLP(n + n_classes, widths, heads=(n_latents, n_latents), **style))
-        model = LatentModel(
-            prior=ClassFirst(equal_classes(n_classes), Same(n_latents), sizes),
-            likelihood=decoder(columns, (sum(sizes),), widths[::-1], style),
-            posterior=ClassFirst(label, rest, sizes, look=Features(columns)),
-        )
-        return {"columns_": columns, "model_": model}
+        prior = ClassFirst(equal_classes(n_classes), Same(n_latents), sizes)
+        return LatentModel(prior, likelihood, ClassFirst(label, rest, sizes, look=look))
+
+    @property
+    def _top(self) -> LatentModel:
+        """The model that learns: of rows, or of codes."""
+        return self.model_.top if isinstance(self.model_, Stacked) else self.model_
 
     def _initialise(self, data: Data) -> None:
         assert data.y is not None
-        start_at_means(self.model_.likelihood, self.columns_, data)
+        if self.codes is None:
+            start_at_means(self.model_.likelihood, self.columns_, data)
         self.all_labelled_ = bool((data.y >= 0).all())
         shares = data.y[data.y >= 0].bincount(minlength=len(self.classes_))
-        prior = self.model_.prior
+        prior = self._top.prior
         assert isinstance(prior, ClassFirst)
         prior.label.logits.copy_((shares / shares.sum()).log())  # type: ignore[operator]
 
     def _objective(self) -> Objective:
-        return class_bound(self.alpha, everywhere=not self.all_labelled_)
+        bound = class_bound(self.alpha, everywhere=not self.all_labelled_)
+        return bound if self.codes is None else of_codes(bound)
 
     def _players(self) -> Player:
-        return Player(self.model_, self._objective(), self._optimizer())
+        return Player(self._top, self._objective(), self._optimizer())
 
     def _latent_sizes(self) -> tuple[int, ...]:
-        return len(self.classes_), self.n_latents
+        n_codes = self.model_.sizes[1:] if isinstance(self.model_, Stacked) else ()
+        return len(self.classes_), self.n_latents, *n_codes
 
     def _learn_scores(self, data: Data) -> None:
         """Scores are the model's own."""
 
     def _scores(self, batch: Batch) -> Tensor:
-        q = self.model_.encode(batch)
+        if isinstance(self.model_, Stacked):
+            batch = Batch(centre(self.model_.bottom.encode(batch)))
+        q = self._top.encode(batch)
         assert isinstance(q, Ancestral)
         log_qy = q.first.logits  # type: ignore[attr-defined]
         if self.decision == "network":
@@ -129,6 +157,16 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
         for piece in noise.split(PIECE):
             z = q_z.mean + q_z.stddev * piece
             given = torch.cat([y.expand(len(piece), *y.shape), z], -1)
-            log_pz, log_px = self.model_.score(given, batch)
+            log_pz, log_px = self._top.score(given, batch)
             log_w.append(log_px + log_pz - log_prob(q_z, z))
         return log_mean_exp(torch.cat(log_w))
+
+
+def of_codes(objective: Objective) -> Objective:
+    """Have the model on top learn by the codes of the one below, drawn afresh for every batch."""
+
+    def run(model: nn.Module, batch: Batch) -> Run:
+        assert isinstance(model, Stacked)
+        return objective.run(model.top, model.codes(batch))
+
+    return replace(objective, run=run)

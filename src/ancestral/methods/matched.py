@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import ABC
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ancestral import storage
 from ancestral.data import Batch, Data
 from ancestral.methods.autoencoder import LAST, Autoencoder
 from ancestral.methods.diary import Diary
 from ancestral.methods.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
+from ancestral.methods.part import part
 from ancestral.models import Coded, Generator
 from ancestral.networks import Maps
 from ancestral.preprocess import Columns
@@ -51,36 +50,9 @@ class MomentMatcher(ImplicitEstimator, ABC):
         """Make a generator of rows, or of codes with what decodes them."""
         if self.autoencoder is None:
             return self._make_generator(columns)
-        loading = hasattr(self, "autoencoder_") and not hasattr(self, "model_")
-        coder = self._described_autoencoder() if loading else self._read_autoencoder()
+        coder = part(self, "autoencoder", Autoencoder)
         generator = self._generator_of(Maps(coder.n_latents), LAST[coder.code]())
-        self.autoencoder_ = coder._description()
         return Coded(generator, coder.model_)
-
-    def _described_autoencoder(self) -> Autoencoder:
-        """Return the autoencoder of a saved model, its weights to follow."""
-        coder = Autoencoder._described(self.autoencoder_)
-        coder._adopt(coder._build())
-        return coder
-
-    def _read_autoencoder(self) -> Autoencoder:
-        """Return the autoencoder that was asked for, if it is one of such rows."""
-        assert self.autoencoder is not None
-        coder = Autoencoder.load(storage.model_folder(self.autoencoder))
-        kinds, theirs = list(self.likelihood_), list(coder.likelihood_)
-        if kinds != theirs or self.n_categories_ != coder.n_categories_:
-            raise ValueError(
-                f"autoencoder={self.autoencoder!r} was fitted to {len(theirs)} columns "
-                f"({', '.join(dict.fromkeys(theirs))}) and there are {len(kinds)} "
-                f"({', '.join(dict.fromkeys(kinds))}): fit one to these rows"
-            )
-        ours = np.stack([self.location_, self.scale_])
-        if not np.allclose(ours, np.stack([coder.location_, coder.scale_]), rtol=1e-3):
-            raise ValueError(
-                f"autoencoder={self.autoencoder!r} was fitted to columns of other means and "
-                "scales: fit one to these rows"
-            )
-        return coder
 
     def _learn_kernel(self, data: Data) -> None:
         """Choose the kernel by the rows, if it is not given."""
@@ -101,6 +73,3 @@ class MomentMatcher(ImplicitEstimator, ABC):
 
     if TYPE_CHECKING:
         autoencoder_: dict[str, Any]
-        n_categories_: list[int]
-        location_: np.ndarray
-        scale_: np.ndarray

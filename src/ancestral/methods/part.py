@@ -1,0 +1,70 @@
+"""Models that are part of another, from where they were saved, or as they were saved with it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ancestral import storage
+from ancestral.methods import find, load
+from ancestral.rows import RowEstimator
+
+Part = TypeVar("Part", bound=RowEstimator)
+
+
+def part(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
+    """Return the model that an option names, and describe it as ``option_`` of the whole.
+
+    When the whole is loaded, the part is made as described, its weights to follow.
+
+    Parameters
+    ----------
+    whole : RowEstimator
+        Whose columns are known and whose networks are about to be made.
+    option : str
+        Of the whole: the folder of a saved model, or of its run.
+    kind : type
+        What the part must be.
+
+    Raises
+    ------
+    ValueError
+        If the saved model is of another kind, or of other columns.
+    """
+    described = f"{option}_"
+    if hasattr(whole, described) and not hasattr(whole, "model_"):
+        found = _described(getattr(whole, described), kind)
+    else:
+        found = _read(whole, option, kind)
+    setattr(whole, described, found._description())
+    return found
+
+
+def _described(description: dict[str, Any], kind: type[Part]) -> Part:
+    made = find(description["method"]).load()._described(description)
+    assert isinstance(made, kind)
+    made._adopt(made._build())
+    return made
+
+
+def _read(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
+    """Return a saved model, if it is one of such rows."""
+    named = f"{option}={getattr(whole, option)!r}"
+    found = load(storage.model_folder(getattr(whole, option)))
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"{named} is of the class {type(found).__name__}: expected a saved {kind.__name__}"
+        )
+    kinds, theirs = list(whole.likelihood_), list(found.likelihood_)
+    if kinds != theirs or whole.n_categories_ != found.n_categories_:
+        raise ValueError(
+            f"{named} was fitted to {len(theirs)} columns ({', '.join(dict.fromkeys(theirs))}) and "
+            f"there are {len(kinds)} ({', '.join(dict.fromkeys(kinds))}): fit one to these rows"
+        )
+    ours = np.stack([whole.location_, whole.scale_])
+    if not np.allclose(ours, np.stack([found.location_, found.scale_]), rtol=1e-3):
+        raise ValueError(
+            f"{named} was fitted to columns of other means and scales: fit one to these rows"
+        )
+    return found
