@@ -25,6 +25,7 @@ def sections() -> list[str]:
     recorded: dict[str, Callable[[dict[str, Any]], str]] = {
         "annealing": annealing,
         "ring": ring,
+        "slots": slots,
         "memory-step": memory_steps,
         "margin-step": margin_steps,
         "moments-step": moment_steps,
@@ -61,6 +62,40 @@ def ring(r: dict[str, Any]) -> str:
         f"{made(r, 'ring')}\n\n"
         "![Samples of each game on the ring](images/ring.svg)\n"
     )
+
+
+def slots(r: dict[str, Any]) -> str:
+    """Return which classes ask for which slots of a memory, beside the lecture's."""
+    first, *above = r["memories"]
+    n = len(r["classes"])
+    lines = [
+        "## What the slots of a memory stand for\n",
+        f"How the test images of a class share their attention among the {first['n_slots']} slots "
+        f"next to the pixels of `zoo/{r['model']}`: the three largest averages of each class "
+        f"(number of the slot), and the lecture's. Evenly spread it would be "
+        f"{1 / first['n_slots']:.3f}. The {n} classes have {first['favourites']} different "
+        "favourites"
+        + "".join(f", of the {m['n_slots']} slots above {m['favourites']}" for m in above)
+        + ".\n",
+        "| | " + " | ".join(r["classes"]) + " |",
+        "|" + " --- |" * (1 + n),
+    ]
+    for rank, sizes, which, theirs in zip(
+        ("first", "second", "third"), first["largest"], first["slots"], r["published"], strict=True
+    ):
+        ours = " | ".join(f"{v:.2f} ({k})" for v, k in zip(sizes, which, strict=True))
+        lines.append(f"| {rank} | {ours} |")
+        lines.append(f"| lecture | {' | '.join(f'{v:.2f}' for v in theirs)} |")
+    whole, *without = r["rebuilt"].items()
+    lines.append(
+        f"\nA pixel is rebuilt with a squared error of {whole[1]:.4f}; where a memory answers ones "
+        "whatever it is asked, of "
+        + ", ".join(f"{error:.4f} ({name})" for name, error in without)
+        + f". `python benchmarks/slots.py`; {r['date']}.\n\n"
+        "![Every slot as a picture, slots ordered by the class that asks most for them, and the "
+        "share of its attention that a class gives to each](images/slots.png)\n"
+    )
+    return "\n".join(lines)
 
 
 def memory_steps(r: dict[str, Any]) -> str:

@@ -26,8 +26,8 @@ from ancestral.objectives import Objective, class_bound, log_mean_exp
 from ancestral.preprocess import Features
 from ancestral.train import Player
 
-PIECE = 50
-"""Latent samples a row and class that are decoded at once."""
+PIECE = 10
+"""Latent samples a row and class that are decoded at once: few enough to stay in the cache."""
 
 
 class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstimator):
