@@ -26,7 +26,7 @@ that are drawn or rebuilt, on average over their entries and as a share of their
 FEWER: tuple[Bits, ...] = (16, 8)
 """Bits of weights, the first of them that fit."""
 
-N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 50_000
+N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 10_000
 """On what rounding is measured: the first training rows, by L_S; or so many decisions."""
 
 
