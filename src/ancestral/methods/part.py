@@ -51,7 +51,10 @@ def _described(description: dict[str, Any], kind: type[Part]) -> Part:
 def _read(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
     """Return a saved model, if it is one of such rows."""
     named = f"{option}={getattr(whole, option)!r}"
-    found = load(storage.model_folder(getattr(whole, option)))
+    try:
+        found = load(storage.model_folder(getattr(whole, option)))
+    except storage.ModelFileError as error:
+        raise storage.ModelFileError(f"{named}: {error}") from None
     if not isinstance(found, kind):
         raise ValueError(
             f"{named} is of the class {type(found).__name__}: expected a saved {kind.__name__}"
