@@ -64,7 +64,7 @@ def section(table: Table, found: Sequence[Record]) -> str:
         parts.append(grid(measured))
     missing = [r.title for r in table.rows if r.row not in {s.recipe.row for s in measured}]
     if missing:
-        parts.append(f"Without a record: {', '.join(missing)}.\n")
+        parts.append(f"Without a record: {'; '.join(missing)}.\n")
     parts += [found for found in [alike.samples(measured)] if found]
     if trains(measured):
         parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
@@ -132,8 +132,9 @@ def conditions(s: Standing) -> str:
     r, note = s.records[0], s.recipe.size(s.size).note
     if any(fit.get("shipped") for fit in r["fits"]):
         note += " Models of other rows are the shipped ones (`--reuse zoo`)."
+    note = f"{' '.join(note.split())} " if note else ""
     return (
-        f"{' '.join(note.split())} Seeds {', '.join(str(x['seed']) for x in s.records)}; "
+        f"{note}Seeds {', '.join(str(x['seed']) for x in s.records)}; "
         f"{r['threads']} thread{'s' * (r['threads'] > 1)} of {r['processor']['model']}; torch "
         f"{r['versions']['torch']}; commit `{r['versions']['commit'][:7]}`; {r['date']}."
     )

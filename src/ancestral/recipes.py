@@ -233,6 +233,8 @@ class Table:
         What a reader should know of the protocol.
     rows : list of Recipe
         In the order of the table.
+    place : int
+        Where it comes among the tables: the lowest first.
     """
 
     name: str
@@ -240,6 +242,7 @@ class Table:
     source: str
     rows: tuple[Recipe, ...]
     note: str = ""
+    place: int = 100
 
 
 def folder() -> Path:
@@ -254,7 +257,7 @@ def shipped(name: str) -> Path:
 
 
 def tables(where: Path | None = None) -> Mapping[str, Table]:
-    """Read all tables, by name.
+    """Read all tables, by name, in the order in which they are shown.
 
     Raises
     ------
@@ -268,6 +271,7 @@ def tables(where: Path | None = None) -> Mapping[str, Table]:
 def _tables(where: Path) -> Mapping[str, Table]:
     found = [_read_table(head.parent) for head in sorted(where.glob(f"*/{HEAD}"))]
     trained = {row.row: row for table in found for row in table.rows if row.of is None}
+    found.sort(key=lambda table: (table.place, table.name))
     return {table.name: _resolved(table, trained, where) for table in found}
 
 
