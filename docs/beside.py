@@ -71,7 +71,7 @@ def slots(r: dict[str, Any]) -> str:
     lines = [
         "## What the slots of a memory stand for\n",
         f"How the test images of a class share their attention among the {first['n_slots']} slots "
-        f"next to the pixels of `zoo/{r['model']}`: the three largest averages of each class "
+        f"next to the pixels of `{r['model']}`: the three largest averages of each class "
         f"(number of the slot), and the lecture's. Evenly spread it would be "
         f"{1 / first['n_slots']:.3f}. The {n} classes have {first['favourites']} different "
         "favourites"

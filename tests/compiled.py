@@ -13,13 +13,13 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
-from ancestral import engine
+from ancestral import ClassConditionalVAE, engine
 from ancestral.checkpoint import Checkpoint
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.data import Data
 from ancestral.labels import linear_scores
-from ancestral.models import LatentModel
-from ancestral.networks import MLP
+from ancestral.models import FeatureModel, LatentModel
+from ancestral.networks import MLP, Read
 from ancestral.objectives import Objective, elbo, hinge, iwae
 from ancestral.optim import adam, averaged, clipped
 from ancestral.preprocess import bernoulli_draw
@@ -113,6 +113,23 @@ def annealed():
     return train(model, player, data, max_epochs=3, **how).curve("size")
 
 
+def told(compile):
+    """M2, some rows without a label: classes are summed over, and its networks read a context."""
+    x = np.random.default_rng(0).integers(0, 2, (64, 20))
+    y = np.where(np.arange(64) < 40, x[:, 0], -1)
+    how = {"hidden": (16,), "n_latents": 2, "max_epochs": 3, "batch_size": 16, "random_state": 0}
+    m2 = ClassConditionalVAE(**how, compile=compile, precision="float32", device="cpu").fit(x, y)
+    return m2.history_.curve("loss")
+
+
+def separated(compile):
+    """A machine on rows that it reads from a context."""
+    machine = FeatureModel(Read("x"), linear_scores(20, 2))
+    loss = hinge(1.0, 1.0, lambda run: run.taps["features"])
+    how = {"compile": compile, "y": np.arange(64) % 2, "precision": "float32"}
+    return fitted(machine, loss, **how)[1]
+
+
 def main():
     results = {name: both_ways(*case) for name, case in CASES.items()}
     results["elbo"]["again"], _ = fitted(vae(), elbo(), compile=True, precision="float32")
@@ -126,6 +143,8 @@ def main():
     for precision in ("float32", "bfloat16"):  # scores that start as ties
         how = {"precision": precision, "compile": True, "y": np.arange(64) % 2}
         results[f"hinge-{precision}"] = fitted(vae(), hinge(), **how)[1]
+    for name, learn in (("told", told), ("separated", separated)):
+        results[name] = {"plain": learn(False), "compiled": learn(True)}
     results["validates"] = Distribution._validate_args
     print(json.dumps(results))
 

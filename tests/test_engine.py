@@ -118,6 +118,11 @@ def test_compiled_training_ends_where_uncompiled_training_does(name, compiled):
     assert np.linalg.norm(np.subtract(got["plain"], got["start"])) > 0.1
 
 
+@pytest.mark.parametrize("name", ["told", "separated"])
+def test_what_knows_classes_compiles_too(name, compiled):
+    np.testing.assert_allclose(compiled[name]["compiled"], compiled[name]["plain"], rtol=1e-4)
+
+
 def test_compiled_training_repeats_to_the_bit(compiled):
     assert compiled["elbo"]["compiled"] == compiled["elbo"]["again"]
 

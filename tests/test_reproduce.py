@@ -527,7 +527,7 @@ def test_shipped_models_give_their_numbers_again(name):
     record = json.loads((folder / storage.RECORD).read_text())
     assert (folder / storage.WEIGHTS).stat().st_size <= 3e6
     try:
-        dataset = ancestral.datasets.load(record["data"])
+        dataset = ancestral.datasets.load(record["data"], **record["data_options"])
     except ancestral.datasets.DataError as error:
         pytest.skip(f"no data: {error}")
     if record["metric"] == ERROR:

@@ -10,11 +10,28 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal, OneHotCategorical
+from torch.distributions import Categorical, Distribution, Normal, OneHotCategorical
 
 from ancestral.conditional import Conditional, Fixed, Given
 from ancestral.distributions import Ancestral
 from ancestral.networks.precision import at_least_single
+
+
+class OneHot(OneHotCategorical):
+    """One-hot vectors, the distribution inside not validated either: so that steps compile.
+
+    Parameters
+    ----------
+    logits : Tensor [..., n]
+        Log-odds of the n vectors.
+    validate_args : bool
+        Whether to check them.
+    """
+
+    def __init__(self, logits: Tensor, validate_args: bool = False) -> None:
+        self._categorical = Categorical(logits=logits, validate_args=validate_args)
+        shape, n = self._categorical.batch_shape, self._categorical.param_shape[-1:]
+        Distribution.__init__(self, shape, n, validate_args=validate_args)
 
 
 class Classes(Conditional):
@@ -35,9 +52,9 @@ class Classes(Conditional):
         super().__init__()
         self.network = network
 
-    def forward(self, c: Given = None) -> OneHotCategorical:
+    def forward(self, c: Given = None) -> OneHot:
         """Return the distribution of a one-hot vector."""
-        return OneHotCategorical(logits=at_least_single(self.network(c)), validate_args=False)
+        return OneHot(at_least_single(self.network(c)))
 
 
 class Same(Conditional):
@@ -99,4 +116,4 @@ class ClassFirst(Conditional):
 
 def equal_classes(n: int) -> Fixed:
     """Return p(y) of n classes that are equally frequent."""
-    return Fixed(OneHotCategorical(logits=torch.zeros(n)))
+    return Fixed(OneHot(torch.zeros(n)))

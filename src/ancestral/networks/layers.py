@@ -130,11 +130,8 @@ class Read(nn.Module):
     def forward(self, context: object) -> Tensor:
         """Return [..., width of the fields together]."""
         values = [getattr(context, f) for f in self.reads]
-        shape = max(
-            (v.shape[:-1] for v, f in zip(values, self.reads, strict=True) if f != "y"),
-            key=len,
-            default=None,
-        )
+        leading = [v.shape[:-1] for v, f in zip(values, self.reads, strict=True) if f != "y"]
+        shape = torch.broadcast_shapes(*leading) if leading else None
         parts = []
         for field, value in zip(self.reads, values, strict=True):
             if field == "y" and self.n_classes is not None:
