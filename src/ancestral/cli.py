@@ -82,7 +82,9 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add_impute(commands)
     report = _add(commands, "report", "write the report page of a run again")
     report.add_argument("run", type=Path, help="run folder")
-    report.add_argument("--n-importance-samples", type=int, default=100, metavar="S")
+    report.add_argument(
+        "--n-importance-samples", type=int, default=100, metavar="S", help="of the first 500 rows"
+    )
     _add_reproduce(commands)
     demo = _add(commands, "demo", "fit real models on digits, offline, and write a report page")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")

@@ -158,15 +158,25 @@ def run(
 
     # the model is safe before anything else is tried
     storage.write_folder(out, fill, overwrite=overwrite)
-    split = "valid" if "n_valid" in config.data_options else split
-    metrics, quick = scoring.look(
-        estimator, dataset, Scoring(QUICK_SAMPLES, split), n_likelihoods=QUICK_ROWS
-    )
+    metrics, quick = look(estimator, dataset, config, split)
     for metric in metrics:
         scoring.add_metric(out, metric | {"fit_seconds": seconds})
     if report:
         write_report(out, estimator, dataset, quick, config)
     return out
+
+
+def look(
+    estimator: RowEstimator,
+    dataset: datasets.Dataset,
+    config: Config,
+    split: Literal["valid"] | None = None,
+    n_importance_samples: int = QUICK_SAMPLES,
+) -> tuple[list[scoring.Metric], LogLikelihood | None]:
+    """Take the quick look at test rows (held-out ones, if some are) that a run's page shows."""
+    split = "valid" if "n_valid" in config.data_options else split
+    rows = Scoring(n_importance_samples, split)
+    return scoring.look(estimator, dataset, rows, n_likelihoods=QUICK_ROWS)
 
 
 def checkpoint_of(out: Path) -> Path:

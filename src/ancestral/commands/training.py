@@ -14,7 +14,6 @@ from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import hints, parse
 from ancestral.parallel import is_main
-from ancestral.scoring import Scoring
 
 
 def fit(options: Namespace) -> None:
@@ -66,7 +65,8 @@ def report(options: Namespace) -> None:
     if config is None:
         raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
     dataset = config.dataset()
-    _, result = scoring.look(estimator, dataset, Scoring(options.n_importance_samples))
+    samples = options.n_importance_samples
+    _, result = experiment.look(estimator, dataset, config, n_importance_samples=samples)
     print(experiment.write_report(options.run, estimator, dataset, result, config))
 
 
