@@ -61,9 +61,11 @@ def test_a_run_folder_holds_everything(here, capsys):
     first, again = (ancestral.load(here / f"{name}/model") for name in ("run", "again"))
     np.testing.assert_array_equal(first.sample(3), again.sample(3))
 
+    page = (here / "run/report.html").read_text()
+    assert "VAE on digits" in page
     (here / "run/report.html").unlink()
     assert run("report", "run") == 0
-    assert "VAE on digits" in (here / "run/report.html").read_text()
+    assert (here / "run/report.html").read_text() == page
 
 
 def test_evaluations_row_by_row_and_compared(here, capsys):

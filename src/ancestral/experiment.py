@@ -137,11 +137,12 @@ def run(
     estimator, dataset = config.estimator(), config.dataset()
     if dataset.image_shape is not None and estimator.image_shape is None:
         estimator.image_shape = dataset.image_shape
-    if estimator.checkpoint is None:
-        estimator.checkpoint = str(checkpoint_of(out))
+    asked = estimator.checkpoint
+    estimator.checkpoint = asked or str(checkpoint_of(out))
     began = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     seconds = perf_counter() - began
+    estimator.checkpoint = asked
     if not parallel.is_main():
         return out  # the first of several processes does the rest
     if dataset.feature_names is not None:
