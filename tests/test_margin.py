@@ -418,3 +418,50 @@ def test_gaps_of_real_valued_rows_take_values_of_other_rows():
     (noisy,) = seen
     assert 90 < noisy.min() < noisy.max() < 110
     assert 0.4 < (noisy != rows).mean() < 0.6
+
+
+@pytest.fixture
+def flowers(tmp_path, monkeypatch):
+    """A classifier of three named kinds, trained on a table in the working directory."""
+    from sklearn.datasets import load_iris
+
+    monkeypatch.chdir(tmp_path)
+    x, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])
+
+    def table(path, kinds, keep=slice(None)):
+        rows = zip(x[keep], np.asarray(kinds)[y][keep], strict=True)
+        lines = [",".join([*map(str, row), str(kind)]) for row, kind in rows]
+        (tmp_path / path).write_text("\n".join(["a,b,c,d,kind", *lines]) + "\n")
+
+    table("all.csv", names)
+    table("two.csv", names, y > 0)
+    table("renamed.csv", np.array(["rose", "versicolor", "virginica"]))
+    table("numbers.csv", [5, 6, 7])
+    how = ["--target", "kind", "--max-epochs", "30", "--hidden", "16", "--n-latents", "2"]
+    assert main(["fit", "max-margin-vae", "all.csv", *how, "--out", "run", "--no-report"]) == 0
+    return tmp_path, y
+
+
+def wrong_of(table):
+    return main(["evaluate", "run", table, "--target", "kind", "--metric", "error"])
+
+
+def test_classes_of_another_table_are_known_by_their_names(flowers):
+    folder, y = flowers
+    model = load(folder / "run" / "model")
+    x = np.loadtxt(folder / "two.csv", delimiter=",", skiprows=1, usecols=range(4))
+    expected = 100 * (model.predict(x) != y[y > 0]).mean()
+    assert wrong_of("two.csv") == 0
+    metric = json.loads((folder / "run" / "metrics.json").read_text())[-1]
+    assert metric["value"] == pytest.approx(expected)
+    assert metric["n_rows"] == 100
+
+
+@pytest.mark.parametrize(
+    ("table", "unknown"), [("renamed.csv", "rose"), ("numbers.csv", "5, 6, 7")]
+)
+def test_unknown_classes_of_another_table_are_refused(flowers, capsys, table, unknown):
+    assert wrong_of(table) == 2
+    expected = f"unknown classes {unknown}; the model was fitted on setosa, versicolor, virginica"
+    assert expected in capsys.readouterr().err

@@ -15,10 +15,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import numpy as np
+
 from ancestral import datasets, methods, parallel, provenance, scoring, storage
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
-from ancestral.labels import LabelLearner
+from ancestral.labels import UNLABELLED, LabelLearner, class_name, has_label
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
 
@@ -115,6 +117,41 @@ def aligned(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Data
         k: v[:, order] for k, v in dataset.arrays().items() if k.startswith("x_")
     }
     return replace(dataset, feature_names=tuple(known), **splits)
+
+
+def comparable(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Dataset:
+    """Bring the columns of a table into the model's order, and its classes into the model's own.
+
+    Classes are the same if they have the same name; a number is its own name.
+
+    Raises
+    ------
+    ValueError
+        If the names of the columns differ, or there are classes that the model does not know.
+    """
+    dataset = aligned(dataset, estimator)
+    if not isinstance(estimator, LabelLearner):
+        return dataset
+    classes, names = np.asarray(estimator.classes_), dataset.class_names
+    known = getattr(estimator, "class_names_", [class_name(c) for c in classes])
+    found: dict[str, Any] = {}
+    for split, y in dataset.arrays().items():
+        if not split.startswith("y_"):
+            continue
+        there = has_label(y)
+        values, codes = np.unique(y[there], return_inverse=True)
+        given = [class_name(v) if names is None else names[int(v)] for v in values]
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(
+                f"{dataset.name}: unknown classes {', '.join(unknown)}; the model was fitted on "
+                f"{', '.join(known)}"
+            )
+        own = classes[[known.index(name) for name in given]]
+        found[split] = np.full(
+            len(y), UNLABELLED, dtype=own.dtype if own.dtype.kind in "iuf" else object
+        )
+        found[split][there] = own[codes]
+    return replace(dataset, class_names=None, **found)
 
 
 def run(

@@ -20,6 +20,28 @@ from ancestral.preprocess import Columns
 UNLABELLED = -1
 
 
+def has_label(y: np.ndarray) -> np.ndarray:
+    """Whether rows have a class at all, [n].
+
+    Examples
+    --------
+    >>> has_label(np.array([2, -1])), has_label(np.array(["cat", "dog"]))
+    (array([ True, False]), array([ True,  True]))
+    """
+    return y != UNLABELLED if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
+
+
+def class_name(value: object) -> str:
+    """Return what a class is called that has no other name.
+
+    Examples
+    --------
+    >>> class_name(5), class_name(5.0), class_name("cat")
+    ('5', '5', 'cat')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 class LabelLearner:
     """An estimator that learns from the classes of rows."""
 
@@ -33,7 +55,7 @@ class LabelLearner:
         if len(y) != n_rows:
             check_consistent_length(np.empty(n_rows), y)
         check_classification_targets(y)
-        known = y != UNLABELLED if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
+        known = has_label(y)
         self.classes_ = np.unique(y[known])
         if len(self.classes_) < 2:
             raise ValueError(

@@ -19,7 +19,7 @@ from ancestral.engine import Precision
 from ancestral.errors import Errors, errors, squared_errors
 from ancestral.evaluate import LogLikelihood, standard_error_of_mean
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import UNLABELLED, ClassLearner, LabelLearner, LinearScores, TargetLearner
+from ancestral.labels import ClassLearner, LabelLearner, LinearScores, TargetLearner, has_label
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
@@ -262,7 +262,7 @@ def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
 def classify(
     estimator: ClassLearner, dataset: datasets.Dataset, rows: Scoring, *, second_stage: Any = None
 ) -> tuple[Metric, Errors]:
-    """Count how many rows of one split a classifier gets wrong.
+    """Count how many labelled rows of one split a classifier gets wrong.
 
     With a second stage, that one tells them, on the features of the first: see
     :func:`learned_afresh`.
@@ -303,7 +303,7 @@ def learned_afresh(
     y = dataset.y_train
     if y is None:
         raise ValueError(f"second_stage={classifier!r}: {dataset.name} has no classes to learn")
-    known = np.flatnonzero(y != UNLABELLED) if y.dtype.kind in "if" else np.arange(len(y))
+    known = np.flatnonzero(has_label(y))
     fitted = clone(classifier).fit(estimator.features_of(dataset.x_train[known]), y[known])
     return lambda rows: fitted.predict(estimator.features_of(rows))
 
