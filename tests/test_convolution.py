@@ -128,3 +128,9 @@ def test_text_that_is_no_layer(text, message):
 def test_a_map_that_is_too_small():
     with pytest.raises(ValueError, match="4 x 4 is too small for a kernel of 5"):
         Stack(parse_layers("5:3v | 3:1v"), Maps(1, 4, 4))
+
+
+@pytest.mark.parametrize("text", ["3:4 p0", "3:0 p2", "0", "0:4", "u0 3:1", "64x0x5"])
+def test_a_size_of_zero_is_named(text):
+    with pytest.raises(ValueError, match="has a size of zero"):
+        parse_layers(text)

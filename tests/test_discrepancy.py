@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from ancestral.data import Batch
 from ancestral.discrepancy import (
+    cmmd2,
     conditional_mmd2,
     mmd2,
     mmd2_of_features,
@@ -218,6 +220,18 @@ def test_little_regularisation_is_stable(regularisation):
         conditional_mmd2((twice, twice), (twice, twice), [1.0], [1.0], 0.0)
 
 
+@pytest.mark.parametrize("n", [500, 1500])
+@pytest.mark.parametrize("regularisation", [1e-3, 1e-6])
+def test_many_inputs_in_the_plane_are_stable(n, regularisation):
+    x = rand(n, 2)
+    gram = GaussianKernel((1.0, 9.0, 20.0, 40.0, 80.0))(x, x)
+    values, vectors = np.linalg.eigh(gram.numpy())
+    shares = np.clip(values, 0, None) / (np.clip(values, 0, None) + regularisation) ** 2
+    expected = (vectors * shares) @ vectors.T
+    got = regression_operator(gram, regularisation).numpy()
+    assert np.linalg.norm(got - expected, 2) < 1e-4 / (4 * regularisation)
+
+
 def test_d8_the_classifier_script_is_a_weighted_regression():
     (x, y1), (_, y2) = sets(7, 7)
     gram, kernel = GaussianKernel((1.0,))(x, x), GaussianKernel((2.0,))
@@ -294,11 +308,26 @@ def test_what_can_not_be_compared_is_named(call, message):
         call(rand(50, 2))
 
 
-def test_repeated_inputs_are_singular_long_before_their_matrix_is():
+@pytest.mark.parametrize("regularisation", [1e-4, 1e-6, 1e-8])
+def test_repeated_inputs_against_60_digits(regularisation):
+    x, y, kernel = rand(15, 2).repeat(2, 1), rand(30, 1), GaussianKernel((1.0,))
+    with mpmath.workdps(60):
+        gram = mpmath.matrix(kernel(x, x).tolist())
+        inverse = (gram + mpmath.mpf(regularisation) * mpmath.eye(30)) ** -1
+        operator = np.array((inverse * gram * inverse).tolist(), dtype=float)
+    outputs = kernel(y, y) + kernel(y + 1, y + 1) - 2 * kernel(y, y + 1)
+    expected = (operator * outputs.numpy()).sum()
+    assert cmmd2(regression_operator(kernel(x, x), regularisation), y, y + 1, kernel).item() == (
+        pytest.approx(expected, rel=1e-8 + 1e-13 / regularisation)
+    )
+    given = ((x, y), (x, y + 1), kernel, kernel, regularisation)
+    assert conditional_mmd2(*given).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_repeated_inputs_are_singular_before_the_factor_of_their_matrix_fails():
     x, y = rand(30, 2).repeat(2, 1), rand(60, 1)
-    given = ((x, y), (x, y + 1), [1.0], [1.0])
-    assert conditional_mmd2(*given, 1e-6) > 0
-    with pytest.raises(ValueError, match="singular with regularisation=1e-08"):
-        conditional_mmd2(*given, 1e-8)
-    with pytest.raises(ValueError, match="singular"):
-        ridge_inverse(GaussianKernel((1.0,))(x, x), 1e-9)
+    for regularisation in (0.0, 1e-12):
+        with pytest.raises(ValueError, match=f"singular with regularisation={regularisation}"):
+            conditional_mmd2((x, y), (x, y + 1), [1.0], [1.0], regularisation)
+        with pytest.raises(ValueError, match="singular"):
+            ridge_inverse(GaussianKernel((1.0,))(x, x), regularisation)

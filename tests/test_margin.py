@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from torch import nn
 
@@ -148,8 +149,9 @@ def test_c8_two_classes_against_a_solver_of_the_svm():
 
 
 def test_without_a_hinge_labels_change_nothing():
-    plain = MaxMarginVAE(**SMALL, c=0.0).fit(X[:400], Y[:400])
-    shuffled = MaxMarginVAE(**SMALL, c=0.0).fit(X[:400], Y[:400][::-1])
+    afterwards = MaxMarginVAE(**SMALL, c=0.0, classifier="pegasos")
+    plain = clone(afterwards).fit(X[:400], Y[:400])
+    shuffled = clone(afterwards).fit(X[:400], Y[:400][::-1])
     assert plain.history_[-1]["loss"] == shuffled.history_[-1]["loss"]
     assert "hinge" not in plain.history_[-1]
     assert plain.features_of(X[:5]).shape == (5, 35)
@@ -465,3 +467,22 @@ def test_unknown_classes_of_another_table_are_refused(flowers, capsys, table, un
     assert wrong_of(table) == 2
     expected = f"unknown classes {unknown}; the model was fitted on setosa, versicolor, virginica"
     assert expected in capsys.readouterr().err
+
+
+def test_predictions_as_numpy_are_called_as_in_the_table(flowers):
+    assert main(["predict", "run", "all.csv", "--target", "kind", "--out", "told.npy"]) == 0
+    assert set(np.load(flowers[0] / "told.npy")) <= {"setosa", "versicolor", "virginica"}
+
+
+def test_no_weight_on_the_hinge_leaves_nothing_to_decide_by():
+    x, y = load_digits(return_X_y=True)
+    with pytest.raises(ValueError, match="c=0 leaves the classifier"):
+        MaxMarginVAE(c=0).fit(x / 16, y)
+
+
+def test_real_numbers_are_no_classes():
+    x, y = load_digits(return_X_y=True)
+    with pytest.raises(
+        ValueError, match=r"^y: Unknown label type: continuous\. MaxMarginVAE tells"
+    ):
+        MaxMarginVAE().fit(x / 16, y + 0.5)

@@ -581,6 +581,36 @@ def test_rows_of_one_label_are_compared_among_themselves_alone(form):
         torch.testing.assert_close(block, whole)
 
 
+@pytest.mark.parametrize("regularisation", [1e-3, 1e-5])
+def test_cmmd_of_rows_in_single_precision_is_that_in_double(regularisation):
+    """Inputs in the plane: K has eigenvalues far below what single precision rounds off."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(500, 2, generator=generator) for _ in range(2))
+    term = ConditionalMMD("x", "y", (1.0, 9.0, 20.0, 40.0, 80.0), (1.0, 4.0), regularisation)
+    values = [
+        term(nn.Identity(), Run(Batch(x.to(dtype), y=y.to(dtype)), sample=(y + 1).to(dtype)))
+        for dtype in (torch.float32, torch.float64)
+    ]
+    assert values[1] > 0
+    torch.testing.assert_close(values[0].double(), values[1], rtol=1e-2, atol=0)
+
+
+def test_the_diagonal_form_of_a_kernel_that_is_not_constant_there():
+    class Product(Kernel):
+        def __call__(self, a, b):
+            return a @ b.T
+
+    x, y, sample = rand(12, 2), rand(12, 3, seed=1), rand(12, 3, seed=2)
+    term = ConditionalMMD("x", "y", (1.0,), Product(), 0.1, form="diagonal")
+    gram = gaussian_gram(x, x, [1.0])
+    weights = (
+        gram.diagonal() * torch.linalg.inv(gram + 0.1 * torch.eye(12).double()).diagonal() ** 2
+    )
+    within, across = (y * y).sum(1) + (sample * sample).sum(1), (y * sample).sum(1)
+    value = term(nn.Identity(), Run(Batch(x, y=y), sample=sample))
+    torch.testing.assert_close(value, (weights * (within - across)).sum())
+
+
 # ---- E: games
 
 

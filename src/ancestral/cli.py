@@ -231,13 +231,7 @@ def _add_repair(commands: Any) -> None:
     )
     add("--split", choices=["test", "valid", "train"], help="which rows")
     add("--rows", type=int, metavar="N", help="the first N rows only")
-    add("--n-iter", type=int, default=100, help="rounds (default: 100)")
-    add("--n-chains", type=int, default=1, metavar="C", help="repairs averaged (default: 1)")
-    add(
-        "--batch-statistics",
-        action="store_true",
-        help="batch normalisation by the rows at hand, as the memory paper does",
-    )
+    _add_rounds(repair)
     add(
         "--second-stage",
         choices=["pegasos", "adagrad", "liblinear"],
@@ -246,6 +240,18 @@ def _add_repair(commands: Any) -> None:
     add("--seed", type=int, default=0, help="of the damage and of the noise (default: 0)")
     add("--out", type=Path, metavar="FILE.png", help="a strip for each way: original to repaired")
     _add_data_options(repair)
+
+
+def _add_rounds(parser: argparse.ArgumentParser) -> None:
+    """Add what says how gaps are filled in."""
+    add = parser.add_argument
+    add("--n-iter", type=int, default=100, help="rounds (default: 100)")
+    add("--n-chains", type=int, default=1, metavar="C", help="repairs averaged (default: 1)")
+    add(
+        "--batch-statistics",
+        action="store_true",
+        help="batch normalisation by the rows at hand, as the memory paper does",
+    )
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -356,7 +362,8 @@ def _add_impute(commands: Any) -> None:
     impute.add_argument(
         "--out", type=Path, required=True, help=".npy, .npz, .csv, .parquet, or .png for images"
     )
-    impute.add_argument("--n-iter", type=int, default=100, help="rounds (default: 100)")
+    _add_rounds(impute)
+    impute.add_argument("--seed", type=int, help="of the noise (default: the fit's own)")
     impute.add_argument("--fill", choices=["mean", "sample"], default="mean")
     _add_data_options(impute)
 

@@ -146,6 +146,8 @@ def repair(
     options: dict[str, Any] = {f.name: getattr(how, f.name) for f in fields(how)}
     filled = estimator.impute(damaged, random_state=options.pop("seed"), **options)
     truth = truth.astype(damaged.dtype)
+    if not (np.isnan(damaged) & ~np.isnan(truth)).any():
+        raise ValueError(f"damage {damage}: took nothing away of {len(x)} {split} rows")
     found = squared_errors(truth, filled, np.isnan(damaged))
     name, value = f"mean squared error of repairs, {damage}", (found.mean, found.standard_error)
     metric = measured(name, split, len(x), dataset, value, began, **options, seed=how.seed)

@@ -205,17 +205,20 @@ def two_sample_test(
     return TwoSampleTest(float(observed), (1 + n_above) / (1 + n_permutations), permuted)
 
 
+MARGIN = 1e4
+"""How many times the smallest pivot of K + lambda I is to exceed what rounding may add to it."""
+
+
 def _factor(gram: Tensor, regularisation: float) -> tuple[Tensor, Tensor]:
     """K and the Cholesky factor of K + lambda I, in float64."""
     k = gram.double()
     ridge = k + regularisation * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, info = torch.linalg.cholesky_ex(ridge)
-    # two solves multiply what was rounded off by the square of the inverse
     rounded = len(k) * torch.finfo(k.dtype).eps * ridge.diagonal().amax()
-    if info.item() or factor.diagonal().amin() ** 4 < rounded:
+    if info.item() or factor.diagonal().amin() ** 2 < MARGIN * rounded:
         raise ValueError(
-            f"K + lambda I is singular with regularisation={regularisation}: "
-            "raise it, or remove repeated inputs"
+            f"K + lambda I is singular with regularisation={regularisation}: raise it, or remove "
+            "inputs that repeat others or lie too close to them"
         )
     return k, factor
 

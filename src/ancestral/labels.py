@@ -54,7 +54,13 @@ class LabelLearner:
         assert_all_finite(y, input_name="y")
         if len(y) != n_rows:
             check_consistent_length(np.empty(n_rows), y)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+        except ValueError as error:
+            reason = str(error).split(". ")[0]
+            raise ValueError(
+                f"y: {reason}. {name} tells classes apart: expected whole numbers or text"
+            ) from None
         known = has_label(y)
         self.classes_ = np.unique(y[known])
         if len(self.classes_) < 2:

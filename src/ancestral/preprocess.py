@@ -108,9 +108,12 @@ def _lost_pixels(kind: str, amount: float, shape: tuple[int, ...], seed: int) ->
     if kind == "half":
         lost[..., : width // 2] = True
         return lost
+    if not (float(amount).is_integer() and 0 < amount <= min(height, width)):
+        raise ValueError(
+            f"amount={amount}: expected a whole number of pixels, the side of a square inside "
+            f"{height}x{width} of them"
+        )
     side = int(amount)
-    if not 0 < side <= min(height, width):
-        raise ValueError(f"amount={amount}: a square inside {height}x{width} pixels is needed")
     top, left = (height - side) // 2, (width - side) // 2
     lost[:, top : top + side, left : left + side] = True
     return lost

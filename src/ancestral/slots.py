@@ -31,7 +31,7 @@ def class_preferences(
     Raises
     ------
     ValueError
-        If the two differ in length, or no row has a class.
+        If the two differ in length, no row has a class, or classes are not given by index.
 
     Examples
     --------
@@ -40,6 +40,8 @@ def class_preferences(
            [0.125, 0.875]])
     """
     attention, y = np.asarray(attention, dtype=np.float64), np.asarray(y)
+    if y.dtype.kind not in "iu":
+        raise ValueError(f"y: expected class indices from 0, got values of {y.dtype}")
     if len(attention) != len(y):
         raise ValueError(f"y has {len(y)} entries and attention {len(attention)} rows")
     if not (y >= 0).any():

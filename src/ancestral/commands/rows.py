@@ -16,7 +16,7 @@ from ancestral.commands.common import (
     load_like,
     write_rows,
 )
-from ancestral.labels import TargetLearner
+from ancestral.labels import LabelLearner, TargetLearner
 from ancestral.methods.implicit import ImplicitEstimator
 
 
@@ -59,7 +59,11 @@ def predict(options: Namespace) -> None:
         classifier(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
     if options.out.suffix == ".npy":
-        write_rows(options.out, estimator.predict(dataset.x_train), None, None)
+        predicted = estimator.predict(dataset.x_train)
+        if isinstance(estimator, LabelLearner) and hasattr(estimator, "class_names_"):
+            codes = np.searchsorted(estimator.classes_, predicted)
+            predicted = np.array(estimator.class_names_)[codes]
+        write_rows(options.out, predicted, None, None)
     elif isinstance(estimator, TargetLearner):
         storage.write_file(options.out, storage.to_csv(_targets(estimator, dataset.x_train)))
     else:
@@ -89,7 +93,11 @@ def impute(options: Namespace) -> None:
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
-    rows = estimator.impute(dataset.x_train, n_iter=options.n_iter, fill=options.fill)
+    how = {name: getattr(options, name) for name in ("n_iter", "fill", "n_chains")}
+    together = options.batch_statistics
+    rows = estimator.impute(
+        dataset.x_train, **how, batch_statistics=together, random_state=options.seed
+    )
     write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
     print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")

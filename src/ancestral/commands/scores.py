@@ -269,6 +269,8 @@ def repair(options: Namespace) -> None:
     how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
     rows = _rows(options)
     solver, n = options.second_stage, len(dataset.x_train)
+    if solver is not None:
+        classifier(options.run, estimator)
     stage = None if solver is None else svm(solver, n)
     strips: list[np.ndarray] = []
     for way in ways:

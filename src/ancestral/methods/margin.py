@@ -99,6 +99,11 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
         one_layer = len(self._latent_sizes()) == 1
         bound = elbo(self.n_latent_samples, "analytic" if one_layer else "sampled")
         found = self.bound_weight * bound
+        if self.c == 0 and self.classifier == "joint":
+            raise ValueError(
+                "c=0 leaves the classifier of classifier='joint' untrained: expected c > 0, or "
+                "classifier='pegasos', which learns it afterwards"
+            )
         if self.c > 0 and self.classifier == "joint":
             found = found + hinge(self.c, self.margin, self._features_in)
         if self.sparsity > 0:

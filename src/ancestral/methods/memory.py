@@ -145,6 +145,11 @@ class MemoryVAE(NetworkEstimator):
 
     def _build(self) -> Modules:
         slots = self._per_layer("n_slots")
+        if not slots and np.any(self.n_slots):
+            raise ValueError(
+                f"n_slots={self.n_slots!r}: memories stand beside hidden layers and "
+                f"hidden={self.hidden!r} has none next to the data"
+            )
         if self.network != "dense":
             raise ValueError(
                 f"network={self.network!r}: memories stand beside dense layers: network='dense'"

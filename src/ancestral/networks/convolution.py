@@ -96,8 +96,8 @@ class Layer:
         sides = [(self.unpool * side + grown) // self.pool for side in before[1:]]
         if min(sides) < 1:
             raise ValueError(
-                f"a map of {before.height} x {before.width} is too small for a kernel of "
-                f"{self.kernel} and blocks of {self.pool}"
+                f"network: a map of {before.height} x {before.width} is too small for a kernel of "
+                f"{self.kernel} and blocks of {self.pool}: expected larger images, or fewer layers"
             )
         return Maps(self.n, *sides)
 
@@ -122,6 +122,8 @@ def _parse_layer(text: str) -> Layer:
     found: dict[str, float] = {}
     kernel = None
     for word in text.split():
+        if word[0] != "d" and "0" in re.findall(r"\d+", word):
+            raise ValueError(f"layer {text!r}: {word!r} has a size of zero")
         if (match := CONV.match(word)) or DENSE.match(word):
             if kernel is not None:
                 raise ValueError(f"layer {text!r}: there is more than one of {kernel} and {word}")

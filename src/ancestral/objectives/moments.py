@@ -98,13 +98,14 @@ class ConditionalMMD:
             block.fixed + self._moving(block.operator, real[block.rows], sample[block.rows])
             for block in self._blocks(run, real)
         ]
-        return torch.stack(parts).sum()
+        return torch.stack(parts).sum().to(sample.dtype)
 
     def _moving(self, operator: Tensor, real: Tensor, sample: Tensor) -> Tensor:
         """Return what of the value depends on the sample, of rows that W joins."""
         between = self.output_kernel(real, sample)
         if self.form == "diagonal":
-            return -(operator * between.diagonal()).sum()
+            own = self.output_kernel(sample, sample).diagonal()
+            return (operator * (own - between.diagonal())).sum()
         # W is symmetric: L_ds and its transpose count alike
         return (operator * (self.output_kernel(sample, sample) - 2 * between)).sum()
 
@@ -135,12 +136,14 @@ class ConditionalMMD:
     def _block(self, rows: Tensor | slice, inputs: Tensor, real: Tensor) -> _Block:
         operator = self._operator(inputs[rows], len(inputs))
         gram = self.output_kernel(real[rows], real[rows])
-        if self.form == "diagonal":  # twice: k(y, y) is the same everywhere
-            return _Block(rows, operator, 2 * (operator * gram.diagonal()).sum())
+        if self.form == "diagonal":
+            return _Block(rows, operator, (operator * gram.diagonal()).sum())
         return _Block(rows, operator, (operator * gram).sum())
 
     def _operator(self, inputs: Tensor, n: int) -> Tensor:
-        gram = self.input_kernel(inputs, inputs)
+        # in float64 from the start: W multiplies what is rounded off by up to 1 / lambda^2
+        exact = inputs.double()
+        gram = self.input_kernel(exact, exact)
         if self.form == "classwise":
             share = gram.sum(1) / n
             return gram / (share * share.unsqueeze(1))
