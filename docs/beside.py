@@ -229,12 +229,17 @@ def shipped() -> list[str]:
 
 def _how(record: dict[str, Any]) -> str:
     """Return the options by which a model is evaluated again as its record says."""
+    again = record["evaluations"]
     judge = recipes.find(record["row"])[0].protocol.judge
     if judge is not None:
         return f" --classifier zoo/{name_of(judge)}"
     if record["metric"] == ERROR:
         return " --metric error"
-    return " --binarize-seed 0,1,2" if record["metric"].startswith("log-likelihood") else ""
+    if not record["metric"].startswith("log-likelihood"):
+        return ""
+    n, seeds = record["metric"].split("_")[1].split(",")[0], [e["binarize_seed"] for e in again]
+    words = "" if n == "5000" else f" --n-importance-samples {n}"
+    return words if seeds == [None] else f"{words} --binarize-seed {','.join(map(str, seeds))}"
 
 
 def picture(model: str) -> Path:

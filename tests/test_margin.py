@@ -460,6 +460,12 @@ def test_classes_of_another_table_are_known_by_their_names(flowers):
     assert metric["n_rows"] == 100
 
 
+def test_a_second_stage_tells_classes_of_undamaged_rows(flowers, capsys):
+    command = ["evaluate", "run", "all.csv", "--target", "kind", "--metric", "error"]
+    assert main([*command, "--second-stage", "liblinear"]) == 0
+    assert "train error by LinearSVC: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("table", "unknown"), [("renamed.csv", "rose"), ("numbers.csv", "5, 6, 7")]
 )

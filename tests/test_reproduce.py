@@ -153,6 +153,9 @@ def test_changes_are_tried_on_held_out_rows_only(place, capsys):
     assert [f["options"]["batch_size"] for f in record["fits"]] == [50, 50]
     (found,) = records.standings(recipes.find("digits"), [record], "valid")
     assert found.changes == ["batch_size=50", "hidden=[5]"]
+    assert found.command.endswith("--seeds 1 --select --set batch_size=50 --set 'hidden=[5]'")
+    other = records.Standing(found.recipe, found.size, [record | {"seed": 3}])
+    assert "--seed 3 " in other.command
     assert records.standings(recipes.find("digits"), [record]) == []
 
 
@@ -168,6 +171,13 @@ def test_changes_reach_the_run_that_another_starts_from(place, capsys):
     assert "digits/vae has no other row as its start" in capsys.readouterr().err
     assert call(*arguments, "--set", "start.batchsize=50") == 2
     assert "batch_size" in capsys.readouterr().err
+
+
+def test_run_folders_may_be_moved(place):
+    arguments = ("reproduce", "digits/iwae", "--size", "smoke")
+    assert call(*arguments, "--runs", "here") == 0
+    (place / "here").rename(place / "there")
+    assert call(*arguments, "--runs", place / "there") == 0
 
 
 def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
@@ -497,6 +507,10 @@ def test_bad_recipes_are_named(place, file, old, new, message):
         (["digits/vae", "--size", "smoke", "--jobs", "0"], "jobs=0"),
         (["digits", "--size", "smoke", "--select", "--set", "batch=9"], "no option 'batch'"),
         (["digits", "--size", "smoke", "--select", "--set", "batch_size=x"], "batch_size='x'"),
+        (["digits", "--size", "smoke", "--select", "--set", "batch_size"], "expected NAME=VALUE"),
+        (["digits", "--size", "smoke", "--select", "--set", "random_state=5"], "goes by --seed"),
+        (["digits", "--size", "smoke", "--select", "--set", "log=a.csv"], "is left to the run"),
+        (["digits", "--size", "smoke", "--seed", "-1"], "seed=-1"),
     ],
 )
 def test_bad_requests_exit_with_2(place, capsys, arguments, message):

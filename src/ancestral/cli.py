@@ -194,6 +194,7 @@ def _add_evaluate(commands: Any) -> None:
         action="store_true",
         help="with --classifier: train it again on drawn rows alone, and score it on real ones",
     )
+    _add_second_stage(evaluate)
     compare = _add(commands, "compare", "compare two models on the same held-out rows, row by row")
     compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
     compare.add_argument("second", type=Path, help="another")
@@ -232,14 +233,19 @@ def _add_repair(commands: Any) -> None:
     add("--split", choices=["test", "valid", "train"], help="which rows")
     add("--rows", type=int, metavar="N", help="the first N rows only")
     _add_rounds(repair)
-    add(
+    _add_second_stage(repair)
+    add("--seed", type=int, default=0, help="of the damage and of the noise (default: 0)")
+    add("--out", type=Path, metavar="FILE.png", help="a strip for each way: original to repaired")
+    _add_data_options(repair)
+
+
+def _add_second_stage(parser: argparse.ArgumentParser) -> None:
+    """Add what tells classes in a model's place."""
+    parser.add_argument(
         "--second-stage",
         choices=["pegasos", "adagrad", "liblinear"],
         help="tell classes by a linear SVM learned afresh on features of the training rows",
     )
-    add("--seed", type=int, default=0, help="of the damage and of the noise (default: 0)")
-    add("--out", type=Path, metavar="FILE.png", help="a strip for each way: original to repaired")
-    _add_data_options(repair)
 
 
 def _add_rounds(parser: argparse.ArgumentParser) -> None:
@@ -363,7 +369,7 @@ def _add_impute(commands: Any) -> None:
         "--out", type=Path, required=True, help=".npy, .npz, .csv, .parquet, or .png for images"
     )
     _add_rounds(impute)
-    impute.add_argument("--seed", type=int, help="of the noise (default: the fit's own)")
+    impute.add_argument("--random-state", type=int, help="seed (default: the fit's own)")
     impute.add_argument("--fill", choices=["mean", "sample"], default="mean")
     _add_data_options(impute)
 

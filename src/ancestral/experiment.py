@@ -27,6 +27,9 @@ from ancestral.scoring import Scoring
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
 """Importance samples and rows of the first look at the likelihood that every run takes."""
 
+WAYS = ("start", "autoencoder", "codes", "verbose", "checkpoint", "log")
+"""Options that say where other files are, or how a run shows itself: they change no model."""
+
 CONFIG, VERSIONS = "config.toml", "versions.json"
 
 
@@ -68,6 +71,10 @@ class Config:
                 raise ValueError(f"{cls.__name__} has no option {name!r}{suggest(name, known)}")
             check(name, value, known[name])
         return cls(**self.options)
+
+    def plain(self) -> Config:
+        """Return it without places of other files, and without how a run shows itself."""
+        return replace(self, options={k: v for k, v in self.options.items() if k not in WAYS})
 
     def dataset(self) -> datasets.Dataset:
         """Load the data."""

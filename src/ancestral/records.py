@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ def write(record: Record, folder: Path) -> Path:
     return path
 
 
+def everywhere(own: Path = RESULTS) -> list[Path]:
+    """Return where records are: those that come with the package, and one's own."""
+    return [shipped("results"), own]
+
+
 def read(folders: Iterable[Path] | None = None) -> list[Record]:
     """Read all records below some folders; of two of one name the one of the later folder counts.
 
@@ -60,7 +66,7 @@ def read(folders: Iterable[Path] | None = None) -> list[Record]:
     folders : list of path, optional
         By default those that come with the package, then ``results/`` where the command runs.
     """
-    folders = [shipped("results"), RESULTS] if folders is None else folders
+    folders = everywhere() if folders is None else folders
     found = {
         str(path.relative_to(folder)): path
         for folder in folders
@@ -134,10 +140,14 @@ class Standing:
     @property
     def command(self) -> str:
         """What runs it again."""
-        first = self.records[0]
-        words = ["ancestral reproduce", self.recipe.row, "--size", self.size]
-        words += [f"--seeds {self.n_seeds}"] + ["--select"] * (first["split"] == "valid")
-        return " ".join([*words, *(f"--set {change}" for change in self.changes)])
+        seeds = sorted(r["seed"] for r in self.records)
+        words = ["ancestral", "reproduce", self.recipe.row, "--size", self.size]
+        in_a_row = seeds == list(range(len(seeds)))
+        words += ["--seeds", str(len(seeds))] if in_a_row else ["--seed", str(seeds[0])]
+        words += ["--select"] * (self.records[0]["split"] == "valid")
+        for change in self.changes:
+            words += ["--set", change]
+        return shlex.join(words)
 
     @property
     def changes(self) -> list[str]:

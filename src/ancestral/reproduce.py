@@ -212,7 +212,7 @@ def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
 
 def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
     """Refuse a run folder that a recipe has left behind by changing."""
-    if done is not None and as_tuples(vars(done)) == as_tuples(vars(asked)):
+    if done is not None and as_tuples(vars(done.plain())) == as_tuples(vars(asked.plain())):
         return
     raise ValueError(
         f"{folder} was made by other settings than the recipe has now: remove it, or name other "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,7 +75,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
         cheap, change = changed(methods.load(small), estimator, config.dataset().x_train)
     if not cheap:
         raise ValueError(f"{run}: weights in {bits} bits change {change}")
-    plain = _plain(config)
+    plain = config.plain()
 
     def fill(folder: Path) -> None:
         estimator._write(folder, bits, whole=False)
@@ -112,7 +111,7 @@ def unpack(
         return False
     record = json.loads((shipped / storage.RECORD).read_text())
     estimator, theirs = experiment.open_run(shipped)
-    if theirs is None or as_tuples(vars(theirs)) != as_tuples(vars(_plain(config))):
+    if theirs is None or as_tuples(vars(theirs)) != as_tuples(vars(config.plain())):
         return False
     if as_tuples([(fit["row"], fit["options"]) for fit in record["fits"]]) != as_tuples(fits):
         return False
@@ -126,12 +125,6 @@ def unpack(
 
     storage.write_folder(out, unpacked, overwrite=False)
     return True
-
-
-def _plain(config: Config) -> Config:
-    """Return a configuration without places of other files, and without how a run shows itself."""
-    aside = ("start", "autoencoder", "codes", "verbose", "checkpoint", "log")
-    return replace(config, options={k: v for k, v in config.options.items() if k not in aside})
 
 
 def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:

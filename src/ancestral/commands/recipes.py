@@ -6,11 +6,15 @@ from argparse import Namespace
 from typing import Any
 
 from ancestral import methods, recipes, records
-from ancestral.fields import Count, check, hints, parse, suggest
+from ancestral.experiment import WAYS
+from ancestral.fields import Count, Natural, check, hints, parse, suggest
 from ancestral.recipes import Recipe
 from ancestral.records import standing_table
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, reuse, side_by_side
 from ancestral.zoo import name_of, ship
+
+OF_THE_RUN = (*WAYS, "random_state", "device")
+"""Options of an estimator that a recipe leaves to the run."""
 
 
 def reproduce(options: Namespace) -> None:
@@ -18,12 +22,14 @@ def reproduce(options: Namespace) -> None:
     targets = list(recipes.tables()) if options.target is None else [options.target]
     rows = [recipe for target in targets for recipe in recipes.find(target)]
     if options.list:
-        print(standing_table(rows))
+        found = records.read(records.everywhere(options.results))
+        print(standing_table(rows, found, "valid" if options.select else "test"))
         return
     if options.target is None:
         raise ValueError(f"reproduce needs a TARGET: a table ({', '.join(targets)}) or TABLE/ROW")
     for name in ("seeds", "jobs"):
         check(name, getattr(options, name), Count)
+    check("seed", options.seed, Natural | None)
     seeds = range(options.seeds) if options.seed is None else [options.seed]
     jobs = [
         Job(row, options.size, seed, options.select, _changes(row, options))
@@ -69,6 +75,11 @@ def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
         name, value = _change(recipes.find(parts[part])[0], size, f"{rest}={text}")
         return f"{part}.{name}", value
     known = hints(methods.find(row.method).load())
+    if not text:
+        raise ValueError(f"--set {change}: expected NAME=VALUE, as max_epochs=20")
+    if name in OF_THE_RUN:
+        by_seed = ": the seed goes by --seed" if name == "random_state" else ""
+        raise ValueError(f"--set {change}: {name} is left to the run{by_seed}")
     if name not in known:
         raise ValueError(f"--set {change}: no option {name!r}{suggest(name, known)}")
     return name, parse(name, text, known[name])

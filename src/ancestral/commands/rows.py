@@ -93,11 +93,9 @@ def impute(options: Namespace) -> None:
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
-    how = {name: getattr(options, name) for name in ("n_iter", "fill", "n_chains")}
-    together = options.batch_statistics
-    rows = estimator.impute(
-        dataset.x_train, **how, batch_statistics=together, random_state=options.seed
-    )
+    names = ("n_iter", "fill", "n_chains", "batch_statistics", "random_state")
+    how = {name: getattr(options, name) for name in names}
+    rows = estimator.impute(dataset.x_train, **how)
     write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
     print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")

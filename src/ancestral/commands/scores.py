@@ -51,6 +51,8 @@ def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
     estimator, config = experiment.open_run(options.run)
     observed = _observed(options, estimator)
+    if options.second_stage is not None:
+        classifier(options.run, estimator)
     if options.two_sided is not None:
         model = estimator if observed else explicit(options.run, estimator)
         how = _annealing(options)
@@ -130,9 +132,11 @@ def _evaluate_whole(
 def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
     """Print the likelihood under every binarisation; return the last one's rows."""
     estimator = explicit(options.run, estimator)
+    # without grey values nothing is drawn: every seed gives the same
+    different = _scorings(options)[: None if estimator.draws_bits_ else 1]
     found = [
         scoring.scored(options.run, estimator, dataset, how, again=True, progress=True)
-        for how in _scorings(options)
+        for how in different
     ]
     for metric, _ in found:
         print_metric(metric)
@@ -147,11 +151,21 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
 
 def _evaluate_errors(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
     """Print the share of wrong rows; return which they are."""
-    metric, found = scoring.classify(classifier(options.run, estimator), dataset, _rows(options))
-    print(f"{metric['split']} error: {found} ({metric['n_rows']} rows)")
+    stage = _second_stage(options, dataset)
+    metric, found = scoring.classify(
+        classifier(options.run, estimator), dataset, _rows(options), second_stage=stage
+    )
+    name = metric["metric"].removesuffix(", %")
+    print(f"{metric['split']} {name}: {found} ({metric['n_rows']} rows)")
     if (options.run / storage.MODEL).is_dir():
         scoring.add_metric(options.run, metric)
     return storage.to_csv([{"wrong": int(wrong)} for wrong in found.wrong])
+
+
+def _second_stage(options: Namespace, dataset: datasets.Dataset) -> Any:
+    """Return the linear SVM that is to tell classes in the model's place, if one is asked for."""
+    solver = options.second_stage
+    return None if solver is None else svm(solver, len(dataset.x_train))
 
 
 def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
@@ -268,10 +282,9 @@ def repair(options: Namespace) -> None:
     dataset = experiment.comparable(dataset_of(options, config), estimator)
     how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
     rows = _rows(options)
-    solver, n = options.second_stage, len(dataset.x_train)
-    if solver is not None:
+    stage = _second_stage(options, dataset)
+    if stage is not None:
         classifier(options.run, estimator)
-    stage = None if solver is None else svm(solver, n)
     strips: list[np.ndarray] = []
     for way in ways:
         found = None
