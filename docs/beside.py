@@ -210,8 +210,9 @@ def shipped() -> list[str]:
         return []
     lines = [
         "## Trained models\n",
-        "Weights in half precision, large matrices in eight bits where that takes more than 3 MB; "
-        "an evaluation takes minutes and says beside each number what the record says.\n",
+        "Weights in half precision, large matrices in twelve or eight bits where that takes more "
+        "than 3 MB; an evaluation takes minutes and says beside each number what the record "
+        "says.\n",
         "| model | row | seed | MB | again |",
         "|" + " --- |" * 5,
     ]

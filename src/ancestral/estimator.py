@@ -244,7 +244,7 @@ class Estimator(BaseEstimator, ABC):
             The folder to make.
         overwrite : bool
             Put it in the place of a folder that is there.
-        bits : {32, 16, 8}
+        bits : {32, 16, 12, 8}
             Of the numbers in matrices and kernels; see :func:`ancestral.rounding.rounded`. Fewer
             are for shipping; loading makes them float32 again.
         whole : bool

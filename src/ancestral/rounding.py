@@ -1,4 +1,7 @@
-"""Weights in fewer bits, to ship: half precision, or eight bits and a scale for every row."""
+"""Weights in fewer bits, to ship: half precision, or whole steps of a scale for every row.
+
+Steps take eight bits, or twelve, two of them in three bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Bits = Literal[32, 16, 8]
-LARGE, STEPS, SCALE = 2**16, 127, ".scale"
-"""Entries of what is worth eight bits; steps of a row to either side; how scales are called."""
+Bits = Literal[32, 16, 12, 8]
+LARGE, SCALE, SHAPE = 2**16, ".scale", ".shape"
+"""Entries of what is worth steps of a scale; how scales, and shapes of what was packed, are called.
+"""
 
 
 def rounded(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
@@ -20,15 +24,17 @@ def rounded(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
     ----------
     weights : dict
         By name.
-    bits : {32, 16, 8}
-        All of them; half precision; or eight for every large matrix, each of whose rows has a scale
-        beside it, and half precision for the others.
+    bits : {32, 16, 12, 8}
+        All of them; half precision; or twelve or eight for every large matrix, each of whose rows
+        has a scale beside it, and half precision for the others.
 
     Examples
     --------
     >>> few = rounded({"w": torch.randn(256, 256), "b": torch.zeros(256)}, 8)
     >>> few["w"].dtype, few["w.scale"].shape, few["b"].dtype
     (torch.int8, torch.Size([256]), torch.float32)
+    >>> rounded({"w": torch.randn(256, 256)}, 12)["w"].numel() / 256**2
+    1.5
     """
     found: dict[str, Tensor] = {}
     for name, weight in weights.items():
@@ -37,28 +43,50 @@ def rounded(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
         elif bits == 16 or weight.numel() < LARGE:
             found[name] = weight.half()
         else:
-            scale = weight.flatten(1).abs().amax(1) / STEPS
-            along = _along(scale, weight)
-            found[name] = (weight / along.clamp(min=1e-30)).round().to(torch.int8)
+            scale = weight.flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
+            steps = (weight / _along(scale, weight).clamp(min=1e-30)).round()
             found[name + SCALE] = scale
+            if bits == 8:
+                found[name] = steps.to(torch.int8)
+            else:
+                found[name], found[name + SHAPE] = _packed(steps), torch.tensor(weight.shape)
     return found
 
 
 def restored(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the eight bits of :func:`rounded`, but for the rounding; half precision stays.
+    """Undo the steps of :func:`rounded`, but for the rounding; half precision stays.
 
     Examples
     --------
     >>> w = torch.randn(256, 256)
     >>> (restored(rounded({"w": w}, 8))["w"] - w).abs().max().item() < 0.03
     True
+    >>> (restored(rounded({"w": w}, 12))["w"] - w).abs().max().item() < 0.002
+    True
     """
-    scaled = {name + SCALE: name for name, w in weights.items() if w.dtype == torch.int8}
-    found = {name: w for name, w in weights.items() if name not in scaled}
-    for scale, name in scaled.items():
-        if scale in weights:
-            found[name] = found[name] * _along(weights[scale], found[name])
+    shapes = {name + SHAPE: name for name in weights if name + SHAPE in weights}
+    found = {name: w for name, w in weights.items() if name not in shapes}
+    for shape, name in shapes.items():
+        found[name] = _unpacked(found[name], torch.Size(weights[shape].tolist()))
+    for name, w in weights.items():
+        if w.dtype in (torch.int8, torch.uint8) and name + SCALE in weights:
+            found[name] = found[name] * _along(found.pop(name + SCALE), found[name])
     return found
+
+
+def _packed(steps: Tensor) -> Tensor:
+    """Return whole numbers of -2047 to 2047, two of them in three bytes, [n]."""
+    shifted = steps.flatten().to(torch.int32) + 2048
+    first, second = torch.nn.functional.pad(shifted, (0, len(shifted) % 2)).view(-1, 2).unbind(1)
+    three = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+    return torch.stack(three, 1).flatten().to(torch.uint8)
+
+
+def _unpacked(packed: Tensor, shape: torch.Size) -> Tensor:
+    """Undo :func:`_packed`."""
+    one, two, three = packed.to(torch.int32).view(-1, 3).unbind(1)
+    pairs = torch.stack([one << 4 | two >> 4, (two & 15) << 8 | three], 1)
+    return (pairs.flatten()[: shape.numel()] - 2048).view(shape)
 
 
 def _along(scale: Tensor, weight: Tensor) -> Tensor:

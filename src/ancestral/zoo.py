@@ -22,7 +22,7 @@ LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
 """Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and rows
 that are drawn or rebuilt, on average over their entries and as a share of their range."""
 
-FEWER: tuple[Bits, ...] = (16, 8)
+FEWER: tuple[Bits, ...] = (16, 12, 8)
 """Bits of weights, the first of them that fit."""
 
 N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 10_000
