@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -44,6 +46,12 @@ def test_it_comes_near_the_optimum_that_a_solver_finds(rule, margin):
     )
     svm = Pegasos(0.05, margin, rule, n_steps=1_000, batch_size=90, random_state=0).fit(x, y)
     assert best - 1e-3 < objective(svm.coef_, x, y, 0.05, margin) < best + 0.02
+
+
+def test_it_makes_as_many_steps_as_asked_for():
+    found = [Pegasos(1e-2, n_steps=n, random_state=0).fit(X, Y).coef_ for n in (1, 2, 18, 19)]
+    for first, second in pairwise(found):
+        assert not np.allclose(first, second)
 
 
 def test_the_first_step_is_by_hand():

@@ -76,12 +76,12 @@ def linear_svm(
         "adagrad": adagrad(0.1, eps=1e-4),
     }
     steps = math.ceil(20 / regularization) if n_steps is None else n_steps
-    per_epoch = -(-len(x) // min(batch_size, len(x)))
     train(
         model,
         Player(model, objective, rules[rule]),
         Data(x.float(), y, device=x.device),
-        max_epochs=-(-steps // per_epoch),
+        max_epochs=steps,
+        max_steps=steps,
         batch_size=batch_size,
         random_state=random_state,
         precision="float32",
