@@ -181,6 +181,22 @@ def test_several_chains_are_averaged():
     assert errors[0] < errors[1]
 
 
+@pytest.mark.parametrize(
+    "x", [load_digits().data[:60] / 16, np.random.default_rng(0).normal(30, 1, (60, 64))]
+)
+def test_gaps_may_be_zero_at_first(monkeypatch, x):
+    """In the user's units, also where the model standardises columns."""
+    vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
+    as_they_start = lambda model, x, mask, start, **_: torch.where(mask > 0, x, start)  # noqa: E731
+    monkeypatch.setattr("ancestral.density.pseudo_gibbs", as_they_start)
+    damaged = corrupt(x, "rect", 4, image_shape=(8, 8))
+    filled, gaps = vae.impute(damaged, gaps="zero"), np.isnan(damaged)
+    np.testing.assert_allclose(filled[gaps], 0, atol=1e-5)
+    assert np.abs(vae.impute(damaged)[gaps]).max() > 0.1
+    with pytest.raises(ValueError, match="gaps='none': expected"):
+        vae.impute(damaged, gaps="none")
+
+
 def test_codes_of_several_chains_are_voted_on():
     rng = np.random.default_rng(0)
     code = rng.integers(0, 3, 150)

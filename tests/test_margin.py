@@ -420,6 +420,9 @@ def test_gaps_of_real_valued_rows_take_values_of_other_rows():
     (noisy,) = seen
     assert 90 < noisy.min() < noisy.max() < 110
     assert 0.4 < (noisy != rows).mean() < 0.6
+    how = Repair(gaps="zero")
+    classify(model, table, Damage("random", 0.5), how, Scoring(split="train"))
+    assert set(seen[1][seen[1] != rows]) == {0.0}
 
 
 @pytest.fixture

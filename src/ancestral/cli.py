@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list_methods() -> list[str]:
-    return [f"{method.name:10} {method.summary}" for method in methods.METHODS.values()]
+    width = max(map(len, methods.METHODS))
+    return [f"{method.name:{width}} {method.summary}" for method in methods.METHODS.values()]
 
 
 def _list_datasets() -> list[str]:
@@ -253,6 +254,12 @@ def _add_rounds(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--n-iter", type=int, default=100, help="rounds (default: 100)")
     add("--n-chains", type=int, default=1, metavar="C", help="repairs averaged (default: 1)")
+    add(
+        "--gaps",
+        choices=["noise", "zero"],
+        default="noise",
+        help="what stands in the gaps at first (default: noise)",
+    )
     add(
         "--batch-statistics",
         action="store_true",

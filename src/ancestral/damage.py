@@ -75,6 +75,9 @@ class Repair:
         Rounds.
     n_chains : int
         Repairs whose mean is scored.
+    gaps : {"noise", "zero"}
+        What stands in the gaps before: noise on [0, 1], or values of other rows where rows are not
+        of such numbers; or zeros.
     batch_statistics : bool
         Batch normalisation uses the rows at hand, as the memory paper does.
     seed : int
@@ -83,6 +86,7 @@ class Repair:
 
     n_iter: Count = 100
     n_chains: Count = 1
+    gaps: Literal["noise", "zero"] = "noise"
     batch_statistics: bool = False
     seed: Natural = 0
 
@@ -198,7 +202,7 @@ def classify(
     if not isinstance(estimator, ClassLearner) or y is None:
         raise ValueError(f"{type(estimator).__name__} on {dataset.name}: no classes to tell apart")
     truth = _values(estimator, x)
-    noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, truth), truth, how.seed)
+    noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, truth), truth, how)
     seen = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
     predict, by = estimator.predict, ""
     if second_stage is not None:
@@ -235,10 +239,12 @@ def _values(estimator: RowEstimator, x: np.ndarray) -> np.ndarray:
     return x * np.float32(estimator.unit_) if x.dtype == np.uint8 else x
 
 
-def _noisy(damaged: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
+def _noisy(damaged: np.ndarray, truth: np.ndarray, how: Repair) -> np.ndarray:
     """Fill gaps with what says nothing."""
-    rng = np.random.default_rng([seed, 1])
-    if np.nanmin(damaged) >= 0 and np.nanmax(damaged) <= 1:
+    rng = np.random.default_rng([how.seed, 1])
+    if how.gaps == "zero":
+        noise = np.zeros_like(damaged)
+    elif np.nanmin(damaged) >= 0 and np.nanmax(damaged) <= 1:
         noise = rng.random(damaged.shape, dtype=damaged.dtype)
     else:
         noise = rng.permuted(truth, axis=0)

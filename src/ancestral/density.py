@@ -252,6 +252,7 @@ class LatentEstimator(
         n_iter: int = 100,
         fill: Literal["mean", "sample"] = "mean",
         n_chains: int = 1,
+        gaps: Literal["noise", "zero"] = "noise",
         batch_statistics: bool = False,
         random_state: RandomState = None,
     ) -> np.ndarray:
@@ -270,6 +271,10 @@ class LatentEstimator(
         n_chains : int
             Fill in so many times and return the mean (of codes the most frequent): one chain gives
             a plausible row, the mean of several is closer to what was there.
+        gaps : {"noise", "zero"}
+            What stands in the gaps at first: for bits uniform noise on [0, 1] and for anything
+            else rows drawn from the model, or zeros, as the max-margin paper has them for images
+            of normalised contrast.
         batch_statistics : bool
             Let batch normalisation use the mean and variance of the rows given, in batches of about
             a thousand, as the memory paper does for its imputations: a row's result then depends
@@ -285,11 +290,12 @@ class LatentEstimator(
         check("n_iter", n_iter, Count)
         check("fill", fill, Literal["mean", "sample"])
         check("n_chains", n_chains, Count)
+        check("gaps", gaps, Literal["noise", "zero"])
         check("batch_statistics", batch_statistics, bool)
         X = self._validate(X, fit=False)
 
         def fill_in(batch: Any) -> Tensor:
-            return self._fill(batch, n_iter, fill, n_chains)
+            return self._fill(batch, n_chains, gaps, n_iter=n_iter, fill=fill)
 
         with self._noise(random_state):
             if batch_statistics:
@@ -300,20 +306,22 @@ class LatentEstimator(
             return filled
         return np.where(np.isnan(X), filled, X)
 
-    def _fill(
-        self, batch: Any, n_iter: int, fill: Literal["mean", "sample"], n_chains: int
-    ) -> Tensor:
+    def _fill(self, batch: Any, n_chains: int, gaps: str, **how: Any) -> Tensor:
         if batch.mask is None:
             return self.columns_.to_user(batch.x)
-        chains = torch.stack([self._chain(batch, n_iter, fill) for _ in range(n_chains)])
+        chains = torch.stack([self._chain(batch, gaps, **how) for _ in range(n_chains)])
         filled, codes = chains.mean(0), self.columns_.columns_of("categorical")
         filled[:, codes] = chains[:, :, codes].mode(0).values
         return self.columns_.to_user(filled)
 
-    def _chain(self, batch: Any, n_iter: int, fill: Literal["mean", "sample"]) -> Tensor:
-        bits = set(self.columns_.kinds) == {"bernoulli"}
-        start = torch.rand_like(batch.x) if bits else self.model_.sample(len(batch.x))
-        return pseudo_gibbs(self.model_, batch.x, batch.mask, start, n_iter=n_iter, fill=fill)
+    def _chain(self, batch: Any, gaps: str, **how: Any) -> Tensor:
+        if gaps == "zero":
+            start = self.columns_.to_model(torch.zeros_like(batch.x))
+        elif set(self.columns_.kinds) == {"bernoulli"}:
+            start = torch.rand_like(batch.x)
+        else:
+            start = self.model_.sample(len(batch.x))
+        return pseudo_gibbs(self.model_, batch.x, batch.mask, start, **how)
 
     def _scored(self, X: Any, binarize_seed: int) -> Data:
         """Rows as the model scores them, grey values binarised once."""

@@ -30,6 +30,9 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
             f"{options.classifier} knows rows of {judge.n_features_in_} entries and {options.run} "
             f"draws {estimator.n_features_in_}: name a classifier of the same rows"
         )
+    if options.retrain and not can_be_asked(estimator):
+        name = type(estimator).__name__
+        raise ValueError(f"--retrain: {options.run} holds a {name}, which draws no rows of a class")
     rows = Scoring(split=options.split, n_rows=options.rows)
     shares = smallest_share(estimator, judge, dataset)
     pairs = zip(shares["classes"], shares["shares"], strict=True)

@@ -29,6 +29,11 @@ def sample(options: Namespace) -> None:
         if options.mean:
             raise ValueError(f"mean: {options.run} draws rows as they are")
         rows = estimator.sample(options.n, _label(estimator, options.label), **how)
+    elif not hasattr(estimator, "sample"):
+        raise ValueError(
+            f"{options.run} holds a {type(estimator).__name__}, which draws no rows: "
+            f"`ancestral predict {options.run} DATA` answers for rows that are given"
+        )
     else:
         explicit(options.run, estimator)
         label = _label(estimator, options.label)
@@ -93,7 +98,7 @@ def impute(options: Namespace) -> None:
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
-    names = ("n_iter", "fill", "n_chains", "batch_statistics", "random_state")
+    names = ("n_iter", "fill", "n_chains", "gaps", "batch_statistics", "random_state")
     how = {name: getattr(options, name) for name in names}
     rows = estimator.impute(dataset.x_train, **how)
     write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,7 +280,7 @@ def repair(options: Namespace) -> None:
     if not isinstance(estimator, ClassLearner) or options.out is not None:
         explicit(options.run, estimator)
     dataset = experiment.comparable(dataset_of(options, config), estimator)
-    how = Repair(options.n_iter, options.n_chains, options.batch_statistics, options.seed)
+    how = Repair(**{field.name: getattr(options, field.name) for field in fields(Repair)})
     rows = _rows(options)
     stage = _second_stage(options, dataset)
     if stage is not None:

@@ -136,7 +136,8 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
         Of the Gaussians in the kernel of classes.
     form : {"cmmd", "diagonal"}
         The lecture's formula, or what the authors' script for classification computes in its
-        place: see ``objectives.cmmd``.
+        place: see ``objectives.cmmd``. Their script for convolutional networks computes the formula
+        without noise: ``n_noise=0``.
 
     Attributes
     ----------
