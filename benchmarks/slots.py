@@ -1,7 +1,6 @@
-"""What the slots of a memory stand for: a reproduced model's, beside the lecture's.
+"""What the slots of a memory stand for: a shipped model's, beside the lecture's.
 
-Run it:  ancestral reproduce memory-controls/softmax-plus --size fast
-         python benchmarks/slots.py     (the record goes to ``results/slots.json``)
+Run it:  python benchmarks/slots.py     (the record goes to ``results/slots.json``)
 
 Attention of the 10,000 test images, averaged within each class: the three largest of every class as
 the lecture prints them, a picture of every slot, and how much worse reconstructions are when
@@ -22,7 +21,7 @@ from turns import RESULTS, write
 from ancestral import MemoryVAE, datasets, experiment, slots
 from ancestral.report.drawing import tiles
 
-MODEL = Path("runs/reproduce/memory-controls/softmax-plus/fast-0")
+MODEL = Path("zoo/memory-controls-softmax-plus")
 PICTURE = RESULTS.parent / "docs" / "images" / "slots.png"
 PAPER, INK, ACROSS, REBUILT = "#fbfaf7", "#22303c", 10, 2000
 PUBLISHED = [

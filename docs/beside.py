@@ -76,7 +76,7 @@ def slots(r: dict[str, Any]) -> str:
         f"{1 / first['n_slots']:.3f}. The {n} classes have {first['favourites']} different "
         "favourites"
         + "".join(f", of the {m['n_slots']} slots above {m['favourites']}" for m in above)
-        + ".\n",
+        + "; those of the authors' model have nine in either memory.\n",
         "| | " + " | ".join(r["classes"]) + " |",
         "|" + " --- |" * (1 + n),
     ]

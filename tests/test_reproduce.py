@@ -21,6 +21,7 @@ from ancestral.scoring import ERROR, read_metrics
 from ancestral.zoo import name_of, ship
 
 ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted(p.name for p in (ROOT / "zoo").glob("*"))
 
 HEAD = """
 title = "Digits"
@@ -536,7 +537,7 @@ def test_the_results_page_says_what_the_records_say(monkeypatch):
             assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "zoo").glob("*")))
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_give_their_numbers_again(name):
     """The first 300 test images, within three standard errors of the record of all of them."""
     folder = ROOT / "zoo" / name
@@ -563,6 +564,13 @@ def test_shipped_models_give_their_numbers_again(name):
     again = scoring.rebuild if isinstance(model, ancestral.Autoencoder) else scoring.resemble
     got = again(model, dataset, scoring.Scoring())
     assert got["value"] == pytest.approx(record["value"], abs=record["standard_error"])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_that_draw_rows_have_a_picture(name):
+    method = json.loads((ROOT / "zoo" / name / "model.json").read_text())["method"]
+    drawn = ROOT / "docs" / "images" / f"zoo-{name}.png"
+    assert drawn.is_file() == hasattr(getattr(ancestral, method), "sample")
 
 
 def test_every_recipe_that_comes_with_the_package_can_be_configured():
