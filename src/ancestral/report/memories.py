@@ -148,18 +148,18 @@ def _bare(axes: Any) -> None:
 
 
 def _largest(subject: Subject, asked: dict[int, np.ndarray]) -> Table:
-    """The lecture's table: the three largest averages of each class, next to the data."""
+    """The lecture's table: the three largest averages of each class, memory by memory."""
     assert isinstance(subject.estimator, MemoryVAE)
-    first = min(asked)
-    which, sizes = slots.largest(asked[first])
-    names = _names(subject, len(sizes))
-    rows = []
-    for rank, slot, size in zip(("first", "second", "third"), which.T, sizes.T, strict=False):
-        cells = [f"{number(v)} ({k})" for v, k in zip(size, slot, strict=True)]
-        rows.append([f"{rank} (slot)", *cells])
+    rows, n_classes = [], 0
+    for memory, preferences in sorted(asked.items()):
+        where, n_classes = _where(subject.estimator, memory), len(preferences)
+        which, sizes = slots.largest(preferences)
+        for rank, slot, size in zip(("first", "second", "third"), which.T, sizes.T, strict=False):
+            cells = [f"{number(v)} ({k})" for v, k in zip(size, slot, strict=True)]
+            rows.append([f"next to {where}, {rank}", *cells])
     return Table(
-        caption=f"Largest shares of attention, memory next to {_where(subject.estimator, first)}.",
-        head=("", *names),
+        caption="Largest shares of attention (and whose slot), memory by memory.",
+        head=("", *_names(subject, n_classes)),
         rows=rows,
     )
 
