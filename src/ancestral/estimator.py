@@ -141,6 +141,9 @@ class Estimator(BaseEstimator, ABC):
     _trained_against: ClassVar[tuple[str, ...]] = ()
     """Weights that training alone needs, by how their names begin."""
 
+    _fewest_held_out: ClassVar[int] = 1
+    """Rows, by which something is to be seen."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make the subclass a dataclass, so that no field can be lost by forgetting to."""
         super().__init_subclass__(**kwargs)
@@ -410,6 +413,11 @@ class Estimator(BaseEstimator, ABC):
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves "
                 "nothing to train on or nothing to hold out"
+            )
+        if n_held_out < self._fewest_held_out:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves {n_held_out} rows, and "
+                f"{type(self).__name__} is compared with {self._fewest_held_out} or more"
             )
         order = np.random.default_rng(self.seed_).permutation(len(data))
         return data.subset(np.sort(order[n_held_out:])), data.subset(np.sort(order[:n_held_out]))

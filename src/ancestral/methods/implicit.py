@@ -88,6 +88,7 @@ class ImplicitEstimator(Watched, Networked, ABC):
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
     _learns_from_gaps = False
+    _fewest_held_out = FEWEST
 
     def sample(
         self, n_samples: int = 1, y: Any = None, *, random_state: RandomState = None
@@ -146,11 +147,6 @@ class ImplicitEstimator(Watched, Networked, ABC):
             diary.write(progress.epoch, progress.n_epochs, rows)
         if held_out is None:
             return {}
-        if len(held_out) < FEWEST:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves {len(held_out)} rows, and "
-                f"samples are compared with {FEWEST} or more"
-            )
         first = torch.arange(min(COMPARED, len(held_out)), device=held_out.device)
         batch = held_out.take(first)
         return beside_held_out(source, batch.x, self._conditions(batch.y))
