@@ -39,7 +39,8 @@ def class_name(value: object) -> str:
     >>> class_name(5), class_name(5.0), class_name("cat")
     ('5', '5', 'cat')
     """
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 class LabelLearner:
