@@ -39,8 +39,9 @@ def class_name(value: object) -> str:
     >>> class_name(5), class_name(5.0), class_name("cat")
     ('5', '5', 'cat')
     """
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 class LabelLearner:
