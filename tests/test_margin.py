@@ -469,6 +469,17 @@ def test_a_second_stage_tells_classes_of_undamaged_rows(flowers, capsys):
     assert "train error by LinearSVC: " in capsys.readouterr().out
 
 
+def test_classes_of_its_own_test_rows_that_it_never_saw_are_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.arange(40.0).reshape(20, 2), np.repeat([0, 1, 2], [7, 7, 6])
+    np.savez("data.npz", x_train=x[:14], y_train=y[:14], x_test=x, y_test=y)
+    how = ["--max-epochs", "2", "--hidden", "4", "--n-latents", "1", "--out", "run", "--no-report"]
+    assert main(["fit", "max-margin-vae", "data.npz", *how]) == 0
+    assert main(["evaluate", "run", "--metric", "error"]) == 0
+    assert main(["evaluate", "run", "data.npz", "--metric", "error"]) == 2
+    assert "unknown classes 2; the model was fitted on 0, 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("table", "unknown"), [("renamed.csv", "rose"), ("numbers.csv", "5, 6, 7")]
 )

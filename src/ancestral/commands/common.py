@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import datasets, storage
+from ancestral import datasets, experiment, storage
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
 from ancestral.labels import ClassLearner
+from ancestral.rows import RowEstimator
 from ancestral.scoring import LIKENESS, Metric
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
@@ -55,10 +56,12 @@ def _how_to_read(config: Config | None) -> dict[str, Any]:
     return {k: v for k, v in known.items() if k not in aside}
 
 
-def dataset_of(options: Namespace, config: Config | None) -> datasets.Dataset:
-    """Load the data that a command names, or a run's own."""
+def dataset_of(
+    options: Namespace, config: Config | None, estimator: RowEstimator
+) -> datasets.Dataset:
+    """Load the data that a command names, as the model knows columns and classes, or its own."""
     if options.data:
-        return load_like(config, options)
+        return experiment.comparable(load_like(config, options), estimator)
     if config is None:
         raise ValueError(f"{options.run} does not say what data it is about: name them")
     return config.dataset()

@@ -58,7 +58,7 @@ def evaluate(options: Namespace) -> None:
         how = _annealing(options)
         _print_sandwich(model.sandwich(options.two_sided, how, **observed, progress=True))
         return
-    dataset = experiment.comparable(dataset_of(options, config), estimator)
+    dataset = dataset_of(options, config, estimator)
     if options.out is not None:
         check_folder(options.out)
     if options.classifier is not None:
@@ -241,7 +241,7 @@ def _scored_pairs(options: Namespace, scored: Any) -> list[Any]:
     found = []
     for path in (options.run, options.second):
         estimator, config = experiment.open_run(path)
-        dataset = experiment.comparable(dataset_of(options, config), estimator)
+        dataset = dataset_of(options, config, estimator)
         found.append(scored(path, estimator, dataset))
     pairs = list(zip(*found, strict=True))
     for (metric, _), (other, _) in pairs:
@@ -264,7 +264,7 @@ def units(options: Namespace) -> None:
     """``ancestral units RUN``."""
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
-    dataset = experiment.comparable(dataset_of(options, config), estimator)
+    dataset = dataset_of(options, config, estimator)
     check("rows", options.rows, Count)
     active = estimator.active_units(dataset.x_train[: options.rows])
     sizes = estimator._latent_sizes()
@@ -279,7 +279,7 @@ def repair(options: Namespace) -> None:
     estimator, config = experiment.open_run(options.run)
     if not isinstance(estimator, ClassLearner) or options.out is not None:
         explicit(options.run, estimator)
-    dataset = experiment.comparable(dataset_of(options, config), estimator)
+    dataset = dataset_of(options, config, estimator)
     how = Repair(**{field.name: getattr(options, field.name) for field in fields(Repair)})
     rows = _rows(options)
     stage = _second_stage(options, dataset)
