@@ -13,6 +13,7 @@ from ancestral.ais import Annealing, annealed_log_likelihood, hamiltonian, sandw
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.evaluate import log_likelihood
 from ancestral.networks import MLP, Constant
+from ancestral.scoring import Scoring
 
 W = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 0.3]], dtype=torch.float64)
 PSI = torch.tensor([0.5, 0.2, 1.0], dtype=torch.float64)
@@ -181,3 +182,12 @@ def test_an_estimator_anneals_in_the_units_of_its_rows():
     assert -0.05 < vae.sandwich(30, how).gap < 0.2
     first, again = (vae.sandwich(30, QUICK) for _ in range(2))
     assert first.gap == again.gap
+
+
+def test_an_evaluation_is_called_by_all_that_its_values_depend_on():
+    names = [
+        str(Scoring(annealing=how))
+        for how in (Annealing(), Annealing(n_leapfrog=5), Annealing(first_step_size=0.01))
+    ]
+    assert names[0] == "AIS_16, 1000 steps from the prior"
+    assert len(set(names)) == 3

@@ -303,6 +303,16 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     add("--n-chains", type=int, default=16, metavar="C", help="chains per row (default: 16)")
     add("--start", choices=["prior", "posterior"], default="prior", help="where chains start")
     add(
+        "--n-leapfrog", type=int, default=10, metavar="L", help="a trajectory's steps (default: 10)"
+    )
+    add(
+        "--first-step-size",
+        type=float,
+        default=0.1,
+        metavar="E",
+        help="of the leapfrog, before it adapts (default: 0.1)",
+    )
+    add(
         "--observation-variance",
         type=float,
         metavar="S",

@@ -74,7 +74,10 @@ class Scoring:
         if self.annealing is None:
             return f"L_{self.n_importance_samples}"
         how = self.annealing
-        return f"AIS_{how.n_chains}, {how.n_steps} steps from the {how.start}"
+        words = f"AIS_{how.n_chains}, {how.n_steps} steps from the {how.start}"
+        usual = Annealing(how.n_steps, how.n_chains, start=how.start)
+        moves = f", {how.n_leapfrog} leapfrogs, at first of {how.first_step_size:g}"
+        return words if how == usual else words + moves
 
 
 def measured(

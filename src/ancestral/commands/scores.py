@@ -322,7 +322,7 @@ def _scorings(options: Namespace) -> list[Scoring]:
 
 
 def _annealing(options: Namespace) -> Annealing:
-    return Annealing(n_steps=options.n_steps, n_chains=options.n_chains, start=options.start)
+    return Annealing(**{field.name: getattr(options, field.name) for field in fields(Annealing)})
 
 
 def _print_sandwich(found: Sandwich) -> None:
