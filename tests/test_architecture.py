@@ -17,7 +17,7 @@ ORDER = [
     "data", "contrast", "datasets", "preprocess", "tables", "networks", "bits",
     "distributions", "conditional", "classes", "models", "observed", "kernels", "discrepancy",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "errors",
-    "likeness", "divergence", "ais", "slots", "labels", "labelled", "estimator", "rows",
+    "likeness", "divergence", "ais", "told", "slots", "labels", "labelled", "estimator", "rows",
     "density", "methods", "scoring", "damage", "judging", "report", "experiment", "recipes",
     "records", "measures", "zoo", "reproduce", "demo", "commands", "cli",
 ]  # fmt: skip

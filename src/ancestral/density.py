@@ -11,7 +11,7 @@ import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from torch import Tensor
 
-from ancestral import ais, evaluate, storage
+from ancestral import ais, evaluate, storage, told
 from ancestral.ais import Annealing, Sandwich
 from ancestral.checkpoint import Checkpoint
 from ancestral.classes import ClassFirst
@@ -118,7 +118,7 @@ class LatentEstimator(
             how["precision"] = precision
             result = evaluate.log_likelihood(self.model_, data, n, **how)
         else:
-            result = ais.annealed_log_likelihood(self.model_, data, annealing, **how)
+            result = told.annealed(self.model_, data, annealing, **how)
         return self._in_user_units(result, data)
 
     def sandwich(
