@@ -428,27 +428,35 @@ def test_gaps_of_real_valued_rows_take_values_of_other_rows():
     assert set(seen[1][seen[1] != rows]) == {0.0}
 
 
-@pytest.fixture
-def flowers(tmp_path, monkeypatch):
-    """A classifier of three named kinds, trained on a table in the working directory."""
+@pytest.fixture(scope="module")
+def garden(tmp_path_factory):
+    """A classifier of three named kinds, and the table it was trained on; the folder of both."""
     from sklearn.datasets import load_iris
 
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("flowers")
     x, y = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])
 
     def table(path, kinds, keep=slice(None)):
         rows = zip(x[keep], np.asarray(kinds)[y][keep], strict=True)
         lines = [",".join([*map(str, row), str(kind)]) for row, kind in rows]
-        (tmp_path / path).write_text("\n".join(["a,b,c,d,kind", *lines]) + "\n")
+        (folder / path).write_text("\n".join(["a,b,c,d,kind", *lines]) + "\n")
 
     table("all.csv", names)
     table("two.csv", names, y > 0)
     table("renamed.csv", np.array(["rose", "versicolor", "virginica"]))
     table("numbers.csv", [5, 6, 7])
     how = ["--target", "kind", "--max-epochs", "30", "--hidden", "16", "--n-latents", "2"]
-    assert main(["fit", "max-margin-vae", "all.csv", *how, "--out", "run", "--no-report"]) == 0
-    return tmp_path, y
+    made = [str(folder / "all.csv"), *how, "--out", str(folder / "run"), "--no-report"]
+    assert main(["fit", "max-margin-vae", *made]) == 0
+    return folder, y
+
+
+@pytest.fixture
+def flowers(garden, monkeypatch):
+    """The folder of ``garden`` as the working directory, and its classes."""
+    monkeypatch.chdir(garden[0])
+    return garden
 
 
 def wrong_of(table):
