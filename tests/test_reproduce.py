@@ -548,8 +548,11 @@ def test_shipped_models_give_their_numbers_again(name):
     except ancestral.datasets.DataError as error:
         pytest.skip(f"no data: {error}")
     if record["metric"] == ERROR:
-        wrong = errors(ancestral.load(folder).predict(dataset.x_test), dataset.y_test)
-        assert wrong.percent == pytest.approx(record["value"], abs=record["standard_error"])
+        model, error, n = ancestral.load(folder), record["standard_error"], len(dataset.y_test)
+        if isinstance(model, ancestral.ClassConditionalVAE):  # many draws for every class of a row
+            error, n = 3 * error * (n / 500) ** 0.5, 500
+        wrong = errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
+        assert wrong.percent == pytest.approx(record["value"], abs=error)
         return
     judge = recipes.find(record["row"])[0].protocol.judge
     if judge is not None:

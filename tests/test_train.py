@@ -150,22 +150,6 @@ def test_validation_terms_are_means_over_the_rows():
     assert history[-1]["validation.nll"] == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(("max_epochs", "max_steps", "n_steps"), [(2, 7, 7), (9, 3, 3), (1, 7, 4)])
-def test_a_last_pass_may_stay_unfinished(max_epochs, max_steps, n_steps):
-    model, steps = analyser(), []
-    history = train(
-        model,
-        Player(model, nll(), adam(cosine(0.01))),
-        Data(rand(20, 4), dtype=torch.float64),
-        max_epochs=max_epochs,
-        max_steps=max_steps,
-        batch_size=5,
-        callbacks=[lambda progress: steps.append((progress.event, progress.step))],
-    )
-    assert [step for event, step in steps if event == "step"] == list(range(1, n_steps + 1))
-    assert len(history) == -(-n_steps // 4)
-
-
 def test_training_stops_at_what_is_not_finite_and_names_it():
     model = Pair()
     objective = Objective({"odd": lambda m, run: (m.a - 1).log().sum()}, lambda m, batch: None)

@@ -244,9 +244,9 @@ class LinearScores(ClassLearner, ABC):
         return classifier
 
 
-def linear_scores(n_features: int, n_classes: int, *, bias: bool = True) -> nn.Linear:
+def linear_scores(n_features: int, n_classes: int) -> nn.Linear:
     """Return a linear map from features to scores that starts at zero."""
-    classifier = nn.Linear(n_features, n_classes, bias=bias)
+    classifier = nn.Linear(n_features, n_classes)
     for parameter in classifier.parameters():
         nn.init.zeros_(parameter)
     return classifier

@@ -137,7 +137,7 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
             random_state=self.seed_,
         )
         with torch.no_grad():
-            self._linear.weight.copy_(learned.weight)
+            self._linear.weight.copy_(learned)
             self._linear.bias.zero_()
 
     def _features(self, batch: Batch) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -23,7 +22,6 @@ def train(
     data: Data,
     *,
     max_epochs: int,
-    max_steps: int | None = None,
     batch_size: int = 100,
     shuffle: Shuffle = True,
     random_state: int = 0,
@@ -55,8 +53,6 @@ def train(
         The rows.
     max_epochs, batch_size : int
         Passes over the rows, and rows a step (at most as many as there are).
-    max_steps : int, optional
-        Stop after so many steps at the latest, in the middle of a pass if need be.
     shuffle : bool or "once"
         Visit the rows in a new order every epoch; without, or if that is done only once, the same
         batches recur.
@@ -103,15 +99,16 @@ def train(
     world, batch_size = parallel.world(), min(batch_size, len(data))
     check_shares(named, batch_size, world)
     outlook = Outlook(validation, watch, patience, criterion)
-    max_epochs, n_steps = _length(-(-len(data) // batch_size), max_epochs, max_steps)
+    n_steps = max_epochs * -(-len(data) // batch_size)
     snapshot = None if checkpoint is None else checkpoint.load()
     plan = _plan(model, data, n_steps * batch_size, compile, precision, snapshot)
     training = Training(model, named, random_state, n_steps, plan, world)
+    history = training.history
 
     def tell(event: str) -> None:
         with training.products():  # a callback may call the model
             for callback in callbacks if world.rank == 0 else ():
-                callback(training.progress(event, len(training.history), max_epochs))
+                callback(training.progress(event, len(history), max_epochs))
 
     def after_step() -> None:
         tell("step")
@@ -129,7 +126,7 @@ def train(
             if snapshot is not None:
                 training.restore(snapshot)
             tell("start")
-            while len(training.history) < max_epochs and not outlook.is_over(training.history):
+            while len(history) < max_epochs and not outlook.is_over(history):
                 for index in _batches(training, data, batch_size, shuffle):
                     training.take_step(data, index)
                     after_step()
@@ -139,13 +136,7 @@ def train(
         training.release()
         model.eval()
         tell("end")
-    return training.history
-
-
-def _length(n_batches: int, max_epochs: int, max_steps: int | None) -> tuple[int, int]:
-    """Return how many passes to make, the last perhaps unfinished, and how many steps."""
-    n_steps = min(max_epochs * n_batches, max_steps or sys.maxsize)
-    return -(-n_steps // n_batches), n_steps
+    return history
 
 
 def _batches(training: Training, data: Data, batch_size: int, shuffle: Shuffle) -> Iterator[Tensor]:
@@ -155,8 +146,7 @@ def _batches(training: Training, data: Data, batch_size: int, shuffle: Shuffle) 
     engine.seed(training.random_state, epoch, 1)
     data.start_epoch()
     order = data.batches(batch_size, seed=training.random_state, epoch=epoch, shuffle=shuffle)
-    before = epoch * n_batches
-    return islice(order, training.step - before, training.n_steps - before)
+    return islice(order, training.step - epoch * n_batches, None)
 
 
 def _plan(
