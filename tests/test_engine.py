@@ -178,6 +178,21 @@ def test_bfloat16_training_stays_near_float32_training(how, compiled):
     assert reduced[-1] < reduced[0] - 0.3
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_inference_in_single_precision_agrees_with_double_and_leaves_no_trace(compiled):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 5, bias=False))
+    x, before = torch.randn(4, 7, 30), dict(vars(net[0]))
+    exact = net.double()(x.double())
+    net.float()
+    call = Graph(net, compiled=compiled)
+    with torch.no_grad(), engine.inference(net, engine.Plan()):
+        assert "forward" in vars(net[0])
+        torch.testing.assert_close(call(x).double(), exact, atol=1e-5, rtol=1e-5)
+    assert vars(net[0]).keys() == before.keys()
+    net(x).sum().backward()
+
+
 def test_ties_of_scores_have_a_slope_in_reduced_precision(compiled):
     single, reduced = compiled["hinge-float32"], compiled["hinge-bfloat16"]
     np.testing.assert_allclose(reduced, single, rtol=0.01)

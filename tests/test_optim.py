@@ -20,10 +20,12 @@ from ancestral.optim import (
     constant,
     cosine,
     decayed,
+    everything,
     late,
     scaled,
     sgd,
     sgld,
+    shrunk,
     stages,
     stale_adam,
     warmed_up,
@@ -196,6 +198,22 @@ def test_decay_of_weights_only_spares_vectors():
     state = optimizer.init(x, [torch.Size([2, 2]), torch.Size([2])])
     optimizer.update(x, torch.zeros(6), state, optimizer.rates(0, 1))
     assert x.tolist() == [0.5, 0.5, 0.5, 0.5, 1.0, 1.0]
+
+
+def test_shrinking_against_torch_adamw():
+    x = rand(7)
+    follows = shrunk(adam(0.05), 0.05 * 0.3, on=everything)
+    expected = theirs(lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.3), x)
+    torch.testing.assert_close(ours(follows, x), expected, atol=1e-11, rtol=1e-10)
+
+
+def test_shrinking_follows_its_schedule_and_spares_vectors():
+    optimizer = shrunk(sgd(1.0), cosine(0.5))
+    x = torch.ones(6)
+    state = optimizer.init(x, [torch.Size([2, 2]), torch.Size([2])])
+    for step in range(2):
+        optimizer.update(x, torch.zeros(6), state, optimizer.rates(step, 2))
+    assert x.tolist() == [0.375, 0.375, 0.375, 0.375, 1.0, 1.0]
 
 
 def test_factors_scale_the_steps_of_any_rule():

@@ -24,13 +24,23 @@ from ancestral.fields import (
     Natural,
     Positive,
     RandomState,
+    Weight,
     as_tuples,
     check,
     hints,
 )
 from ancestral.labels import ClassLearner
 from ancestral.networks import calibrate
-from ancestral.optim import RULES, SCHEDULES, Optimizer, averaged, clipped, dropped, warmed_up
+from ancestral.optim import (
+    RULES,
+    SCHEDULES,
+    Optimizer,
+    averaged,
+    clipped,
+    dropped,
+    shrunk,
+    warmed_up,
+)
 from ancestral.rounding import Bits, rounded
 from ancestral.train import Callback, History, Player, Progress, train
 
@@ -68,6 +78,9 @@ class Estimator(BaseEstimator, ABC):
         max-margin models' code does.
     warmup : int
         Steps over which the learning rate rises at the start.
+    weight_decay : float
+        The share of themselves that weights lose in a step, beside the update rule, over the
+        learning rate (Loshchilov and Hutter, 2019); biases and scales lose nothing.
     clip_norm : float, optional
         Gradients longer than this are scaled down to it.
     clip_value : float, optional
@@ -122,6 +135,7 @@ class Estimator(BaseEstimator, ABC):
     schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
     drops: tuple[Count, ...] = ()
     warmup: Natural = 0
+    weight_decay: Weight = 0.0
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
     validation_fraction: Fraction = 0.0
@@ -383,6 +397,8 @@ class Estimator(BaseEstimator, ABC):
         optimizer = RULES[self.optimizer](rate, **how)
         if self.clip_norm is not None or self.clip_value is not None:
             optimizer = clipped(optimizer, self.clip_norm, self.clip_value)
+        if self.weight_decay:
+            optimizer = shrunk(optimizer, lambda step, n: self.weight_decay * rate(step, n))
         return optimizer if self.averaging is None else averaged(optimizer, self.averaging)
 
     def _start_from(self, path: str) -> None:

@@ -271,7 +271,7 @@ def log_likelihood(
     with (
         engine.private_randomness(data.device),
         engine.memory_kept(),
-        engine.reduced(model, plan),
+        engine.inference(model, plan),
     ):
         chunks = data.chunks(min(rows_per_chunk, len(data)))
         n_chunks = -(-len(data) // rows_per_chunk)

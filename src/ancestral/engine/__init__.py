@@ -7,11 +7,12 @@ from ancestral.engine.devices import (
     single_precision,
     widest,
 )
-from ancestral.engine.flat import FlatParameters, lay_out, reduced
+from ancestral.engine.flat import FlatParameters, lay_out
 from ancestral.engine.graphs import Graph
 from ancestral.engine.memory import memory_kept
 from ancestral.engine.notices import notice, show_notices
 from ancestral.engine.planning import CompileChoice, Plan, Precision, convolves, plan
+from ancestral.engine.products import inference
 from ancestral.engine.randomness import private_randomness, seed, seeded
 
 __all__ = [
@@ -22,13 +23,13 @@ __all__ = [
     "Precision",
     "convolves",
     "denormals_flushed",
+    "inference",
     "lay_out",
     "memory_kept",
     "moved",
     "notice",
     "plan",
     "private_randomness",
-    "reduced",
     "resolve_device",
     "seed",
     "seeded",

@@ -4,7 +4,15 @@ A player's parameters live side by side in one vector; an optimiser is what to k
 (``init``), what changes from step to step (``rates``) and how to move it (``update``, in place).
 """
 
-from ancestral.optim.around import averaged, clipped, decayed, everything, scaled, weights_only
+from ancestral.optim.around import (
+    averaged,
+    clipped,
+    decayed,
+    everything,
+    scaled,
+    shrunk,
+    weights_only,
+)
 from ancestral.optim.base import Optimizer, Rates, Shapes, State
 from ancestral.optim.rules import RULES, adagrad, adam, sgd, sgld, stale_adam
 from ancestral.optim.schedules import (
@@ -43,6 +51,7 @@ __all__ = [
     "scaled",
     "sgd",
     "sgld",
+    "shrunk",
     "stages",
     "stale_adam",
     "warmed_up",

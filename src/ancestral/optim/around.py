@@ -9,6 +9,7 @@ import torch
 from torch import Size, Tensor
 
 from ancestral.optim.base import Optimizer, Rates, Shapes, State
+from ancestral.optim.schedules import Schedule, as_schedule
 
 
 def clipped(
@@ -71,6 +72,48 @@ def decayed(
         optimizer.update(flat, gradient + state["decay"] * flat, state, rates)
 
     return replace(optimizer, init=init, update=update)
+
+
+def shrunk(
+    optimizer: Optimizer,
+    decay: float | Schedule,
+    on: Callable[[Size], float] = weights_only,
+) -> Optimizer:
+    """Shrink parameters by a share ``decay`` of themselves before every update, beside its rule.
+
+    The decoupled weight decay of Loshchilov and Hutter (2019), who let it follow the learning
+    rate's schedule.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        What updates.
+    decay : float or Schedule
+        Share taken off in a step.
+    on : callable
+        Shape of a parameter -> factor of its decay; see :func:`weights_only`.
+
+    Examples
+    --------
+    >>> from ancestral.optim import sgd
+    >>> optimizer = shrunk(sgd(1.0), 0.25)
+    >>> x = torch.ones(2); state = optimizer.init(x, [Size([1, 1]), Size([1])])
+    >>> optimizer.update(x, torch.zeros(2), state, optimizer.rates(0, 1)); x
+    tensor([0.7500, 1.0000])
+    """
+    schedule = as_schedule(decay)
+
+    def init(flat: Tensor, shapes: Shapes) -> State:
+        return optimizer.init(flat, shapes) | {"shrinks": _spread(on, flat, shapes)}
+
+    def rates(step: int, n_steps: int) -> tuple[float, ...]:
+        return *optimizer.rates(step, n_steps), schedule(step, n_steps)
+
+    def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
+        flat.sub_(flat * state["shrinks"] * rates[-1])
+        optimizer.update(flat, gradient, state, rates[:-1])
+
+    return replace(optimizer, init=init, rates=rates, update=update)
 
 
 def scaled(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
