@@ -366,6 +366,18 @@ def test_every_optimiser_learns(optimizer):
     assert history[-1]["loss"] < history[0]["loss"] - 0.5
 
 
+def test_weights_decay_with_the_learning_rate():
+    """Where no gradient reaches, n steps leave a weight (1 - rate decay)^n of itself."""
+    x = np.zeros((40, 3))
+    vae = VAE(hidden=(), n_latents=2, batch_size=20, likelihood="bernoulli", random_state=0)
+    vae.set_params(max_epochs=5, schedule="constant", learning_rate=0.01, weight_decay=2.0)
+    start, end = clone(vae).set_params(max_epochs=1, learning_rate=1e-12), vae
+    before, after = (dict(v.fit(x).model_.named_parameters()) for v in (start, end))
+    name = next(k for k, v in before.items() if k.startswith("posterior") and v.ndim == 2)
+    share = (after[name] / before[name]).detach().numpy()
+    np.testing.assert_allclose(share, (1 - 0.01 * 2.0) ** 10, rtol=1e-5)
+
+
 def test_sgd_has_no_epsilon():
     with pytest.raises(ValueError, match=r"epsilon=0\.1: optimizer='sgd'"):
         VAE(optimizer="sgd", epsilon=0.1).fit(np.zeros((4, 2)))
