@@ -1,4 +1,4 @@
-"""Write docs/results.md and its pictures of learning curves from the committed records.
+"""Write docs/results.md, its pictures of learning curves, and the README's table from the records.
 
 Run it:  python docs/results.py
 """
@@ -22,6 +22,8 @@ from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
+README, MARK = DOCS.parent / "README.md", "<!-- written by docs/results.py -->\n"
+HEADLINES = ("mnist-density", "ocr-density", "mnist-iwae", "mnist-classes")
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a", "#4f6d9c", "#b03a48", "#9a9a9a")
 HEAD = """\
 # Results
@@ -45,6 +47,27 @@ def page(found: Sequence[Record]) -> str:
     sections = [section(table, found) for table in tables if table.name in recorded]
     others = [table for table in tables if table.name not in recorded]
     return "\n".join([HEAD, *sections, *beside.sections(), *waiting(others)])
+
+
+def headlines(found: Sequence[Record]) -> str:
+    """Return the README's table: rows of the main tables that have a published number and ours."""
+    lines = ["| | published | ours |", "| --- | --- | --- |"]
+    for name in HEADLINES:
+        table = recipes.tables()[name]
+        stand = [s for s in standings(table.rows, found) if s.size == "fast" and s.recipe.published]
+        unit = "%" if table.rows[0].protocol.metric == "error" else "nats"
+        lines += [f"| **{table.title}** | {unit} | {unit} |"]
+        for s in stand:
+            row = cells(s)
+            ours = row["ours"].removesuffix(" %")
+            lines.append(f"| {s.recipe.title} | {row['published']} | {ours} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_readme(found: Sequence[Record]) -> None:
+    """Put the table between its marks."""
+    before, _, after = README.read_text().split(MARK)
+    write_file(README, MARK.join([before, headlines(found), after]))
 
 
 def waiting(others: Sequence[Table]) -> list[str]:
@@ -193,7 +216,7 @@ def losses(fit: dict[str, Any]) -> list[list[float]]:
 
 
 def main() -> None:
-    """Write the page and its pictures."""
+    """Write the page, its pictures, and the README's table."""
     found = records.read([SOURCE])
     for table in recipes.tables().values():
         measured = trains(s for s in standings(table.rows, found) if s.size != "smoke")
@@ -202,6 +225,7 @@ def main() -> None:
             with rc_context({"svg.hashsalt": table.name}):  # the same records, the same file
                 curves(measured).savefig(out, metadata={"Date": None})
     write_file(DOCS / "results.md", page(found))
+    write_readme(found)
 
 
 if __name__ == "__main__":

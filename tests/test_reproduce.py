@@ -530,6 +530,7 @@ def test_the_results_page_says_what_the_records_say(monkeypatch):
     spec.loader.exec_module(module)
     found = records.read([ROOT / "results"])
     assert (ROOT / "docs/results.md").read_text() == module.page(found)
+    assert module.headlines(found) in (ROOT / "README.md").read_text()
     for record in found:
         table = record["row"].split("/")[0]
         trained = recipes.find(record["row"])[0].of is None
