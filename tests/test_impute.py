@@ -17,7 +17,7 @@ from ancestral import VAE, engine
 from ancestral.conditional import Bernoulli, Conditional, FactorAnalyser, Gaussian, standard_normal
 from ancestral.data import Batch
 from ancestral.errors import squared_errors
-from ancestral.estimator import draw_seed
+from ancestral.fields import draw_seed
 from ancestral.impute import pseudo_gibbs
 from ancestral.models import LatentModel
 from ancestral.networks import MLP

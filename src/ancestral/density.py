@@ -19,9 +19,8 @@ from ancestral.conditional import Chain
 from ancestral.data import Data, mix_seed
 from ancestral.distributions import centre, draw
 from ancestral.engine import Precision
-from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
-from ancestral.fields import Count, Positive, RandomState, check
+from ancestral.fields import Count, Positive, RandomState, check, draw_seed
 from ancestral.impute import pseudo_gibbs
 from ancestral.labels import LabelLearner
 from ancestral.models import LatentModel

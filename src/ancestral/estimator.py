@@ -27,6 +27,7 @@ from ancestral.fields import (
     Weight,
     as_tuples,
     check,
+    draw_seed,
     hints,
 )
 from ancestral.labels import ClassLearner
@@ -454,20 +455,3 @@ class Watched(ABC):
     @abstractmethod
     def _look(self, progress: Progress, held_out: Data | None) -> Mapping[str, float]:
         """Return what is seen, for the record; see ``watch`` of :func:`ancestral.train.train`."""
-
-
-def draw_seed(random_state: RandomState) -> int:
-    """Make one seed from any kind of random state, without touching NumPy's global stream.
-
-    >>> draw_seed(3)
-    3
-    """
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**31))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**31))
-    if random_state < 0:
-        raise ValueError(f"random_state={random_state}: a seed is not negative")
-    return int(random_state)

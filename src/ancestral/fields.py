@@ -174,3 +174,20 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, n=1)
     return f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
+
+
+def draw_seed(random_state: RandomState) -> int:
+    """Make one seed from any kind of random state, without touching NumPy's global stream.
+
+    >>> draw_seed(3)
+    3
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if random_state < 0:
+        raise ValueError(f"random_state={random_state}: a seed is not negative")
+    return int(random_state)

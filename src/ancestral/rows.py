@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ancestral import engine
 from ancestral.data import Data
-from ancestral.estimator import Estimator, draw_seed
+from ancestral.estimator import Estimator
 from ancestral.evaluate import LogLikelihood
-from ancestral.fields import RandomState, Sizes, check
+from ancestral.fields import RandomState, Sizes, check, draw_seed
 from ancestral.labels import LabelLearner, TargetLearner
 from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize

@@ -14,8 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from ancestral.estimator import draw_seed
-from ancestral.fields import Count, Positive, RandomState, check
+from ancestral.fields import Count, Positive, RandomState, check, draw_seed
 from ancestral.networks import one_hot
 from ancestral.optim import Optimizer, adagrad, inverse, sgd
 

@@ -15,9 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ancestral._version import __version__
 from ancestral.density import LatentEstimator
-from ancestral.estimator import draw_seed
 from ancestral.evaluate import LogLikelihood
-from ancestral.fields import RandomState
+from ancestral.fields import RandomState, draw_seed
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.report import (
