@@ -15,7 +15,7 @@ from ancestral.engine.planning import Plan
 
 @torch.library.custom_op("ancestral::affine", mutates_args=())
 def affine(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return u W^T + b; torch's usual product leaves AVX-512 aside where Intel is not the maker.
+    """Return u W^T + b; torch's usual product leaves half of AVX-512 idle on AMD's processors.
 
     An operator of its own stays whole in a compiled graph.
     """
