@@ -20,7 +20,7 @@ from ancestral.data import Batch
 from ancestral.discrepancy import regression_operator
 from ancestral.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
 from ancestral.models import Generator, LatentModel, Run
-from ancestral.networks import MLP
+from ancestral.networks import MLP, BatchNorm
 from ancestral.objectives import (
     Objective,
     cmmd,
@@ -38,6 +38,7 @@ from ancestral.objectives import (
     vimco,
 )
 from ancestral.objectives.moments import ConditionalMMD
+from ancestral.objectives.resampling import run_resampled, systematic
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -227,6 +228,87 @@ def test_doubly_reparameterised_gradient_vanishes_at_the_exact_posterior():
     assert plain.abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("gradient", ["reparameterised", "doubly"])
+def test_resampled_gradient_has_the_mean_of_the_whole(gradient):
+    model, batch, n = vae(seed=2), Batch(tensor([[1.0, 0.0, 1.0]]).expand(200, 3)), 80
+    parameters = list(model.parameters())
+    whole, few = [], []
+    for seed in range(n):
+        with engine.seeded(0, seed):
+            whole.append(gradients(iwae(20, gradient)(model, batch)["bound"], parameters))
+        with engine.seeded(1, seed):
+            few.append(gradients(iwae(20, gradient, 3)(model, batch)["bound"], parameters))
+    whole, few = torch.stack(whole), torch.stack(few)
+    error = torch.sqrt((whole.var(0) + few.var(0)) / n)
+    assert ((whole.mean(0) - few.mean(0)).abs() <= 4 * error + 1e-12).all()
+    assert (whole.mean(0).abs() > 8 * error).any()
+
+
+@pytest.mark.parametrize("gradient", ["reparameterised", "doubly"])
+def test_resampled_bound_is_that_of_all_samples(gradient):
+    model, batch = vae(), Batch(some_bits(4))
+    with engine.seeded(0):
+        whole = iwae(6, gradient)(model, batch)["bound"]
+    with engine.seeded(0):
+        few = iwae(6, gradient, 2)(model, batch)["bound"]
+    assert few.item() == pytest.approx(whole.item(), abs=1e-12)
+    with torch.no_grad(), engine.seeded(0):
+        watched = iwae(6, gradient, 2)(model, batch)["bound"]
+    assert watched.item() == pytest.approx(whole.item(), abs=1e-12)
+
+
+def test_resampled_gradient_is_of_the_samples_drawn():
+    """Of samples of which one has all the weight, the gradient is that one's."""
+    model, batch = vae(), Batch(some_bits(4))
+    with engine.seeded(0):
+        whole = model.run(batch, 5)
+    best = whole.log_w.argmax(0)
+    model.run_at, run_at = (lambda z, *rest: _heavier(run_at(z, *rest), best)), model.run_at
+    with engine.seeded(0):
+        few = gradients(iwae(5, n_resampled=2)(model, batch)["bound"], [*model.parameters()])
+    alone = -whole.log_w.gather(0, best.unsqueeze(0)).mean()
+    torch.testing.assert_close(few, gradients(alone, [*model.parameters()]))
+
+
+def _heavier(run, best):
+    if len(run.z) == 5:
+        run.log_px = run.log_px + 1000 * (torch.arange(5).unsqueeze(1) == best)
+    return run
+
+
+@given(k=st.integers(2, 9), m=st.integers(1, 8), seed=st.integers(0, 99))
+@QUICK
+def test_systematic_draws_in_proportion_to_shares(k, m, seed):
+    shares = torch.softmax(rand(k, 1, seed=seed).expand(k, 4000), 0)
+    with engine.seeded(seed):
+        drawn = systematic(shares, m)
+    counts = torch.stack([(drawn == i).sum(0) for i in range(k)]).double()
+    assert drawn.shape == (m, 4000)
+    assert ((counts - m * shares).abs() < 1).all()
+    torch.testing.assert_close(counts.mean(1), m * shares[:, 0], atol=0.04, rtol=0)
+
+
+def test_resampled_rows_are_normalised_by_the_statistics_of_all():
+    with engine.seeded(0):
+        model = LatentModel(
+            standard_normal(2),
+            Bernoulli(MLP(2, (4,), 3, batch_norm=True)),
+            Gaussian(MLP(3, (4,), heads=(2, 2), batch_norm=True)),
+        ).double()
+    batch = Batch(some_bits(6))
+    with engine.seeded(1):
+        whole = model.run(batch, 7)
+    with engine.seeded(1):
+        few = run_resampled(model, batch, 7, 3)
+    torch.testing.assert_close(few.log_w_before, whole.log_w)
+    apart = (few.log_w.unsqueeze(1) - whole.log_w.unsqueeze(0)).abs()
+    assert (apart.amin(1) < 1e-12).all()
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    assert all(norm.sharing is None and norm.lent is None for norm in norms)
+    few.log_w.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_other_terms_are_untouched_by_the_doubly_reparameterised_bound():
     """A term that reads z beside the bound keeps its own gradient."""
     model, batch = vae(), Batch(some_bits(4))
@@ -268,7 +350,8 @@ def test_objectives_share_one_run():
 
 
 @pytest.mark.parametrize(
-    ("make", "arguments"), [(elbo, (0,)), (iwae, (0,)), (vimco, (1,)), (elbo, (1, "exact"))]
+    ("make", "arguments"),
+    [(elbo, (0,)), (iwae, (0,)), (vimco, (1,)), (elbo, (1, "exact")), (iwae, (5, "doubly", 7))],
 )
 def test_bounds_refuse_settings_without_meaning(make, arguments):
     with pytest.raises((ValueError, TypeCheckError), match=str(arguments[-1])):

@@ -42,6 +42,8 @@ class Run:
         What the taps inside the networks saw.
     sample : Tensor [batch, ...]
         What a generator drew.
+    log_w_before : Tensor [K, batch]
+        Log importance weights of the K samples from which z was resampled.
     """
 
     batch: Batch
@@ -51,6 +53,7 @@ class Run:
     log_px: Tensor | None = None
     taps: dict[str, Tensor] = field(default_factory=dict)
     sample: Tensor | None = None
+    log_w_before: Tensor | None = None
     _known: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property

@@ -27,7 +27,13 @@ from ancestral.networks.layers import (
     set_output_bias,
 )
 from ancestral.networks.memory import Attention, Composition, Ladder, Memory, memories, silenced
-from ancestral.networks.normalise import BatchNorm, batch_statistics, calibrate, standardise
+from ancestral.networks.normalise import (
+    BatchNorm,
+    batch_statistics,
+    calibrate,
+    shared_statistics,
+    standardise,
+)
 from ancestral.networks.spectral import Spectral, spectrally_normalised
 from ancestral.networks.taps import Tap, Taps
 
@@ -66,6 +72,7 @@ __all__ = [
     "parse_network",
     "set_output_bias",
     "shape_after",
+    "shared_statistics",
     "silenced",
     "spectrally_normalised",
     "standardise",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from ancestral import parallel
 from ancestral.networks.precision import at_least_single
+
+Sharing = Literal["lend", "borrow"]
 
 
 class BatchNorm(nn.Module):
@@ -42,6 +45,8 @@ class BatchNorm(nn.Module):
         self.var: Tensor
         self.collected = 0
         self.collecting = False
+        self.sharing: Sharing | None = None
+        self.lent: tuple[Tensor, Tensor] | None = None
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Normalise, then scale and shift, in single precision at least."""
@@ -51,6 +56,12 @@ class BatchNorm(nn.Module):
             mean, var = _moments(u)
             if self.collecting:
                 self._collect(mean.detach(), var.detach())
+            if self.sharing == "lend":
+                self.lent = mean.detach(), var.detach()
+            elif self.sharing == "borrow" and self.lent is not None:
+                mean, var = (
+                    a + b - b.detach() for a, b in zip(self.lent, (mean, var), strict=True)
+                )
         scale = torch.rsqrt(var + self.eps)
         if self.weight is None or self.bias is None:
             return (u - mean) * scale
@@ -115,3 +126,27 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.eval()
+
+
+@contextmanager
+def shared_statistics(model: nn.Module, sharing: Sharing) -> Iterator[None]:
+    """Normalise one forward pass by the statistics of another, over more rows.
+
+    Parameters
+    ----------
+    model : Module
+        In training mode.
+    sharing : {"lend", "borrow"}
+        The pass inside normalises by its own rows and leaves their statistics, or normalises by
+        those that were left. Their gradient is taken from the rows of the borrowing pass.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    for norm in norms:
+        norm.sharing = sharing
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.sharing = None
+            if sharing == "borrow":
+                norm.lent = None

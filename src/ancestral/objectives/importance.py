@@ -17,6 +17,7 @@ from ancestral.data import Batch
 from ancestral.distributions import centre, detach, kl, log_prob
 from ancestral.models import LatentModel, Run
 from ancestral.objectives.base import Objective, RunModel
+from ancestral.objectives.resampling import run_resampled
 
 NEGLIGIBLE = 12 * math.log(10)
 """Nats below the greatest log weight from which on a sample's gradient is dropped."""
@@ -74,7 +75,9 @@ def elbo(n_samples: int = 1, kl: KLTerm = "analytic") -> Objective:
     return Objective({"reconstruction": _reconstruction, "kl": terms[kl]}, _runner(n_samples))
 
 
-def iwae(k: int, gradient: Gradient = "reparameterised") -> Objective:
+def iwae(
+    k: int, gradient: Gradient = "reparameterised", n_resampled: int | None = None
+) -> Objective:
     """L_K = E[log (1/K) sum_k w_k] (Burda, Grosse and Salakhutdinov, 2016, equation 8).
 
     Parameters
@@ -84,6 +87,9 @@ def iwae(k: int, gradient: Gradient = "reparameterised") -> Objective:
     gradient : {"reparameterised", "doubly"}
         Plain differentiation of the bound, or the doubly reparameterised estimator (Tucker,
         Lawson, Gu and Maddison, 2018), whose signal for q does not fade as k grows.
+    n_resampled : int, optional
+        Differentiate only so many of the k samples, drawn by weight: the same gradient on average,
+        for less work. Other terms of the objective see the samples drawn.
 
     Returns
     -------
@@ -93,13 +99,15 @@ def iwae(k: int, gradient: Gradient = "reparameterised") -> Objective:
     Raises
     ------
     ValueError
-        If ``k`` is not positive or ``gradient`` unknown.
+        If ``k`` is not positive, ``gradient`` unknown or ``n_resampled`` not below ``k``.
     """
     _check_samples("k", k)
+    if n_resampled is not None and not 1 <= n_resampled < k:
+        raise ValueError(f"n_resampled={n_resampled}: expected 1 to {k - 1}, fewer than all {k}")
     if gradient == "reparameterised":
-        return Objective({"bound": _negative_bound}, _runner(k))
+        return Objective({"bound": _reparameterised}, _runner(k, n_resampled=n_resampled))
     if gradient == "doubly":
-        return Objective({"bound": _doubly_reparameterised}, _runner(k))
+        return Objective({"bound": _doubly_reparameterised}, _runner(k, n_resampled=n_resampled))
     raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
 
 
@@ -129,14 +137,16 @@ def vimco(k: int) -> Objective:
     return Objective({"bound": _vimco}, _runner(k, score_function=True))
 
 
-def _runner(k: int, *, score_function: bool = False) -> RunModel:
+def _runner(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:
     """Run with k samples; refuse a q(z | x) for which the objective's gradient would be wrong."""
 
     def run(model: nn.Module, batch: Batch) -> Run:
         assert isinstance(model, LatentModel)
-        result = model.run(batch, k)
+        learning = torch.is_grad_enabled()
+        few = n_resampled if learning else None
+        result = model.run(batch, k) if few is None else run_resampled(model, batch, k, few)
         assert result.q is not None
-        if torch.is_grad_enabled() and result.q.has_rsample == score_function:
+        if learning and result.q.has_rsample == score_function:
             cure = "iwae" if score_function else "vimco"
             nature = "can" if score_function else "can't"
             raise ValueError(f"q(z | x) {nature} be reparameterised: use {cure}")
@@ -166,27 +176,36 @@ def _path_kl(_: nn.Module, run: Run) -> Tensor:
     return (log_prob(detach(run.q), run.z) - run.log_pz).mean()
 
 
-def _negative_bound(_: nn.Module, run: Run) -> Tensor:
-    return -log_mean_exp(_without_specks(run.log_w)).mean()
+def _negative_bound(run: Run) -> Tensor:
+    log_w = run.log_w if run.log_w_before is None else run.log_w_before
+    return -log_mean_exp(_without_specks(log_w)).mean()
 
 
-def _doubly_reparameterised(model: nn.Module, run: Run) -> Tensor:
+def _reparameterised(_: nn.Module, run: Run) -> Tensor:
+    bound = _negative_bound(run)
+    return bound if run.log_w_before is None else _surrogate(bound, -run.log_w.mean())
+
+
+def _doubly_reparameterised(_: nn.Module, run: Run) -> Tensor:
     """Tucker et al., equation 8: theta sees sum w~ grad log p, phi sees sum w~^2 through z."""
     assert run.q is not None
     assert run.z is not None
     assert run.log_px is not None
-    bound = _negative_bound(model, run)
+    bound = _negative_bound(run)
     if not run.z.requires_grad:
         return bound
-    weights = torch.softmax(run.log_w.detach(), 0)
+    shares = weights = torch.softmax(run.log_w.detach(), 0)
+    if run.log_w_before is not None:  # drawn by one factor w~, and weighted by the other
+        shares = torch.exp(run.log_w.detach() - torch.logsumexp(run.log_w_before, 0))
+        weights = torch.full_like(shares, 1 / len(shares))
     log_w = run.log_px + run.log_pz - log_prob(detach(run.q), run.z)
     once = -(weights * log_w).sum(0).mean()  # theta's gradient, and phi's with w~ in place of w~^2
     (into_z,) = torch.autograd.grad(once, run.z, retain_graph=True)
-    twice = (((weights - 1).unsqueeze(-1) * into_z) * run.z).sum()
+    twice = (((shares - 1).unsqueeze(-1) * into_z) * run.z).sum()
     return _surrogate(bound, once + twice)
 
 
-def _vimco(model: nn.Module, run: Run) -> Tensor:
+def _vimco(_: nn.Module, run: Run) -> Tensor:
     log_w = run.log_w
     k = len(log_w)
     with torch.no_grad():
@@ -194,7 +213,7 @@ def _vimco(model: nn.Module, run: Run) -> Tensor:
         swap = torch.eye(k, dtype=log_w.dtype, device=log_w.device).unsqueeze(-1)
         replaced = log_w.unsqueeze(0) * (1 - swap) + mean_of_others.unsqueeze(0) * swap
         signal = log_mean_exp(log_w) - log_mean_exp(replaced.transpose(0, 1))
-    bound = _negative_bound(model, run)
+    bound = _negative_bound(run)
     return _surrogate(bound, bound - (signal * run.log_qz).sum(0).mean())
 
 
