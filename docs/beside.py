@@ -26,6 +26,7 @@ def sections() -> list[str]:
         "annealing": annealing,
         "ring": ring,
         "slots": slots,
+        "resampling": resampling,
         "memory-step": memory_steps,
         "margin-step": margin_steps,
         "moments-step": moment_steps,
@@ -109,6 +110,25 @@ def memory_steps(r: dict[str, Any]) -> str:
     for k, ratios in r["ratios"].items():
         lines.append(f"| {k} | {ratios['memory']:.2f} | {ratios['memory and local error']:.2f} |")
     return "\n".join([*lines, f"\n{made(r, 'memory')}\n"])
+
+
+def resampling(r: dict[str, Any]) -> str:
+    """Return what it costs and saves to differentiate a few of many samples."""
+    config = r["config"]
+    lines = [
+        "## Differentiating a few of many samples\n",
+        f"`zoo/{config['model']}` goes on with K = {config['k']}, for {r['n_passes']} passes over "
+        f"{config['n_rows']:,} training images; all of the samples are differentiated, or a few that "
+        f"are drawn by weight. Compared on {config['n_held_out']:,} training images that these "
+        "passes do not see.\n",
+        "| differentiated | seconds of a pass | log-likelihood less that of all |",
+        "|" + " --- |" * 3,
+        f"| all | {r['seconds_of_a_pass']:.1f} | |",
+    ]
+    for n, few in r["few"].items():
+        gap = f"{few['difference']:+.3f} ± {few['difference_standard_error']:.3f}"
+        lines.append(f"| {n} | {few['seconds_of_a_pass']:.1f} | {gap} |")
+    return "\n".join([*lines, f"\n{made(r, 'resampling')}\n"])
 
 
 def margin_steps(r: dict[str, Any]) -> str:
