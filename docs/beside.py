@@ -118,8 +118,8 @@ def resampling(r: dict[str, Any]) -> str:
     lines = [
         "## Differentiating a few of many samples\n",
         f"`zoo/{config['model']}` goes on with K = {config['k']}, for {r['n_passes']} passes over "
-        f"{config['n_rows']:,} training images; all of the samples are differentiated, or a few that "
-        f"are drawn by weight. Compared on {config['n_held_out']:,} training images that these "
+        f"{config['n_rows']:,} training images; all of the samples are differentiated, or a few "
+        f"drawn by weight. Compared on {config['n_held_out']:,} training images that these "
         "passes do not see.\n",
         "| differentiated | seconds of a pass | log-likelihood less that of all |",
         "|" + " --- |" * 3,
