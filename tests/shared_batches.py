@@ -13,7 +13,7 @@ from ancestral.conditional import Bernoulli, Chain, Gaussian, standard_normal
 from ancestral.data import Data
 from ancestral.models import LatentModel
 from ancestral.networks import MLP, Take
-from ancestral.objectives import elbo, hinge, iwae, mmd
+from ancestral.objectives import elbo, hinge, iwae, mmd, sparse_units
 from ancestral.optim import adam, clipped, sgd
 from ancestral.preprocess import bernoulli_draw
 from ancestral.train import Player, train
@@ -48,6 +48,8 @@ CASES = {
     # without Adam, which makes steps of rounding errors where batch norm leaves no gradient
     "batch-norm": (lambda: vae(batch_norm=True), lambda: elbo(), {"optimizer": sgd(0.03)}),
     "hinge": (vae, lambda: elbo() + hinge(3.0), {}),
+    "resampled": (vae, lambda: iwae(8, n_resampled=2), {}),
+    "sparse": (vae, lambda: elbo() + sparse_units(), {}),
     "two-layers": (two_layers, lambda: iwae(3), {}),
     "compiled": (vae, lambda: elbo(), {"compile": True}),
 }

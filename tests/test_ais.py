@@ -156,7 +156,14 @@ def test_what_cannot_be_annealed_is_refused():
     model = LatentModel(bits, Bernoulli(MLP(2, (), 3)), bits)
     with pytest.raises(ValueError, match="continuous"):
         annealed_log_likelihood(model, Data(torch.zeros(4, 3)), QUICK)
-    for bad in ({"n_steps": 0}, {"n_chains": -1}, {"start": "middle"}, {"first_step_size": 0.0}):
+    for bad in (
+        {"n_steps": 0},
+        {"n_chains": -1},
+        {"start": "middle"},
+        {"first_step_size": 0.0},
+        {"n_chains": 2.5},
+        {"first_step_size": math.nan},
+    ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Annealing(**bad)
 
@@ -180,6 +187,9 @@ def test_an_estimator_anneals_in_the_units_of_its_rows():
     assert annealed.estimator == "AIS"
     assert annealed.mean == pytest.approx(plain.mean, abs=0.05)
     assert -0.05 < vae.sandwich(30, how).gap < 0.2
+    own = vae.log_likelihood(vae.sample(500, random_state=0), 500)
+    off = own.mean - vae.sandwich(500, QUICK).lower.mean
+    assert abs(off) < 6 * own.standard_error
     first, again = (vae.sandwich(30, QUICK) for _ in range(2))
     assert first.gap == again.gap
 

@@ -126,6 +126,16 @@ def test_codes_of_a_class(saved):
     assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.75
 
 
+def test_a_failed_fit_leaves_the_autoencoder_to_be_read_again(fitted, saved):
+    model = GMMN(autoencoder=saved, network="16x8x8 | 3:1", max_epochs=1)
+    with pytest.raises(ValueError, match="network"):
+        model.fit(X)
+    model.set_params(network="dense").fit(X)
+    torch.testing.assert_close(
+        model.model_.coder.state_dict(), fitted.model_.state_dict(), rtol=0, atol=0
+    )
+
+
 def test_an_autoencoder_of_other_rows_is_refused(saved, tmp_path):
     small = {"hidden": (10,), "max_epochs": 1, "autoencoder": saved}
     with pytest.raises(ValueError, match="was fitted to 64 columns"):

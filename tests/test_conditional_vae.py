@@ -87,6 +87,15 @@ def test_the_class_is_summed_out_of_densities():
     np.testing.assert_allclose(found.values, log_pxy.logsumexp(1), atol=1e-5)
 
 
+def test_a_class_that_is_out_of_the_question_leaves_gradients_finite():
+    model, x, _ = known_model()
+    with torch.no_grad():
+        model.posterior.label.network.weight.mul_(300)
+    terms = class_bound(0.1, everywhere=True)(model, Batch(x, torch.tensor([1, -1, -1])))
+    sum(terms.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_labels_are_told_by_the_network_as_alpha_says():
     model, x, log_pxy = known_model()
     terms = class_bound(0.5)(model, Batch(x, torch.tensor([0, 1, 1])))
@@ -211,6 +220,15 @@ def test_a_model_on_codes_is_a_density_of_rows_that_gains_by_a_better_prior(on_c
     gaps = X[:5].copy()
     gaps[:, :20] = np.nan
     assert np.isfinite(on_codes.impute(gaps, n_iter=3)).all()
+
+
+def test_a_failed_fit_leaves_the_model_below_to_be_read_again(below):
+    model = ClassConditionalVAE(**QUICK | {"max_epochs": 1}, codes=below, batch_size=1)
+    with pytest.raises(ValueError, match="batch"):
+        model.fit(X, Y)
+    model.set_params(batch_size=100).fit(X, Y)
+    saved = ancestral.load(below).model_.state_dict()
+    torch.testing.assert_close(model.model_.bottom.state_dict(), saved, rtol=0, atol=0)
 
 
 def test_codes_of_other_rows_are_refused(below, fitted, tmp_path):

@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from scipy.spatial.distance import cdist
 from torch import nn
 
@@ -288,6 +289,23 @@ def pair(seed, shift):
     return float(mmd2(a, b, [1.0], "unbiased")), mmd2_standard_error(a, b, [1.0])
 
 
+def test_the_discrepancy_of_samples_that_are_almost_the_same_is_never_negative():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        a = torch.randn(40, 5, generator=generator)
+        b = a + 1e-5 * torch.randn(40, 5, generator=generator)
+        assert mmd2(a, b.requires_grad_(), [1.0, 1e4]).item() >= 0
+        term = mmd([1.0, 1e4], root=True).terms["mmd"](NOTHING, Run(Batch(a), sample=b))
+        assert torch.autograd.grad(term, b)[0].isfinite().all()
+
+
+def test_samples_of_two_precisions_are_compared_in_the_higher():
+    a, b = rand(50, 2).double(), rand(50, 2).double() + 1
+    exact = mmd2(a, b, [1.0])
+    for pair in ((a.float(), b), (a, b.float())):
+        assert mmd2(*pair, [1.0]).item() == pytest.approx(exact.item(), abs=1e-6)
+
+
 # ---- bad input
 
 
@@ -299,6 +317,10 @@ def pair(seed, shift):
         (lambda a: mmd2(a, a[:, :1], [1.0]), "same columns"),
         (lambda a: mmd2(a.long(), a, [1.0]), "floating point"),
         (lambda a: two_sample_test(a, a.where(a < 1, torch.nan)), "missing"),
+        (lambda a: mmd2(a, a[:0], [1.0]), "50 and 0 rows"),
+        (lambda a: two_sample_test(a[:0], a), "0 and 50 rows"),
+        (lambda a: mmd2_standard_error(a, a[:20], [1.0]), "50 and 20 rows"),
+        (lambda a: median_variance(a.where(a < 1, torch.nan)), "missing"),
         (lambda _: LaplaceKernel(-1.0), "scale=-1.0"),
         (lambda _: RationalQuadraticKernel(alpha=0.0), "alpha=0.0"),
     ],
@@ -306,6 +328,13 @@ def pair(seed, shift):
 def test_what_can_not_be_compared_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(rand(50, 2))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("form", "diag"), ("inputs", "z")])
+def test_conditional_moments_refuse_what_they_do_not_know(setting, value):
+    how = {"inputs": "x", "outputs": "y", "input_kernel": [1.0], "output_kernel": [1.0]}
+    with pytest.raises((ValueError, TypeCheckError), match=value):
+        cmmd(**how | {setting: value})
 
 
 @pytest.mark.parametrize("regularisation", [1e-4, 1e-6, 1e-8])

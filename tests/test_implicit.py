@@ -420,6 +420,35 @@ def test_copies_collapses_and_noise_are_told_from_good_samples():
     assert noisy.p_value == 0.001
 
 
+def test_sorted_rows_are_compared_like_any_others():
+    order = np.argsort(Y, kind="stable")
+    half = np.random.default_rng(0).permutation(len(X)) < len(X) // 2
+    found = likeness(X[half][:300], X[order[~half[order]]])
+    assert found.p_value > 0.01
+    assert abs(found.told_apart - 0.5) < 0.1
+    assert abs(found.real_mmd2) < 0.02
+    gan = GAN(**QUICK[GAN] | {"validation_fraction": 0.5, "max_epochs": 1})
+    seen = []
+    gan._look = lambda _, held_out: seen.append(held_out) or {}
+    gan.fit(X[order])
+    classes = nearest(seen[0].take(torch.arange(300)).x.numpy(), X)[1]
+    assert (np.bincount(Y[classes], minlength=10) > 10).all()
+
+
+def test_bits_as_bytes_are_bits():
+    bits = np.random.default_rng(0).integers(0, 2, (60, 4))
+    drawn = np.random.default_rng(1).random((60, 4))
+    assert likeness(drawn, bits.astype(np.uint8)) == likeness(drawn, bits.astype(float))
+    few = [bits.astype(kind) for kind in (np.uint8, float)]
+    assert parzen(few[0], few[0], few[0]) == parzen(few[1], few[1], few[1])
+
+
+def test_rows_far_from_zero_keep_their_differences():
+    far = 1e8 + np.random.default_rng(0).normal(size=(200, 3))
+    drawn = GMMN(hidden=(8,), max_epochs=2, random_state=0).fit(far).sample(100)
+    assert len(np.unique(drawn[:, 0])) == 100
+
+
 def test_bytes_are_fractions_and_gaps_are_refused():
     rng = np.random.default_rng(0)
     drawn, real = rng.random((60, 4)), rng.integers(0, 256, (60, 4), dtype=np.uint8)

@@ -187,6 +187,7 @@ def test_several_chains_are_averaged():
 def test_gaps_may_be_zero_at_first(monkeypatch, x):
     """In the user's units, also where the model standardises columns."""
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
+    assert np.isfinite(vae.impute(corrupt(x, "rect", 4, image_shape=(8, 8)), gaps="zero")).all()
     as_they_start = lambda model, x, mask, start, **_: torch.where(mask > 0, x, start)  # noqa: E731
     monkeypatch.setattr("ancestral.density.pseudo_gibbs", as_they_start)
     damaged = corrupt(x, "rect", 4, image_shape=(8, 8))

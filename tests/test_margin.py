@@ -197,6 +197,19 @@ def test_classes_of_any_kind_survive_saving(tmp_path, labels):
     np.testing.assert_allclose(again.predict_proba(x), model.predict_proba(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [object, str])
+def test_minus_one_is_no_label_beside_text_either(kind):
+    y = np.array(["few", "many"], dtype=object)[(Y[:400] > 4).astype(int)]
+    y[::2] = -1
+    model = MaxMarginVAE(**SMALL | {"max_epochs": 2}).fit(X[:400], y.astype(kind))
+    assert model.classes_.tolist() == ["few", "many"]
+
+
+def test_priors_count_the_rows_that_are_learnt_from():
+    model = MaxMarginVAE(**SMALL | {"max_epochs": 1}, validation_fraction=0.25)
+    assert model.fit(X[:400], Y[:400]).n_rows_ == 300
+
+
 def test_temperature_is_fitted_to_held_out_rows():
     model = MaxMarginVAE(**SMALL, validation_fraction=0.3).fit(X[:400], Y[:400])
     rng = np.random.default_rng(0)
@@ -218,6 +231,8 @@ def test_temperature_is_fitted_to_held_out_rows():
         ({"network": "mnist", "image_shape": (8, 8)}, "too small"),
         ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "makes 1 x 4 x 4 of rows"),
         (PICTURES | {"n_latents": (3, 2)}, "single stochastic layer"),
+        ({"hidden": ()}, r"features='hidden' and hidden=\(\)"),
+        ({"n_latents": ()}, r"n_latents=\(\): expected one"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -233,6 +248,7 @@ def test_bad_settings_are_named(settings, message):
         (np.zeros(400, dtype=int), "found 1 class in 400 labelled rows"),
         (np.full(400, -1), "found 0 class in 0 labelled rows"),
         (np.linspace(0, 1, 400), "Unknown label type"),
+        (np.where(Y[:400] > 4, "many", None), "text beside None"),
     ],
 )
 def test_bad_labels_are_named(y, message):

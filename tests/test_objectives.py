@@ -20,7 +20,7 @@ from ancestral.data import Batch
 from ancestral.discrepancy import regression_operator
 from ancestral.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
 from ancestral.models import Generator, LatentModel, Run
-from ancestral.networks import MLP, BatchNorm
+from ancestral.networks import MLP, BatchNorm, Heads, Tap
 from ancestral.objectives import (
     Objective,
     cmmd,
@@ -31,6 +31,7 @@ from ancestral.objectives import (
     hinge,
     hinge_loss,
     iwae,
+    local_reconstruction,
     log_mean_exp,
     mmd,
     mmd2,
@@ -274,6 +275,18 @@ def _heavier(run, best):
     if len(run.z) == 5:
         run.log_px = run.log_px + 1000 * (torch.arange(5).unsqueeze(1) == best)
     return run
+
+
+def test_terms_beside_a_resampled_bound_see_both_networks():
+    with engine.seeded(0):
+        model = LatentModel(
+            standard_normal(2),
+            Bernoulli(nn.Sequential(nn.Linear(2, 4), Tap("down"), nn.Linear(4, 3))),
+            Gaussian(nn.Sequential(nn.Linear(3, 4), Tap("up"), Heads(4, (2, 2)))),
+        ).double()
+    both = iwae(8, n_resampled=2) + local_reconstruction([("up", "down", 0.1)])
+    run = both.run(model, Batch(some_bits(6)))
+    assert {name: len(tap) for name, tap in run.taps.items()} == {"up": 6, "down": 2}
 
 
 @given(k=st.integers(2, 9), m=st.integers(1, 8), seed=st.integers(0, 99))

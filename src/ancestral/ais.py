@@ -25,6 +25,7 @@ from ancestral.data import Batch, Data
 from ancestral.distributions import draw, log_prob
 from ancestral.engine import CompileChoice
 from ancestral.evaluate import ChunkResults, ImportanceSum, LogLikelihood
+from ancestral.fields import Count, Positive, check
 from ancestral.models import LatentModel
 
 Start = Literal["prior", "posterior"]
@@ -64,11 +65,10 @@ class Annealing:
     first_step_size: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "n_chains", "n_leapfrog", "first_step_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)}: expected a positive number")
-        if self.start not in ("prior", "posterior"):
-            raise ValueError(f"start={self.start!r}: expected 'prior' or 'posterior'")
+        for name in ("n_steps", "n_chains", "n_leapfrog"):
+            check(name, getattr(self, name), Count)
+        check("first_step_size", self.first_step_size, Positive)
+        check("start", self.start, Start)
 
     @property
     def n_moves(self) -> int:
@@ -142,6 +142,7 @@ def annealed_log_likelihood(
         A stochastic lower bound in nats, with errors from the spread of the chains.
     """
     annealing = annealing or Annealing()
+    check("rows_per_chunk", rows_per_chunk, Count)
     n = min(rows_per_chunk, len(data))
     n_chunks = -(-len(data) // n)
     path = _Path(model, annealing, data.device, len(data), compile)
@@ -198,6 +199,7 @@ def sandwich(
     n_moves = annealing.n_moves + annealing.n_steps
     bar = tqdm(total=n_moves, desc="AIS", disable=not progress, unit="move")
     with engine.seeded(seed, device=device), engine.memory_kept(), bar:
+        check("n_rows", n_rows, Count)
         z, x = model.draw(n_rows, y)
         path, batch = _Path(model, annealing, device, n_rows, compile), Batch(x, y)
         sizes = path.step_sizes(batch, bar.update)

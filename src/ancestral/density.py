@@ -49,6 +49,8 @@ class LatentEstimator(
     def transform(self, X: Any) -> np.ndarray:
         """Return the posterior mean E_q[z | x] of every row, [n_samples, n_latents].
 
+        Of several stochastic layers: the mean of the first, and of every other one given that.
+
         Parameters
         ----------
         X : array-like [n_samples, n_features]
@@ -146,12 +148,14 @@ class LatentEstimator(
         Returns
         -------
         Sandwich
-            ``lower`` and ``upper`` of the same rows, and their ``gap`` in nats.
+            ``lower`` and ``upper`` of the same rows, in nats and in the units of the training
+            rows, and their ``gap``.
         """
         self._check_fitted()
         check("n_rows", n_rows, Count)
         seed = mix_seed(self.seed_, 2) if random_state is None else draw_seed(random_state)
-        return ais.sandwich(self.model_, n_rows, annealing, seed=seed, progress=progress)
+        bounds = ais.sandwich(self.model_, n_rows, annealing, seed=seed, progress=progress)
+        return self._bounds_in_user_units(bounds)
 
     def unit_variances(self, X: Any, *, binarize_seed: int = 0) -> np.ndarray:
         """Return Var_x(E_q[z | x]) of every latent unit, [n_latents]: zero where q ignores x.
@@ -315,7 +319,7 @@ class LatentEstimator(
 
     def _chain(self, batch: Any, gaps: str, **how: Any) -> Tensor:
         if gaps == "zero":
-            start = self.columns_.to_model(torch.zeros_like(batch.x))
+            start = self.columns_.to_model(torch.zeros_like(batch.x)).to(batch.x)
         elif set(self.columns_.kinds) == {"bernoulli"}:
             start = torch.rand_like(batch.x)
         else:
@@ -334,7 +338,7 @@ class LatentEstimator(
 
     @abstractmethod
     def _latent_sizes(self) -> tuple[int, ...]:
-        """Return the width of every stochastic layer, from the data upward."""
+        """Return the widths of the parts of a latent vector: of layers, from the data upward."""
 
     if TYPE_CHECKING:  # a fitted attribute; as a plain annotation it would be a field
         model_: LatentModel

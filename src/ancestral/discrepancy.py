@@ -48,13 +48,14 @@ def mmd2(
     """
     if estimator not in ("biased", "unbiased", "linear"):
         raise ValueError(f"estimator={estimator!r}: expected 'biased', 'unbiased' or 'linear'")
-    _check_alike(a, b)
+    a, b = _alike(a, b)
     k = as_kernel(kernel)
     if estimator == "linear":
         return _linear_time(a, b, k)
     within_a, within_b, between = k(a, a), k(b, b), k(a, b)
     if estimator == "biased":
-        return within_a.mean() + within_b.mean() - 2 * between.mean()
+        # rounding may leave less than nothing of samples that are the same
+        return (within_a.mean() + within_b.mean() - 2 * between.mean()).clamp(min=0)
     return _off_diagonal_mean(within_a) + _off_diagonal_mean(within_b) - 2 * between.mean()
 
 
@@ -70,6 +71,12 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     >>> mmd2_standard_error(a, b, [1.0]) < 0.02
     True
     """
+    a, b = _alike(a, b)
+    if len(a) != len(b) or len(a) < 3:
+        raise ValueError(
+            f"samples of {len(a)} and {len(b)} rows: the standard error is of samples of the same "
+            "size, three rows or more"
+        )
     k = as_kernel(kernel)
     between = k(a, b)
     h = k(a, a) + k(b, b) - between - between.T
@@ -80,8 +87,8 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     return float((4 / n * of_rows + 2 / (n * (n - 1)) * of_pairs).sqrt())
 
 
-def _check_alike(a: Tensor, b: Tensor) -> None:
-    """Refuse what are not two samples of rows of real numbers with the same columns."""
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two samples in one precision; refuse what are not rows of the same real columns."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
             f"samples of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected rows of the "
@@ -89,6 +96,10 @@ def _check_alike(a: Tensor, b: Tensor) -> None:
         )
     if not (a.is_floating_point() and b.is_floating_point()):
         raise ValueError(f"samples of {a.dtype} and {b.dtype}: expected floating point")
+    if not (len(a) and len(b)):
+        raise ValueError(f"samples of {len(a)} and {len(b)} rows: expected one or more of each")
+    both = torch.promote_types(a.dtype, b.dtype)
+    return a.to(both), b.to(both)
 
 
 def _off_diagonal_mean(gram: Tensor) -> Tensor:
@@ -187,7 +198,7 @@ def two_sample_test(
     >>> two_sample_test(torch.randn(50, 2), torch.randn(50, 2) + 1).p_value
     0.001
     """
-    _check_alike(a, b)
+    a, b = _alike(a, b)
     both = torch.cat([a, b]).double()
     if not both.isfinite().all():
         raise ValueError("a sample holds infinite or missing values: leave such rows out")

@@ -214,6 +214,7 @@ class Estimator(BaseEstimator, ABC):
         parallel.join(device)
         data = self._prepare(X, y, device)
         self.seed_, self._left_out = draw_seed(self.random_state), ()
+        self._as_described = False
         with engine.private_randomness(device):
             engine.seed(self.seed_)
             with engine.single_precision():
@@ -223,6 +224,7 @@ class Estimator(BaseEstimator, ABC):
             self._start_from(self.start)
         checkpoint = self._checkpoint(data)
         training, validation = self._split(data)
+        self.n_rows_ = len(training)
         self._move(device)
         self.history_ = train(
             self.model_,
@@ -335,6 +337,7 @@ class Estimator(BaseEstimator, ABC):
         estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
         estimator.__dict__.update(description["fitted"])
         estimator.seed_ = int(estimator.seed_)
+        estimator._as_described = True
         return estimator
 
     def _write(self, folder: Path, bits: Bits, whole: bool = True) -> None:
@@ -437,7 +440,8 @@ class Estimator(BaseEstimator, ABC):
                 f"{type(self).__name__} is compared with {self._fewest_held_out} or more"
             )
         order = np.random.default_rng(self.seed_).permutation(len(data))
-        return data.subset(np.sort(order[n_held_out:])), data.subset(np.sort(order[:n_held_out]))
+        # held-out rows as drawn: the first of them stand for all, however the rows were sorted
+        return data.subset(np.sort(order[n_held_out:])), data.subset(order[:n_held_out])
 
     def _calibrate(self, data: Data) -> None:
         def passes() -> None:

@@ -192,21 +192,20 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     Raises
     ------
     ValueError
-        If all coincide.
+        If all coincide, or some are not finite.
 
     Examples
     --------
     >>> median_variance(torch.tensor([[0.0], [2.0], [4.0]]))
     2.0
     """
+    if not x[:MOST_FOR_MEDIAN].isfinite().all():
+        raise ValueError("x holds infinite or missing values: the median heuristic needs numbers")
     d2 = squared_distances(x[:MOST_FOR_MEDIAN], x[:MOST_FOR_MEDIAN])
     above = d2[tuple(torch.triu_indices(len(d2), len(d2), 1))]
     apart = above[above > COINCIDE * above.max()] if len(above) else above
     if not len(apart):
-        raise ValueError(
-            "the median heuristic needs points that differ, and all coincide: give the variances "
-            "of the kernel"
-        )
+        raise ValueError("all points coincide: the median heuristic needs some that differ")
     return float(apart.median()) / 2
 
 

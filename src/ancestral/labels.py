@@ -21,14 +21,16 @@ UNLABELLED = -1
 
 
 def has_label(y: np.ndarray) -> np.ndarray:
-    """Whether rows have a class at all, [n].
+    """Whether rows have a class at all, [n]; beside text -1 may be a number or text itself.
 
     Examples
     --------
-    >>> has_label(np.array([2, -1])), has_label(np.array(["cat", "dog"]))
-    (array([ True, False]), array([ True,  True]))
+    >>> has_label(np.array([2, -1])), has_label(np.array(["cat", -1], dtype=object))
+    (array([ True, False]), array([ True, False]))
     """
-    return y != UNLABELLED if y.dtype.kind in "if" else np.ones(len(y), dtype=bool)
+    if y.dtype.kind in "OUS":
+        return np.array([str(value) != str(UNLABELLED) for value in y], dtype=bool)
+    return y != UNLABELLED
 
 
 def class_name(value: object) -> str:
@@ -56,21 +58,29 @@ class LabelLearner:
         assert_all_finite(y, input_name="y")
         if len(y) != n_rows:
             check_consistent_length(np.empty(n_rows), y)
+        known = has_label(y)
+        odd = [v for v in y[known] if not isinstance(v, str)] if y.dtype.kind == "O" else []
+        if len(odd) not in (0, known.sum()):
+            raise ValueError(
+                f"y: text beside {odd[0]!r}: expected whole numbers or text, and "
+                f"{UNLABELLED} for rows without a label"
+            )
         try:
-            check_classification_targets(y)
+            check_classification_targets(y[known])
         except ValueError as error:
             reason = str(error).split(". ")[0]
             raise ValueError(
                 f"y: {reason}. {name} tells classes apart: expected whole numbers or text"
             ) from None
-        known = has_label(y)
         self.classes_ = np.unique(y[known])
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y: {name} needs two classes and found {len(self.classes_)} class in "
                 f"{int(known.sum())} labelled rows ({UNLABELLED} = unlabelled)"
             )
-        return np.where(known, np.searchsorted(self.classes_, y), UNLABELLED)
+        codes = np.full(n_rows, UNLABELLED)
+        codes[known] = np.searchsorted(self.classes_, y[known])
+        return codes
 
     def _one_hot(self, y: Any, n: int, device: torch.device) -> Tensor:
         """Return the classes of n rows to draw, or the one of all of them, [n, n_classes].
@@ -110,8 +120,6 @@ class TargetLearner:
         checked = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         if len(checked) != n_rows:
             check_consistent_length(np.empty(n_rows), checked)
-        if checked.ndim > 2:
-            raise ValueError(f"y: expected [n_samples] or [n_samples, n_targets], got {y.shape}")
         self.one_target_ = checked.ndim == 1
         targets = checked.reshape(n_rows, -1)
         location, scale = targets.mean(0), targets.std(0)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from ancestral.discrepancy import mmd2, mmd2_standard_error, two_sample_test
 from ancestral.kernels import median_variance
+from ancestral.preprocess import as_shares
 
 NEIGHBOURS = 5
 FOLDS = 5
@@ -72,11 +73,12 @@ def likeness(
     Parameters
     ----------
     drawn, real : array [n, d], [m, d]
-        Samples and real rows, bytes as fractions of 255; of the longer one, the first rows count.
+        Samples and real rows, bytes as fractions of 255 unless they are bits; of the longer one,
+        as many rows count as there are of the other, drawn at random.
     training : array [k, d], optional
         What the model was fitted to.
     random_state : int
-        Seeds permutations and folds.
+        Seeds which rows count, permutations and folds.
 
     Raises
     ------
@@ -98,17 +100,22 @@ def likeness(
             f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
             "columns"
         )
-    drawn, real, training = _as_floats(drawn[:n]), _as_floats(real[:n]), _as_floats(training)
+    rng = np.random.default_rng(random_state)  # rows may be sorted, by class say
+    drawn, real = (_as_floats(x)[rng.permutation(len(x))[:n]] for x in (drawn, real))
+    training = None if training is None else _as_floats(training)
     a, b = torch.from_numpy(drawn), torch.from_numpy(real)
-    kernel = [median_variance(b)]
-    told, error = told_apart(drawn, real, random_state)
+    try:
+        kernel = [median_variance(b)]
+    except ValueError as error:
+        raise ValueError(f"real: {error}") from None
+    told, told_error = told_apart(drawn, real, random_state)
     return Likeness(
         mmd2=float(mmd2(a, b, kernel, "unbiased")),
         real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
         mmd2_error=mmd2_standard_error(a, b, kernel),
         p_value=two_sample_test(a, b, kernel, random_state=random_state).p_value,
         told_apart=told,
-        told_apart_error=error,
+        told_apart_error=told_error,
         precision=_within(drawn, real),
         recall=_within(real, drawn),
         nearest=math.nan if training is None else _median_distance(drawn, training),
@@ -117,12 +124,10 @@ def likeness(
     )
 
 
-def _as_floats(x: np.ndarray | None) -> Any:
-    """Return rows as floating point, and nothing if there are none."""
-    if x is None:
-        return None
+def _as_floats(x: Any) -> np.ndarray:
+    """Return rows as floating point."""
     x = np.asarray(x)
-    found = x / 255 if x.dtype == np.uint8 else x.astype(np.float64)
+    found = (as_shares(x) if x.dtype == np.uint8 else x).astype(np.float64)
     if not np.isfinite(found).all():
         raise ValueError("rows hold infinite or missing values: leave such rows out")
     return found
@@ -223,7 +228,8 @@ def parzen(
     drawn : array [n, d]
         Samples, each the centre of an isotropic Gaussian.
     valid, test : array
-        Rows on which the width is chosen, and rows that are scored.
+        Rows on which the width is chosen, and rows that are scored. Bytes are fractions of 255
+        unless they are bits.
     widths : tuple of float
         To choose from.
 
@@ -239,6 +245,7 @@ def parzen(
     >>> abs(mean + 1.42) < 4 * error + 0.05  # the entropy of a normal
     True
     """
+    drawn, valid, test = _as_floats(drawn), _as_floats(valid), _as_floats(test)
     means = [_parzen_rows(drawn, valid, width).mean() for width in widths]
     width = widths[int(np.argmax(means))]
     values = _parzen_rows(drawn, test, width)

@@ -359,8 +359,9 @@ class Generator(nn.Module):
         if self.condition is None:
             return None
         c = getattr(batch, self.condition)
-        encode = self.condition == "y" and self.n_classes is not None
-        return one_hot(c, self.n_classes) if encode and self.n_classes else c
+        if c is None:
+            raise ValueError(f"samples are conditioned on {self.condition}: the batch has none")
+        return one_hot(c, self.n_classes) if self.condition == "y" and self.n_classes else c
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Draw [n, d], one for each row of ``c`` [n, ...] if there is a condition."""

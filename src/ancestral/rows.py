@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from ancestral import engine
+from ancestral.ais import Sandwich
 from ancestral.data import Data
 from ancestral.estimator import Estimator
 from ancestral.evaluate import LogLikelihood
@@ -57,7 +58,6 @@ class RowEstimator(Estimator, ABC):
                 "the gaps first (a VAE's impute, say), or leave such rows out"
             )
         codes = self._learn_labels(y, len(X))
-        self.n_rows_ = len(X)
         self._check_image_shape()
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
         X = as_numbers(X, named)
@@ -157,6 +157,11 @@ class RowEstimator(Estimator, ABC):
             for batch, rows in data.chunks(CHUNK)
         ]
         return replace(found, values=found.values - torch.cat(volumes).cpu().numpy())
+
+    def _bounds_in_user_units(self, bounds: Sandwich) -> Sandwich:
+        """Turn bounds on the log-densities of whole rows into those in the units of the rows."""
+        volume = float(self.columns_.log_volume(None))
+        return Sandwich(*(replace(bound, values=bound.values - volume) for bound in bounds))
 
     def _map_rows(self, X: Any, function: Any) -> np.ndarray:
         self._check_fitted()

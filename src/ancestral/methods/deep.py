@@ -81,6 +81,8 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
 
     def _hidden_sizes(self) -> list[tuple[int, ...]]:
         hidden, n_layers = tuple(self.hidden), len(self._latent_sizes())
+        if not n_layers:
+            raise ValueError(f"n_latents={self.n_latents!r}: expected one stochastic layer or more")
         per_layer = [tuple(h) for h in hidden if isinstance(h, tuple | list)]
         if not per_layer:
             return [hidden] * n_layers  # type: ignore[list-item]

@@ -122,7 +122,7 @@ class ImplicitEstimator(Watched, Networked, ABC):
                 self.columns_.to_user(self._drawn(n_samples, codes, start)).cpu().numpy()
                 for start in range(0, n_samples, PIECE)
             ]
-        return np.concatenate(parts).astype(np.float32)
+        return np.concatenate(parts)
 
     def _drawn(self, n: int, codes: Tensor | None, start: int) -> Tensor:
         stop = min(start + PIECE, n)
@@ -235,7 +235,8 @@ class ImplicitEstimator(Watched, Networked, ABC):
         y = None
         if isinstance(self, LabelLearner):
             y = torch.arange(n_rows, device=self._device()) % len(self.classes_)
-        return sandwich(model, n_rows, how, y=y, seed=seed, progress=progress)
+        bounds = sandwich(model, n_rows, how, y=y, seed=seed, progress=progress)
+        return self._bounds_in_user_units(bounds)
 
     def _observed(self, variance: float, how: Annealing | None) -> tuple[Observed, Annealing]:
         """Return the generator with noise on top, and how to anneal."""
@@ -325,6 +326,7 @@ class ImplicitEstimator(Watched, Networked, ABC):
 
 
 def kernel_of_rows(
+    option: str,
     variances: Variances,
     data: Data,
     n: int,
@@ -333,11 +335,15 @@ def kernel_of_rows(
 ) -> list[float]:
     """Return the variances given, or multiples of the median heuristic's on n rows, taken evenly.
 
+    ``option`` is what the caller calls the variances, for a message where there are none.
     ``seen_as`` says what of the rows the kernel compares, if not all as it is.
     """
     if variances != "auto":
         return list(variances)
     evenly = torch.linspace(0, len(data) - 1, min(len(data), n), device=data.device).long()
     batch = data.take(evenly)
-    median = median_variance(batch.x if seen_as is None else seen_as(batch))
+    try:
+        median = median_variance(batch.x if seen_as is None else seen_as(batch))
+    except ValueError as error:
+        raise ValueError(f"{option}='auto': {error}; give numbers") from None
     return [width * median for width in widths]

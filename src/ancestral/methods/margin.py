@@ -156,5 +156,10 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
         if self.features == "mean":
             return sum(self._latent_sizes())
         if self.network == "dense":
-            return sum(self._hidden_sizes()[0])
+            if not (hidden := self._hidden_sizes()[0]):
+                raise ValueError(
+                    f"features='hidden' and hidden={self.hidden!r} has no layer next to the data: "
+                    "give one, or features='mean'"
+                )
+            return sum(hidden)
         return math.prod(shape_after(parse_encoder(self.network), self._maps()))

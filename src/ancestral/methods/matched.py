@@ -57,7 +57,9 @@ class MomentMatcher(ImplicitEstimator, ABC):
     def _learn_kernel(self, data: Data) -> None:
         """Choose the kernel by the rows, if it is not given."""
         seen_as = self._codes if isinstance(self.model_, Coded) else None
-        self.variances_ = kernel_of_rows(self.variances, data, self.batch_size, WIDTHS, seen_as)
+        self.variances_ = kernel_of_rows(
+            "variances", self.variances, data, self.batch_size, WIDTHS, seen_as
+        )
 
     @torch.no_grad()
     def _codes(self, batch: Batch) -> Tensor:

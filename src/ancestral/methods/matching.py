@@ -186,8 +186,8 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
 
     def _initialise(self, data: Data) -> None:
         check_labelled(self, data.y)
-        given = self.input_variances
-        self.input_variances_ = kernel_of_rows(given, data, self.batch_size, INPUT_WIDTHS)
+        n, given = self.batch_size, self.input_variances
+        self.input_variances_ = kernel_of_rows("input_variances", given, data, n, INPUT_WIDTHS)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances)
@@ -280,12 +280,12 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
 
     def _initialise(self, data: Data) -> None:
         n, given = self.batch_size, self.input_variances
-        self.input_variances_ = kernel_of_rows(given, data, n, (NEIGHBOURHOOD,))
+        self.input_variances_ = kernel_of_rows("input_variances", given, data, n, (NEIGHBOURHOOD,))
         assert data.y is not None
         if self.bounded:
             set_output_bias(self.model_, logit(data.y.to(self._device()).mean(0)))
-        targets = Data(data.y, device=data.device)
-        self.output_variances_ = kernel_of_rows(self.output_variances, targets, n, WIDTHS)
+        targets, given = Data(data.y, device=data.device), self.output_variances
+        self.output_variances_ = kernel_of_rows("output_variances", given, targets, n, WIDTHS)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances_)

@@ -33,7 +33,7 @@ def part(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
         If the saved model is of another kind, or of other columns.
     """
     described = f"{option}_"
-    if hasattr(whole, described) and not hasattr(whole, "model_"):
+    if whole._as_described:
         found = _described(getattr(whole, described), kind)
     else:
         found = _read(whole, option, kind)

@@ -64,6 +64,7 @@ def linear_svm(
     Tensor [n_classes, d]
         W, from zero.
     """
+    check("rule", rule, Rule)
     rules: dict[str, Optimizer] = {
         "pegasos": sgd(inverse(regularization)),
         "adagrad": adagrad(0.1, eps=1e-4),
@@ -231,6 +232,7 @@ def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> A
     """
     from sklearn.svm import LinearSVC
 
+    check("solver", solver, Solver)
     if solver == "liblinear":
         c = 1 / (regularization * n_rows)
         return LinearSVC(C=c, multi_class="crammer_singer", max_iter=100_000, random_state=0)

@@ -50,7 +50,11 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
         assert isinstance(found.prior, Ancestral)
         found.taps["kl"] = kl(q_z, found.prior.after(given))
         found.taps["log_py"] = found.prior.first.log_prob(given)
-        found.taps["weights"] = _weights(known, q) if everywhere else torch.ones_like(given[..., 0])
+        if everywhere:
+            found.taps["weights"], found.taps["log_weights"] = _weights(known, q)
+        else:
+            found.taps["weights"] = torch.ones_like(given[..., 0])
+            found.taps["log_weights"] = torch.zeros_like(given[..., 0])
         return found
 
     def reconstruction(_: nn.Module, run: Run) -> Tensor:
@@ -61,8 +65,8 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
         return (run.taps["weights"] * run.taps["kl"]).sum(0).mean()
 
     def class_divergence(_: nn.Module, run: Run) -> Tensor:
-        weights = run.taps["weights"]
-        return (torch.xlogy(weights, weights) - weights * run.taps["log_py"]).sum(0).mean()
+        log_ratio = run.taps["log_weights"] - run.taps["log_py"]
+        return (run.taps["weights"] * log_ratio).sum(0).mean()
 
     def classes(_: nn.Module, run: Run) -> Tensor:
         assert isinstance(run.q, Ancestral)
@@ -94,7 +98,12 @@ def _log_qy(q: Ancestral) -> Tensor:
     return q.first.logits  # type: ignore[attr-defined]
 
 
-def _weights(known: Tensor, q: Ancestral) -> Tensor:
-    """How much each class counts, [n_classes, batch]: the label, or q(y | x)."""
-    labelled = known.sum(-1, keepdim=True) > 0
-    return torch.where(labelled, known, _log_qy(q).exp()).T
+def _weights(known: Tensor, q: Ancestral) -> tuple[Tensor, Tensor]:
+    """How much each class counts, the label or q(y | x), and its logarithm; [n_classes, batch].
+
+    The logarithm of a weight that is no more than zero in single precision is still finite; that of
+    a label counts once, at the label, where it is zero.
+    """
+    labelled, log_qy = known.sum(-1, keepdim=True) > 0, _log_qy(q)
+    weights = torch.where(labelled, known, log_qy.exp())
+    return weights.T, torch.where(labelled, 0.0, log_qy).T

@@ -103,7 +103,7 @@ def iwae(
     """
     _check_samples("k", k)
     if n_resampled is not None and not 1 <= n_resampled < k:
-        raise ValueError(f"n_resampled={n_resampled}: expected 1 to {k - 1}, fewer than all {k}")
+        raise ValueError(f"n_resampled={n_resampled}: expected 1 or more, and fewer than all {k}")
     if gradient == "reparameterised":
         return Objective({"bound": _reparameterised}, _runner(k, n_resampled=n_resampled))
     if gradient == "doubly":

@@ -105,7 +105,7 @@ def sparse_units(weight: float = 3.0, share: float = 0.1) -> Objective:
             u = layer(u).sigmoid()
             active = parallel.mean(u.float().mean(0)).clamp(1e-6, 1 - 1e-6)
             total = total + _bernoulli_kl(share, active).sum()
-        return weight * total / len(run.batch.x)
+        return weight * total / (len(run.batch.x) * parallel.n_shares())
 
     return Objective({"sparsity": term})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
 
 
 MOST_NUMBERS = 250_000_000
-"""Entries of operators that are kept: a gigabyte."""
+"""Entries of operators that are kept: two gigabytes."""
 
 
 class ConditionalMMD:
@@ -83,6 +83,13 @@ class ConditionalMMD:
         n_classes: int | None = None,
         form: Form = "cmmd",
     ) -> None:
+        for name, value, kinds in (
+            ("inputs", inputs, ("x", "y")),
+            ("outputs", outputs, ("x", "y")),
+            ("form", form, get_args(Form)),
+        ):
+            if value not in kinds:
+                raise ValueError(f"{name}={value!r}: expected one of {', '.join(kinds)}")
         self.inputs, self.outputs, self.n_classes = inputs, outputs, n_classes
         self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
@@ -111,6 +118,8 @@ class ConditionalMMD:
 
     def _field(self, run: Run, name: str) -> Tensor:
         value = getattr(run.batch, name)
+        if value is None:
+            raise ValueError(f"conditional moment matching reads {name}: the batch has {name}=None")
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
     def _blocks(self, run: Run, real: Tensor) -> list[_Block]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ancestral import parallel
 from ancestral.data import Batch
 from ancestral.distributions import draw
 from ancestral.models import LatentModel, Run
@@ -26,11 +27,13 @@ def run_resampled(model: LatentModel, batch: Batch, k: int, m: int) -> Run:
     q = model.encode(batch)
     z = draw(q, (k,))
     with torch.no_grad(), shared_statistics(model, "lend"):
-        log_w = model.run_at(z, batch, q).log_w
+        everywhere = model.run_at(z, batch, q)
+        log_w = everywhere.log_w
     chosen = systematic(torch.softmax(log_w, 0), m).unsqueeze(-1)
     with shared_statistics(model, "borrow"):
         run = model.run_at(z.gather(0, chosen.expand(-1, -1, z.shape[-1])), batch, q)
     run.log_w_before = log_w
+    run.taps = everywhere.taps | run.taps  # the encoder's, and the decoder's of the samples drawn
     return run
 
 
@@ -43,7 +46,8 @@ def systematic(shares: Float[Tensor, "k b"], m: int) -> Int[Tensor, "m b"]:
     >>> systematic(torch.tensor([[0.0], [1.0]]), 3).flatten()
     tensor([1, 1, 1])
     """
-    first = torch.rand(shares.shape[1], dtype=shares.dtype, device=shares.device)
+    n = shares.shape[1] * parallel.n_shares()
+    first = parallel.share(torch.rand(n, dtype=shares.dtype, device=shares.device))
     steps = torch.arange(m, dtype=shares.dtype, device=shares.device)
     points = (steps.unsqueeze(-1) + first) / m
     ends = shares.cumsum(0)[:-1]
