@@ -1,4 +1,4 @@
-"""Shape annotations are checked at run time, in tests only."""
+"""Shape annotations are checked at run time, in tests only, and each starts at the same seed."""
 
 import os
 from collections.abc import Iterator
@@ -36,6 +36,12 @@ def _later_steps_go_unchecked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "take_step", taken)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers_in_any_order() -> None:
+    """No test depends on the ones that ran before it on its worker."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

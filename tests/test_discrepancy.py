@@ -83,7 +83,7 @@ def test_kernels_without_meaning_are_refused():
             GaussianKernel(variances)
     with pytest.raises(ValueError, match="DeltaKernel has no random features"):
         RandomFeatures(DeltaKernel(), 3)
-    with pytest.raises(ValueError, match="all coincide"):
+    with pytest.raises(ValueError, match="all points coincide"):
         median_variance(torch.zeros(5, 2))
 
 
