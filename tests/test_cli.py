@@ -108,11 +108,13 @@ def test_annealing_and_units_on_the_command_line(here, capsys):
     assert "gap" in out
     assert run("units", "run", "--rows", 50) == 0
     assert " of 2" in capsys.readouterr().out
+    assert run("evaluate", "run", "--n-steps", 5) == 2
+    assert "goes with --annealed" in capsys.readouterr().err
     assert run("evaluate", "run", "--annealed", "--n-steps", 0) == 2
-    assert "n_steps=0" in capsys.readouterr().err
+    assert "--n-steps 0: expected" in capsys.readouterr().err
     assert run("evaluate", "run", "--out", "no/where.csv") == 2
     assert run("evaluate", "run", "--binarize-seed", "-1") == 2
-    assert "binarize_seed=" in capsys.readouterr().err
+    assert "--binarize-seed -1:" in capsys.readouterr().err
 
 
 def test_a_classifier_on_the_command_line(here, capsys):
@@ -180,10 +182,15 @@ def test_own_table(here, table, capsys):
     assert run("impute", "r", table, "--out", "filled.csv") == 0  # the run knows its target
     assert "filled in 12 missing entries of 120 rows" in capsys.readouterr().out
     filled, damaged = pl.read_csv("filled.csv"), pl.read_csv(table)
-    assert filled.columns == ["size", "weight"]
+    assert filled.columns == ["size", "weight", "kind"]
     assert filled["size"].null_count() == 0
+    assert filled.select("weight", "kind").equals(damaged.select("weight", "kind"))
     seen = ~damaged["size"].is_null()
-    np.testing.assert_allclose(filled["size"].filter(seen), damaged["size"].filter(seen))
+    assert filled["size"].filter(seen).equals(damaged["size"].filter(seen))
+    before = Path(table).read_bytes()
+    assert run("impute", "r", table, "--out", table) == 2
+    assert "choose another name" in capsys.readouterr().err
+    assert Path(table).read_bytes() == before
     assert run("sample", "r", "-n", 7, "--out", "s.csv") == 0
     assert pl.read_csv("s.csv").shape == (7, 2)
 
@@ -196,11 +203,68 @@ def test_columns_go_by_name(here, table, capsys):
     for name in (table, "swapped.csv"):
         assert run("impute", "r", name, "--out", f"filled-{name}") == 0
     first, second = pl.read_csv(f"filled-{table}"), pl.read_csv("filled-swapped.csv")
-    assert second.columns == ["size", "weight"]
-    assert first.equals(second)
+    assert second.columns == ["weight", "size"]  # each as it came
+    assert first.select("weight", "size").equals(second)
     frame.select("weight").rename({"weight": "mass"}).write_csv("other.csv")
     assert run("impute", "r", "other.csv", "--out", "x.csv") == 2
     assert "its columns are mass; the model was fitted on size, weight" in capsys.readouterr().err
+
+
+def test_counts_stay_whole_where_draws_fill_the_gaps(here):
+    counts = np.random.default_rng(0).poisson(3, (60, 2)).tolist()
+    counts[3][1] = counts[7][0] = None
+    pl.DataFrame(counts, schema=["a", "b"], orient="row").write_csv("counts.csv")
+    fit = ("fit", "vae", "counts.csv", *TINY, "--likelihood", "poisson", "--out", "r")
+    assert run(*fit, "--no-report") == 0
+    assert run("impute", "r", "counts.csv", "--fill", "sample", "--out", "f.csv") == 0
+    assert pl.read_csv("f.csv").dtypes == [pl.Int64, pl.Int64]
+
+
+def test_a_run_stopped_after_training_goes_on(here, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    fit = ("fit", "vae", "digits", *TINY, "--out", "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("ancestral.scoring.look", stop)
+        assert run(*fit) == 130
+    weights = (here / "run/model/model.safetensors").read_bytes()
+    assert not (here / "run/metrics.json").exists()
+    assert run(*fit, "--n-latents", 3) == 2  # another model is not the one that is there
+    assert run(*fit) == 0
+    assert (here / "run/model/model.safetensors").read_bytes() == weights
+    (metric,) = json.loads((here / "run/metrics.json").read_text())
+    assert metric["fit_seconds"] > 0
+    assert (here / "run/report.html").exists()
+    capsys.readouterr()
+    assert run(*fit) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+
+
+def test_data_that_changed_are_noticed_from_anywhere(here, table, capfd, monkeypatch):
+    assert run("fit", "vae", table, "--target", "kind", *TINY, "--out", "r", "--no-report") == 0
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    short = ("--n-importance-samples", 5)
+    assert run("evaluate", "../r", *short) == 0
+    assert "is not what it was" not in capfd.readouterr().err
+    frame = pl.read_csv(here / table)
+    frame.with_columns(pl.col("weight") + 1).write_csv(here / table)
+    assert run("evaluate", "../r", *short) == 0
+    assert "is not what it was when ../r was fitted to it" in capfd.readouterr().err
+
+
+def test_a_constant_column_bothers_only_densities(here):
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.normal(size=60), np.full(60, 7.0)])
+    np.save("flat.npy", x)
+    assert run("fit", "vae", "flat.npy", *TINY) == 2
+    tiny = ("--hidden", 8, "--max-epochs", 1, "--no-report")
+    assert run("fit", "gmmn", "flat.npy", *tiny, "--out", "g") == 0
+    drawn = ancestral.load("g").sample(5)
+    assert drawn.shape == (5, 2)
+    assert run("fit", "autoencoder", "flat.npy", *tiny, "--out", "a") == 0
+    assert ancestral.load("a").reconstruct(x).shape == (60, 2)
 
 
 def test_other_separators(here):
@@ -235,9 +299,17 @@ BAD = [
     (["fit", "vae", "digit"], "Did you mean 'digits'"),
     (["fit", "vae"], "needs a METHOD and DATA"),
     (["fit", "vae", "nowhere.csv"], "there is no such file"),
-    (["fit", "vae", "digits", "--n-latents", "0"], "n_latents='0': expected a whole number"),
+    (["fit", "vae", "digits", "--n-latents", "0"], "--n-latents 0: expected a whole number"),
     (["fit", "vae", "digits", "--no-such-option", "1"], "unrecognized arguments"),
-    (["fit", "vae", "digits", "--likelihood", "bernouli"], "likelihood='bernouli'"),
+    (["fit", "vae", "digits", "--n-latnets", "1"], "did you mean --n-latents?"),
+    (["fit", "cgmmn-classifier", "few.csv"], "name their column by --target COLUMN"),
+    (["fit", "gan", "few.csv", "--test-fraction", "0.25"], "has 2 test rows"),
+    (["fit", "vae", "few.csv", "--drop", "b"], "no column 'b'"),
+    (["fit", "vae", "few.csv", "--drop", "a"], "no column"),
+    (["fit", "vae", "split.csv"], "pass --separator ';'"),
+    (["fit", "vae", "flat.csv"], "column 'b' is constant"),
+    (["reproduce", "mnist-densty"], "did you mean 'mnist-density'?"),
+    (["fit", "vae", "digits", "--likelihood", "bernouli"], "--likelihood bernouli"),
     (["fit", "vae", "digits", "--out", "file"], "file is a file"),
     (["fit", "vae", "digits", "--out", "full"], "already there"),
     (["fit", "vae", "digits", "--out", "file/run"], "not a folder"),
@@ -249,7 +321,7 @@ BAD = [
     (["fit", "vae", "text.csv"], "'name'"),
     (["fit", "vae", "damaged.npz"], "damaged.npz"),
     (["evaluate", "nowhere"], "nowhere is not there"),
-    (["fit", "vae", "digits", "--test-fraction", "2"], "test_fraction"),
+    (["fit", "vae", "digits", "--test-fraction", "2"], "digits does not take test_fraction"),
     (["evaluate", "full"], "holds no saved model"),
     (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
     (["sample", "full", "--out", "no/s.npy"], "the folder no is not there"),
@@ -268,6 +340,9 @@ def test_bad_input_exits_with_2_and_leaves_nothing(here, capsys, arguments, mess
     (here / "option.toml").write_text('method="vae"\ndata="digits"\n[options]\nn_latent = 5')
     (here / "value.toml").write_text('method="vae"\ndata="digits"\n[options]\nn_latents = "five"')
     (here / "text.csv").write_text("name,size\nann,1\nbob,2\n")
+    (here / "few.csv").write_text("a\n1\n2\n3\n4\n5\n6\n7\n8\n")
+    (here / "split.csv").write_text("a;b\n1;2\n3;4\n")
+    (here / "flat.csv").write_text("a,b\n1,2\n3,2\n4,2\n")
     (here / "damaged.npz").write_bytes(b"PK\x03\x04 not really")
     before = sorted(here.rglob("*"))
     try:

@@ -909,8 +909,11 @@ BAD_CSV = [
     ("a,y\n1,2\n3,\n", {"target": "y"}, "1 empty cells"),
     (",a\n0,1\n", {}, "has no name"),
     ("1.5,2\n3,4\n", {}, "header=False"),
-    ("a,b\n1,2,3\n", {}, "not a readable table"),
-    ("a,b\n" + "1,2\n" * 20_000 + "1,late\n", {}, "'b' .*String"),
+    ("a,b\n1,2,3\n", {}, "line 2 has 3 cells, the first line 2"),
+    ("a;b\n1;2\n", {}, "pass separator=';'"),
+    ("1.5,NA\n2,3\n", {}, "pass header=False"),
+    ("a,b\n1,2\n", {"drop": "c"}, "no column 'c'"),
+    ("a,b\n" + "1,2\n" * 20_000 + "1,late\n", {}, "'b' .'late' in row 20001"),
 ]
 
 

@@ -7,10 +7,12 @@ here imports torch before it is needed: help answers at once.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ancestral import methods
 from ancestral._version import __version__
@@ -28,12 +30,39 @@ examples:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that guesses what a misspelt option should have been."""
+
+    def options(self) -> dict[str, argparse.Action]:
+        """Return what it knows, by the words that ask for it."""
+        return dict(self._option_string_actions)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Say which words are unknown, and stop."""
+        word = unknown[0].partition("=")[0]
+        close = get_close_matches(word, self.options(), n=1)
+        guess = f": did you mean {close[0]}?" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{guess}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = build_parser(arguments).parse_args(arguments)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        print("\nancestral: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as when `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options, unknown = build_parser(arguments).parse_known_args(arguments)
+    if unknown:
+        options.parser.refuse(unknown)
     if options.command in LISTS:
-        print("\n".join(LISTS[options.command]()))
+        print("\n".join(LISTS[options.command]()), flush=True)
         return 0
     from ancestral import commands  # imports torch
 
@@ -41,11 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with commands.denormals_flushed():
             commands.COMMANDS[options.command](options)
-    except KeyboardInterrupt:
-        print("\nancestral: interrupted", file=sys.stderr)
-        return 130
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
     except commands.FOR_THE_USER as error:
-        print(f"ancestral: error: {error}", file=sys.stderr)
+        message = commands.in_options(str(error), options.parser.options())
+        print(f"ancestral: error: {message}", file=sys.stderr)
         return 2
     return 0
 
@@ -64,9 +94,9 @@ def _list_datasets() -> list[str]:
 LISTS = {"methods": _list_methods, "datasets": _list_datasets}
 
 
-def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+def build_parser(arguments: Sequence[str] = ()) -> Parser:
     """Make the parser; the options of a method are added when ``arguments`` name it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ancestral",
         description="The classical deep generative models, exact, fast and reproducible.",
         epilog=EXAMPLES,
@@ -94,10 +124,11 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Any, name: str, text: str, **how: Any) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False, **how
-    )
+def _add(commands: Any, name: str, text: str, **how: Any) -> Parser:
+    sentence = f"{text[0].upper()}{text[1:]}."
+    parser = commands.add_parser(name, help=text, description=sentence, allow_abbrev=False, **how)
+    parser.set_defaults(parser=parser)
+    return parser
 
 
 def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
@@ -134,6 +165,7 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("your own data")
     group.add_argument("--target", metavar="COLUMN", help="column of a table that holds labels")
+    group.add_argument("--drop", metavar="COLUMNS", help="of a table, to leave out: id,name")
     group.add_argument("--separator", metavar="CHARACTER", help="between the cells of a CSV file")
     group.add_argument("--no-header", action="store_true", help="a CSV file without column names")
     group.add_argument("--grayscale", action="store_true", help="read pictures in grey")
@@ -299,16 +331,13 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     annealed = parser.add_argument_group("annealed importance sampling")
     add = annealed.add_argument
     add("--annealed", action="store_true", help="in place of L_S: slower, tighter")
-    add("--n-steps", type=int, default=1000, metavar="T", help="distributions (default: 1000)")
-    add("--n-chains", type=int, default=16, metavar="C", help="chains per row (default: 16)")
-    add("--start", choices=["prior", "posterior"], default="prior", help="where chains start")
-    add(
-        "--n-leapfrog", type=int, default=10, metavar="L", help="a trajectory's steps (default: 10)"
-    )
+    add("--n-steps", type=int, metavar="T", help="distributions (default: 1000)")
+    add("--n-chains", type=int, metavar="C", help="chains per row (default: 16)")
+    add("--start", choices=["prior", "posterior"], help="where chains start (default: prior)")
+    add("--n-leapfrog", type=int, metavar="L", help="a trajectory's steps (default: 10)")
     add(
         "--first-step-size",
         type=float,
-        default=0.1,
         metavar="E",
         help="of the leapfrog, before it adapts (default: 0.1)",
     )
@@ -387,7 +416,12 @@ def _add_impute(commands: Any) -> None:
     )
     _add_rounds(impute)
     impute.add_argument("--random-state", type=int, help="seed (default: the fit's own)")
-    impute.add_argument("--fill", choices=["mean", "sample"], default="mean")
+    impute.add_argument(
+        "--fill",
+        choices=["mean", "sample"],
+        default="mean",
+        help="expected values (of bits and counts, fractions), or draws (default: %(default)s)",
+    )
     _add_data_options(impute)
 
 

@@ -46,6 +46,8 @@ class LatentEstimator(
 
     n_evaluation_samples: Count = 1000
 
+    _has_density = True
+
     def transform(self, X: Any) -> np.ndarray:
         """Return the posterior mean E_q[z | x] of every row, [n_samples, n_latents].
 

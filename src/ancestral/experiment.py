@@ -20,7 +20,9 @@ import numpy as np
 from ancestral import datasets, methods, parallel, provenance, scoring, storage
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
-from ancestral.labels import UNLABELLED, LabelLearner, class_name, has_label
+from ancestral.labels import UNLABELLED, LabelLearner, TargetLearner, class_name, has_label
+from ancestral.likeness import FEWEST
+from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
 
@@ -30,7 +32,7 @@ QUICK_SAMPLES, QUICK_ROWS = 100, 500
 WAYS = ("start", "autoencoder", "codes", "verbose", "checkpoint", "log")
 """Options that say where other files are, or how a run shows itself: they change no model."""
 
-CONFIG, VERSIONS = "config.toml", "versions.json"
+CONFIG, VERSIONS, REPORT = "config.toml", "versions.json", "report.html"
 
 
 @dataclass
@@ -76,6 +78,10 @@ class Config:
         """Return it without places of other files, and without how a run shows itself."""
         return replace(self, options={k: v for k, v in self.options.items() if k not in WAYS})
 
+    def trains_as(self, other: Config) -> bool:
+        """Whether both make the same model."""
+        return bool(as_tuples(vars(self.plain())) == as_tuples(vars(other.plain())))
+
     def dataset(self) -> datasets.Dataset:
         """Load the data."""
         return datasets.load(self.data, **self.data_options)
@@ -89,6 +95,8 @@ def read_config(path: Path | str) -> Config:
     ValueError
         If the file is not TOML, or has keys or values that are not what they should be.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"config {path}: there is no such file")
     try:
         table = as_tuples(tomllib.loads(Path(path).read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -171,26 +179,77 @@ def run(
 ) -> Path:
     """Fit, take a quick look at the test rows (held-out ones, if asked for), leave a run folder.
 
+    A run that was stopped goes on: in its training, or after it, where the look or the page is
+    missing.
+
     Raises
     ------
     FileExistsError
         If ``out`` is there and ``overwrite`` false; checked before anything is computed.
+    ValueError
+        If the model could not be fitted to the data, or not be scored on them.
     """
     out = out.resolve()
-    storage.check_writable(out, overwrite=overwrite)
-    estimator, dataset = config.estimator(), config.dataset()
+    if not overwrite and _stopped_after_training(out, config, report):
+        estimator, dataset = open_run(out)[0], config.dataset()
+    else:
+        storage.check_writable(out, overwrite=overwrite)
+        estimator, dataset = config.estimator(), config.dataset()
+        _check_suitable(estimator, dataset, _rows_to_look_at(config, split))
+        _train(estimator, dataset, config, out, overwrite)
+    if not parallel.is_main():
+        return out  # the first of several processes does the rest
+    metrics, quick = look(estimator, dataset, config, split)
+    if not (out / scoring.METRICS).is_file():
+        scoring.add_metrics(out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics])
+    if report:
+        write_report(out, estimator, dataset, quick, config)
+    return out
+
+
+def _stopped_after_training(out: Path, config: Config, report: bool) -> bool:
+    """Whether the model of a run is there, and what should follow is not."""
+    wanted = [scoring.METRICS, *([REPORT] if report else [])]
+    done = all((out / name).is_file() for name in wanted)
+    if done or not (out / CONFIG).is_file() or not (out / storage.MODEL).is_dir():
+        return False
+    return read_config(out / CONFIG).trains_as(config)
+
+
+def _check_suitable(estimator: RowEstimator, dataset: datasets.Dataset, rows: Scoring) -> None:
+    """Refuse data that would be found unfit only after training."""
+    name = type(estimator).__name__
+    if dataset.y_train is None and isinstance(estimator, LabelLearner | TargetLearner):
+        what = "classes" if isinstance(estimator, LabelLearner) else "targets"
+        raise ValueError(
+            f"{name} learns {what}, and {dataset.name} has none: name their column by target='...'"
+        )
+    if isinstance(estimator, ImplicitEstimator):
+        split, X = rows.rows(dataset)
+        if len(X) < FEWEST:
+            raise ValueError(
+                f"{name} is scored by its samples beside real rows, {FEWEST} or more, and "
+                f"{dataset.name} has {len(X)} {split} rows: set a larger test_fraction=..., or "
+                "none to score on training rows"
+            )
+
+
+def _train(
+    estimator: RowEstimator, dataset: datasets.Dataset, config: Config, out: Path, overwrite: bool
+) -> None:
+    """Fit, and save the model before anything else is tried."""
     if dataset.image_shape is not None and estimator.image_shape is None:
         estimator.image_shape = dataset.image_shape
+    if dataset.feature_names is not None:
+        estimator.column_names_ = list(dataset.feature_names)
     asked = estimator.checkpoint
     estimator.checkpoint = asked or str(checkpoint_of(out))
     began = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
-    seconds = perf_counter() - began
+    estimator.fit_seconds_ = perf_counter() - began
     estimator.checkpoint = asked
     if not parallel.is_main():
-        return out  # the first of several processes does the rest
-    if dataset.feature_names is not None:
-        estimator.column_names_ = list(dataset.feature_names)
+        return
     if dataset.class_names is not None and isinstance(estimator, LabelLearner):
         estimator.class_names_ = [dataset.class_names[c] for c in estimator.classes_]
 
@@ -201,14 +260,14 @@ def run(
         storage.write_file(folder / "history.csv", storage.to_csv(estimator.history_))
         estimator.save(folder / storage.MODEL)
 
-    # the model is safe before anything else is tried
     storage.write_folder(out, fill, overwrite=overwrite)
-    metrics, quick = look(estimator, dataset, config, split)
-    for metric in metrics:
-        scoring.add_metric(out, metric | {"fit_seconds": seconds})
-    if report:
-        write_report(out, estimator, dataset, quick, config)
-    return out
+
+
+def _rows_to_look_at(
+    config: Config, split: Literal["valid"] | None, n_importance_samples: int = QUICK_SAMPLES
+) -> Scoring:
+    """Return the test rows, or held-out ones, if some are, as a run's page shows them."""
+    return Scoring(n_importance_samples, "valid" if "n_valid" in config.data_options else split)
 
 
 def look(
@@ -219,8 +278,7 @@ def look(
     n_importance_samples: int = QUICK_SAMPLES,
 ) -> tuple[list[scoring.Metric], LogLikelihood | None]:
     """Take the quick look at test rows (held-out ones, if some are) that a run's page shows."""
-    split = "valid" if "n_valid" in config.data_options else split
-    rows = Scoring(n_importance_samples, split)
+    rows = _rows_to_look_at(config, split, n_importance_samples)
     return scoring.look(estimator, dataset, rows, n_likelihoods=QUICK_ROWS)
 
 
@@ -239,7 +297,7 @@ def write_report(
     """Write the report page of a run."""
     from ancestral import report
 
-    path = folder / "report.html"
+    path = folder / REPORT
     title = f"{type(estimator).__name__} on {dataset.name}"
     command = ["ancestral", "fit", config.method, config.data]
     for name, value in (config.options | config.data_options).items():

@@ -122,7 +122,8 @@ def check(name: str, value: object, hint: Hint) -> None:
     ValueError: n_latents=0: expected a whole number of at least 1
     """
     if not matches(value, hint):
-        raise ValueError(f"{name}={value!r}: expected {describe(hint)}")
+        plain = value.item() if isinstance(value, np.generic) else value
+        raise ValueError(f"{name}={plain!r}: expected {describe(hint)}")
 
 
 def parse(name: str, text: str, hint: Hint) -> Any:

@@ -17,6 +17,9 @@ from ancestral.discrepancy import mmd2, mmd2_standard_error, two_sample_test
 from ancestral.kernels import median_variance
 from ancestral.preprocess import as_shares
 
+FEWEST = 10
+"""Rows that say something of a distribution."""
+
 NEIGHBOURS = 5
 FOLDS = 5
 PARZEN_WIDTHS = tuple(float(s) for s in np.round(np.arange(0.10, 0.30, 0.01), 2))
@@ -95,7 +98,7 @@ def likeness(
     True
     """
     n = min(len(drawn), len(real))
-    if n < 10 or drawn.shape[1] != real.shape[1]:
+    if n < FEWEST or drawn.shape[1] != real.shape[1]:
         raise ValueError(
             f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
             "columns"

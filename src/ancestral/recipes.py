@@ -12,6 +12,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -306,9 +307,10 @@ def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
         return known[target].rows
     rows = {recipe.row: recipe for table in known.values() for recipe in table.rows}
     if target not in rows:
-        names = [*known, *rows]
+        close = get_close_matches(target, [*known, *rows], n=1)
+        guess = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"there is no recipe {target!r}{suggest(target, names)} Tables: {', '.join(known)}; "
+            f"there is no recipe {target!r}: {guess}tables are {', '.join(known)}; "
             "`ancestral reproduce --list` shows their rows"
         )
     return (rows[target],)

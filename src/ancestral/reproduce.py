@@ -14,7 +14,6 @@ import torch
 from ancestral import experiment, provenance, recipes, records, storage, zoo
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
-from ancestral.fields import as_tuples
 from ancestral.measures import Subject, measure
 from ancestral.recipes import Recipe
 from ancestral.records import Record
@@ -212,7 +211,7 @@ def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
 
 def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
     """Refuse a run folder that a recipe has left behind by changing."""
-    if done is not None and as_tuples(vars(done.plain())) == as_tuples(vars(asked.plain())):
+    if done is not None and done.trains_as(asked):
         return
     raise ValueError(
         f"{folder} was made by other settings than the recipe has now: remove it, or name other "

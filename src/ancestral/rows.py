@@ -49,6 +49,7 @@ class RowEstimator(Estimator, ABC):
     image_shape: Sizes | None = None
 
     _learns_from_gaps: ClassVar[bool] = True
+    _has_density: ClassVar[bool] = False
 
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         X = self._validate(X, fit=True)
@@ -62,7 +63,8 @@ class RowEstimator(Estimator, ABC):
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
         X = as_numbers(X, named)
         self.unit_ = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
-        self.columns_ = learn_columns(X, self.likelihood, self.unit_)
+        how: dict[str, Any] = {"density": self._has_density, "names": self._column_names()}
+        self.columns_ = learn_columns(X, self.likelihood, self.unit_, **how)
         self.likelihood_ = list(self.columns_.kinds)
         self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
         self.n_categories_ = list(self.columns_.n_categories)
@@ -114,9 +116,13 @@ class RowEstimator(Estimator, ABC):
             raise ValueError(f"{error}{_hint(str(error))}") from None
         if not fit:
             checked = as_numbers(checked, set(self.likelihood_))
-            check_columns(checked, self.columns_, self.unit_)
+            check_columns(checked, self.columns_, self.unit_, names=self._column_names())
         # validation hands back a view that has forgotten it lies on disk
         return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
+
+    def _column_names(self) -> list[str] | None:
+        names = getattr(self, "feature_names_in_", getattr(self, "column_names_", None))
+        return list(names) if names is not None and len(names) == self.n_features_in_ else None
 
     def _check_image_shape(self) -> None:
         shape = self.image_shape

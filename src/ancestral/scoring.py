@@ -387,5 +387,10 @@ def read_metrics(folder: Path) -> list[Metric]:
 
 def add_metric(folder: Path, metric: Metric) -> None:
     """Append to ``metrics.json``."""
-    metrics = [*read_metrics(folder), metric]
-    storage.write_file(folder / METRICS, json.dumps(metrics, indent=1))
+    add_metrics(folder, [metric])
+
+
+def add_metrics(folder: Path, metrics: list[Metric]) -> None:
+    """Append to ``metrics.json``, all or none."""
+    content = json.dumps([*read_metrics(folder), *metrics], indent=1)
+    storage.write_file(folder / METRICS, content)

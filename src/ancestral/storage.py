@@ -71,7 +71,9 @@ def check_writable(path: Path | str, *, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file: a folder can't be put in its place")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is already there: choose another name, or overwrite it")
+        raise FileExistsError(
+            f"{path} is already there: choose another name, or add overwrite=True"
+        )
     if path.exists() and not _is_replaceable(path):
         raise FileExistsError(f"{path} holds files that are not a run or a model: not replaced")
     above = next(p for p in path.absolute().parents if p.exists())

@@ -14,7 +14,14 @@ KINDS = get_args(ColumnKind)
 SHOWN = 5
 
 
-def learn_columns(X: np.ndarray, likelihood: str | Sequence[str], unit: float = 1.0) -> Columns:
+def learn_columns(
+    X: np.ndarray,
+    likelihood: str | Sequence[str],
+    unit: float = 1.0,
+    *,
+    density: bool = True,
+    names: Sequence[str] | None = None,
+) -> Columns:
     """Learn kind, location, scale and number of categories of every column of training rows.
 
     Parameters
@@ -25,6 +32,10 @@ def learn_columns(X: np.ndarray, likelihood: str | Sequence[str], unit: float = 
         ``"auto"``, one kind for all columns, or one for each.
     unit : float
         What a stored one stands for.
+    density : bool
+        Whether the likelihood itself is maximised: no column may then be constant.
+    names : sequence of str, optional
+        Of the columns, for messages.
 
     Raises
     ------
@@ -32,26 +43,34 @@ def learn_columns(X: np.ndarray, likelihood: str | Sequence[str], unit: float = 
         If the values do not suit the likelihood: it names the columns and what would.
     """
     low, high = _range(X, unit)
-    _check_seen(low)
+    _check_seen(low, names)
     kinds = _kinds(likelihood, low, high)
     d = X.shape[1]
     loc, scale = np.zeros(d), np.ones(d)
     gaussian = [j for j, k in enumerate(kinds) if k == "gaussian"]
     if gaussian:
-        loc[gaussian], scale[gaussian] = _location_and_scale(X, gaussian, low[gaussian], unit)
-    _check_codes(kinds, high, len(X))
+        loc[gaussian], scale[gaussian] = _location_and_scale(
+            X, gaussian, low[gaussian], unit, names
+        )
+    _check_codes(kinds, high, len(X), names)
     n_categories = [
         int(high[j]) + 1 if k == "categorical" and np.isfinite(high[j]) else 0
         for j, k in enumerate(kinds)
     ]
     columns = Columns(kinds, loc, scale, n_categories)
-    check_columns(X, columns, unit, fitting=True)
-    _check_varied(low, high, gaussian)
+    check_columns(X, columns, unit, fitting=True, names=names)
+    if density:
+        _check_varied(low, high, gaussian, names)
     return columns
 
 
 def check_columns(
-    X: np.ndarray, columns: Columns, unit: float = 1.0, *, fitting: bool = False
+    X: np.ndarray,
+    columns: Columns,
+    unit: float = 1.0,
+    *,
+    fitting: bool = False,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Check that values suit the likelihood of their columns.
 
@@ -67,15 +86,17 @@ def check_columns(
     for kind in ("bernoulli", "categorical", "poisson"):
         chosen = columns.columns_of(kind)
         if kind == "bernoulli":
-            _refuse(chosen, (low < 0) | (high > 1), kind, "values within [0, 1]", low, high)
+            expected = "values within [0, 1]"
+            _refuse(chosen, (low < 0) | (high > 1), kind, expected, low, high, names)
         elif chosen:
             broken = np.zeros(X.shape[1], dtype=bool)
             broken[chosen] = _any_broken(X, chosen)
-            _refuse(chosen, (low < 0) | broken, kind, "whole numbers from 0 on", low, high)
+            expected = "whole numbers from 0 on"
+            _refuse(chosen, (low < 0) | broken, kind, expected, low, high, names)
     if not fitting:
         limit = np.where(np.array(columns.n_categories) > 0, columns.n_categories, np.inf)
-        unseen = "codes that were there at fit"
-        _refuse(columns.columns_of("categorical"), high >= limit, "categorical", unseen, low, high)
+        coded, unseen = columns.columns_of("categorical"), "codes that were there at fit"
+        _refuse(coded, high >= limit, "categorical", unseen, low, high, names)
 
 
 def is_binary(X: np.ndarray) -> bool:
@@ -125,7 +146,11 @@ def _range(X: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _location_and_scale(
-    X: np.ndarray, columns: Sequence[int], low: np.ndarray, unit: float
+    X: np.ndarray,
+    columns: Sequence[int],
+    low: np.ndarray,
+    unit: float,
+    names: Sequence[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     total, squares, count = (np.zeros(len(columns)) for _ in range(3))
     for rows in row_blocks(X):
@@ -145,33 +170,39 @@ def _location_and_scale(
     lost = [j for j, s in zip(columns, scale, strict=True) if not np.isfinite(s)]
     if lost:
         raise ValueError(
-            f"X: the values of {_name(lost)} are too large to be squared: rescale them"
+            f"X: the values of {_name(lost, names)} are too large to be squared: rescale them"
         )
     return mean + low, np.where(scale > 0, scale, 1.0)
 
 
-def _check_codes(kinds: Sequence[ColumnKind], high: np.ndarray, n_rows: int) -> None:
+def _check_codes(
+    kinds: Sequence[ColumnKind], high: np.ndarray, n_rows: int, names: Sequence[str] | None
+) -> None:
     many = max(256, n_rows)
     wide = [j for j, k in enumerate(kinds) if k == "categorical" and high[j] >= many]
     if wide:
         raise ValueError(
-            f"X: {_name(wide)} has codes up to {high[wide].max():g}, more than there are rows: "
-            "recode to 0, 1, ... (scikit-learn: OrdinalEncoder)"
+            f"X: {_name(wide, names)} has codes up to {high[wide].max():g}, more than there are "
+            "rows: recode to 0, 1, ... (scikit-learn: OrdinalEncoder)"
         )
 
 
-def _check_seen(low: np.ndarray) -> None:
+def _check_seen(low: np.ndarray, names: Sequence[str] | None) -> None:
     empty = np.flatnonzero(np.isnan(low))
     if len(empty):
-        raise ValueError(f"X: {_name(empty)} holds no observed value: drop it before fitting")
+        raise ValueError(
+            f"X: {_name(empty, names)} holds no observed value: drop it before fitting"
+        )
 
 
-def _check_varied(low: np.ndarray, high: np.ndarray, gaussian: Sequence[int]) -> None:
+def _check_varied(
+    low: np.ndarray, high: np.ndarray, gaussian: Sequence[int], names: Sequence[str] | None
+) -> None:
     flat = [j for j in gaussian if low[j] == high[j]]
     if flat:
         raise ValueError(
-            f"X: {_name(flat)} is constant, and the density of a Gaussian that fits it grows "
-            "without bound: drop it, or give it another likelihood"
+            f"X: {_name(flat, names)} is constant, and the density of a Gaussian that fits it "
+            "grows without bound: drop it, or give it another likelihood"
         )
 
 
@@ -182,17 +213,20 @@ def _refuse(
     expected: str,
     low: np.ndarray,
     high: np.ndarray,
+    names: Sequence[str] | None,
 ) -> None:
     wrong = [j for j in columns if bad[j]]
     if wrong:
         lowest, highest = np.nanmin(low[wrong]), np.nanmax(high[wrong])
         raise ValueError(
-            f"X: {_name(wrong)} has values from {lowest:g} to {highest:g}; a {kind} likelihood "
-            f"needs {expected}. Rescale or recode the values, or choose another likelihood"
+            f"X: {_name(wrong, names)} has values from {lowest:g} to {highest:g}; a {kind} "
+            f"likelihood needs {expected}. Rescale or recode the values, or choose another "
+            "likelihood"
         )
 
 
-def _name(columns: Sequence[int] | np.ndarray) -> str:
-    shown = ", ".join(str(int(j)) for j in columns[:SHOWN])
+def _name(columns: Sequence[int] | np.ndarray, names: Sequence[str] | None) -> str:
+    told = [str(int(j)) if names is None else repr(names[int(j)]) for j in columns[:SHOWN]]
+    shown = ", ".join(told)
     more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
     return f"column {shown}" if len(columns) == 1 else f"each of the columns {shown}{more}"

@@ -6,6 +6,7 @@ from ancestral.commands.recipes import reproduce
 from ancestral.commands.rows import impute, predict, sample
 from ancestral.commands.scores import compare, evaluate, repair, units
 from ancestral.commands.training import demo, fit, report
+from ancestral.commands.wording import in_options
 from ancestral.engine import denormals_flushed, show_notices
 from ancestral.train import NonFiniteError
 
@@ -26,7 +27,7 @@ COMMANDS = {
     )
 }
 
-__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "show_notices"]
+__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "in_options", "show_notices"]
 
 FOR_THE_USER = (ValueError, OSError, NonFiniteError)
 """Errors whose messages are written for the user: no traceback is shown."""

@@ -6,17 +6,21 @@ import io
 import math
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ancestral import datasets, experiment, storage
 from ancestral.density import LatentEstimator
+from ancestral.engine.notices import notice
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
 from ancestral.labels import ClassLearner
 from ancestral.rows import RowEstimator
-from ancestral.scoring import LIKENESS, Metric
+from ancestral.scoring import LIKENESS, Metric, read_metrics
+
+if TYPE_CHECKING:
+    import polars as pl
 
 WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
 
@@ -26,6 +30,7 @@ def data_options(options: Namespace) -> dict[str, Any]:
     size = parse("size", options.size, Sizes) if options.size else None
     given = {
         "target": options.target,
+        "drop": options.drop.split(",") if options.drop else None,
         "separator": options.separator,
         "header": False if options.no_header else None,
         "test_fraction": getattr(options, "test_fraction", None),
@@ -49,6 +54,12 @@ def load_like(config: Config | None, options: Namespace) -> datasets.Dataset:
     return datasets.load(options.data, **(own | given))
 
 
+def table_like(config: Config | None, options: Namespace) -> pl.DataFrame | None:
+    """Read a table with all its columns, as :func:`load_like` does; None of other data."""
+    how = _how_to_read(config) | data_options(options)
+    return datasets.read_table(options.data, how.get("separator", ","), how.get("header", True))
+
+
 def _how_to_read(config: Config | None) -> dict[str, Any]:
     """Return how the run's own data were read, for other data of the kind."""
     known = {} if config is None else config.data_options
@@ -64,7 +75,11 @@ def dataset_of(
         return experiment.comparable(load_like(config, options), estimator)
     if config is None:
         raise ValueError(f"{options.run} does not say what data it is about: name them")
-    return config.dataset()
+    dataset = config.dataset()
+    learnt = {metric["data_checksum"] for metric in read_metrics(options.run)[:1]}
+    if dataset.checksum and learnt and dataset.checksum not in learnt:
+        notice(f"{config.data} is not what it was when {options.run} was fitted to it", warn=True)
+    return dataset
 
 
 def print_metric(metric: Metric) -> None:
@@ -150,6 +165,13 @@ def write_rows(
             import polars as pl
 
             columns = names if names is not None else [f"x{j}" for j in range(rows.shape[1])]
-            frame = pl.DataFrame(rows, schema=[str(c) for c in columns])
-            (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(file)
+            write_table(path, pl.DataFrame(rows, schema=[str(c) for c in columns]))
+            return
+    storage.write_file(path, file.getvalue())
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as .csv or .parquet."""
+    file = io.BytesIO()
+    (table.write_csv if path.suffix == ".csv" else table.write_parquet)(file)
     storage.write_file(path, file.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from ancestral.commands.common import (
     classifier,
     explicit,
     load_like,
+    table_like,
     write_rows,
+    write_table,
 )
-from ancestral.labels import LabelLearner, TargetLearner
+from ancestral.datasets import filled
+from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
 from ancestral.methods.implicit import ImplicitEstimator
 
 
@@ -30,9 +34,13 @@ def sample(options: Namespace) -> None:
             raise ValueError(f"mean: {options.run} draws rows as they are")
         rows = estimator.sample(options.n, _label(estimator, options.label), **how)
     elif not hasattr(estimator, "sample"):
+        instead = (
+            f": `ancestral predict {options.run} DATA` answers for rows that are given"
+            if isinstance(estimator, ClassLearner | TargetLearner)
+            else ""
+        )
         raise ValueError(
-            f"{options.run} holds a {type(estimator).__name__}, which draws no rows: "
-            f"`ancestral predict {options.run} DATA` answers for rows that are given"
+            f"{options.run} holds a {type(estimator).__name__}, which draws no rows{instead}"
         )
     else:
         explicit(options.run, estimator)
@@ -95,13 +103,19 @@ def _targets(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
 def impute(options: Namespace) -> None:
     """``ancestral impute RUN DATA``."""
     check_suffix(options.out)
+    if options.out.resolve() == Path(options.data).resolve():
+        raise ValueError(f"out={options.out}: these are the rows to fill in: choose another name")
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options), estimator)
     names = ("n_iter", "fill", "n_chains", "gaps", "batch_statistics", "random_state")
     how = {name: getattr(options, name) for name in names}
     rows = estimator.impute(dataset.x_train, **how)
-    write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
+    table = table_like(config, options) if options.out.suffix in (".csv", ".parquet") else None
+    if table is None or dataset.feature_names is None:
+        write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
+    else:
+        write_table(options.out, filled(table, dataset.feature_names, rows))
     n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
     print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")
 

@@ -315,14 +315,22 @@ def _scorings(options: Namespace) -> list[Scoring]:
         split=options.split,
         n_rows=options.rows,
         precision=options.precision,
-        annealing=_annealing(options) if options.annealed else None,
+        annealing=_annealing(options),
     )
     seeds = parse("binarize_seed", f"{options.binarize_seed},", tuple[Natural, ...])
     return [replace(common, binarize_seed=seed) for seed in seeds]
 
 
-def _annealing(options: Namespace) -> Annealing:
-    return Annealing(**{field.name: getattr(options, field.name) for field in fields(Annealing)})
+def _annealing(options: Namespace) -> Annealing | None:
+    """Return how rows are annealed, if they are to be."""
+    given = {field.name: getattr(options, field.name) for field in fields(Annealing)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.annealed or getattr(options, "two_sided", None) is not None:
+        return Annealing(**given)
+    if given:
+        name, value = next(iter(given.items()))
+        raise ValueError(f"{name}={value}: says how to anneal, and goes with --annealed")
+    return None
 
 
 def _print_sandwich(found: Sandwich) -> None:

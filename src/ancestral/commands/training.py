@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ancestral import experiment, methods, scoring
+from ancestral import datasets, experiment, methods, scoring
 from ancestral.commands.common import data_options, print_metric
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
@@ -40,7 +40,7 @@ def fit(options: Namespace) -> None:
 
 def _config(options: Namespace) -> Config:
     config = experiment.read_config(options.config) if options.config else Config("", "")
-    method, data = options.method or config.method, options.data or config.data
+    method, data = options.method or config.method, _place(options.data) or config.data
     if not method or not data:
         raise ValueError("fit needs a METHOD and DATA: `ancestral fit vae digits`, or --config")
     known = hints(methods.find(method).load())
@@ -51,6 +51,13 @@ def _config(options: Namespace) -> Config:
         for name in [key.removeprefix("field.")]
     }
     return Config(method, data, config.options | given, config.data_options | data_options(options))
+
+
+def _place(data: str | None) -> str | None:
+    """Return a name as it is, a path as it is from wherever the run is looked at later."""
+    if data is None or data in datasets.names() or not Path(data).expanduser().exists():
+        return data
+    return str(Path(data).expanduser().resolve())
 
 
 def _print_likelihood(kinds: Sequence[str]) -> None:

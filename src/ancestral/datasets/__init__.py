@@ -2,7 +2,8 @@
 
 from ancestral.datasets.catalogue import Description, describe, names
 from ancestral.datasets.core import DataError, Dataset, content_checksum
-from ancestral.datasets.loading import load
+from ancestral.datasets.loading import load, read_table
+from ancestral.datasets.tables import filled
 
 __all__ = [
     "DataError",
@@ -10,6 +11,8 @@ __all__ = [
     "Description",
     "content_checksum",
     "describe",
+    "filled",
     "load",
     "names",
+    "read_table",
 ]

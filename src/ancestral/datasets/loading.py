@@ -6,14 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ancestral.datasets.arrays import Fields, load_npy, load_npz
 from ancestral.datasets.catalogue import check_options, find, load_entry
 from ancestral.datasets.core import DataError, Dataset, content_checksum
 from ancestral.datasets.entries import ENTRIES
 from ancestral.datasets.pictures import load_images
-from ancestral.datasets.tables import load_csv, load_parquet
+from ancestral.datasets.tables import load_csv, load_parquet, read_csv, read_parquet
+
+if TYPE_CHECKING:
+    import polars as pl
 
 READERS: dict[str, Callable[..., Fields]] = {
     ".npy": load_npy,
@@ -54,7 +57,8 @@ def load(
         For the user's own data: ``test_fraction`` (share of rows for a test split; none if
         absent), ``seed`` (of that split, 0), ``shuffle`` (True; if False the last rows are the
         test split).
-        For tables: ``target`` (column of labels or targets).
+        For tables: ``target`` (column of labels or targets) and ``drop`` (a column, or several,
+        to leave out).
         For .csv: ``separator`` (a comma) and ``header`` (True).
         For folders of images: ``size`` ((height, width) to resize to) and ``grayscale``.
         For "boston_housing": ``split`` (0 to 19).
@@ -87,6 +91,29 @@ def load(
     if n_train is not None:
         dataset = dataset.first(n_train)
     return dataset.with_contrast() if contrast else dataset
+
+
+def read_table(
+    path: str | os.PathLike[str], separator: str = ",", header: bool = True
+) -> pl.DataFrame | None:
+    """Read a table of the user's own with all its columns; None if these are other data.
+
+    Parameters
+    ----------
+    path : str or path
+        A .csv or .parquet file, or any other data.
+    separator, header
+        Of a .csv file, as for :func:`load`.
+    """
+    place = Path(path).expanduser()
+    if path in ENTRIES or not place.is_file():
+        return None
+    match place.suffix.lower():
+        case ".csv":
+            return read_csv(place, separator=separator, header=header)
+        case ".parquet":
+            return read_parquet(place)
+    return None
 
 
 def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset:

@@ -122,7 +122,7 @@ def find(name: str) -> Method:
 
 
 def load(path: Path | str) -> Estimator:
-    """Load a fitted estimator of whatever method from the folder it was saved in.
+    """Load a fitted estimator of whatever method from the folder it was saved in, or of a run.
 
     Raises
     ------
@@ -131,6 +131,7 @@ def load(path: Path | str) -> Estimator:
     """
     from ancestral import storage
 
+    path = storage.model_folder(path)
     name = storage.load_model(path)[1].get("method", "")
     try:
         method = find(name)
