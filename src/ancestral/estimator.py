@@ -113,8 +113,8 @@ class Estimator(BaseEstimator, ABC):
         for TensorBoard (``pip install ancestral[tensorboard]``).
     checkpoint : str, optional
         A file in which the state of training is kept while ``fit`` runs. If ``fit`` is killed, the
-        same call goes on from there and ends with the same model to the bit; once it is done, the
-        file is removed.
+        same call goes on from there and ends with the same model to the bit, given a fixed
+        ``random_state``; once it is done, the file is removed.
     verbose : int
         0 is silent, 1 shows a progress bar.
 
