@@ -176,7 +176,7 @@ def test_from_the_command_line(tmp_path, capsys):
     assert main([*sample, "--label", "4"]) == 0
     assert np.load(out).shape == (6, 64)
     assert main([*sample, "--label", "x"]) == 2
-    assert "label=x" in capsys.readouterr().err
+    assert "--label x" in capsys.readouterr().err
 
 
 # ---- on codes: M1+M2

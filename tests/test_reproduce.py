@@ -271,7 +271,7 @@ def test_a_row_is_scored_with_the_shipped_model_of_another(place, capsys):
     shutil.rmtree(place / "runs")
     capsys.readouterr()
     assert call(*repairs[:-1], "no-zoo") == 2
-    assert "reuse=no-zoo" in capsys.readouterr().err
+    assert "--reuse no-zoo" in capsys.readouterr().err
     assert call(*repairs) == 0
     out = capsys.readouterr().out
     assert "smoke-0: taken from zoo/digits-vae" in out
@@ -506,14 +506,14 @@ def test_bad_recipes_are_named(place, file, old, new, message):
         (["digits/va"], "did you mean 'digits/vae'"),
         ([], "needs a TARGET"),
         (["digits", "--size", "paper"], "has the sizes smoke"),
-        (["digits", "--seeds", "0"], "seeds=0"),
-        (["digits/vae", "--size", "smoke", "--jobs", "0"], "jobs=0"),
+        (["digits", "--seeds", "0"], "--seeds 0"),
+        (["digits/vae", "--size", "smoke", "--jobs", "0"], "--jobs 0"),
         (["digits", "--size", "smoke", "--select", "--set", "batch=9"], "no option 'batch'"),
         (["digits", "--size", "smoke", "--select", "--set", "batch_size=x"], "batch_size='x'"),
         (["digits", "--size", "smoke", "--select", "--set", "batch_size"], "expected NAME=VALUE"),
         (["digits", "--size", "smoke", "--select", "--set", "random_state=5"], "goes by --seed"),
         (["digits", "--size", "smoke", "--select", "--set", "log=a.csv"], "is left to the run"),
-        (["digits", "--size", "smoke", "--seed", "-1"], "seed=-1"),
+        (["digits", "--size", "smoke", "--seed", "-1"], "--seed -1"),
     ],
 )
 def test_bad_requests_exit_with_2(place, capsys, arguments, message):
