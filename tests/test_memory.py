@@ -236,6 +236,8 @@ def test_silenced_memories_answer_with_ones():
         ({"local_weight": -0.1}, "local_weight=-0.1"),
         ({"attention": "hard"}, "attention='hard'"),
         ({"n_latents": (3, 2), "gradient": "doubly"}, "single stochastic layer"),
+        ({"n_resampled": 2}, "n_resampled=2 needs more samples"),
+        ({"n_importance_samples": 3, "n_resampled": 3}, "n_resampled=3: expected"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -249,6 +251,7 @@ def test_bad_settings_are_named(settings, message):
         {"n_latents": (3, 2), "hidden": ((8, 6), (5,))},
         {"gradient": "doubly"},
         {"n_importance_samples": 3, "gradient": "doubly"},
+        {"n_importance_samples": 8, "n_resampled": 2},
         {"attention": "softmax", "composition": "plus", "activation": "tanh"},
         {"batch_norm": False, "n_slots": 2},
     ],

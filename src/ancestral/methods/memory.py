@@ -41,6 +41,10 @@ class MemoryVAE(NetworkEstimator):
     gradient : {"reparameterised", "doubly"}
         As in the paper, or an estimator whose signal for the encoder does not fade as K grows
         (Tucker et al., 2018); for K = 1 that of Roeder et al. (2017).
+    n_resampled : int, optional
+        For K > 1, differentiate only so many of the K samples, drawn in proportion to their
+        weights (Burda, Grosse and Salakhutdinov, 2016, section 3): less work, for a gradient that
+        is noisier. The local reconstruction error is then that of the samples drawn.
 
     References
     ----------
@@ -61,6 +65,7 @@ class MemoryVAE(NetworkEstimator):
     composition: Composition = "ladder"
     local_weight: Weight | Weights = 0.1
     gradient: Literal["reparameterised", "doubly"] = "reparameterised"
+    n_resampled: Count | None = None
 
     def attend(self, X: Any, memory: int = 0) -> np.ndarray:
         """Return how much every row asks of every slot, at the posterior mean of z.
@@ -182,7 +187,12 @@ class MemoryVAE(NetworkEstimator):
         if doubly and not one_layer:
             raise ValueError("gradient='doubly' is for a single stochastic layer: n_latents=int")
         if self.n_importance_samples > 1:
-            return iwae(self.n_importance_samples, self.gradient)
+            return iwae(self.n_importance_samples, self.gradient, self.n_resampled)
+        if self.n_resampled is not None:
+            raise ValueError(
+                f"n_resampled={self.n_resampled!r} needs more samples to draw from: "
+                "set n_importance_samples above it, or leave n_resampled out"
+            )
         return elbo(1, "path" if doubly else "analytic" if one_layer else "sampled")
 
     def _per_layer(self, name: str) -> tuple[Any, ...]:
