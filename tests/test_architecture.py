@@ -13,8 +13,8 @@ import ancestral
 
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
-    "_version", "fields", "provenance", "rounding", "storage", "checkpoint", "parallel",
-    "data", "contrast", "datasets", "preprocess", "tables", "networks", "bits",
+    "_version", "docstrings", "fields", "provenance", "rounding", "storage", "checkpoint",
+    "parallel", "data", "contrast", "datasets", "preprocess", "tables", "networks", "bits",
     "distributions", "conditional", "classes", "models", "observed", "kernels", "discrepancy",
     "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "errors",
     "likeness", "divergence", "ais", "told", "slots", "labels", "labelled", "estimator", "rows",

@@ -5,7 +5,19 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from ancestral.fields import Count, Fraction, Positive, RandomState, Sizes, check, describe, parse
+from ancestral import VAE, methods
+from ancestral.docstrings import field_help, parameters
+from ancestral.fields import (
+    Count,
+    Fraction,
+    Positive,
+    RandomState,
+    Sizes,
+    check,
+    describe,
+    hints,
+    parse,
+)
 
 NESTED = Sizes | tuple[Sizes, ...]
 
@@ -69,3 +81,34 @@ def test_text_that_means_nothing(text, hint):
 def test_words():
     assert describe(Count | Literal["auto"]) == "a whole number of at least 1, or auto"
     assert describe(Fraction) == "a number of at least 0 and below 1"
+
+
+@pytest.mark.parametrize("method", list(methods.METHODS))
+def test_the_help_of_a_method_tells_of_every_field_in_plain_words(method):
+    told = field_help(methods.find(method).load())
+    assert set(told) == set(hints(methods.find(method).load()))
+    assert not [text for text in told.values() if not text or "`" in text]
+
+
+def test_what_a_class_says_of_a_parameter_counts_and_bases_say_the_rest():
+    class Warm(VAE):
+        """One more.
+
+        Parameters
+        ----------
+        warmup, heat : int
+            Ours.
+
+        References
+        ----------
+        Nothing.
+        """
+
+        warmup: Count = 5
+        heat: Count = 1
+
+    found = parameters(Warm.__doc__)
+    assert list(found)[:3] == ["warmup", "heat", "n_latent_samples"]
+    assert found["warmup"] == found["heat"] == "warmup, heat : int\n    Ours.\n"
+    assert Warm.__doc__.count("Other Parameters") == Warm.__doc__.count("References") == 1
+    assert Warm.__doc__.endswith("Nothing.")

@@ -175,6 +175,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
     """Add an option for every field of an estimator, its help taken from the docstrings."""
+    from ancestral.docstrings import field_help
     from ancestral.fields import defaults, describe, hints
 
     described = field_help(cls)
@@ -188,17 +189,6 @@ def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
             metavar=name.split("_")[-1].upper(),
             help=text.strip().replace("%", "%%"),
         )
-
-
-def field_help(cls: type) -> dict[str, str]:
-    """Collect what the docstrings of a class and its bases say of each parameter."""
-    from docstring_parser import parse
-
-    texts = {}
-    for base in reversed(cls.__mro__):
-        for parameter in parse(base.__doc__ or "").params if "ancestral" in base.__module__ else ():
-            texts[parameter.arg_name] = " ".join((parameter.description or "").split())
-    return texts
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -18,6 +18,7 @@ from ancestral import engine, parallel, storage
 from ancestral.callbacks import ProgressBar, curve_log
 from ancestral.checkpoint import Checkpoint
 from ancestral.data import Data, Shuffle
+from ancestral.docstrings import with_inherited
 from ancestral.fields import (
     Count,
     Fraction,
@@ -160,9 +161,10 @@ class Estimator(BaseEstimator, ABC):
     """Rows, by which something is to be seen."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Make the subclass a dataclass, so that no field can be lost by forgetting to."""
+        """Make the subclass a dataclass, so that no field can be lost, and its help complete."""
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False, repr=False)(cls)
+        cls.__doc__ = with_inherited(cls)
 
     # ---- what a system implements
 
