@@ -32,6 +32,7 @@ from ancestral import (
 from ancestral.fields import Positive
 from ancestral.methods.deep import DeepLatentEstimator
 from ancestral.objectives import Objective, elbo
+from ancestral.optim import adam, sgd, stale_adam
 from ancestral.storage import ModelFileError
 
 X = load_digits().data / 16
@@ -364,6 +365,29 @@ def test_every_optimiser_learns(optimizer):
     vae.set_params(learning_rate=rate, warmup=5, clip_norm=5.0, clip_value=1.0, schedule="late")
     history = vae.fit(x).history_
     assert history[-1]["loss"] < history[0]["loss"] - 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"momentum": 0.5}, adam(1e-3, (0.5, 0.999))),
+        ({"momentum": 0.5, "optimizer": "stale_adam"}, stale_adam(1e-3, (0.5, 0.999))),
+        ({"momentum": 0.5, "optimizer": "sgd"}, sgd(1e-3, 0.5)),
+        ({"optimizer": "sgd"}, sgd(1e-3)),
+        ({"optimizer": "stale_adam", "epsilon": 0.1}, stale_adam(1e-3, eps=0.1)),
+    ],
+)
+def test_momentum_reaches_the_update_rule(fields, rule):
+    moved = []
+    for optimizer in (VAE(schedule="constant", **fields)._optimizer(), rule):
+        x = torch.ones(3)
+        state = optimizer.init(x, [x.shape])
+        for step in range(5):
+            gradient = torch.tensor([1.0, -1.0, 0.5]) * (step - 2.5)
+            optimizer.update(x, gradient, state, optimizer.rates(step, 5))
+        moved.append(x)
+    torch.testing.assert_close(moved[0], moved[1], atol=0, rtol=0)
+    assert not torch.equal(moved[0], torch.ones(3))
 
 
 def test_weights_decay_with_the_learning_rate():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ancestral
 from ancestral import damage, datasets, recipes, records, scoring, storage
@@ -520,6 +521,22 @@ def test_bad_requests_exit_with_2(place, capsys, arguments, message):
     assert call("reproduce", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("row", ["gmmn", "gmmn-ae"])
+def test_the_paper_size_of_moment_matching_has_the_published_optimiser(row):
+    """40,000 steps of SGD at rate 2 and momentum 0.9; after 10,000 a tenth of it and 0.99."""
+    config = recipes.find(f"mnist-samples/{row}")[0].config("paper", 0)
+    made, n_rows = config.estimator(), 60_000 - config.data_options["n_valid"]
+    an_epoch = n_rows / made.batch_size
+    n_steps = round(made.max_epochs * an_epoch)
+    assert abs(n_steps - 40_000) < an_epoch
+    optimizer = made._optimizer()
+    assert "velocity" in optimizer.init(torch.zeros(1), [torch.Size([1])])
+    for step in (0, 9_999):
+        assert optimizer.rates(step, n_steps) == pytest.approx((2.0, 0.9))
+    for step in (10_000 + an_epoch, n_steps - 1):
+        assert optimizer.rates(step, n_steps) == pytest.approx((0.2, 0.99))
 
 
 def test_the_results_page_says_what_the_records_say(monkeypatch):
