@@ -29,7 +29,7 @@ from ancestral.cli import main
 from ancestral.conditional import standard_normal
 from ancestral.data import Batch, Data
 from ancestral.likeness import likeness, modes_covered, nearest, parzen
-from ancestral.methods.implicit import noise
+from ancestral.methods.implicit import BOUNDS, noise
 from ancestral.models import Generator, Run
 from ancestral.networks import Spectral, linear, parse_layers
 from ancestral.networks.convolution import Conv
@@ -160,13 +160,36 @@ def test_a_linear_generator_with_noise_has_the_likelihood_of_a_factor_analyser()
     assert abs(sandwich(model, 20, how).gap) < 0.2
 
 
-@pytest.mark.parametrize("kind", ["uniform", "unit"])
+@pytest.mark.parametrize(
+    ("kind", "mean", "variance"),
+    [
+        ("uniform", 0.0, 1 / 3),
+        ("unit", 0.5, 1 / 12),
+        ("centred", 0.0, 1 / 12),
+        ("normal", 0.0, 1.0),
+        ("bits", 0.5, 1 / 4),
+    ],
+)
+def test_noise_has_the_moments_of_its_kind(kind, mean, variance):
+    with engine.seeded(0):
+        h = noise(kind, 3)().sample((20_000,)).double()
+    assert h.shape == (20_000, 3)
+    assert h.mean().item() == pytest.approx(mean, abs=4 * math.sqrt(variance / h.numel()))
+    assert h.var().item() == pytest.approx(variance, rel=0.02)
+    if kind == "bits":
+        assert set(h.unique().tolist()) == {0.0, 1.0}
+    elif kind != "normal":
+        assert (h - mean).abs().max() <= math.sqrt(3 * variance)
+        assert (h - mean).abs().max() > 0.999 * math.sqrt(3 * variance)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unit", "centred"])
 def test_uniform_noise_seen_with_noise_has_the_likelihood_of_a_blurred_interval(kind):
-    low, scale = (-1.0 if kind == "uniform" else 0.0), 0.2
+    (low, high), scale = BOUNDS[kind], 0.2
     model = Observed(Generator(nn.Identity(), noise(kind, 1)), scale**2).eval()
-    x = torch.linspace(low - 0.3, 1.3, 9).unsqueeze(1)
-    edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, 1.0)]
-    exact = ((edges[0] - edges[1]).log() - math.log(1 - low)).squeeze(1).numpy()
+    x = torch.linspace(low - 0.3, high + 0.3, 9).unsqueeze(1)
+    edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, high)]
+    exact = ((edges[0] - edges[1]).log() - math.log(high - low)).squeeze(1).numpy()
     found = annealed_log_likelihood(model, Data(x), Annealing(n_steps=100, n_leapfrog=5))
     np.testing.assert_allclose(found.values, exact, atol=0.4)
     assert abs((found.values - exact).mean()) < 0.12
