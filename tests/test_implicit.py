@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.datasets import load_digits
+from sklearn.neighbors import KernelDensity
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -488,10 +490,35 @@ def test_samples_of_another_shape_are_refused():
 
 def test_parzen_windows_by_hand():
     drawn, rows = np.zeros((1, 2)), np.array([[0.0, 0.3], [0.4, 0.0]])
-    mean, _, width = parzen(drawn, rows, rows, widths=(0.25,))
+    found = parzen(drawn, rows, rows, widths=(0.25,))
     expected = -0.5 * (0.09 + 0.16) / 2 / 0.0625 - np.log(2 * np.pi * 0.0625)
-    assert width == 0.25
-    assert mean == pytest.approx(expected)
+    assert found.widths == (0.25,)
+    assert found.mean == pytest.approx(expected)
+
+
+def test_parzen_windows_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    drawn, valid, test = (rng.normal(size=(n, 3)) for n in (200, 90, 61))
+
+    def by(width, rows):
+        return KernelDensity(bandwidth=width).fit(drawn).score_samples(rows)
+
+    found = parzen(drawn, valid, test, widths=(0.2, 0.4, 0.8))
+    best = max((0.2, 0.4, 0.8), key=lambda width: by(width, valid).mean())
+    values = by(best, test)
+    assert found.widths == (best,)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
+
+
+def test_without_held_out_rows_each_half_chooses_the_width_of_the_other():
+    drawn = np.zeros((1, 1))
+    test = np.array([[0.1], [1.0], [-0.1], [-1.0], [0.1]])
+    found = parzen(drawn, None, test, widths=(0.1, 1.0))
+    assert found.widths == (1.0, 0.1)  # of the even rows, the smaller ones, and of the odd ones
+    expected = [norm(0, width).logpdf(x) for x, width in [(0.1, 1.0)] * 3 + [(1.0, 0.1)] * 2]
+    assert found.mean == pytest.approx(np.mean(expected))
+    assert found.standard_error == pytest.approx(np.std(expected, ddof=1) / math.sqrt(5))
 
 
 @pytest.mark.parametrize("name", ["gmmn", "cgmmn", "gan", "cgmmn-classifier"])
