@@ -496,12 +496,12 @@ def test_a10_bernoulli_probabilities_sum_to_one(d):
 @pytest.mark.parametrize("m", [0.5, 2.0])
 def test_e2_a_logistic_critic_finds_the_best_one(m):
     """Of data N(0, 1) and samples N(m, 1) its logit is m^2 / 2 - m x, within its own error."""
-    n, start = 20_000, Constant(tensor([m])).requires_grad_(False)
+    n, moved = 20_000, line([[1.0]], [m], [1.0]).network
     with engine.seeded(0):
         data = Data(torch.randn(n, 1, dtype=torch.float64), dtype=torch.float64)
         noise = standard_normal(1).double()
         critic = nn.Linear(1, 1).double()
-    game = Game(Generator(_Shifted(start), noise), critic)
+    game = Game(Generator(moved, noise), critic)
     player = Player(critic, critic_loss(), adam(cosine(0.05)))
     train(game, player, data, max_epochs=8, batch_size=200)
     logit = torch.cat([critic.bias, critic.weight[0]]).detach()
@@ -511,17 +511,6 @@ def test_e2_a_logistic_critic_finds_the_best_one(m):
     information = np.einsum("ink,jnk,nk->ij", columns, columns, p * (1 - p))
     error = np.sqrt(np.linalg.inv(information).diagonal())
     assert (np.abs(logit.numpy() - [m * m / 2, -m]) < 4 * error).all()
-
-
-class _Shifted(nn.Module):
-    """Noise, and something on top."""
-
-    def __init__(self, shift):
-        super().__init__()
-        self.shift = shift
-
-    def forward(self, h):
-        return h + self.shift()
 
 
 # ---- F: classical models

@@ -31,13 +31,17 @@ from ancestral.cli import main
 from ancestral.conditional import standard_normal
 from ancestral.data import Batch, Data
 from ancestral.likeness import likeness, modes_covered, nearest, parzen
+from ancestral.measures import Subject, measure
 from ancestral.methods.implicit import BOUNDS, noise
 from ancestral.models import Generator, Run
 from ancestral.networks import Spectral, linear, parse_layers
 from ancestral.networks.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
 from ancestral.observed import Observed
-from ancestral.scoring import Scoring, observe
+from ancestral.recipes import Protocol
+from ancestral.report import targets
+from ancestral.report.subject import choose
+from ancestral.scoring import Scoring, observe, read_metrics
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -621,6 +625,34 @@ def test_bounded_targets_stay_within_bounds():
     assert drawn[..., 2].max() < 0.1
     with pytest.raises(ValueError, match=r"bounded=True: expected targets in \[0, 1\]"):
         CGMMNRegressor(**how).fit(X[:200], 2 * y)
+
+
+def test_the_other_half_of_an_image_from_the_command_line(tmp_path, capsys):
+    run = tmp_path / "run"
+    how = ["--bounded", "true", "--hidden", "10", "--n-draws", "7", "--max-epochs", "2"]
+    told = ["fit", "cgmmn-regressor", "digits", "--halves", *how, "--out", str(run)]
+    assert main(told) == 0
+    assert "test root mean squared error" in capsys.readouterr().out
+    html = (run / "report.html").read_text()
+    for words in ("The rest of an image", "draw 5", "--halves", "root mean squared error"):
+        assert words in html
+    data = datasets.load("digits", halves=True)
+    model = load(run)
+    wrong = np.square(model.predict(data.x_test) - data.y_test)
+    (metric,) = read_metrics(run)
+    assert metric["value"] == pytest.approx(math.sqrt(wrong.mean()))
+    about = {"name": "", "folder": run, "estimator": model, "dataset": data, "rows": Scoring()}
+    (again,) = measure(Subject(**about, protocol=Protocol(metric="target_error")))
+    assert again["value"] == metric["value"]
+    section = targets.targets(choose(model, data, seed=0))[0]
+    assert section.plates[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]
+
+
+def test_halves_are_joined_to_what_they_were():
+    images = np.random.default_rng(0).random((6, 3, 4, 5))
+    left, right = images[..., :2].reshape(6, -1), images[..., 2:].reshape(6, -1)
+    joined = targets._joined(left, (3, 4, 2), right, (3, 4, 3))
+    np.testing.assert_array_equal(joined, images.reshape(6, -1))
 
 
 def test_a_regressor_finds_the_mean():

@@ -117,6 +117,10 @@ def _classes(subject: Subject) -> list[Metric]:
     return [scoring.classify(estimator, dataset, subject.rows, second_stage=stage)[0]]
 
 
+def _target_error(subject: Subject) -> list[Metric]:
+    return [scoring.regress(subject.estimator, subject.dataset, subject.rows)]
+
+
 def _reconstruction(subject: Subject) -> list[Metric]:
     return [scoring.rebuild(subject.estimator, subject.dataset, subject.rows)]
 
@@ -141,6 +145,7 @@ def _retrained_error(subject: Subject) -> list[Metric]:
 MEASURES: dict[str, Callable[[Subject], list[Metric]]] = {
     "log_likelihood": _log_likelihood,
     "error": _classes,
+    "target_error": _target_error,
     "reconstruction": _reconstruction,
     "resemblance": _resemblance,
     "parzen": _parzen,
