@@ -1,6 +1,7 @@
 """The scikit-learn contract, reproducibility, saving, and what users bring."""
 
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -388,6 +389,20 @@ def test_momentum_reaches_the_update_rule(fields, rule):
         moved.append(x)
     torch.testing.assert_close(moved[0], moved[1], atol=0, rtol=0)
     assert not torch.equal(moved[0], torch.ones(3))
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_momentum_changes_where_the_learning_rate_drops(warmup):
+    vae = VAE(optimizer="sgd", momentum=(0.5, 0.9, 0.99), drops=(2, 3), max_epochs=4)
+    vae.set_params(schedule="constant", learning_rate=1.0, drop_factor=10.0, warmup=warmup)
+    optimizer, n_steps = vae._optimizer(), 40
+    found = [optimizer.rates(step, n_steps) for step in range(warmup, n_steps)]
+    n = n_steps - warmup
+    assert found[0] == pytest.approx((1.0, 0.5))
+    changes = [i for i, pair in enumerate(pairwise(found)) if pair[0] != pair[1]]
+    assert [i + 1 for i in changes] == [-(-n // 2), -(-3 * n // 4)]
+    assert found[changes[0] + 1] == pytest.approx((0.1, 0.9))
+    assert found[-1] == pytest.approx((0.01, 0.99))
 
 
 def test_weights_decay_with_the_learning_rate():

@@ -444,7 +444,9 @@ class Estimator(BaseEstimator, ABC):
         if self.momentum is None:
             return {}
         if isinstance(self.momentum, tuple | list):
-            return {"momentum": in_turn(self.momentum, self._drop_shares())}
+            turn, rise = in_turn(self.momentum, self._drop_shares()), self.warmup
+            # with the drops, which a warm-up puts off
+            return {"momentum": lambda step, n: turn(max(0, step - rise), n - rise)}
         if self.optimizer == "sgd":
             return {"momentum": self.momentum}
         return {"betas": (self.momentum, SECOND_MOMENTS)}
