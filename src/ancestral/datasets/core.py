@@ -164,7 +164,10 @@ class Dataset:
         """
         shape = self.image_shape
         if shape is None or shape[-1] < 2:
-            raise DataError(f"halves=True is for images, and {self.name} has rows of {shape=}")
+            raise DataError(
+                f"halves=True is for images two pixels wide or more, and {self.name} has "
+                f"{'rows of a table' if shape is None else f'images of shape {shape}'}"
+            )
         cut, splits = shape[-1] // 2, dict[str, Any]()
         for name, rows in self.arrays().items():
             if name.startswith("x_"):
