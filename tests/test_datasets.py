@@ -671,6 +671,31 @@ def test_dataset_refuses_arrays_that_do_not_fit(fields, message):
         datasets.Dataset(name="mine", **fields)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 5), np.uint8), ((3, 2, 4), np.float64)])
+def test_halves_of_images_side_by_side_are_the_images(shape, dtype, tmp_path):
+    images = np.random.default_rng(0).integers(2, 255, (10, *shape)).astype(dtype)
+    np.savez(
+        tmp_path / "pictures.npz", x_train=images, x_test=images[:3], y_train=np.arange(10) % 2
+    )
+    data = load(tmp_path / "pictures.npz", n_valid=2, halves=True)
+    assert (len(data.x_train), len(data.x_valid), len(data.x_test)) == (8, 2, 3)
+    for split, whole in (("train", images[:8]), ("valid", images[8:]), ("test", images[:3])):
+        left = getattr(data, f"x_{split}").reshape(-1, *data.image_shape)
+        right = getattr(data, f"y_{split}").reshape(-1, *data.target_shape)
+        unit = 255 if dtype == np.uint8 else 1
+        assert left.dtype == dtype
+        assert right.dtype == np.float32
+        np.testing.assert_allclose(np.concatenate([left, right * unit], -1), whole, rtol=1e-6)
+    assert (data.image_shape[-1], data.target_shape[-1]) == (2, shape[-1] - 2)
+    assert data.checksum == load(tmp_path / "pictures.npz").checksum
+
+
+def test_only_images_have_halves(tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((5, 4)))
+    with pytest.raises(DataError, match="halves=True is for images"):
+        load(tmp_path / "rows.npy", halves=True)
+
+
 def test_dataset_is_frozen():
     with pytest.raises(FrozenInstanceError):
         load("digits").name = "other"

@@ -1,6 +1,7 @@
 """The scikit-learn contract, reproducibility, saving, and what users bring."""
 
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from ancestral import (
 from ancestral.fields import Positive
 from ancestral.methods.deep import DeepLatentEstimator
 from ancestral.objectives import Objective, elbo
+from ancestral.optim import adam, sgd, stale_adam
 from ancestral.storage import ModelFileError
 
 X = load_digits().data / 16
@@ -364,6 +366,43 @@ def test_every_optimiser_learns(optimizer):
     vae.set_params(learning_rate=rate, warmup=5, clip_norm=5.0, clip_value=1.0, schedule="late")
     history = vae.fit(x).history_
     assert history[-1]["loss"] < history[0]["loss"] - 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"momentum": 0.5}, adam(1e-3, (0.5, 0.999))),
+        ({"momentum": 0.5, "optimizer": "stale_adam"}, stale_adam(1e-3, (0.5, 0.999))),
+        ({"momentum": 0.5, "optimizer": "sgd"}, sgd(1e-3, 0.5)),
+        ({"optimizer": "sgd"}, sgd(1e-3)),
+        ({"optimizer": "stale_adam", "epsilon": 0.1}, stale_adam(1e-3, eps=0.1)),
+    ],
+)
+def test_momentum_reaches_the_update_rule(fields, rule):
+    moved = []
+    for optimizer in (VAE(schedule="constant", **fields)._optimizer(), rule):
+        x = torch.ones(3)
+        state = optimizer.init(x, [x.shape])
+        for step in range(5):
+            gradient = torch.tensor([1.0, -1.0, 0.5]) * (step - 2.5)
+            optimizer.update(x, gradient, state, optimizer.rates(step, 5))
+        moved.append(x)
+    torch.testing.assert_close(moved[0], moved[1], atol=0, rtol=0)
+    assert not torch.equal(moved[0], torch.ones(3))
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
+def test_momentum_changes_where_the_learning_rate_drops(warmup):
+    vae = VAE(optimizer="sgd", momentum=(0.5, 0.9, 0.99), drops=(2, 3), max_epochs=4)
+    vae.set_params(schedule="constant", learning_rate=1.0, drop_factor=10.0, warmup=warmup)
+    optimizer, n_steps = vae._optimizer(), 40
+    found = [optimizer.rates(step, n_steps) for step in range(warmup, n_steps)]
+    n = n_steps - warmup
+    assert found[0] == pytest.approx((1.0, 0.5))
+    changes = [i for i, pair in enumerate(pairwise(found)) if pair[0] != pair[1]]
+    assert [i + 1 for i in changes] == [-(-n // 2), -(-3 * n // 4)]
+    assert found[changes[0] + 1] == pytest.approx((0.1, 0.9))
+    assert found[-1] == pytest.approx((0.01, 0.99))
 
 
 def test_weights_decay_with_the_learning_rate():

@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 from torch import nn
 from torch.distributions import Normal
 
-from ancestral import engine
+from ancestral import Autoencoder, CGMMNRegressor, engine
 from ancestral.conditional import (
     Bernoulli,
     Chain,
@@ -24,16 +24,17 @@ from ancestral.conditional import (
     Fixed,
     FullGaussian,
     Gaussian,
+    Mixture,
     standard_normal,
 )
 from ancestral.data import Batch, Data
 from ancestral.distributions import kl, log_prob
 from ancestral.evaluate import ImportanceSum, log_likelihood
 from ancestral.impute import pseudo_gibbs
-from ancestral.models import LatentModel, Run
-from ancestral.networks import MLP, Take, calibrate, set_output_bias
-from ancestral.objectives import elbo, iwae, log_mean_exp
-from ancestral.optim import adam
+from ancestral.models import Game, Generator, LatentModel, Run
+from ancestral.networks import MLP, Constant, Take, calibrate, set_output_bias
+from ancestral.objectives import critic_loss, elbo, iwae, log_mean_exp
+from ancestral.optim import adam, cosine
 from ancestral.train import Player, train
 
 LOG_PX = -1.930510308862  # of the conjugate model at x = 1.5
@@ -489,7 +490,54 @@ def test_a10_bernoulli_probabilities_sum_to_one(d):
     assert px[2 ** (d - 1)].log().item() == pytest.approx(quadrature_log_px(model, x), abs=1e-6)
 
 
+# ---- E: the game
+
+
+@pytest.mark.parametrize("m", [0.5, 2.0])
+def test_e2_a_logistic_critic_finds_the_best_one(m):
+    """Of data N(0, 1) and samples N(m, 1) its logit is m^2 / 2 - m x, within its own error."""
+    n, moved = 20_000, line([[1.0]], [m], [1.0]).network
+    with engine.seeded(0):
+        data = Data(torch.randn(n, 1, dtype=torch.float64), dtype=torch.float64)
+        noise = standard_normal(1).double()
+        critic = nn.Linear(1, 1).double()
+    game = Game(Generator(moved, noise), critic)
+    player = Player(critic, critic_loss(), adam(cosine(0.05)))
+    train(game, player, data, max_epochs=8, batch_size=200)
+    logit = torch.cat([critic.bias, critic.weight[0]]).detach()
+    x = np.random.default_rng(0).normal([[0.0], [m]], size=(2, n))
+    p = special.expit(m * m / 2 - m * x)
+    columns = np.stack([np.ones_like(x), x])
+    information = np.einsum("ink,jnk,nk->ij", columns, columns, p * (1 - p))
+    error = np.sqrt(np.linalg.inv(information).diagonal())
+    assert (np.abs(logit.numpy() - [m * m / 2, -m]) < 4 * error).all()
+
+
 # ---- F: classical models
+
+
+def test_f1_one_step_of_em_is_read_off_the_gradient():
+    """The steps of EM are gradients of the log-likelihood times matrices (Xu and Jordan, 1996)."""
+    x = tensor([[-1.2], [0.0], [2.5]])
+    logits = nn.Parameter(tensor([0.3, 0.7]).log())
+    components = Constant(tensor([[-1.0], [2.0]]), tensor([[0.25], [2.25]]).log())
+    before = Mixture(Gaussian(components), logits)
+    means, log_var = components.values
+    slopes = torch.autograd.grad(before.log_prob(x).sum(), (logits, means, log_var))
+    with torch.no_grad():
+        mass = 3 * logits.softmax(0) + slopes[0]  # responsibilities, summed over rows
+        step = log_var.exp() * slopes[1] / mass[:, None]
+        around = log_var.exp() * (1 + 2 * slopes[2] / mass[:, None])  # the old means
+        found = mass / 3, means + step, around - step.square()
+    expected = (
+        tensor([0.405904694497, 0.594095305503]),
+        tensor([[-0.906944186341], [1.349053306419]]),
+        tensor([[0.265785266708], [1.751155351997]]),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=0)
+    after = Mixture(Gaussian(Constant(found[1], found[2].log())), found[0].log())
+    assert after.log_prob(x).sum().item() == pytest.approx(-5.070320798876, abs=1e-10)
 
 
 def belief_network():
@@ -514,6 +562,96 @@ def test_f2_sigmoid_belief_network_by_enumeration():
     expected += [0.063299438, 0.341544544, 0.014860078, 0.087754405]
     posterior = (joint[:, seen] - log_px[seen]).exp()
     torch.testing.assert_close(posterior, tensor(expected), atol=1e-9, rtol=0)
+
+
+def em_step(p, x):
+    """One step of EM of probabilistic PCA, by the exact posterior."""
+    z, centred = p.posterior(x), x - x.mean(0)
+    moment = z.mean.T @ z.mean + z.covariance_matrix.sum(0)
+    loading = torch.linalg.solve(moment, z.mean.T @ centred).T
+    explained = (loading * (centred.T @ z.mean)).sum()
+    variance = (centred.square().sum() - explained) / centred.numel()
+    return FactorAnalyser(loading, x.mean(0), variance.log().expand(len(loading)))
+
+
+def test_f4_probabilistic_pca_in_closed_form_and_as_the_limit_of_em():
+    n, d, q = 200, 4, 2
+    with engine.seeded(0), torch.no_grad():
+        x = torch.randn(n, d).double() @ torch.randn(d, d).double() + 3
+        em = FactorAnalyser(torch.randn(d, q).double(), x.mean(0), torch.zeros(d).double())
+        values = [em.log_prob(x).sum().item()]
+        for _ in range(400):
+            em = em_step(em, x)
+            values.append(em.log_prob(x).sum().item())
+    values_of_s, u = (part.flip(-1) for part in torch.linalg.eigh(torch.cov(x.T, correction=0)))
+    kept, variance = values_of_s[:q], values_of_s[q:].mean()
+    loading = u[:, :q] * (kept - variance).sqrt()
+    best = FactorAnalyser(loading, x.mean(0), variance.log().expand(d))
+    parts = d * math.log(2 * math.pi) + kept.log().sum() + (d - q) * variance.log() + d
+    assert best.log_prob(x).sum().item() == pytest.approx(-n / 2 * parts.item(), abs=1e-8)
+    slopes = torch.autograd.grad(best.log_prob(x).mean(), list(best.parameters()))
+    assert max(slopes[0].abs().max(), slopes[1].abs().max(), slopes[2].sum().abs()) < 1e-12
+    assert np.diff(values).min() > -1e-9  # never falls
+    assert values[-1] == pytest.approx(-n / 2 * parts.item(), abs=1e-6)
+    torch.testing.assert_close(em.loading @ em.loading.T, loading @ loading.T, atol=1e-5, rtol=0)
+    torch.testing.assert_close(em.log_psi[0].exp(), variance, atol=1e-5, rtol=0)
+
+
+def test_f6_a_denoising_autoencoder_shrinks_each_direction_by_its_variance():
+    """t^2 / (t^2 + s^2) of what is seen, and an error of t^2 s^2 / (t^2 + s^2)."""
+    s, rng = 0.8, np.random.default_rng(0)
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    x = rng.normal(size=(4000, 2)) * [1.3, 0.4] @ turn.T
+    scale, centred = x.std(0), x - x.mean(0)
+    covariance = np.cov((centred / scale).T, ddof=0)
+    how = {"n_latents": 2, "hidden": (), "code": "linear", "jitter": (s,), "random_state": 0}
+    coder = Autoencoder(**how, learning_rate=0.02, max_epochs=30).fit(x)
+    got = np.linalg.lstsq(centred / scale, (coder.reconstruct(x) - x.mean(0)) / scale)[0]
+    t2, u = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(got, u * (t2 / (t2 + s**2)) @ u.T, atol=0.02)
+    least = (t2 * s**2 / (t2 + s**2)).sum()
+    loss = coder.history_[-1]["reconstruction"]
+    assert loss == pytest.approx(least / 2 + math.log(2 * math.pi), rel=0.02)
+
+
+# ---- G: a Bayesian predictor distilled
+
+
+def test_g6_a_linear_gaussian_student_reaches_the_mean_of_bayesian_regression():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 15)
+    y = 0.5 - 1.5 * x + 0.3 * rng.normal(size=15)
+
+    def features(x):
+        return np.stack([np.ones_like(x), x], -1)
+
+    a = features(x)
+    covariance = np.linalg.inv(np.eye(2) + a.T @ a / 0.09)
+    weights = covariance @ a.T @ y / 0.09
+    shown = rng.uniform(-1, 1, 4000)
+    drawn = rng.multivariate_normal(weights, covariance, 4000)
+    targets = (features(shown) * drawn).sum(1) + 0.3 * rng.normal(size=4000)
+    how = {"hidden": (), "n_noise": 1, "noise": "normal", "n_draws": 2000, "random_state": 0}
+    student = CGMMNRegressor(**how, max_epochs=20, learning_rate=0.02).fit(shown[:, None], targets)
+    ends = np.array([-0.8, 0.0, 0.8])
+    mean, spread = student.predict(ends[:, None], return_std=True)
+    truth = features(ends) @ weights
+    variance = 0.09 + np.einsum("ni,ij,nj->n", features(ends), covariance, features(ends))
+    assert (np.abs(mean - truth) < 0.1 * np.sqrt(variance)).all()
+    teacher = list(zip(truth, variance, strict=True))
+    apart = gaussian_mmd2(*teacher[:2], 1.0)
+    for p, q in zip(teacher, zip(mean, spread**2, strict=True), strict=True):
+        assert gaussian_mmd2(p, q, 1.0) < 0.01 * apart
+
+
+def gaussian_mmd2(p, q, g):
+    """D1: squared MMD of two Gaussians on the line, kernel exp(-(a - b)^2 / (2 g))."""
+
+    def k(p, q):
+        total = p[1] + q[1] + g
+        return math.sqrt(g / total) * math.exp(-0.5 * (p[0] - q[0]) ** 2 / total)
+
+    return k(p, p) + k(q, q) - 2 * k(p, q)
 
 
 # ---- H: the whole system

@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.datasets import load_digits
+from sklearn.neighbors import KernelDensity
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -29,13 +31,17 @@ from ancestral.cli import main
 from ancestral.conditional import standard_normal
 from ancestral.data import Batch, Data
 from ancestral.likeness import likeness, modes_covered, nearest, parzen
-from ancestral.methods.implicit import noise
+from ancestral.measures import Subject, measure
+from ancestral.methods.implicit import BOUNDS, noise
 from ancestral.models import Generator, Run
 from ancestral.networks import Spectral, linear, parse_layers
 from ancestral.networks.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
 from ancestral.observed import Observed
-from ancestral.scoring import Scoring, observe
+from ancestral.recipes import Protocol
+from ancestral.report import targets
+from ancestral.report.subject import choose
+from ancestral.scoring import Scoring, observe, read_metrics
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -160,13 +166,36 @@ def test_a_linear_generator_with_noise_has_the_likelihood_of_a_factor_analyser()
     assert abs(sandwich(model, 20, how).gap) < 0.2
 
 
-@pytest.mark.parametrize("kind", ["uniform", "unit"])
+@pytest.mark.parametrize(
+    ("kind", "mean", "variance"),
+    [
+        ("uniform", 0.0, 1 / 3),
+        ("unit", 0.5, 1 / 12),
+        ("centred", 0.0, 1 / 12),
+        ("normal", 0.0, 1.0),
+        ("bits", 0.5, 1 / 4),
+    ],
+)
+def test_noise_has_the_moments_of_its_kind(kind, mean, variance):
+    with engine.seeded(0):
+        h = noise(kind, 3)().sample((20_000,)).double()
+    assert h.shape == (20_000, 3)
+    assert h.mean().item() == pytest.approx(mean, abs=4 * math.sqrt(variance / h.numel()))
+    assert h.var().item() == pytest.approx(variance, rel=0.02)
+    if kind == "bits":
+        assert set(h.unique().tolist()) == {0.0, 1.0}
+    elif kind != "normal":
+        assert (h - mean).abs().max() <= math.sqrt(3 * variance)
+        assert (h - mean).abs().max() > 0.999 * math.sqrt(3 * variance)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unit", "centred"])
 def test_uniform_noise_seen_with_noise_has_the_likelihood_of_a_blurred_interval(kind):
-    low, scale = (-1.0 if kind == "uniform" else 0.0), 0.2
+    (low, high), scale = BOUNDS[kind], 0.2
     model = Observed(Generator(nn.Identity(), noise(kind, 1)), scale**2).eval()
-    x = torch.linspace(low - 0.3, 1.3, 9).unsqueeze(1)
-    edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, 1.0)]
-    exact = ((edges[0] - edges[1]).log() - math.log(1 - low)).squeeze(1).numpy()
+    x = torch.linspace(low - 0.3, high + 0.3, 9).unsqueeze(1)
+    edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, high)]
+    exact = ((edges[0] - edges[1]).log() - math.log(high - low)).squeeze(1).numpy()
     found = annealed_log_likelihood(model, Data(x), Annealing(n_steps=100, n_leapfrog=5))
     np.testing.assert_allclose(found.values, exact, atol=0.4)
     assert abs((found.values - exact).mean()) < 0.12
@@ -465,10 +494,35 @@ def test_samples_of_another_shape_are_refused():
 
 def test_parzen_windows_by_hand():
     drawn, rows = np.zeros((1, 2)), np.array([[0.0, 0.3], [0.4, 0.0]])
-    mean, _, width = parzen(drawn, rows, rows, widths=(0.25,))
+    found = parzen(drawn, rows, rows, widths=(0.25,))
     expected = -0.5 * (0.09 + 0.16) / 2 / 0.0625 - np.log(2 * np.pi * 0.0625)
-    assert width == 0.25
-    assert mean == pytest.approx(expected)
+    assert found.widths == (0.25,)
+    assert found.mean == pytest.approx(expected)
+
+
+def test_parzen_windows_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    drawn, valid, test = (rng.normal(size=(n, 3)) for n in (200, 90, 61))
+
+    def by(width, rows):
+        return KernelDensity(bandwidth=width).fit(drawn).score_samples(rows)
+
+    found = parzen(drawn, valid, test, widths=(0.2, 0.4, 0.8))
+    best = max((0.2, 0.4, 0.8), key=lambda width: by(width, valid).mean())
+    values = by(best, test)
+    assert found.widths == (best,)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
+
+
+def test_without_held_out_rows_each_half_chooses_the_width_of_the_other():
+    drawn = np.zeros((1, 1))
+    test = np.array([[0.1], [1.0], [-0.1], [-1.0], [0.1]])
+    found = parzen(drawn, None, test, widths=(0.1, 1.0))
+    assert found.widths == (1.0, 0.1)  # of the even rows, the smaller ones, and of the odd ones
+    expected = [norm(0, width).logpdf(x) for x, width in [(0.1, 1.0)] * 3 + [(1.0, 0.1)] * 2]
+    assert found.mean == pytest.approx(np.mean(expected))
+    assert found.standard_error == pytest.approx(np.std(expected, ddof=1) / math.sqrt(5))
 
 
 @pytest.mark.parametrize("name", ["gmmn", "cgmmn", "gan", "cgmmn-classifier"])
@@ -571,6 +625,34 @@ def test_bounded_targets_stay_within_bounds():
     assert drawn[..., 2].max() < 0.1
     with pytest.raises(ValueError, match=r"bounded=True: expected targets in \[0, 1\]"):
         CGMMNRegressor(**how).fit(X[:200], 2 * y)
+
+
+def test_the_other_half_of_an_image_from_the_command_line(tmp_path, capsys):
+    run = tmp_path / "run"
+    how = ["--bounded", "true", "--hidden", "10", "--n-draws", "7", "--max-epochs", "2"]
+    told = ["fit", "cgmmn-regressor", "digits", "--halves", *how, "--out", str(run)]
+    assert main(told) == 0
+    assert "test root mean squared error" in capsys.readouterr().out
+    html = (run / "report.html").read_text()
+    for words in ("The rest of an image", "draw 5", "--halves", "root mean squared error"):
+        assert words in html
+    data = datasets.load("digits", halves=True)
+    model = load(run)
+    wrong = np.square(model.predict(data.x_test) - data.y_test)
+    (metric,) = read_metrics(run)
+    assert metric["value"] == pytest.approx(math.sqrt(wrong.mean()))
+    about = {"name": "", "folder": run, "estimator": model, "dataset": data, "rows": Scoring()}
+    (again,) = measure(Subject(**about, protocol=Protocol(metric="target_error")))
+    assert again["value"] == metric["value"]
+    section = targets.targets(choose(model, data, seed=0))[0]
+    assert section.plates[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]
+
+
+def test_halves_are_joined_to_what_they_were():
+    images = np.random.default_rng(0).random((6, 3, 4, 5))
+    left, right = images[..., :2].reshape(6, -1), images[..., 2:].reshape(6, -1)
+    joined = targets._joined(left, (3, 4, 2), right, (3, 4, 3))
+    np.testing.assert_array_equal(joined, images.reshape(6, -1))
 
 
 def test_a_regressor_finds_the_mean():

@@ -20,7 +20,9 @@ from ancestral.optim import (
     constant,
     cosine,
     decayed,
+    dropped,
     everything,
+    in_turn,
     late,
     scaled,
     sgd,
@@ -89,6 +91,25 @@ def test_sgd_against_torch(momentum):
     expected = theirs(lambda p: torch.optim.SGD(p, 0.002, momentum=momentum), x)
     torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-10)
     assert (got[-1] - x).abs().max() > 0.1
+
+
+def test_sgd_whose_rate_and_momentum_change_against_torch():
+    x, made = rand(7), []
+
+    def make(parameters):
+        made.append(torch.optim.SGD(parameters, 0.002, momentum=0.5))
+        return made[0]
+
+    def rate(step):
+        late = step >= N_STEPS / 2
+        made[0].param_groups[0]["momentum"] = 0.9 if late else 0.5
+        return 0.0002 if late else 0.002
+
+    changing = dropped(constant(0.002), [0.5], by=10), in_turn([0.5, 0.9], [0.5])
+    got = ours(sgd(*changing), x)
+    torch.testing.assert_close(got, theirs(make, x, schedule=rate), atol=1e-11, rtol=1e-10)
+    with pytest.raises(ValueError, match="expected 2, one before and after each"):
+        in_turn([0.5], [0.5])
 
 
 def test_adam_with_a_schedule_against_torch():

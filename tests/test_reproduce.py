@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ancestral
 from ancestral import damage, datasets, recipes, records, scoring, storage
@@ -16,6 +17,7 @@ from ancestral.density import LatentEstimator
 from ancestral.errors import errors
 from ancestral.labelled import label_errors
 from ancestral.likeness import PARZEN_WIDTHS
+from ancestral.measures import Subject, measure
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
 from ancestral.scoring import ERROR, read_metrics
 from ancestral.zoo import name_of, ship
@@ -434,7 +436,10 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
     }
     assert [f["row"] for f in found["gmmn"]["fits"]] == ["samples/coder", "samples/gmmn"]
     assert "autoencoder" not in found["gmmn"]["fits"][1]["options"]
-    assert found["gmmn-parzen"]["evaluations"][0]["width"] in PARZEN_WIDTHS
+    window = found["gmmn-parzen"]["evaluations"][0]
+    assert window["chosen_on"] == "halves of test"  # all other rows were learnt from
+    assert len(window["widths"]) == 2
+    assert set(window["widths"]) <= set(PARZEN_WIDTHS)
     shares = found["gmmn-rarest"]["evaluations"][0]["shares"]
     assert sum(shares) == pytest.approx(1)
     assert found["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
@@ -447,6 +452,35 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
     changed = ("--select", "--set", "autoencoder.n_latents=3")
     assert call("reproduce", "samples/gmmn", "--size", "smoke", *changed) == 0
     assert (place / "runs/reproduce/samples/coder/smoke-0-valid-n_latents=3/model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("split", "n_valid", "chosen_on", "n_widths"),
+    [
+        ("test", 100, "valid", 1),
+        ("test", None, "halves of test", 2),
+        ("valid", 100, "halves of valid", 2),
+    ],
+)
+def test_the_width_of_a_parzen_window_is_chosen_on_rows_that_nothing_was_learnt_from(
+    monkeypatch, split, n_valid, chosen_on, n_widths
+):
+    monkeypatch.setattr("ancestral.measures.PARZEN_SAMPLES", 300)
+    data = datasets.load("digits", n_valid=n_valid)
+    model = ancestral.GMMN(hidden=(8,), max_epochs=1, batch_size=300, random_state=0)
+    model.fit(data.x_train)
+    rows = scoring.Scoring(split=split)
+
+    def window(dataset):
+        about = {"name": "", "folder": None, "protocol": recipes.Protocol(metric="parzen")}
+        return measure(Subject(**about, estimator=model, dataset=dataset, rows=rows))[0]
+
+    found = window(data)
+    assert found["chosen_on"] == chosen_on
+    assert found["n_rows"] == len(rows.rows(data)[1])
+    assert len(found["widths"]) == n_widths
+    other = window(replace(data, x_train=1 - data.x_train))
+    assert {k: other[k] for k in ("widths", "value")} == {k: found[k] for k in ("widths", "value")}
 
 
 def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
@@ -520,6 +554,22 @@ def test_bad_requests_exit_with_2(place, capsys, arguments, message):
     assert call("reproduce", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("row", ["gmmn", "gmmn-ae"])
+def test_the_paper_size_of_moment_matching_has_the_published_optimiser(row):
+    """40,000 steps of SGD at rate 2 and momentum 0.9; after 10,000 a tenth of it and 0.99."""
+    config = recipes.find(f"mnist-samples/{row}")[0].config("paper", 0)
+    made, n_rows = config.estimator(), 60_000 - config.data_options["n_valid"]
+    an_epoch = n_rows / made.batch_size
+    n_steps = round(made.max_epochs * an_epoch)
+    assert abs(n_steps - 40_000) < an_epoch
+    optimizer = made._optimizer()
+    assert "velocity" in optimizer.init(torch.zeros(1), [torch.Size([1])])
+    for step in (0, 9_999):
+        assert optimizer.rates(step, n_steps) == pytest.approx((2.0, 0.9))
+    for step in (10_000 + an_epoch, n_steps - 1):
+        assert optimizer.rates(step, n_steps) == pytest.approx((0.2, 0.99))
 
 
 def test_the_results_page_says_what_the_records_say(monkeypatch):

@@ -171,6 +171,9 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--grayscale", action="store_true", help="read pictures in grey")
     group.add_argument("--size", metavar="H,W", help="resize pictures")
     group.add_argument("--contrast", action="store_true", help="normalise the contrast of pictures")
+    group.add_argument(
+        "--halves", action="store_true", help="rows are left halves of pictures, targets the right"
+    )
 
 
 def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:

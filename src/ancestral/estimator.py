@@ -40,6 +40,7 @@ from ancestral.optim import (
     averaged,
     clipped,
     dropped,
+    in_turn,
     shrunk,
     warmed_up,
 )
@@ -47,6 +48,9 @@ from ancestral.rounding import Bits, rounded
 from ancestral.train import Callback, History, Player, Progress, train
 
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
+
+SECOND_MOMENTS = 0.999
+"""Adam's decay of second moments, where that of the first is chosen."""
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
@@ -76,8 +80,15 @@ class Estimator(BaseEstimator, ABC):
         fiftieth in the last two thirds as in the memory networks' code, or down to a tenth in the
         eight stages of the IWAE paper.
     drops : list of int
-        Epochs after which the learning rate is divided by three, on top of its schedule, as the
-        max-margin models' code does.
+        Epochs after which the learning rate is divided by ``drop_factor``, on top of its schedule,
+        as the max-margin models' code does.
+    drop_factor : float
+        What each of them divides it by.
+    momentum : float or list of float, optional
+        How much of the last direction goes into the next: the friction of ``"sgd"``, which by
+        default has none, or the decay of Adam's first moments, by default the rule's own. A list,
+        for ``"sgd"``, has one number up to the first of the ``drops`` and one after each, as the
+        schedule of the moment-matching paper does.
     warmup : int
         Steps over which the learning rate rises at the start.
     weight_decay : float
@@ -136,6 +147,8 @@ class Estimator(BaseEstimator, ABC):
     epsilon: Positive | None = None
     schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
     drops: tuple[Count, ...] = ()
+    drop_factor: Positive = 3.0
+    momentum: Fraction | tuple[Fraction, ...] | None = None
     warmup: Natural = 0
     weight_decay: Weight = 0.0
     clip_norm: Positive | None = None
@@ -376,6 +389,22 @@ class Estimator(BaseEstimator, ABC):
             raise ValueError(f"drops={self.drops}: epochs before max_epochs={self.max_epochs}")
         if self.epsilon is not None and self.optimizer == "sgd":
             raise ValueError(f"epsilon={self.epsilon}: optimizer='sgd' has no second moments")
+        self._check_momentum()
+
+    def _check_momentum(self) -> None:
+        """Refuse a momentum that the update rule has no place for."""
+        told = f"momentum={self.momentum}"
+        if self.momentum is not None and self.optimizer == "adagrad":
+            raise ValueError(f"{told}: optimizer='adagrad' has none; leave it out")
+        if not isinstance(self.momentum, tuple | list):
+            return
+        if self.optimizer != "sgd":
+            raise ValueError(f"{told}: expected one number, or optimizer='sgd'")
+        if len(self.momentum) != len(self.drops) + 1:
+            raise ValueError(
+                f"{told}: expected {len(self.drops) + 1}, one before and after each of "
+                f"drops={self.drops}"
+            )
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_")
@@ -392,20 +421,37 @@ class Estimator(BaseEstimator, ABC):
         training = [type(self).__name__, params, self.seed_, data.fingerprint(), storage.versions()]
         return Checkpoint(self.checkpoint, identity=storage.digest(training))
 
-    def _optimizer(self, learning_rate: float | None = None, **how: Any) -> Optimizer:
+    def _optimizer(self, learning_rate: float | None = None) -> Optimizer:
         """Make the optimiser of the fields; of several players, each has its own rate."""
         rate = SCHEDULES[self.schedule](learning_rate or self.learning_rate)
-        if self.drops and self.max_epochs != "auto":
-            rate = dropped(rate, [epoch / self.max_epochs for epoch in self.drops])
+        if self.drops:
+            rate = dropped(rate, self._drop_shares(), self.drop_factor)
         if self.warmup:
             rate = warmed_up(rate, self.warmup)
-        how |= {} if self.epsilon is None else {"eps": self.epsilon}
-        optimizer = RULES[self.optimizer](rate, **how)
+        how: dict[str, Any] = {} if self.epsilon is None else {"eps": self.epsilon}
+        optimizer = RULES[self.optimizer](rate, **how | self._inertia())
         if self.clip_norm is not None or self.clip_value is not None:
             optimizer = clipped(optimizer, self.clip_norm, self.clip_value)
         if self.weight_decay:
             optimizer = shrunk(optimizer, lambda step, n: self.weight_decay * rate(step, n))
         return optimizer if self.averaging is None else averaged(optimizer, self.averaging)
+
+    def _drop_shares(self) -> list[float]:
+        """Return the shares of training after which the learning rate drops."""
+        assert self.max_epochs != "auto"
+        return [epoch / self.max_epochs for epoch in self.drops]
+
+    def _inertia(self) -> dict[str, Any]:
+        """Return what the update rule is told of momentum, if anything."""
+        if self.momentum is None:
+            return {}
+        if isinstance(self.momentum, tuple | list):
+            turn, rise = in_turn(self.momentum, self._drop_shares()), self.warmup
+            # with the drops, which a warm-up puts off
+            return {"momentum": lambda step, n: turn(max(0, step - rise), n - rise)}
+        if self.optimizer == "sgd":
+            return {"momentum": self.momentum}
+        return {"betas": (self.momentum, SECOND_MOMENTS)}
 
     def _start_from(self, path: str) -> None:
         """Take the parameters of a saved model of the same shape."""

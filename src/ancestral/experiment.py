@@ -301,7 +301,7 @@ def write_report(
     title = f"{type(estimator).__name__} on {dataset.name}"
     command = ["ancestral", "fit", config.method, config.data]
     for name, value in (config.options | config.data_options).items():
-        if name in ("grayscale", "contrast"):
+        if name in ("grayscale", "contrast", "halves"):
             command.append(f"--{name}")
         elif name != "verbose":
             command += [f"--{name.replace('_', '-')}", _as_argument(value)]

@@ -17,7 +17,7 @@ from ancestral.recipes import Protocol
 from ancestral.scoring import Metric, Scoring, as_values, measured
 
 PARZEN_SAMPLES, PARZEN_ROWS = 10_000, 5000
-"""Samples of a Parzen window, and the rows by which its width is chosen."""
+"""Samples of a Parzen window, and the most held-out rows by which its width is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,22 +95,30 @@ def _second_stage(subject: Subject) -> Any:
 
 
 def _parzen(subject: Subject) -> list[Metric]:
-    """The width is chosen on held-out rows or, if there are none, on the last training rows."""
+    """The width is chosen on held-out rows other than those scored, never on training rows."""
     estimator, dataset = subject.estimator, subject.dataset
     split, X = subject.rows.rows(dataset)
-    choosing = dataset.x_train if dataset.x_valid is None or split == "valid" else dataset.x_valid
+    apart = None if split == "valid" else dataset.x_valid
     began = perf_counter()
-    valid = as_values(choosing[-PARZEN_ROWS:], estimator.unit_, PARZEN_ROWS)
+    valid = None if apart is None else as_values(apart[-PARZEN_ROWS:], estimator.unit_, PARZEN_ROWS)
     drawn = estimator.sample(PARZEN_SAMPLES, random_state=0)
-    mean, error, width = parzen(drawn, valid, as_values(X, estimator.unit_, len(X)))
-    name = "log-likelihood of a Parzen window, nats"
-    return [measured(name, split, len(X), dataset, (mean, error), began, width=width)]
+    found = parzen(drawn, valid, as_values(X, estimator.unit_, len(X)))
+    name, value = "log-likelihood of a Parzen window, nats", (found.mean, found.standard_error)
+    how: dict[str, Any] = {
+        "widths": list(found.widths),
+        "chosen_on": f"halves of {split}" if valid is None else "valid",
+    }
+    return [measured(name, split, len(X), dataset, value, began, **how)]
 
 
 def _classes(subject: Subject) -> list[Metric]:
     stage = _second_stage(subject)
     estimator, dataset = subject.estimator, subject.dataset
     return [scoring.classify(estimator, dataset, subject.rows, second_stage=stage)[0]]
+
+
+def _target_error(subject: Subject) -> list[Metric]:
+    return [scoring.regress(subject.estimator, subject.dataset, subject.rows)]
 
 
 def _reconstruction(subject: Subject) -> list[Metric]:
@@ -137,6 +145,7 @@ def _retrained_error(subject: Subject) -> list[Metric]:
 MEASURES: dict[str, Callable[[Subject], list[Metric]]] = {
     "log_likelihood": _log_likelihood,
     "error": _classes,
+    "target_error": _target_error,
     "reconstruction": _reconstruction,
     "resemblance": _resemblance,
     "parzen": _parzen,

@@ -27,6 +27,7 @@ SIZES = ("smoke", "fast", "paper")
 Metric = Literal[
     "log_likelihood",
     "error",
+    "target_error",
     "repair",
     "reconstruction",
     "resemblance",
@@ -39,7 +40,7 @@ Metric = Literal[
 JUDGED = ("label_error", "smallest_share", "retrained_error")
 """Metrics that need a classifier of drawn rows."""
 
-DIGITS = {"repair": 4, "reconstruction": 4, "resemblance": 5, "parzen": 0}
+DIGITS = {"repair": 4, "target_error": 4, "reconstruction": 4, "resemblance": 5, "parzen": 0}
 """Of a metric's numbers, where they are not two."""
 
 
@@ -51,13 +52,14 @@ class Protocol:
     ----------
     metric : str
         ``log_likelihood``: L_S in nats, higher is better. ``error``: how many of a hundred rows are
-        told wrong. ``repair``: mean squared error of what is filled in where something was taken
-        away. ``reconstruction``: that of an autoencoder. ``resemblance``: squared MMD of samples
-        and real rows. ``parzen``: log-likelihood by a Parzen window on 10,000 samples, in nats, for
-        history. By a ``judge`` that classifies samples: ``label_error``, of a hundred rows of a
-        class, how many it takes for another; ``smallest_share``, of a hundred rows of any class,
-        those of the rarest; ``retrained_error``, how many of a hundred real rows it tells wrong
-        after training on samples alone.
+        told wrong. ``target_error``: root mean squared error of predicted targets. ``repair``: mean
+        squared error of what is filled in where something was taken away. ``reconstruction``: that
+        of an autoencoder. ``resemblance``: squared MMD of samples and real rows. ``parzen``:
+        log-likelihood by a Parzen window on 10,000 samples, in nats, for history. By a ``judge``
+        that classifies samples: ``label_error``, of a hundred rows of a class, how many it takes
+        for another; ``smallest_share``, of a hundred rows of any class, those of the rarest;
+        ``retrained_error``, how many of a hundred real rows it tells wrong after training on
+        samples alone.
     n_importance_samples : int
         S of L_S, in float32.
     binarize_seeds : list of int

@@ -38,6 +38,7 @@ def data_options(options: Namespace) -> dict[str, Any]:
         "n_train": getattr(options, "n_train", None),
         "grayscale": options.grayscale or None,
         "contrast": options.contrast or None,
+        "halves": options.halves or None,
         "size": size,
     }
     return {k: v for k, v in given.items() if v is not None}

@@ -52,6 +52,8 @@ class Dataset:
         Labels or targets; None where there are none.
     image_shape : tuple of int, optional
         (height, width), or (channels, height, width) for flattened channels-first rows.
+    target_shape : tuple of int, optional
+        Likewise of a row of targets that is the rest of a picture, to the right of what is given.
     feature_names : tuple of str, optional
         Names of the columns.
     class_names : tuple of str, optional
@@ -78,6 +80,7 @@ class Dataset:
     x_valid: np.ndarray | None = None
     y_valid: np.ndarray | None = None
     image_shape: tuple[int, ...] | None = None
+    target_shape: tuple[int, ...] | None = None
     feature_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     source: str = ""
@@ -148,6 +151,37 @@ class Dataset:
         done: dict[str, Any] = {name: normalise_contrast(x, shape) for name, x in parts.items()}
         note = f"{self.note} Contrast normalised globally, then locally.".strip()
         return replace(self, note=note, **done)
+
+    def halved(self) -> Dataset:
+        """Return the left half of every image as a row, and the right half as its targets.
+
+        Targets are float32, bytes as fractions of 255. The checksum stays that of whole images.
+
+        Raises
+        ------
+        DataError
+            If the rows are no images, or images a single pixel wide.
+        """
+        shape = self.image_shape
+        if shape is None or shape[-1] < 2:
+            raise DataError(
+                f"halves=True is for images two pixels wide or more, and {self.name} has "
+                f"{'rows of a table' if shape is None else f'images of shape {shape}'}"
+            )
+        cut, splits = shape[-1] // 2, dict[str, Any]()
+        for name, rows in self.arrays().items():
+            if name.startswith("x_"):
+                pictures = rows.reshape(len(rows), *shape)
+                left, right = pictures[..., :cut], pictures[..., cut:]
+                unit = np.float32(1 / 255 if rows.dtype == np.uint8 else 1)
+                splits[name] = left.reshape(len(rows), -1)
+                splits[f"y_{name[2:]}"] = right.reshape(len(rows), -1).astype(np.float32) * unit
+        shapes: dict[str, Any] = {
+            "image_shape": (*shape[:-1], cut),
+            "target_shape": (*shape[:-1], shape[-1] - cut),
+        }
+        note = f"{self.note} The left half is given, the right half is the target.".strip()
+        return replace(self, class_names=None, feature_names=None, note=note, **shapes, **splits)
 
     def _cut(self, n: int) -> Dataset:
         labels = None if self.y_train is None else self.y_train[:n]

@@ -32,6 +32,7 @@ def load(
     n_valid: int | None = None,
     n_train: int | None = None,
     contrast: bool = False,
+    halves: bool = False,
     **options: Any,
 ) -> Dataset:
     """Load a data set of the catalogue by name, or the user's own file or folder.
@@ -53,6 +54,8 @@ def load(
     contrast : bool
         Normalise the contrast of images globally, then locally, as the max-margin papers do with
         SVHN: real values take the place of bytes.
+    halves : bool
+        Give the left half of every image as a row, and the right half as its targets.
     **options
         For the user's own data: ``test_fraction`` (share of rows for a test split; none if
         absent), ``seed`` (of that split, 0), ``shuffle`` (True; if False the last rows are the
@@ -90,7 +93,9 @@ def load(
         dataset = dataset.held_out(n_valid)
     if n_train is not None:
         dataset = dataset.first(n_train)
-    return dataset.with_contrast() if contrast else dataset
+    if contrast:
+        dataset = dataset.with_contrast()
+    return dataset.halved() if halves else dataset
 
 
 def read_table(

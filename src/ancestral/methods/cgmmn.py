@@ -18,6 +18,10 @@ class CGMMN(LabelLearner, MomentMatcher):
 
     Parameters
     ----------
+    noise : {"uniform", "unit", "centred", "normal", "bits"}
+        By default that of a :class:`GMMN`; the lecture's is uniform on [0, 1], that of the authors'
+        script for generation on [-1/2, 1/2]. The first layer can turn one into another, so they
+        differ in where training starts: from wider noise samples start further apart.
     regularization : float
         lambda of the regression in feature space, in which classes have the delta kernel.
     form : {"cmmd", "classwise"}

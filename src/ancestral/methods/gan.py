@@ -99,8 +99,7 @@ class Adversarial(ImplicitEstimator, ABC):
             against = against + gradient_penalty(self.penalty)
         model = self.model_
         assert isinstance(model, Game)
-        betas = (self.momentum, 0.999)
-        theirs, ours = (self._optimizer(r, betas=betas) for r in (self.critic_rate, None))
+        theirs, ours = (self._optimizer(rate) for rate in (self.critic_rate, None))
         return {
             "critic": Player(model.critic, against, theirs, repeat=self.critic_steps),
             "generator": Player(model.generator, generator_loss(self.game), ours),

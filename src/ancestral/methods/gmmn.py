@@ -13,7 +13,7 @@ class GMMN(MomentMatcher):
     """Generative moment matching network (Li, Swersky and Zemel, 2015).
 
     Minimises the maximum mean discrepancy between a batch of rows and as many samples; with an
-    ``autoencoder`` between their codes and the codes drawn.
+    ``autoencoder`` between their codes and the codes drawn. Noise is uniform on [-1, 1], as theirs.
 
     Parameters
     ----------

@@ -31,26 +31,27 @@ from ancestral.preprocess import Columns
 from ancestral.train import Progress
 
 Variances = tuple[Positive, ...] | Literal["auto"]
-Noise = Literal["uniform", "unit", "normal", "bits"]
+Noise = Literal["uniform", "unit", "centred", "normal", "bits"]
+BOUNDS = {"uniform": (-1.0, 1.0), "unit": (0.0, 1.0), "centred": (-0.5, 0.5)}
+"""Between which noise is uniform."""
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Variances of an automatic kernel, in units of the median heuristic's."""
 PIECE = 10_000
 
 
 def noise(kind: Noise, n: int) -> Fixed:
-    """Return n independent numbers: uniform on [-1, 1] or [0, 1], normal, or fair bits.
+    """Return n independent numbers: uniform between ``BOUNDS``, standard normal, or fair bits.
 
     Examples
     --------
     >>> noise("bits", 3)().sample((2,)).shape
     torch.Size([2, 3])
     """
-    zeros, ones = torch.zeros(n), torch.ones(n)
-    if kind == "uniform":
-        return Fixed(Uniform(-ones, ones, validate_args=False))
-    if kind == "unit":
-        return Fixed(Uniform(zeros, ones, validate_args=False))
-    return Fixed(Normal(zeros, ones) if kind == "normal" else Bernoulli(0.5 * ones))
+    ones = torch.ones(n)
+    if kind in BOUNDS:
+        low, high = BOUNDS[kind]
+        return Fixed(Uniform(low * ones, high * ones, validate_args=False))
+    return Fixed(Normal(0 * ones, ones) if kind == "normal" else Bernoulli(0.5 * ones))
 
 
 class Output(nn.Module):
@@ -74,8 +75,8 @@ class ImplicitEstimator(Watched, Networked, ABC):
     ----------
     n_noise : int
         How many independent numbers a row is made of.
-    noise : {"uniform", "unit", "normal", "bits"}
-        Uniform on [-1, 1], uniform on [0, 1], standard normal, or fair bits.
+    noise : {"uniform", "unit", "centred", "normal", "bits"}
+        Uniform on [-1, 1], on [0, 1] or on [-1/2, 1/2], standard normal, or fair bits.
     network : str
         ``"dense"``, with ``hidden`` layers; or, for images, layers from the noise up, as text:
         ``"500 | 64x5x5 | 3:64 | u2 3:64f | u2 5:1f"`` (see ``networks.convolution``).

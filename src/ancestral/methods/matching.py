@@ -58,8 +58,9 @@ class ConditionalMatcher(Disturbed, ABC):
     n_noise : int
         Noise beside a row: at the input of a dense network, at the last layer of a convolutional
         one. Without, the network is deterministic, as the authors' CNN.
-    noise : {"uniform", "unit", "normal", "bits"}
-        Of which kind; the lecture's is uniform on [0, 1], the authors' are bits.
+    noise : {"uniform", "unit", "centred", "normal", "bits"}
+        Uniform on [-1, 1], on [0, 1] as the lecture's or on [-1/2, 1/2], standard normal, or fair
+        bits as those of the authors' script for classification.
     input_variances : list of float, or "auto"
         Of the Gaussians in the kernel of rows. ``"auto"`` takes five, from a fiftieth of the median
         heuristic's, as narrow as the authors' on MNIST.

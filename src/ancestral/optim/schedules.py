@@ -83,10 +83,29 @@ def dropped(schedule: Schedule, at: Sequence[float], by: float = 3.0) -> Schedul
     """
 
     def rate(step: int, n_steps: int) -> float:
-        n_drops = sum(step >= share * n_steps - 1e-9 for share in at)
-        return float(schedule(step, n_steps) / by**n_drops)
+        return float(schedule(step, n_steps) / by ** _passed(at, step, n_steps))
 
     return rate
+
+
+def in_turn(values: Sequence[float], at: Sequence[float]) -> Schedule:
+    """The first value, and the next after each of some shares of training.
+
+    Examples
+    --------
+    >>> [in_turn([0.9, 0.99], [0.5])(step, 4) for step in range(4)]
+    [0.9, 0.9, 0.99, 0.99]
+    """
+    if len(values) != len(at) + 1:
+        raise ValueError(
+            f"values={tuple(values)}: expected {len(at) + 1}, one before and after each of {at=}"
+        )
+    return lambda step, n_steps: values[_passed(at, step, n_steps)]
+
+
+def _passed(at: Sequence[float], step: int, n_steps: int) -> int:
+    """How many of some shares of training are over."""
+    return sum(step >= share * n_steps - 1e-9 for share in at)
 
 
 def warmed_up(schedule: Schedule, n_steps: int) -> Schedule:

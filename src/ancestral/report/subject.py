@@ -33,7 +33,9 @@ class Subject:
     x : array [n, d]
         The rows shown: at most 2,000 test rows (training rows where there is no test split).
     y : array [n], optional
-        Their class indices (-1 = none), or real targets.
+        Their class indices (-1 = none), or real targets, one a row.
+    targets : array [n, n_targets], optional
+        Their targets, if these are numbers.
     n_rows : int
         How many rows the split holds.
     reference : array [m, d]
@@ -47,6 +49,7 @@ class Subject:
     y: np.ndarray | None
     n_rows: int
     reference: np.ndarray
+    targets: np.ndarray | None = None
 
     @property
     def split(self) -> str:
@@ -117,6 +120,7 @@ def choose(estimator: RowEstimator, dataset: Dataset, seed: int) -> Subject:
         seed=seed,
         x=_values(x, rows, estimator.unit_),
         y=None if y is None else _labels(np.asarray(y)[rows]),
+        targets=None if y is None else _targets(np.asarray(y)[rows]),
         n_rows=len(x),
         reference=_values(
             dataset.x_train,
@@ -138,6 +142,11 @@ def _values(x: np.ndarray, rows: np.ndarray, unit: float) -> np.ndarray:
     if chosen.dtype == np.uint8:
         return chosen.astype(np.float32) * np.float32(unit)
     return chosen if chosen.dtype.kind == "f" else chosen.astype(np.float32)
+
+
+def _targets(y: np.ndarray) -> np.ndarray | None:
+    """Targets of numbers, a column for each."""
+    return y.reshape(len(y), -1).astype(np.float64) if y.dtype.kind in "iuf" else None
 
 
 def _labels(y: np.ndarray) -> np.ndarray | None:

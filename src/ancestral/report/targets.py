@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ancestral.labels import TargetLearner
-from ancestral.report.drawing import INK, MODEL, MUTED, draw
-from ancestral.report.parts import Figure, Plate, Section, number, short
+from ancestral.report.drawing import INK, MODEL, MUTED, draw, sheet, tiles
+from ancestral.report.parts import Figure, Plate, Section, count, number, short
 from ancestral.report.subject import Subject
 
-DOTS = 600
+DOTS, STRIP, DRAWS = 600, 14, 5
 
 
+@lru_cache(maxsize=1)  # the page at hand: no more is held
 def _predicted(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return targets, predictions and their spread; nothing for a model without one target."""
-    estimator, y = subject.estimator, subject.y
-    if not isinstance(estimator, TargetLearner) or y is None or not estimator.one_target_:
+    """Return targets, predictions and their spread, all [n, n_targets]; of a regressor only."""
+    y = subject.targets
+    if not isinstance(subject.estimator, TargetLearner) or y is None:
         return None
-    mean, spread = subject.estimator.predict(subject.x, return_std=True)
-    return y.astype(np.float64), mean, spread
+    estimator: Any = subject.estimator
+    mean, spread = estimator.predict(subject.x, return_std=True)
+    return y, mean.reshape(y.shape), spread.reshape(y.shape)
 
 
 def target_figure(subject: Subject) -> list[Figure]:
@@ -29,8 +32,8 @@ def target_figure(subject: Subject) -> list[Figure]:
     if found is None:
         return []
     y, mean, _ = found
-    root = float(np.sqrt(np.square(mean - y).mean()))
-    note = f"{short(float(y.std()))} for the mean of all {subject.split} targets"
+    root, plain = (float(np.sqrt(np.square(y - by).mean())) for by in (mean, y.mean(0)))
+    note = f"{short(plain)} for the mean of all {subject.split} targets"
     return [Figure(root, short(root), "root mean squared error", note)]
 
 
@@ -40,6 +43,47 @@ def targets(subject: Subject) -> list[Section]:
     if found is None:
         return []
     y, mean, spread = found
+    if y.shape[1] == 1:
+        return [_dots(subject, y[:, 0], mean[:, 0], spread[:, 0])]
+    return [] if subject.dataset.target_shape is None else [_pictures(subject, y)]
+
+
+def _pictures(subject: Subject, y: np.ndarray) -> Section:
+    """Show pictures of which the left part was given, and what the model draws beside it."""
+    chosen = subject.noise(7).permutation(len(y))[:STRIP]
+    shape, beside = subject.image_shape or (), subject.dataset.target_shape or ()
+    given = subject.x[chosen]
+    drawn = subject.estimator.draw(given)
+    shown = {"true": y[chosen]}
+    shown |= {f"draw {i}": rest for i, rest in enumerate(drawn[:DRAWS], start=1)}
+    shown["mean"] = drawn.mean(0)
+    rows = np.concatenate([_joined(given, shape, rest, beside) for rest in shown.values()])
+    pictures = tiles(rows, (*shape[:-1], shape[-1] + beside[-1]), subject.limits)
+    words = [
+        f"Every column is one of the {subject.split} images, of which the model sees the left "
+        "part. The first line is the whole image; in the next ones the rest is drawn by the model, "
+        "each from noise of its own; in the last one it is the mean of all draws.",
+        "Where the left part leaves the rest open, good draws differ, and their mean is blurred.",
+    ]
+    plate = Plate(
+        alt=f"{count(len(chosen), 'image')}; beneath, the same left parts with the rest drawn.",
+        caption="The rest of an image, given its left part",
+        png=sheet(pictures, len(chosen)),
+        labels=list(shown),
+    )
+    return Section("targets", "What it predicts", words, [plate])
+
+
+def _joined(
+    left: np.ndarray, shape: tuple[int, ...], right: np.ndarray, beside: tuple[int, ...]
+) -> np.ndarray:
+    """Put pictures side by side; rows again, [n, d]."""
+    parts = [rows.reshape(len(rows), *size) for rows, size in ((left, shape), (right, beside))]
+    return np.concatenate(parts, axis=-1).reshape(len(left), -1)
+
+
+def _dots(subject: Subject, y: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> Section:
+    """Show what is predicted of one target, and how sure."""
     within = float((np.abs(mean - y) <= 2 * spread).mean())
     words = [
         "Every dot is a row: its true target from left to right, the mean of the model's draws "
@@ -63,4 +107,4 @@ def targets(subject: Subject) -> list[Section]:
         caption=f"Predictions of {subject.split} rows",
         svg=draw("targets", 7.5, 4.0, paint),
     )
-    return [Section("targets", "What it predicts", words, [plate])]
+    return Section("targets", "What it predicts", words, [plate])
