@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from sklearn.base import clone, is_classifier
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -308,9 +308,15 @@ def test_held_out_curve():
 
 def test_epochs_auto_grow_for_small_data():
     assert VAE()._n_epochs(60_000) == 20
-    assert VAE()._n_epochs(1_500) == 67
-    assert VAE()._n_epochs(10) == 100
+    assert VAE()._n_epochs(1_500) == 134
+    assert VAE()._n_epochs(10) == 1000
     assert VAE(max_epochs=3)._n_epochs(1_000) == 3
+
+
+def test_as_it_comes_it_learns_how_columns_of_a_small_table_hang_together():
+    rows = load_iris().data
+    apart = -0.5 * np.log(2 * np.pi * np.e * rows[::2].var(0)).sum()
+    assert VAE(random_state=0).fit(rows[::2]).score(rows[1::2]) > apart + 2
 
 
 class BetaVAE(DeepLatentEstimator):

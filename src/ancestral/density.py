@@ -61,7 +61,15 @@ class LatentEstimator(
         return self._map_rows(X, lambda batch: centre(self.model_.encode(batch)))
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """Return E[x | z] at the posterior mean of z for every row, [n_samples, n_features]."""
+        """Return E[x | z] at the posterior mean of z for every row, [n_samples, n_features].
+
+        In the units of the training rows; bytes as fractions of 255.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry.
+        """
 
         def mean(batch: Any) -> Tensor:
             z = centre(self.model_.encode(batch))
@@ -205,6 +213,8 @@ class LatentEstimator(
         random_state: RandomState = None,
     ) -> np.ndarray:
         """Draw rows from the model, [n_samples, n_features], in the units of the training rows.
+
+        Bytes come as fractions of 255.
 
         Parameters
         ----------

@@ -47,7 +47,7 @@ from ancestral.optim import (
 from ancestral.rounding import Bits, rounded
 from ancestral.train import Callback, History, Player, Progress, train
 
-LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 100, 1000
+LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 1000, 2000
 
 SECOND_MOMENTS = 0.999
 """Adam's decay of second moments, where that of the first is chosen."""
@@ -66,7 +66,7 @@ class Estimator(BaseEstimator, ABC):
     ----------
     max_epochs : int or "auto"
         Passes over the training rows; ``"auto"`` makes 20, or more on small data: as many as
-        1,000 steps take, up to 100.
+        2,000 steps take, up to 1,000.
     batch_size : int
         Rows a step.
     optimizer : {"adam", "stale_adam", "adagrad", "sgd"}
