@@ -87,7 +87,7 @@ def plain_mmd(net: nn.Module, x: Tensor, _: Tensor) -> Tensor:
 
 
 def plain_cmmd(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The lecture's three traces at equal inputs."""
+    """The published formula's three traces at equal inputs."""
     drawn, real = net(torch.cat([x, torch.rand(len(x), 20).round()], 1)), one_hot(y, 10).float()
     k = gram(x, x, OF_INPUTS).double()
     inverse = torch.linalg.inv(k + RIDGE * torch.eye(len(k)))

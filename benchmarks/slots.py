@@ -1,10 +1,10 @@
-"""What the slots of a memory stand for: a shipped model's, beside the lecture's.
+"""What the slots of a memory stand for: a shipped model's, beside published ones.
 
 Run it:  python benchmarks/slots.py     (the record goes to ``results/slots.json``)
 
 Attention of the 10,000 test images, averaged within each class: the three largest of every class as
-the lecture prints them, a picture of every slot, and how much worse reconstructions are when
-memories answer ones whatever they are asked.
+Jun Zhu's lecture (Tsinghua, 2017) prints them, a picture of every slot, and how much worse
+reconstructions are when memories answer ones whatever they are asked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PUBLISHED = [
     [0.24, 0.09, 0.06, 0.11, 0.30, 0.13, 0.12, 0.27, 0.09, 0.21],
     [0.18, 0.05, 0.06, 0.11, 0.07, 0.07, 0.05, 0.11, 0.09, 0.18],
 ]
-"""The lecture's: the three largest averages of the digits 0 to 9, of 70 slots next to the data."""
+"""The lecture's, the three largest averages of the digits 0 to 9, of 70 slots next to the data."""
 
 
 def errors(model: MemoryVAE, x: np.ndarray) -> dict[str, float]:

@@ -66,14 +66,15 @@ def ring(r: dict[str, Any]) -> str:
 
 
 def slots(r: dict[str, Any]) -> str:
-    """Return which classes ask for which slots of a memory, beside the lecture's."""
+    """Return which classes ask for which slots of a memory, beside published ones."""
     first, *above = r["memories"]
     n = len(r["classes"])
     lines = [
         "## What the slots of a memory stand for\n",
         f"How the test images of a class share their attention among the {first['n_slots']} slots "
         f"next to the pixels of `{r['model']}`: the three largest averages of each class "
-        f"(number of the slot), and the lecture's. Evenly spread it would be "
+        f"(number of the slot), and those of Jun Zhu's lecture on these models (Tsinghua, 2017). "
+        f"Evenly spread it would be "
         f"{1 / first['n_slots']:.3f}. The {n} classes have {first['favourites']} different "
         "favourites"
         + "".join(f", of the {m['n_slots']} slots above {m['favourites']}" for m in above)

@@ -92,12 +92,12 @@ class Estimator(BaseEstimator, ABC):
     warmup : int
         Steps over which the learning rate rises at the start.
     weight_decay : float
-        The share of themselves that weights lose in a step, beside the update rule, over the
-        learning rate (Loshchilov and Hutter, 2019); biases and scales lose nothing.
+        Decoupled weight decay, as in AdamW (Loshchilov and Hutter, 2019): at every update
+        weights shrink by the factor 1 - learning rate * this; biases and scales do not.
     clip_norm : float, optional
         Gradients longer than this are scaled down to it.
     clip_value : float, optional
-        Then their entries are held between minus this and this.
+        Entries of gradients are clipped to [-clip_value, clip_value], after ``clip_norm``.
     validation_fraction : float
         Part of the training rows held out, for a held-out curve in ``history_``.
     patience : int, optional
@@ -283,8 +283,8 @@ class Estimator(BaseEstimator, ABC):
             Of the numbers in matrices and kernels; see :func:`ancestral.rounding.rounded`. Fewer
             are for shipping; loading makes them float32 again.
         whole : bool
-            Or without what only training needs, as the critic of a game: a model loaded from it
-            answers the same, and no training can start from it.
+            With False, what only training needs (the critic of a game) is left out: the model
+            loaded from it answers the same, but no training can start from it.
 
         Raises
         ------

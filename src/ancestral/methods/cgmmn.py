@@ -19,13 +19,13 @@ class CGMMN(LabelLearner, MomentMatcher):
     Parameters
     ----------
     noise : {"uniform", "unit", "centred", "normal", "bits"}
-        By default that of a :class:`GMMN`; the lecture's is uniform on [0, 1], that of the authors'
+        By default that of a :class:`GMMN`; as published it is uniform on [0, 1], in the authors'
         script for generation on [-1/2, 1/2]. The first layer can turn one into another, so they
         differ in where training starts: from wider noise samples start further apart.
     regularization : float
         lambda of the regression in feature space, in which classes have the delta kernel.
     form : {"cmmd", "classwise"}
-        The lecture's formula, or what the authors' script for generation computes in its place,
+        The published formula, or what the authors' script for generation computes in its place,
         the sum of discrepancies inside each class: see ``objectives.cmmd``.
     batch_size : int
         Rows, and samples, a step. Batches are drawn once and recur.

@@ -43,7 +43,7 @@ class Adversarial(ImplicitEstimator, ABC):
     momentum : float
         Adam's decay of first moments: half a step's memory steadies a game.
     smoothing : float
-        Data count as such with this less than certainty.
+        One-sided label smoothing: the critic's target for real rows is 1 minus this.
     penalty : float
         Weight of the squared gradient of the critic at the data (Mescheder et al., 2018). With 0,
         the plain game, generators of a thousand steps tend to make one row again and again.

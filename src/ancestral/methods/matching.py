@@ -59,7 +59,7 @@ class ConditionalMatcher(Disturbed, ABC):
         Noise beside a row: at the input of a dense network, at the last layer of a convolutional
         one. Without, the network is deterministic, as the authors' CNN.
     noise : {"uniform", "unit", "centred", "normal", "bits"}
-        Uniform on [-1, 1], on [0, 1] as the lecture's or on [-1/2, 1/2], standard normal, or fair
+        Uniform on [-1, 1], on [0, 1] as published or on [-1/2, 1/2], standard normal, or fair
         bits as those of the authors' script for classification.
     input_variances : list of float, or "auto"
         Of the Gaussians in the kernel of rows. ``"auto"`` takes five, from a fiftieth of the median
@@ -70,7 +70,7 @@ class ConditionalMatcher(Disturbed, ABC):
     prior : float
         Precision of the Gaussian prior on every parameter, for the sum over all batches.
     n_draws : int
-        Whose mean is a prediction.
+        Number of generated answers per row; a prediction is their mean.
     batch_size : int
         Rows whose conditional moments are matched at once. Batches are drawn once and recur, so
         that each is factorised once.
@@ -136,7 +136,7 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
     output_variances : list of float
         Of the Gaussians in the kernel of classes.
     form : {"cmmd", "diagonal"}
-        The lecture's formula, or what the authors' script for classification computes in its
+        The published formula, or what the authors' script for classification computes in its
         place: see ``objectives.cmmd``. Their script for convolutional networks computes the formula
         without noise: ``n_noise=0``.
 

@@ -37,7 +37,8 @@ class MemoryVAE(NetworkEstimator):
         Of a layer with what its memory answers. With a ladder and ReLU, training starts from the
         network without memory.
     local_weight : float or list of float
-        lambda: how much the local reconstruction errors count, from the data upward; 0 is not.
+        lambda: weight of the local reconstruction error, one for all hidden layers or one for
+        each, from the data upward; 0 leaves it out.
     gradient : {"reparameterised", "doubly"}
         As in the paper, or an estimator whose signal for the encoder does not fade as K grows
         (Tucker et al., 2018); for K = 1 that of Roeder et al. (2017).

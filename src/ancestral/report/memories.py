@@ -148,7 +148,7 @@ def _bare(axes: Any) -> None:
 
 
 def _largest(subject: Subject, asked: dict[int, np.ndarray]) -> Table:
-    """The lecture's table: the three largest averages of each class, memory by memory."""
+    """The three largest averages of each class, memory by memory (Jun Zhu's lecture, 2017)."""
     assert isinstance(subject.estimator, MemoryVAE)
     rows, n_classes = [], 0
     for memory, preferences in sorted(asked.items()):
