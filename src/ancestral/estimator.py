@@ -1,61 +1,32 @@
-"""The scikit-learn face: fit, save and load, written once for every system."""
+"""The scikit-learn face of every system: fields that are checked, and ``fit``, written once."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, dataclass_transform
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from ancestral import engine, parallel, storage
 from ancestral.callbacks import ProgressBar, curve_log
 from ancestral.checkpoint import Checkpoint
 from ancestral.data import Data, Shuffle
+from ancestral.descent import Descent
 from ancestral.docstrings import with_inherited
-from ancestral.fields import (
-    Count,
-    Fraction,
-    Natural,
-    Positive,
-    RandomState,
-    Weight,
-    as_tuples,
-    check,
-    draw_seed,
-    hints,
-)
+from ancestral.fields import Count, Fraction, RandomState, check, draw_seed, hints
 from ancestral.labels import ClassLearner
 from ancestral.networks import calibrate
-from ancestral.optim import (
-    RULES,
-    SCHEDULES,
-    Optimizer,
-    averaged,
-    clipped,
-    dropped,
-    in_turn,
-    shrunk,
-    warmed_up,
-)
-from ancestral.rounding import Bits, rounded
-from ancestral.train import Callback, History, Player, Progress, train
-
-LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 1000, 2000
-
-SECOND_MOMENTS = 0.999
-"""Adam's decay of second moments, where that of the first is chosen."""
+from ancestral.saving import Saved
+from ancestral.train import Callback, Player, Progress, train
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 @dataclass(kw_only=True, eq=False, repr=False)
-class Estimator(BaseEstimator, ABC):
+class Estimator(Descent, Saved, ABC):
     """A system with scikit-learn manners: its fields are the hyper-parameters.
 
     A subclass lists its fields (they become the constructor: every subclass is made a dataclass)
@@ -64,48 +35,12 @@ class Estimator(BaseEstimator, ABC):
 
     Parameters
     ----------
-    max_epochs : int or "auto"
-        Passes over the training rows; ``"auto"`` makes 20, or more on small data: as many as
-        2,000 steps take, up to 1,000.
-    batch_size : int
-        Rows a step.
-    optimizer : {"adam", "stale_adam", "adagrad", "sgd"}
-        The update rule; ``"stale_adam"`` is Adam as the IWAE authors' code has it.
-    learning_rate : float
-        At the start.
-    epsilon : float, optional
-        What the rule adds to the root of its second moments; by default its own value.
-    schedule : {"cosine", "constant", "late", "stages"}
-        How the learning rate goes on: down to zero along half a cosine, not at all, down to a
-        fiftieth in the last two thirds as in the memory networks' code, or down to a tenth in the
-        eight stages of the IWAE paper.
-    drops : list of int
-        Epochs after which the learning rate is divided by ``drop_factor``, on top of its schedule,
-        as the max-margin models' code does.
-    drop_factor : float
-        What each of them divides it by.
-    momentum : float or list of float, optional
-        How much of the last direction goes into the next: the friction of ``"sgd"``, which by
-        default has none, or the decay of Adam's first moments, by default the rule's own. A list,
-        for ``"sgd"``, has one number up to the first of the ``drops`` and one after each, as the
-        schedule of the moment-matching paper does.
-    warmup : int
-        Steps over which the learning rate rises at the start.
-    weight_decay : float
-        Decoupled weight decay, as in AdamW (Loshchilov and Hutter, 2019): at every update
-        weights shrink by the factor 1 - learning rate * this; biases and scales do not.
-    clip_norm : float, optional
-        Gradients longer than this are scaled down to it.
-    clip_value : float, optional
-        Entries of gradients are clipped to [-clip_value, clip_value], after ``clip_norm``.
     validation_fraction : float
         Part of the training rows held out, for a held-out curve in ``history_``.
     patience : int, optional
         Stop early: when the held-out loss has not fallen for so many epochs; the model of the best
         epoch is kept. Needs a ``validation_fraction``. Games look at the squared MMD of samples
         to held-out rows.
-    averaging : float, optional
-        Evaluate with an exponential moving average of the parameters with this decay, say 0.999.
     device : str
         ``auto`` (CUDA where there is some, else MPS, else the CPU), ``cpu``, ``cuda`` or ``mps``.
     precision : {"auto", "float32", "bfloat16"}
@@ -140,22 +75,8 @@ class Estimator(BaseEstimator, ABC):
         As in scikit-learn.
     """
 
-    max_epochs: Count | Literal["auto"] = "auto"
-    batch_size: Count = 100
-    optimizer: Literal["adam", "stale_adam", "adagrad", "sgd"] = "adam"
-    learning_rate: Positive = 1e-3
-    epsilon: Positive | None = None
-    schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
-    drops: tuple[Count, ...] = ()
-    drop_factor: Positive = 3.0
-    momentum: Fraction | tuple[Fraction, ...] | None = None
-    warmup: Natural = 0
-    weight_decay: Weight = 0.0
-    clip_norm: Positive | None = None
-    clip_value: Positive | None = None
     validation_fraction: Fraction = 0.0
     patience: Count | None = None
-    averaging: Fraction | None = None
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto"] | bool = "auto"
@@ -167,9 +88,6 @@ class Estimator(BaseEstimator, ABC):
 
     _shuffle: ClassVar[Shuffle] = True
     _criterion: ClassVar[str] = "loss"
-    _trained_against: ClassVar[tuple[str, ...]] = ()
-    """Weights that training alone needs, by how their names begin."""
-
     _fewest_held_out: ClassVar[int] = 1
     """Rows, by which something is to be seen."""
 
@@ -184,10 +102,6 @@ class Estimator(BaseEstimator, ABC):
     @abstractmethod
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         """Validate training rows, learn what they look like, put them on the device."""
-
-    @abstractmethod
-    def _build(self) -> dict[str, nn.Module]:
-        """Make the modules (``model_`` among them) from fields and what ``_prepare`` learnt."""
 
     @abstractmethod
     def _initialise(self, data: Data) -> None:
@@ -266,113 +180,7 @@ class Estimator(BaseEstimator, ABC):
             checkpoint.remove()
         return self
 
-    def save(
-        self, path: Path | str, *, overwrite: bool = False, bits: Bits = 32, whole: bool = True
-    ) -> None:
-        """Save the fitted estimator as a folder of safetensors and JSON, whole or not at all.
-
-        Under ``torchrun``, where all processes hold the same model, the first one writes it.
-
-        Parameters
-        ----------
-        path : path
-            The folder to make.
-        overwrite : bool
-            Put it in the place of a folder that is there.
-        bits : {32, 16, 12, 8}
-            Of the numbers in matrices and kernels; see :func:`ancestral.rounding.rounded`. Fewer
-            are for shipping; loading makes them float32 again.
-        whole : bool
-            With False, what only training needs (the critic of a game) is left out: the model
-            loaded from it answers the same, but no training can start from it.
-
-        Raises
-        ------
-        FileExistsError
-            If ``path`` is there and ``overwrite`` false.
-        sklearn.exceptions.NotFittedError
-            If there is nothing to save yet.
-        """
-        self._check_fitted()
-        check("bits", bits, Bits)
-        if parallel.is_main():
-            storage.write_folder(path, lambda f: self._write(f, bits, whole), overwrite=overwrite)
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Load what :meth:`save` wrote, on the CPU; no code is executed.
-
-        Raises
-        ------
-        ancestral.storage.ModelFileError
-            If it is missing, damaged, altered, of another format, or of another system.
-        """
-        weights, description = storage.load_model(path)
-        if description["method"] != cls.__name__:
-            raise storage.ModelFileError(
-                f"{path} holds a {description['method']}, not a {cls.__name__}: "
-                "ancestral.load(path) finds the right class by itself"
-            )
-        try:
-            estimator = cls._described(description)
-            estimator.history_ = History(description["history"])
-            with engine.single_precision():
-                estimator._adopt(estimator._build())
-            estimator._left_out = tuple(description.get("left_out", ()))
-            for name, module in estimator._modules().items():
-                prefix = f"{name}."
-                own = {f"{prefix}{k}": v for k, v in module.state_dict().items()}
-                untold = {k: v for k, v in own.items() if k.startswith(estimator._left_out)}
-                there = {k: v for k, v in (untold | weights).items() if k.startswith(prefix)}
-                module.load_state_dict({k.removeprefix(prefix): v for k, v in there.items()})
-                module.eval()
-        except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise storage.ModelFileError(
-                f"{path}: its description does not fit its weights ({reason})"
-            ) from None
-        return estimator
-
     # ---- how it is done
-
-    def _description(self) -> dict[str, Any]:
-        """Return all that is known of the fitted estimator but its weights."""
-        fitted = {
-            k: v
-            for k, v in vars(self).items()
-            if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
-        }
-        here = {"random_state": self.seed_, "checkpoint": None, "log": None, "start": None}
-        params = self.get_params(deep=False) | here
-        return {"method": type(self).__name__, "params": params, "fitted": fitted}
-
-    @classmethod
-    def _described(cls, description: Mapping[str, Any]) -> Self:
-        """Return the estimator of a description, its modules yet to be made."""
-        estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
-        estimator.__dict__.update(description["fitted"])
-        estimator.seed_ = int(estimator.seed_)
-        estimator._as_described = True
-        return estimator
-
-    def _write(self, folder: Path, bits: Bits, whole: bool = True) -> None:
-        left_out = self._left_out if whole else self._trained_against
-        weights = {
-            f"{name}.{key}": value
-            for name, module in self._modules().items()
-            for key, value in module.state_dict().items()
-            if not f"{name}.{key}".startswith(left_out)
-        }
-        about = {"history": list(self.history_), "versions": storage.versions()}
-        about |= {"left_out": list(left_out)} if left_out else {}
-        storage.save_model(folder, rounded(weights, bits), self._description() | about)
-
-    def _modules(self) -> dict[str, nn.Module]:
-        return {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}
-
-    def _adopt(self, modules: Mapping[str, nn.Module]) -> None:
-        for name, module in modules.items():
-            setattr(self, name, module)
 
     def _move(self, device: torch.device) -> None:
         for module in self._modules().values():
@@ -385,26 +193,7 @@ class Estimator(BaseEstimator, ABC):
             raise ValueError(
                 f"patience={self.patience} looks at held-out rows: set validation_fraction too"
             )
-        if self.drops and (self.max_epochs == "auto" or max(self.drops) >= self.max_epochs):
-            raise ValueError(f"drops={self.drops}: epochs before max_epochs={self.max_epochs}")
-        if self.epsilon is not None and self.optimizer == "sgd":
-            raise ValueError(f"epsilon={self.epsilon}: optimizer='sgd' has no second moments")
-        self._check_momentum()
-
-    def _check_momentum(self) -> None:
-        """Refuse a momentum that the update rule has no place for."""
-        told = f"momentum={self.momentum}"
-        if self.momentum is not None and self.optimizer == "adagrad":
-            raise ValueError(f"{told}: optimizer='adagrad' has none; leave it out")
-        if not isinstance(self.momentum, tuple | list):
-            return
-        if self.optimizer != "sgd":
-            raise ValueError(f"{told}: expected one number, or optimizer='sgd'")
-        if len(self.momentum) != len(self.drops) + 1:
-            raise ValueError(
-                f"{told}: expected {len(self.drops) + 1}, one before and after each of "
-                f"drops={self.drops}"
-            )
+        self._check_descent()
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_")
@@ -421,38 +210,6 @@ class Estimator(BaseEstimator, ABC):
         training = [type(self).__name__, params, self.seed_, data.fingerprint(), storage.versions()]
         return Checkpoint(self.checkpoint, identity=storage.digest(training))
 
-    def _optimizer(self, learning_rate: float | None = None) -> Optimizer:
-        """Make the optimiser of the fields; of several players, each has its own rate."""
-        rate = SCHEDULES[self.schedule](learning_rate or self.learning_rate)
-        if self.drops:
-            rate = dropped(rate, self._drop_shares(), self.drop_factor)
-        if self.warmup:
-            rate = warmed_up(rate, self.warmup)
-        how: dict[str, Any] = {} if self.epsilon is None else {"eps": self.epsilon}
-        optimizer = RULES[self.optimizer](rate, **how | self._inertia())
-        if self.clip_norm is not None or self.clip_value is not None:
-            optimizer = clipped(optimizer, self.clip_norm, self.clip_value)
-        if self.weight_decay:
-            optimizer = shrunk(optimizer, lambda step, n: self.weight_decay * rate(step, n))
-        return optimizer if self.averaging is None else averaged(optimizer, self.averaging)
-
-    def _drop_shares(self) -> list[float]:
-        """Return the shares of training after which the learning rate drops."""
-        assert self.max_epochs != "auto"
-        return [epoch / self.max_epochs for epoch in self.drops]
-
-    def _inertia(self) -> dict[str, Any]:
-        """Return what the update rule is told of momentum, if anything."""
-        if self.momentum is None:
-            return {}
-        if isinstance(self.momentum, tuple | list):
-            turn, rise = in_turn(self.momentum, self._drop_shares()), self.warmup
-            # with the drops, which a warm-up puts off
-            return {"momentum": lambda step, n: turn(max(0, step - rise), n - rise)}
-        if self.optimizer == "sgd":
-            return {"momentum": self.momentum}
-        return {"betas": (self.momentum, SECOND_MOMENTS)}
-
     def _start_from(self, path: str) -> None:
         """Take the parameters of a saved model of the same shape."""
         weights, description = storage.load_model(storage.model_folder(path))
@@ -466,12 +223,6 @@ class Estimator(BaseEstimator, ABC):
                 f"start={path!r} holds a {description['method']} of another shape than this one: "
                 f"{reason}"
             ) from None
-
-    def _n_epochs(self, n_rows: int) -> int:
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        steps_an_epoch = -(-n_rows // self.batch_size)
-        return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // steps_an_epoch)), MOST_EPOCHS)
 
     def _split(self, data: Data) -> tuple[Data, Data | None]:
         n_held_out = round(self.validation_fraction * len(data))

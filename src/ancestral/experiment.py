@@ -119,8 +119,8 @@ def aligned(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Data
     ValueError
         If the names of the columns differ.
     """
-    known, given = getattr(estimator, "column_names_", None), dataset.feature_names
-    if known is None or given is None or list(given) == list(known):
+    known, given = estimator.column_names, dataset.feature_names
+    if known is None or given is None or list(given) == known:
         return dataset
     if sorted(given) != sorted(known):
         raise ValueError(

@@ -63,7 +63,7 @@ class RowEstimator(Estimator, ABC):
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
         X = as_numbers(X, named)
         self.unit_ = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
-        how: dict[str, Any] = {"density": self._has_density, "names": self._column_names()}
+        how: dict[str, Any] = {"density": self._has_density, "names": self.column_names}
         self.columns_ = learn_columns(X, self.likelihood, self.unit_, **how)
         self.likelihood_ = list(self.columns_.kinds)
         self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
@@ -116,11 +116,13 @@ class RowEstimator(Estimator, ABC):
             raise ValueError(f"{error}{_hint(str(error))}") from None
         if not fit:
             checked = as_numbers(checked, set(self.likelihood_))
-            check_columns(checked, self.columns_, self.unit_, names=self._column_names())
+            check_columns(checked, self.columns_, self.unit_, names=self.column_names)
         # validation hands back a view that has forgotten it lies on disk
         return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
 
-    def _column_names(self) -> list[str] | None:
+    @property
+    def column_names(self) -> list[str] | None:
+        """Names of the columns, of a data frame or a table, if they had any."""
         names = getattr(self, "feature_names_in_", getattr(self, "column_names_", None))
         return list(names) if names is not None and len(names) == self.n_features_in_ else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def write_rows(
     path: Path,
     rows: np.ndarray,
     image_shape: tuple[int, ...] | None,
-    names: tuple[str, ...] | None,
+    names: Sequence[str] | None,
     n_columns: int | None = None,
 ) -> None:
     """Write rows in the format that the file's name asks for; pictures in so many columns."""

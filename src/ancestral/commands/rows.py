@@ -46,7 +46,7 @@ def sample(options: Namespace) -> None:
         explicit(options.run, estimator)
         label = _label(estimator, options.label)
         rows = estimator.sample(options.n, label, mean=options.mean, **how)
-    write_rows(options.out, rows, estimator.image_shape, _column_names(estimator))
+    write_rows(options.out, rows, estimator.image_shape, estimator.column_names)
 
 
 def _label(estimator: Any, label: str | None) -> Any:
@@ -118,8 +118,3 @@ def impute(options: Namespace) -> None:
         write_table(options.out, filled(table, dataset.feature_names, rows))
     n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
     print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")
-
-
-def _column_names(estimator: Any) -> tuple[str, ...] | None:
-    names = getattr(estimator, "column_names_", getattr(estimator, "feature_names_in_", None))
-    return None if names is None else tuple(names)

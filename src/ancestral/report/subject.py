@@ -70,9 +70,7 @@ class Subject:
     @property
     def names(self) -> list[str]:
         """Name of every column."""
-        given = self.dataset.feature_names
-        if given is None:
-            given = getattr(self.estimator, "feature_names_in_", None)
+        given = self.dataset.feature_names or self.estimator.column_names
         return [f"column {j}" for j in range(self.x.shape[1])] if given is None else list(given)
 
     @property
