@@ -102,8 +102,8 @@ class Descent:
             raise ValueError(f"{told}: expected one number, or optimizer='sgd'")
         if len(self.momentum) != len(self.drops) + 1:
             raise ValueError(
-                f"{told}: expected {len(self.drops) + 1}, one before and after each of "
-                f"drops={self.drops}"
+                f"{told}: expected {len(self.drops) + 1} numbers, one up to the first of the drops "
+                f"({len(self.drops)} of them) and one after each"
             )
 
     def _optimizer(self, learning_rate: float | None = None) -> Optimizer:
