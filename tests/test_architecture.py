@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,17 @@ def test_all_exported_names_are_there():
     assert set(ancestral.__all__) - {"__version__"} == set(ancestral._HOME)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         ancestral.nothing  # noqa: B018
+
+
+def test_the_reference_has_every_name_that_can_be_imported():
+    page = (ROOT.parent.parent / "docs" / "reference.md").read_text()
+    told = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    for name, home in ancestral._HOME.items():
+        whole = f"ancestral.{home or name}"
+        found = getattr(ancestral, name)
+        places = {whole, f"{whole}.{name}", getattr(found, "__module__", whole)}
+        inside = found.__name__ == whole and any(part.startswith(f"{whole}.") for part in told)
+        assert places & told or inside, name
 
 
 def test_no_function_is_long():

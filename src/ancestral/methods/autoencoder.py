@@ -81,6 +81,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return what codes stand for, [n_samples, n_features], in the units of the training rows.
 
+        Except that bytes (images of type uint8) come back as fractions of 255.
+
         Parameters
         ----------
         X : array-like [n_samples, n_latents]
@@ -102,6 +104,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """Return what remains of every row in its code, [n_samples, n_features].
+
+        In the units of the training rows, except that bytes come back as fractions of 255.
 
         Parameters
         ----------

@@ -33,9 +33,9 @@ class NetworkClassifier(ClassifierMixin, LinearScores, Disturbed):
     Attributes
     ----------
     classes_ : array [n_classes]
-        What ``predict`` answers.
+        The classes, sorted, as ``predict`` returns them.
     temperature_ : float
-        Of ``predict_proba``.
+        What scores are divided by in ``predict_proba``, so that probabilities are calibrated.
 
     References
     ----------

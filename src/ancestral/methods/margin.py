@@ -60,9 +60,9 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
     Attributes
     ----------
     classes_ : array [n_classes]
-        What ``predict`` answers.
+        The classes, sorted, as ``predict`` returns them.
     temperature_ : float
-        Of ``predict_proba``.
+        What scores are divided by in ``predict_proba``, so that probabilities are calibrated.
 
     References
     ----------

@@ -146,7 +146,7 @@ class Pegasos(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : array [n_classes]
-        What ``predict`` answers.
+        The classes, sorted, as ``predict`` returns them.
     coef_ : array [n_classes, n_features]
         W.
 

@@ -1,18 +1,28 @@
 """Convolutional networks written as text, on rows that are pictures.
 
-A network is a line of layers, for example ``5:32v p2 d.5 | 3:32 | 500``:
+A network is a line of layers with bars between them, for example ``5:32v p2 d.5 | 3:32 | 500``. A
+layer is one of these:
 
-====== =============================================================================
-k:c    convolve with c kernels of k x k pixels; the map keeps its size (``v``: only
-       where the kernel fits, ``f``: wherever it touches)
-p2     then take the greatest of each 2 x 2 block
-u2     first put every value in the top left corner of a 2 x 2 block of zeros
-d.5    last, in training, drop half of the values and double the others
-500    a dense layer
-64x5x5 a dense layer, folded into 64 maps of 5 x 5
-====== =============================================================================
+| text | layer |
+| --- | --- |
+| `5:32` | 32 kernels of 5 x 5 pixels; the map keeps its size |
+| `5:32v` | the same, only where a kernel fits: the map shrinks by 4 in each direction |
+| `5:32f` | the same, wherever a kernel touches: the map grows by 4 in each direction |
+| `500` | a dense layer of 500 values |
+| `64x5x5` | a dense layer, folded into 64 maps of 5 x 5 |
 
-Every layer ends in the activation, which comes after pooling.
+After a blank, a layer can have more:
+
+| text | what is done |
+| --- | --- |
+| `u2` | first: put every value in the top left corner of a 2 x 2 block of zeros |
+| `p2` | then, after the layer: take the greatest of each 2 x 2 block |
+| `d.5` | last, in training: drop half of the values and double the others |
+
+Every layer ends in the activation, which comes after pooling. Of an encoder and a decoder the line
+has both, from the row to the latent variables and back, with an arrow between them:
+``5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1``. The last layer of a decoder must make maps of the
+row's shape.
 """
 
 from __future__ import annotations
