@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -45,6 +46,15 @@ def imports(path):
 
 def test_every_module_has_its_place():
     assert {room(p) for p in FILES} == set(ORDER)
+
+
+def test_the_picture_of_the_rooms_has_them_all():
+    path = ROOT.parent.parent / "docs" / "rooms.py"
+    spec = importlib.util.spec_from_file_location("rooms", path)
+    rooms = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rooms)
+    drawn = [name for _, names in rooms.FLOORS for name in names.split()]
+    assert sorted(drawn) == sorted(set(ORDER) - {"_version"})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

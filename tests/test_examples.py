@@ -1,10 +1,15 @@
 """The examples run, and their models learn."""
 
 import importlib.util
+import shlex
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from sklearn.datasets import load_iris
+
+from ancestral.cli import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -61,3 +66,34 @@ def test_the_picture_of_a_game_shows_densities():
     np.testing.assert_allclose(best / (1 - best), odds)
     assert 0 < moment.critic.min() < moment.critic.max() < 1
     assert len(process.draw([moment]).axes) == 2
+
+
+def commands(section):
+    """The commands that a section of the guide shows, as lists of words."""
+    guide = (EXAMPLES.parent / "docs" / "guide.md").read_text()
+    text = guide.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    blocks = text.split("```")[1::2]
+    lines = [line for block in blocks for line in block.strip().splitlines()]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_the_commands_of_the_guide_do_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng, flowers = np.random.default_rng(0), load_iris()
+    gaps = np.where(rng.random(flowers.data.shape) < 0.1, np.nan, flowers.data)
+    table = pl.DataFrame(gaps, schema=["a", "b", "c", "d"]).fill_nan(None)
+    table.with_columns(species=flowers.target_names[flowers.target]).write_csv("flowers.csv")
+    for name, *arguments in commands("The command line"):
+        assert name == "ancestral"
+        quick = ["--no-report"] if arguments[0] == "fit" else []  # `report` writes one
+        assert main([*arguments, *quick]) == 0, capsys.readouterr().err
+    assert Path("samples.png").stat().st_size > 1000
+    assert pl.read_csv("filled.csv").null_count().sum_horizontal().item() == 0
+    assert pl.read_csv("filled.csv")["species"].to_list() == list(
+        flowers.target_names[flowers.target]
+    )
+    assert len(pl.read_csv("made-up.csv")) == len(pl.read_csv("classes.csv")) == 100
+    assert "error" in capsys.readouterr().out
+    guide = (EXAMPLES.parent / "docs" / "guide.md").read_text()
+    for path in Path("runs/vae-digits").iterdir():
+        assert f"| `{path.name}{'/' * path.is_dir()}` |" in guide
