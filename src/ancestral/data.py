@@ -184,7 +184,7 @@ class Data:
 
         Where some rows have a label and others have none, every minibatch has its share of labelled
         rows, one at least: however few there are, every step learns from some. They are visited as
-        often as that takes.
+        often as that takes, and count so often in what is averaged over all rows of a minibatch.
         """
         rng = np.random.default_rng([seed, 0 if shuffle == "once" else epoch])
         n = self.n_batches(batch_size)
