@@ -181,33 +181,13 @@ class Data:
         With ``shuffle="once"`` every epoch has the same minibatches, of rows in random order. The
         last one is filled up from the beginning of the epoch's own order, so that every row
         is visited and no shape changes.
-
-        Where some rows have a label and others have none, every minibatch has its share of labelled
-        rows, one at least: however few there are, every step learns from some. They are visited as
-        often as that takes, and count so often in what is averaged over all rows of a minibatch.
         """
-        rng = np.random.default_rng([seed, 0 if shuffle == "once" else epoch])
-        n = self.n_batches(batch_size)
-        orders = [
-            np.resize(rng.permutation(rows) if shuffle else rows, (n, share))
-            for rows, share in self._strata(batch_size)
-        ]
-        yield from torch.from_numpy(np.concatenate(orders, axis=1)).to(self.device)
-
-    def n_batches(self, batch_size: int) -> int:
-        """Return how many minibatches make an epoch, in which every row is visited."""
-        return max(-(-len(rows) // share) for rows, share in self._strata(batch_size))
-
-    def _strata(self, batch_size: int) -> list[tuple[np.ndarray, int]]:
-        """Return the rows with a label and those without, and how many of each make a minibatch."""
-        rows, size = np.arange(len(self)), min(batch_size, len(self))
-        if self.y is None or self.y.ndim > 1 or self.y.is_floating_point():
-            return [(rows, size)]
-        labelled = (self.y >= 0).cpu().numpy()
-        if labelled.all() or not labelled.any() or size == 1:
-            return [(rows, size)]
-        share = min(max(1, round(size * labelled.mean())), size - 1)
-        return [(rows[labelled], share), (rows[~labelled], size - share)]
+        n, size = len(self), min(batch_size, len(self))
+        order = np.arange(n)
+        if shuffle:
+            order = np.random.default_rng([seed, 0 if shuffle == "once" else epoch]).permutation(n)
+        order = np.concatenate([order, order[: -n % size]])
+        yield from torch.from_numpy(order).to(self.device).split(size)
 
     def chunks(self, size: int) -> Iterator[tuple[Batch, int]]:
         """Yield (minibatch, number of its rows that count) in row order, for inference.

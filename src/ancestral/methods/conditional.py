@@ -34,8 +34,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstima
     """M2 of Kingma, Rezende, Mohamed and Welling (2014): p(y) p(z) p(x | y, z).
 
     Labelled rows are explained by their class, the others (label -1) by all classes, weighed by
-    the network q(y | x); every minibatch has its share of labelled rows, one at least. Densities
-    are of x: the class is summed out by importance sampling. With
+    the network q(y | x). Densities are of x: the class is summed out by importance sampling. With
     ``codes`` it is their M1+M2: p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x) have
     learnt before.
 

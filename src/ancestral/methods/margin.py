@@ -28,9 +28,8 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
 
     Minimises, per row, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared length of all
     parameters), where the hinge is Crammer and Singer's on scores linear in features of the
-    encoder. Rows whose label is -1 are unlabelled and count in the bound only; every minibatch has
-    its share of labelled ones, one at least. With ``c=0`` it is the VAE that the two-stage
-    baselines start from; the joint classifier then learns no class.
+    encoder. Rows whose label is -1 are unlabelled and count in the bound only. With ``c=0`` it is
+    the VAE that the two-stage baselines start from; the joint classifier then learns no class.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ def train(
     world, batch_size = parallel.world(), min(batch_size, len(data))
     check_shares(named, batch_size, world)
     outlook = Outlook(validation, watch, patience, criterion)
-    n_steps = max_epochs * data.n_batches(batch_size)
+    n_steps = max_epochs * -(-len(data) // batch_size)
     snapshot = None if checkpoint is None else checkpoint.load()
     plan = _plan(model, data, n_steps * batch_size, compile, precision, snapshot)
     training = Training(model, named, random_state, n_steps, plan, world)
@@ -141,7 +141,7 @@ def train(
 
 def _batches(training: Training, data: Data, batch_size: int, shuffle: Shuffle) -> Iterator[Tensor]:
     """The minibatches of the epoch under way that were not visited yet."""
-    epoch, n_batches = len(training.history), data.n_batches(batch_size)
+    epoch, n_batches = len(training.history), -(-len(data) // batch_size)
     training.model.train()
     engine.seed(training.random_state, epoch, 1)
     data.start_epoch()
