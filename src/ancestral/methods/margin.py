@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
 from ancestral.distributions import centre
+from ancestral.estimator import PartlyLabelled
 from ancestral.fields import Count, Positive, Weight
 from ancestral.labels import LinearScores, linear_scores
 from ancestral.methods.deep import Modules, NetworkEstimator
@@ -23,7 +24,7 @@ ROWS = 1024
 """Whose features are computed at once."""
 
 
-class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
+class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimator):
     """Max-margin deep generative model (Li, Zhu, Shi and Zhang, 2015): MMVA, and CMMVA on images.
 
     Minimises, per row, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared length of all
