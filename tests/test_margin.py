@@ -182,6 +182,28 @@ def test_it_learns_digits_and_stays_a_density_model(settings):
     assert model.sample(2).shape == (2, 64)
 
 
+@pytest.mark.parametrize("settings", [{}, PICTURES])
+def test_means_of_grey_pixels_are_held_where_asked(tmp_path, settings):
+    how = SMALL | settings | {"binarize": "none", "max_epochs": 2}
+    model = MaxMarginVAE(**how, clip_means=0.3).fit(X[:200], Y[:200])
+    model.save(tmp_path / "m")
+    means = load(tmp_path / "m").sample(50, mean=True)
+    assert means.min() == pytest.approx(0.3)
+    assert means.max() == pytest.approx(0.7)
+    assert MaxMarginVAE(**how).fit(X[:200], Y[:200]).sample(50, mean=True).min() < 0.3
+    with pytest.raises(ValueError, match=r"clip_means=0\.5: expected a number of at least 0 and"):
+        fitted(clip_means=0.5)
+
+
+def test_bits_of_a_mixed_table_are_held_too():
+    kinds = ("gaussian", *["bernoulli"] * 63)
+    table = np.column_stack([NOISY[:200, :1], X[:200, 1:] > 0.5])
+    model = MaxMarginVAE(**SMALL, likelihood=kinds, clip_means=0.3).fit(table, Y[:200])
+    bits = model.model_.decode(torch.zeros(1, 4)).parts[0]
+    assert bits.mean.shape == (1, 63)
+    assert bits.mean.min().item() == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([3.0, 7.0])])
 def test_classes_of_any_kind_survive_saving(tmp_path, labels):
     x, y = X[Y < 2], labels[Y[Y < 2]]
