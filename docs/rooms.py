@@ -17,7 +17,7 @@ FLOORS = [
     ("what is done with a model", "slots told ais divergence likeness errors evaluate impute"),
     ("learning", "callbacks train engine optim objectives discrepancy kernels"),
     ("models", "observed models classes conditional distributions bits networks"),
-    ("data", "tables preprocess datasets contrast data"),
+    ("data", "tables preprocess datasets contrast data batching"),
     ("files and fields", "parallel checkpoint storage rounding provenance docstrings fields"),
 ]
 """Every room, from the top down; on one floor each stands beside those it imports from."""

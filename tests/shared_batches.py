@@ -48,6 +48,7 @@ CASES = {
     # without Adam, which makes steps of rounding errors where batch norm leaves no gradient
     "batch-norm": (lambda: vae(batch_norm=True), lambda: elbo(), {"optimizer": sgd(0.03)}),
     "hinge": (vae, lambda: elbo() + hinge(3.0), {}),
+    "labelled": (vae, lambda: elbo() + hinge(3.0), {"n_labelled": 5}),  # no two equal parts
     "resampled": (vae, lambda: iwae(8, n_resampled=2), {}),
     "sparse": (vae, lambda: elbo() + sparse_units(), {}),
     "two-layers": (two_layers, lambda: iwae(3), {}),

@@ -16,11 +16,11 @@ import ancestral
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
     "_version", "docstrings", "fields", "provenance", "rounding", "storage", "checkpoint",
-    "parallel", "data", "contrast", "datasets", "preprocess", "tables", "networks", "bits",
-    "distributions", "conditional", "classes", "models", "observed", "kernels", "discrepancy",
-    "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate", "errors",
-    "likeness", "divergence", "ais", "told", "slots", "labels", "labelled", "descent", "saving",
-    "estimator", "rows", "density", "methods", "scoring", "damage", "judging", "report",
+    "parallel", "batching", "data", "contrast", "datasets", "preprocess", "tables", "networks",
+    "bits", "distributions", "conditional", "classes", "models", "observed", "kernels",
+    "discrepancy", "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate",
+    "errors", "likeness", "divergence", "ais", "told", "slots", "labels", "labelled", "descent",
+    "saving", "estimator", "rows", "density", "methods", "scoring", "damage", "judging", "report",
     "experiment", "recipes", "records", "measures", "zoo", "reproduce", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ancestral import VAE
+from ancestral import VAE, MaxMarginVAE
 from ancestral.checkpoint import Checkpoint, CheckpointError, Snapshot
 
 X = np.random.default_rng(0).random((200, 6))
@@ -68,6 +68,25 @@ def test_an_interrupted_fit_goes_on(tmp_path, monkeypatch, step):
     assert not path.exists()
     np.testing.assert_array_equal(vae.transform(X), whole.transform(X))
     for mine, undisturbed in zip(vae.history_, whole.history_, strict=True):
+        assert {**mine, "seconds": 0} == {**undisturbed, "seconds": 0}
+
+
+@pytest.mark.parametrize("step", [1, 13, 20])
+def test_an_interrupted_fit_to_few_labels_goes_on(tmp_path, monkeypatch, step):
+    y = np.where(np.arange(200) % 20 == 0, np.arange(200) // 20 % 2, -1)
+    how = QUICK | {"n_labelled": 3, "validation_fraction": 0.1}
+    whole = MaxMarginVAE(**how).fit(X, y)
+    assert whole.history_[-1]["step"] > 36  # more steps than as many rows need without labels
+    mmva = MaxMarginVAE(**how, checkpoint=str(tmp_path / "mmva.checkpoint"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(StoppedError):
+            mmva.fit(X, y)
+    with pytest.raises(CheckpointError, match="another training"):
+        mmva.fit(X, np.where(np.arange(200) == 3, 1, y))  # other labels, other minibatches
+    mmva.fit(X, y)
+    np.testing.assert_array_equal(mmva.decision_function(X), whole.decision_function(X))
+    for mine, undisturbed in zip(mmva.history_, whole.history_, strict=True):
         assert {**mine, "seconds": 0} == {**undisturbed, "seconds": 0}
 
 

@@ -123,6 +123,24 @@ def test_log_variances_are_held_within_their_range():
     np.testing.assert_allclose(scale.detach(), [math.exp(-7), 1.0, math.exp(7)])
 
 
+def test_means_of_bits_are_held_within_their_range():
+    """The bound of grey pixels by hand, with the gradient of a clipped mean: none beyond."""
+    logits, x = tensor([-20.0, -1.0, 0.5, 20.0]).requires_grad_(), tensor([0.0, 0.3, 1.0, 0.2])
+    p = Bernoulli(nn.Identity(), clip=0.001)
+    mean = torch.sigmoid(logits).clamp(0.001, 0.999)
+    torch.testing.assert_close(p(logits).mean, mean)
+    expected = (x * mean.log() + (1 - x) * (1 - mean).log()).sum()
+    torch.testing.assert_close(p.log_prob(x, logits), expected)
+    found, wanted = (
+        torch.autograd.grad(value, logits)[0] for value in (p.log_prob(x, logits), expected)
+    )
+    torch.testing.assert_close(found, wanted)
+    assert found[0] == found[3] == 0
+    for clip in (-0.1, 0.5):
+        with pytest.raises(ValueError, match=f"clip={clip}"):
+            Bernoulli(nn.Identity(), clip)
+
+
 @pytest.mark.parametrize("sizes", [(2, 3), (4, 1, 2), (1, 1), (3,)])
 def test_categorical_by_enumeration(sizes):
     logits = rand(5, sum(sizes))

@@ -100,30 +100,3 @@ def test_mixed_seeds_differ():
     seeds = {mix_seed(a, b) for a in range(30) for b in range(30)}
     assert len(seeds) == 900
     assert all(0 <= s < 2**63 for s in seeds)
-
-
-@settings(deadline=None, derandomize=True, max_examples=40)
-@given(st.integers(2, 60), st.integers(2, 70), st.integers(1, 59), st.booleans())
-def test_every_batch_has_its_share_of_labelled_rows(n, size, n_labelled, shuffle):
-    y = np.where(np.arange(n) % n < min(n_labelled, n - 1), 2, -1)
-    data, size = Data(RNG.random((n, 2)), y), min(size, n)
-    batches = list(data.batches(size, seed=1, epoch=2, shuffle=shuffle))
-    assert len(batches) == data.n_batches(size)
-    assert set(torch.cat(batches).tolist()) == set(range(n))
-    counts = {(len(b), int((y[b.numpy()] >= 0).sum())) for b in batches}
-    assert len(counts) == 1
-    ((length, labelled),) = counts
-    assert length == size
-    assert 1 <= labelled < size
-    assert abs(labelled - size * (y >= 0).mean()) <= 1
-
-
-def test_few_labels_count_as_much_as_their_weight_says():
-    """In minibatches as they come, most would hold none of them."""
-    y = np.full(400, -1)
-    y[[3, 77]] = 0, 1
-    data = Data(RNG.random((400, 2)), y)
-    seen = [y[b.numpy()] for b in data.batches(10)]
-    assert all((labels >= 0).sum() == 1 for labels in seen)
-    both = np.concatenate(seen)
-    assert abs(int((both == 0).sum()) - int((both == 1).sum())) <= 1

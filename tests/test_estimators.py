@@ -307,10 +307,11 @@ def test_held_out_curve():
 
 
 def test_epochs_auto_grow_for_small_data():
-    assert VAE()._n_epochs(60_000) == 20
-    assert VAE()._n_epochs(1_500) == 134
-    assert VAE()._n_epochs(10) == 1000
-    assert VAE(max_epochs=3)._n_epochs(1_000) == 3
+    """By how many steps a pass has."""
+    assert VAE()._n_epochs(600) == 20
+    assert VAE()._n_epochs(15) == 134
+    assert VAE()._n_epochs(1) == 1000
+    assert VAE(max_epochs=3)._n_epochs(10) == 3
 
 
 def test_as_it_comes_it_learns_how_columns_of_a_small_table_hang_together():

@@ -182,6 +182,54 @@ def test_it_learns_digits_and_stays_a_density_model(settings):
     assert model.sample(2).shape == (2, 64)
 
 
+@pytest.mark.parametrize("settings", [{"hidden": (200, 300)}, PICTURES])
+def test_parameters_start_where_asked(settings):
+    still = {"max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False} | settings
+    asked = fitted(**still, dense_start="normal", classifier_scale=0.01).model_
+    plain = fitted(**still).model_
+    zero = pytest.approx(0, abs=1e-9)
+    assert [p.abs().max().item() for p in plain.classifier.parameters()] == [zero, zero]
+    assert asked.classifier.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert asked.classifier.bias.std().item() == pytest.approx(0.01, rel=0.6)
+    found = 0
+    for ours, theirs in zip(asked.modules(), plain.modules(), strict=True):
+        if not isinstance(ours, nn.Linear) or ours is asked.classifier:
+            continue
+        n_out, n_in = ours.weight.shape
+        if theirs.weight.std().item() == zero:  # the read-out of log-variances
+            assert [p.abs().max().item() for p in ours.parameters()] == [zero, zero]
+        elif ours.weight.numel() > 2000:
+            found += 1
+            glorot = (2 / (n_in + n_out)) ** 0.5
+            assert ours.weight.std().item() == pytest.approx(n_in**-0.5, rel=0.1)
+            assert theirs.weight.std().item() == pytest.approx(glorot, rel=0.1)
+            output = n_out == 64  # whose biases are read off the data
+            assert output or ours.bias.std().item() == pytest.approx(0.01, rel=0.4)
+    assert found == (4 if "hidden" in settings else 1)
+
+
+@pytest.mark.parametrize("settings", [{}, PICTURES])
+def test_means_of_grey_pixels_are_held_where_asked(tmp_path, settings):
+    how = SMALL | settings | {"binarize": "none", "max_epochs": 2}
+    model = MaxMarginVAE(**how, clip_means=0.3).fit(X[:200], Y[:200])
+    model.save(tmp_path / "m")
+    means = load(tmp_path / "m").sample(50, mean=True)
+    assert means.min() == pytest.approx(0.3)
+    assert means.max() == pytest.approx(0.7)
+    assert MaxMarginVAE(**how).fit(X[:200], Y[:200]).sample(50, mean=True).min() < 0.3
+    with pytest.raises(ValueError, match=r"clip_means=0\.5: expected a number of at least 0 and"):
+        fitted(clip_means=0.5)
+
+
+def test_bits_of_a_mixed_table_are_held_too():
+    kinds = ("gaussian", *["bernoulli"] * 63)
+    table = np.column_stack([NOISY[:200, :1], X[:200, 1:] > 0.5])
+    model = MaxMarginVAE(**SMALL, likelihood=kinds, clip_means=0.3).fit(table, Y[:200])
+    bits = model.model_.decode(torch.zeros(1, 4)).parts[0]
+    assert bits.mean.shape == (1, 63)
+    assert bits.mean.min().item() == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([3.0, 7.0])])
 def test_classes_of_any_kind_survive_saving(tmp_path, labels):
     x, y = X[Y < 2], labels[Y[Y < 2]]

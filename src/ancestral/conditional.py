@@ -7,6 +7,7 @@ the context to the distribution's parameters.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -157,15 +158,33 @@ class Bernoulli(Conditional):
     ----------
     network : Module
         c -> logits [..., d].
+    clip : float
+        Means are held within [clip, 1 - clip], below a half; beyond, no gradient flows. 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If ``clip`` is not in [0, 1/2).
+
+    Examples
+    --------
+    >>> Bernoulli(nn.Identity(), clip=0.001)(torch.tensor([-20.0, 0.0, 20.0])).mean
+    tensor([0.0010, 0.5000, 0.9990])
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, clip: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= clip < 0.5:
+            raise ValueError(f"clip={clip}: means are held within [clip, 1 - clip], below a half")
         self.network = network
+        self.most = math.inf if clip == 0 else math.log((1 - clip) / clip)
 
     def forward(self, c: Given = None) -> distributions.Bernoulli:
         """Return the Bernoulli distribution, elementwise."""
-        return distributions.Bernoulli(logits=at_least_single(self.network(c)), validate_args=False)
+        logits = at_least_single(self.network(c))
+        if self.most < math.inf:
+            logits = logits.clamp(-self.most, self.most)
+        return distributions.Bernoulli(logits=logits, validate_args=False)
 
 
 class Poisson(Conditional):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ancestral.batching import Labelled, Makeup, Shuffle, makeup
 from ancestral.parallel import World
 
 Rows = Tensor | np.ndarray
-Shuffle = bool | Literal["once"]
 
 
 class Batch(NamedTuple):
@@ -139,13 +139,18 @@ class Data:
         return other
 
     def fingerprint(self) -> str:
-        """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it."""
+        """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it.
+
+        Where some rows have no label it knows the labels too, which minibatches are made up by.
+        """
         digest = hashlib.sha256(f"{len(self)} {self.n_columns} {self.x.dtype}".encode())
         if isinstance(self.x, Tensor):
             rows = self.x
         else:
             rows = self._stored(torch.linspace(0, len(self) - 1, min(len(self), 64)).long())
         digest.update(rows.cpu().contiguous().numpy().data)
+        if self.y is not None and self._partly_labelled() is not None:
+            digest.update(self.y.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def take(self, index: Tensor) -> Batch:
@@ -173,41 +178,56 @@ class Data:
         blocks = torch.arange(len(self), device=self.device).split(block_rows(self.n_columns))
         self._epoch_rows = torch.cat([self.on_epoch(self._rows(block)) for block in blocks])
 
+    def makeup(self, batch_size: int, n_labelled: Labelled = None) -> Makeup:
+        """Say of whom the minibatches of an epoch are made up, and so how many there are.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows a minibatch, at most as many as there are.
+        n_labelled : int, "share" or None
+            How many of them have a label, where ``y`` are classes of some rows only; see
+            :func:`ancestral.batching.makeup`.
+        """
+        n = len(self)
+        return makeup(n, self._partly_labelled(), min(batch_size, n), n_labelled)
+
     def batches(
-        self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: Shuffle = True
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        shuffle: Shuffle = True,
+        n_labelled: Labelled = None,
     ) -> Iterator[Tensor]:
         """Yield the index of every minibatch of an epoch, all of one shape.
 
         With ``shuffle="once"`` every epoch has the same minibatches, of rows in random order. The
         last one is filled up from the beginning of the epoch's own order, so that every row
-        is visited and no shape changes.
-
-        Where some rows have a label and others have none, every minibatch has its share of labelled
-        rows, one at least: however few there are, every step learns from some. They are visited as
-        often as that takes, and count so often in what is averaged over all rows of a minibatch.
+        is visited and no shape changes. With ``n_labelled`` so many rows of each have a label; they
+        come first, and go round in an order of their own.
         """
-        rng = np.random.default_rng([seed, 0 if shuffle == "once" else epoch])
-        n = self.n_batches(batch_size)
-        orders = [
-            np.resize(rng.permutation(rows) if shuffle else rows, (n, share))
-            for rows, share in self._strata(batch_size)
-        ]
-        yield from torch.from_numpy(np.concatenate(orders, axis=1)).to(self.device)
+        order = self.makeup(batch_size, n_labelled).batches(seed, epoch, shuffle)
+        yield from torch.from_numpy(order).to(self.device)
 
-    def n_batches(self, batch_size: int) -> int:
-        """Return how many minibatches make an epoch, in which every row is visited."""
-        return max(-(-len(rows) // share) for rows, share in self._strata(batch_size))
+    def spread(self, n_batches: int) -> Iterator[Tensor]:
+        """Yield the index of minibatches of about one size in which every row is seen, for terms.
 
-    def _strata(self, batch_size: int) -> list[tuple[np.ndarray, int]]:
-        """Return the rows with a label and those without, and how many of each make a minibatch."""
-        rows, size = np.arange(len(self)), min(batch_size, len(self))
-        if self.y is None or self.y.ndim > 1 or self.y.is_floating_point():
-            return [(rows, size)]
-        labelled = (self.y >= 0).cpu().numpy()
-        if labelled.all() or not labelled.any() or size == 1:
-            return [(rows, size)]
-        share = min(max(1, round(size * labelled.mean())), size - 1)
-        return [(rows[labelled], share), (rows[~labelled], size - share)]
+        Where some rows have a label, those are spread evenly, and come again if they are fewer than
+        the minibatches: a mean over the labelled rows of a batch is one everywhere.
+        """
+        known = self._partly_labelled()
+        if known is None:
+            yield from torch.arange(len(self), device=self.device).tensor_split(n_batches)
+            return
+        labelled, others = np.flatnonzero(known), np.flatnonzero(~known)
+        labelled = np.resize(labelled, max(len(labelled), n_batches))
+        pairs = zip(
+            np.array_split(labelled, n_batches), np.array_split(others, n_batches), strict=True
+        )
+        for pair in pairs:
+            yield torch.from_numpy(np.concatenate(pair)).to(self.device)
 
     def chunks(self, size: int) -> Iterator[tuple[Batch, int]]:
         """Yield (minibatch, number of its rows that count) in row order, for inference.
@@ -224,6 +244,13 @@ class Data:
         """Yield minibatches in row order, of about one size and at most ``most`` rows each."""
         for index in torch.arange(len(self)).tensor_split(-(-len(self) // most)):
             yield self.take(index.to(self.device))
+
+    def _partly_labelled(self) -> np.ndarray | None:
+        """Which rows have a class, where some have and some have not."""
+        if self.y is None or self.y.ndim > 1 or self.y.is_floating_point():
+            return None
+        known = (self.y >= 0).cpu().numpy()
+        return known if 0 < known.sum() < len(known) else None
 
     def _rows(self, index: Tensor) -> Tensor:
         if self._epoch_rows is not None:

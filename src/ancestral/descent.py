@@ -138,8 +138,8 @@ class Descent:
             return {"momentum": self.momentum}
         return {"betas": (self.momentum, SECOND_MOMENTS)}
 
-    def _n_epochs(self, n_rows: int) -> int:
+    def _n_epochs(self, n_batches: int) -> int:
+        """Return how many passes of so many steps to make."""
         if self.max_epochs != "auto":
             return self.max_epochs
-        steps_an_epoch = -(-n_rows // self.batch_size)
-        return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // steps_an_epoch)), MOST_EPOCHS)
+        return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // n_batches)), MOST_EPOCHS)

@@ -12,9 +12,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ancestral import engine, parallel, storage
+from ancestral.batching import Labelled, Shuffle
 from ancestral.callbacks import ProgressBar, curve_log
 from ancestral.checkpoint import Checkpoint
-from ancestral.data import Data, Shuffle
+from ancestral.data import Data
 from ancestral.descent import Descent
 from ancestral.docstrings import with_inherited
 from ancestral.fields import Count, Fraction, RandomState, check, draw_seed, hints
@@ -155,11 +156,12 @@ class Estimator(Descent, Saved, ABC):
         training, validation = self._split(data)
         self.n_rows_ = len(training)
         self._move(device)
+        makeup = training.makeup(self.batch_size, self._labelled_rows)
         self.history_ = train(
             self.model_,
             self._players(),
             training,
-            max_epochs=self._n_epochs(len(training)),
+            max_epochs=self._n_epochs(makeup.n_batches),
             batch_size=self.batch_size,
             random_state=self.seed_,
             validation=validation,
@@ -171,6 +173,7 @@ class Estimator(Descent, Saved, ABC):
             compile=self.compile,
             precision=self.precision,
             shuffle=self._shuffle,
+            n_labelled=self._labelled_rows,
         )
         self._calibrate(training)
         if isinstance(self, ClassLearner):
@@ -224,6 +227,11 @@ class Estimator(Descent, Saved, ABC):
                 f"{reason}"
             ) from None
 
+    @property
+    def _labelled_rows(self) -> Labelled:
+        """How many rows of a step have a label, for those that learn from others too."""
+        return self.n_labelled if isinstance(self, PartlyLabelled) else None
+
     def _split(self, data: Data) -> tuple[Data, Data | None]:
         n_held_out = round(self.validation_fraction * len(data))
         if self.validation_fraction == 0:
@@ -244,8 +252,9 @@ class Estimator(Descent, Saved, ABC):
 
     def _calibrate(self, data: Data) -> None:
         def passes() -> None:
+            how: dict[str, Any] = {"seed": self.seed_, "n_labelled": self._labelled_rows}
             with engine.private_randomness(data.device):
-                for number, index in enumerate(data.batches(self.batch_size, seed=self.seed_)):
+                for number, index in enumerate(data.batches(self.batch_size, **how)):
                     engine.seed(self.seed_, number)
                     self.model_.run(data.take(index))
 
@@ -258,3 +267,19 @@ class Watched(ABC):
     @abstractmethod
     def _look(self, progress: Progress, held_out: Data | None) -> Mapping[str, float]:
         """Return what is seen, for the record; see ``watch`` of :func:`ancestral.train.train`."""
+
+
+class PartlyLabelled(Estimator, ABC):
+    """An estimator of classes that learns from rows without a label (-1) too.
+
+    Parameters
+    ----------
+    n_labelled : int or "share"
+        Where some rows are unlabelled: how many of the ``batch_size`` rows of a step have a label,
+        or their share of the rows, rounded up. What is learnt of labels is a mean over the labelled
+        rows of a step, so it counts as its weight says however few they are. They go round in an
+        order of their own; with more than their share they also count for more in the bound. An
+        epoch is over when every row was visited.
+    """
+
+    n_labelled: Count | Literal["share"] = "share"

@@ -252,11 +252,11 @@ class LinearScores(ClassLearner, ABC):
         return classifier
 
 
-def linear_scores(n_features: int, n_classes: int) -> nn.Linear:
-    """Return a linear map from features to scores that starts at zero."""
+def linear_scores(n_features: int, n_classes: int, scale: float = 0.0) -> nn.Linear:
+    """Return a linear map from features to scores that starts at zero, or normal of that scale."""
     classifier = nn.Linear(n_features, n_classes)
     for parameter in classifier.parameters():
-        nn.init.zeros_(parameter)
+        nn.init.normal_(parameter, std=scale) if scale > 0 else nn.init.zeros_(parameter)
     return classifier
 
 

@@ -15,6 +15,7 @@ from ancestral.conditional import Conditional, Gaussian
 from ancestral.data import Batch, Data, mix_seed
 from ancestral.density import LatentEstimator
 from ancestral.distributions import Ancestral, centre, log_prob
+from ancestral.estimator import PartlyLabelled
 from ancestral.fields import Count, Weight
 from ancestral.labels import ClassLearner
 from ancestral.methods.deep import decoder, start_at_means
@@ -30,12 +31,13 @@ PIECE = 10
 """Latent samples a row and class that are decoded at once: few enough to stay in the cache."""
 
 
-class ClassConditionalVAE(ClassifierMixin, ClassLearner, Networked, LatentEstimator):
+class ClassConditionalVAE(
+    ClassifierMixin, ClassLearner, PartlyLabelled, Networked, LatentEstimator
+):
     """M2 of Kingma, Rezende, Mohamed and Welling (2014): p(y) p(z) p(x | y, z).
 
     Labelled rows are explained by their class, the others (label -1) by all classes, weighed by
-    the network q(y | x); every minibatch has its share of labelled rows, one at least. Densities
-    are of x: the class is summed out by importance sampling. With
+    the network q(y | x). Densities are of x: the class is summed out by importance sampling. With
     ``codes`` it is their M1+M2: p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x) have
     learnt before.
 

@@ -25,7 +25,7 @@ from ancestral.conditional import (
 )
 from ancestral.data import Data, block_rows
 from ancestral.density import LatentEstimator
-from ancestral.fields import Count, Sizes
+from ancestral.fields import BelowHalf, Count, Sizes
 from ancestral.methods.networked import Networked
 from ancestral.models import LatentModel
 from ancestral.networks import (
@@ -64,10 +64,14 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
         ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
         ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.convolution``).
+    clip_means : float
+        The means of a Bernoulli likelihood are held within [this, 1 - this]: with grey pixels as
+        they are (``binarize="none"``) the max-margin models' code does so, with 0.001. 0 for none.
     """
 
     n_latents: Count | Sizes = 50
     hidden: Sizes | tuple[Sizes, ...] = (500, 500)  # type: ignore[assignment]
+    clip_means: BelowHalf = 0.0
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -104,9 +108,10 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
         steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
         above = [gaussian(low, widths, high, style) for (low, high), widths in steps]
         below = [gaussian(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
+        furnished, clip = style | {"furnish": down}, self.clip_means
         model = LatentModel(
             prior=stack([standard_normal(sizes[-1]), *below], sizes[::-1], reverse=True),
-            likelihood=decoder(columns, sizes, hidden[0][::-1], style | {"furnish": down}),
+            likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
             posterior=stack([bottom, *above], sizes),
         )
         return {"columns_": columns, "model_": model}
@@ -133,7 +138,7 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
         self._check_shape(decoder.shape_out, shape)
         model = LatentModel(
             standard_normal(sizes[0]),
-            Bernoulli(decoder) if bits else Gaussian(decoder),
+            Bernoulli(decoder, self.clip_means) if bits else Gaussian(decoder),
             Gaussian(nn.Sequential(Features(columns), network)),
         )
         return {"columns_": columns, "model_": model}
@@ -166,18 +171,19 @@ def decoder(
     widths: Sequence[int],
     style: Mapping[str, Any],
     log_var: float | None = None,
+    clip: float = 0.0,
 ) -> Conditional:
     """p(x | z): a dense network on the lowest latent layer, with heads by the kinds of columns.
 
-    With ``log_var``, that of real values is not learnt.
+    With ``log_var``, that of real values is not learnt; with ``clip``, means of bits are held.
     """
     bottom = [Take(0, sizes[0])] if len(sizes) > 1 else []
     layers = [*bottom, *dense(sizes[0], widths, **style)]
     n_in = widths[-1] if widths else sizes[0]
     kinds = sorted(set(columns.kinds))
     if len(kinds) == 1:
-        return _head(kinds[0], columns, n_in, layers, log_var)
-    parts = [_head(kind, columns, n_in, [], log_var) for kind in kinds]
+        return _head(kinds[0], columns, n_in, layers, log_var, clip)
+    parts = [_head(kind, columns, n_in, [], log_var, clip) for kind in kinds]
     return Product(parts, [columns.columns_of(k) for k in kinds], nn.Sequential(*layers))
 
 
@@ -187,6 +193,7 @@ def _head(
     n_in: int,
     below: Sequence[nn.Module],
     log_var: float | None,
+    clip: float,
 ) -> Conditional:
     chosen = columns.columns_of(kind)
     n = len(chosen)
@@ -197,7 +204,7 @@ def _head(
         codes = [columns.n_categories[j] for j in chosen]
         return Categorical(nn.Sequential(*below, linear(n_in, sum(codes))), codes)
     network = nn.Sequential(*below, linear(n_in, n))
-    return Bernoulli(network) if kind == "bernoulli" else Poisson(network)
+    return Bernoulli(network, clip) if kind == "bernoulli" else Poisson(network)
 
 
 def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:

@@ -11,26 +11,26 @@ from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
 from ancestral.distributions import centre
+from ancestral.estimator import PartlyLabelled
 from ancestral.fields import Count, Positive, Weight
 from ancestral.labels import LinearScores, linear_scores
 from ancestral.methods.deep import Modules, NetworkEstimator
 from ancestral.methods.pegasos import linear_svm
 from ancestral.models import Run
-from ancestral.networks import Tap, Taps, parse_encoder, shape_after
+from ancestral.networks import Tap, Taps, parse_encoder, shape_after, start_normal
 from ancestral.objectives import Objective, elbo, gaussian_prior, hinge, sparse_units
 
 ROWS = 1024
 """Whose features are computed at once."""
 
 
-class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
+class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimator):
     """Max-margin deep generative model (Li, Zhu, Shi and Zhang, 2015): MMVA, and CMMVA on images.
 
     Minimises, per row, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared length of all
     parameters), where the hinge is Crammer and Singer's on scores linear in features of the
-    encoder. Rows whose label is -1 are unlabelled and count in the bound only; every minibatch has
-    its share of labelled ones, one at least. With ``c=0`` it is the VAE that the two-stage
-    baselines start from; the joint classifier then learns no class.
+    encoder. Rows whose label is -1 are unlabelled and count in the bound only. With ``c=0`` it is
+    the VAE that the two-stage baselines start from; the joint classifier then learns no class.
 
     Parameters
     ----------
@@ -56,6 +56,14 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
     sparsity : float
         Weight, a batch, of keeping the hidden units of a dense encoder inactive most of the time,
         as the authors' code does with 3 and their paper does not say. 0 for none.
+    dense_start : {"glorot", "normal"}
+        Where dense layers of the networks start: Glorot's uniform weights and biases of zero, or as
+        in the authors' code weights from N(0, 1 / n_in) and biases from N(0, 0.01^2). Read-outs of
+        log-variances start at zero either way, and the output biases of a dense decoder at the
+        means of the data.
+    classifier_scale : float
+        Standard deviation with which the classifier's parameters start, around zero: nothing by
+        default, 0.01 in the authors' convolutional models.
 
     Attributes
     ----------
@@ -87,13 +95,18 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, NetworkEstimator):
     regularization: Positive = 1e-4
     n_latent_samples: Count = 1
     sparsity: Weight = 0.0
+    dense_start: Literal["glorot", "normal"] = "glorot"
+    classifier_scale: Weight = 0.0
 
     def _build(self) -> Modules:
         def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
             return [*layer, Tap(f"feature{depth}")]
 
         found = self._networks(up=furnish)
-        found["model_"].classifier = linear_scores(self._n_features(), len(self.classes_))
+        if self.dense_start == "normal":
+            start_normal(found["model_"])
+        sizes = self._n_features(), len(self.classes_)
+        found["model_"].classifier = linear_scores(*sizes, self.classifier_scale)
         return found
 
     def _objective(self) -> Objective:

@@ -25,6 +25,7 @@ from ancestral.networks.layers import (
     n_parameters,
     one_hot,
     set_output_bias,
+    start_normal,
 )
 from ancestral.networks.memory import Attention, Composition, Ladder, Memory, memories, silenced
 from ancestral.networks.normalise import (
@@ -76,4 +77,5 @@ __all__ = [
     "silenced",
     "spectrally_normalised",
     "standardise",
+    "start_normal",
 ]

@@ -43,6 +43,32 @@ def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
     return layer
 
 
+def start_normal(network: nn.Module, bias: float = 0.01) -> None:
+    """Draw dense layers afresh: weights from N(0, 1 / n_in), biases from N(0, bias^2).
+
+    So the max-margin models' code starts them. Layers that start at zero, read-outs of
+    log-variances, stay there.
+
+    Parameters
+    ----------
+    network : Module
+        Whose dense layers are drawn.
+    bias : float
+        Standard deviation of biases.
+
+    Examples
+    --------
+    >>> layer = linear(400, 100)
+    >>> start_normal(layer)
+    >>> 0.045 < layer.weight.std().item() < 0.055  # 1 / 20
+    True
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear) and layer.weight.any():
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.normal_(layer.bias, std=bias)
+
+
 SMALL = 256
 """Width up to which laying weights side by side costs less than products of their own."""
 

@@ -23,7 +23,8 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
     Parameters
     ----------
     alpha : float
-        Weight of -log q(y | x), a mean over labelled rows, against the bound, a mean over all.
+        Weight of -log q(y | x), a mean over labelled rows (zero in a batch without), against the
+        bound, a mean over all.
     everywhere : bool
         Run at all classes, as rows without a label need; otherwise at the labels only.
 

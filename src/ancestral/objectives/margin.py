@@ -47,7 +47,8 @@ def hinge(
 ) -> Objective:
     """C times the mean hinge loss of ``model.classifier`` on features of the run.
 
-    The mean is over the labelled rows of the batch; rows with y = -1 do not count. Add it to a
+    The mean is over the labelled rows of the batch; rows with y = -1 do not count, and a batch
+    without a label gives zero (``train(n_labelled=...)`` leaves none without). Add it to a
     bound: both then read the same run (max-margin deep generative models; Li, Zhu, Shi and
     Zhang, 2015).
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from torch import Tensor, nn
 
 from ancestral import engine, parallel
+from ancestral.batching import Labelled, Shuffle
 from ancestral.checkpoint import Checkpoint, HeldInterrupt, Snapshot
-from ancestral.data import Data, Shuffle
+from ancestral.data import Data
 from ancestral.engine import CompileChoice, Precision
 from ancestral.train.players import Callback, History, Player, Watch
 from ancestral.train.state import Training, check_shares
@@ -24,6 +26,7 @@ def train(
     max_epochs: int,
     batch_size: int = 100,
     shuffle: Shuffle = True,
+    n_labelled: Labelled = None,
     random_state: int = 0,
     validation: Data | None = None,
     patience: int | None = None,
@@ -56,6 +59,11 @@ def train(
     shuffle : bool or "once"
         Visit the rows in a new order every epoch; without, or if that is done only once, the same
         batches recur.
+    n_labelled : int or "share", optional
+        Where only some rows have a class (``y`` = -1 for the others): how many of the rows of every
+        step have one, or their share of the rows, rounded up, so that terms which average over
+        labelled rows are never without. Those rows go round in an order of their own, and an epoch
+        is over when every row was visited. By default rows come as they are.
     random_state : int
         Seeds order and noise.
     validation : Data, optional
@@ -92,14 +100,14 @@ def train(
     CheckpointError
         If the checkpoint is damaged, or of another training.
     ValueError
-        If two players move the same parameter, ``patience`` has no ``validation`` to look at, or
-        several processes can't share a batch.
+        If two players move the same parameter, ``patience`` has no ``validation`` to look at,
+        several processes can't share a batch, or a batch has no room for unlabelled rows.
     """
     named = {"": players} if isinstance(players, Player) else dict(players)
     world, batch_size = parallel.world(), min(batch_size, len(data))
     check_shares(named, batch_size, world)
     outlook = Outlook(validation, watch, patience, criterion)
-    n_steps = max_epochs * data.n_batches(batch_size)
+    n_steps = max_epochs * data.makeup(batch_size, n_labelled).n_batches
     snapshot = None if checkpoint is None else checkpoint.load()
     plan = _plan(model, data, n_steps * batch_size, compile, precision, snapshot)
     training = Training(model, named, random_state, n_steps, plan, world)
@@ -123,11 +131,10 @@ def train(
             engine.memory_kept(),
             HeldInterrupt(active=checkpoint is not None) as interrupt,
         ):
-            if snapshot is not None:
-                training.restore(snapshot)
+            training.restore(snapshot)
             tell("start")
             while len(history) < max_epochs and not outlook.is_over(history):
-                for index in _batches(training, data, batch_size, shuffle):
+                for index in _batches(training, data, batch_size, shuffle, n_labelled):
                     training.take_step(data, index)
                     after_step()
                 outlook.end_epoch(training, max_epochs, batch_size)
@@ -139,13 +146,16 @@ def train(
     return history
 
 
-def _batches(training: Training, data: Data, batch_size: int, shuffle: Shuffle) -> Iterator[Tensor]:
+def _batches(
+    training: Training, data: Data, batch_size: int, shuffle: Shuffle, n_labelled: Labelled
+) -> Iterator[Tensor]:
     """The minibatches of the epoch under way that were not visited yet."""
-    epoch, n_batches = len(training.history), data.n_batches(batch_size)
+    epoch, n_batches = len(training.history), data.makeup(batch_size, n_labelled).n_batches
     training.model.train()
     engine.seed(training.random_state, epoch, 1)
     data.start_epoch()
-    order = data.batches(batch_size, seed=training.random_state, epoch=epoch, shuffle=shuffle)
+    how: dict[str, Any] = {"shuffle": shuffle, "n_labelled": n_labelled}
+    order = data.batches(batch_size, seed=training.random_state, epoch=epoch, **how)
     return islice(order, training.step - epoch * n_batches, None)
 
 

@@ -162,8 +162,10 @@ class Training:
         }
         return Snapshot(tensors, facts)
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to where a snapshot was taken."""
+    def restore(self, snapshot: Snapshot | None) -> None:
+        """Go back to where a snapshot was taken, if there is one."""
+        if snapshot is None:
+            return
         tensors, facts = snapshot
         own = self.snapshot().tensors
         for name, value in tensors.items():

@@ -18,9 +18,9 @@ def held_out(training: Training, data: Data, batch_size: int) -> dict[str, float
     """Evaluate every term on held-out rows, with the parameters to evaluate with."""
     means, n_batches = Means(), -(-len(data) // batch_size)
     with training.averaged():
-        for number, index in enumerate(torch.arange(len(data)).tensor_split(n_batches)):
+        for number, index in enumerate(data.spread(n_batches)):
             engine.seed(training.random_state, 0, number)
-            batch = data.take(index.to(data.device))
+            batch = data.take(index)
             for seat in training.seats:
                 means.add(seat.name, seat.evaluate(batch), len(index))
     taken = means.take()
