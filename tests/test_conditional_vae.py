@@ -222,6 +222,57 @@ def test_a_model_on_codes_is_a_density_of_rows_that_gains_by_a_better_prior(on_c
     assert np.isfinite(on_codes.impute(gaps, n_iter=3)).all()
 
 
+@pytest.fixture(scope="module")
+def idle(below, tmp_path_factory):
+    """A VAE of which two codes out of ten say nothing: that below, their weights set to zero."""
+    vae = ancestral.load(below)
+    *_, mean_head, _ = (m for m in vae.model_.posterior.modules() if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        mean_head.weight[[2, 7]] *= 1e-3
+    where = tmp_path_factory.mktemp("idle") / "vae"
+    vae.save(where)
+    return vae, str(where)
+
+
+def test_codes_that_say_nothing_are_left_out(idle, tmp_path):
+    vae, where = idle
+    how = SMALL | {"hidden": (50,), "max_epochs": 40, "batch_norm": False, "codes": where}
+    model = ClassConditionalVAE(**how, n_decision_samples=10, code_spread=0.1)
+    model.fit(X[:1000], Y[:1000])
+    spread = vae.transform(X[:1000]).std(0)
+    kept = np.flatnonzero(spread > 0.1)
+    assert model.codes_kept_ == kept.tolist()
+    assert set(range(10)) - set(model.codes_kept_) == {2, 7}
+    top = model.model_.top
+    latent = top.draw_latents(30)
+    p = top.decode(latent)
+    others = torch.tensor([2, 7])
+    assert not p.mean[:, others].any()  # N(0, 1), whatever the class
+    assert (p.stddev[:, others] == 1).all()
+    assert p.mean[:, kept].std(0).min() > 0
+    codes = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+    changed = codes.clone()
+    changed[:, others] += 3.0
+    q, again = (top.encode(Batch(c)).first.logits for c in (codes, changed))
+    assert torch.equal(q, again)
+    changed[:, kept[0]] += 3.0
+    assert not torch.equal(q, top.encode(Batch(changed)).first.logits)
+    model.save(tmp_path / "both")
+    loaded = ancestral.load(tmp_path / "both")
+    np.testing.assert_array_equal(loaded.decision_function(X[:9]), model.decision_function(X[:9]))
+    assert loaded.codes_kept_ == model.codes_kept_
+    assert loaded.score(X[1000:], Y[1000:]) > 0.5
+    plain = vae.log_likelihood(X[:200], 100).mean  # whose codes had N(0, 1) for a prior
+    assert plain < loaded.log_likelihood(X[:200], 100).mean < plain + 2
+
+
+def test_a_spread_that_leaves_nothing_is_refused(below):
+    with pytest.raises(ValueError, match=r"code_spread=50\.0: no code of codes=.* most by"):
+        ClassConditionalVAE(**QUICK, codes=below, code_spread=50.0).fit(X[:100], Y[:100])
+    with pytest.raises(ValueError, match=r"code_spread=0\.1 is for a model on codes"):
+        ClassConditionalVAE(**QUICK, code_spread=0.1).fit(X[:100], Y[:100])
+
+
 def test_a_failed_fit_leaves_the_model_below_to_be_read_again(below):
     model = ClassConditionalVAE(**QUICK | {"max_epochs": 1}, codes=below, batch_size=1)
     with pytest.raises(ValueError, match="batch"):
