@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from ancestral import VAE, MemoryVAE, datasets, engine, report, slots
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
@@ -23,6 +24,7 @@ from ancestral.networks import (
     silenced,
     standardise,
 )
+from ancestral.networks.memory import Ladder
 from ancestral.objectives import local_error
 
 BITS = np.random.default_rng(0).integers(0, 2, (200, 12)).astype(float)
@@ -113,6 +115,35 @@ def test_memory_ladder_entry_by_entry():
             assert out.reshape(6, 4)[i, j].item() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("rows", [(5,), (2, 10), (7, 3)])
+def test_the_ladder_is_differentiated_as_finite_differences_say(rows):
+    ladder = Ladder(3).double()
+    parts = [rand(*rows, 3, seed=1), rand(*rows, 3, seed=2)]
+    shapes = [p.shape for p in (ladder.a, ladder.c, ladder.b)]
+    coefficients = [rand(*shape, seed=3 + i) for i, shape in enumerate(shapes)]
+    inputs = [v.requires_grad_() for v in (*parts, *coefficients)]
+
+    def compose(h_g, h_m, a, c, b):
+        return functional_call(ladder, {"a": a, "c": c, "b": b}, (h_g, h_m))
+
+    assert torch.autograd.gradcheck(compose, inputs)
+
+
+def test_the_ladder_keeps_to_the_precision_of_products():
+    """What it gives in half the bits, and its gradients, are near those in all of them."""
+    ladder, given, read = Ladder(4), rand(30, 4).float(), rand(30, 4, seed=5).float()
+    with torch.no_grad():
+        ladder.a.copy_(rand(16, seed=6)), ladder.c.copy_(rand(16, seed=7)), ladder.b.fill_(0.5)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        h_g, h_m = given.clone().requires_grad_(), read.to(dtype).requires_grad_()
+        out = ladder(h_g, h_m)
+        assert out.dtype == dtype
+        found.append([out, *torch.autograd.grad(out.float().sum(), [h_g, h_m, ladder.a, ladder.c])])
+    for whole, half in zip(*found, strict=True):
+        assert (whole - half).norm() < 0.02 * whole.norm()
+
+
 def test_b6_slots_have_no_order():
     layer, other, h = memory(), memory(), rand(5, 4, seed=77)
     order = torch.tensor([2, 0, 1])
@@ -179,6 +210,7 @@ def test_local_error_averages_what_several_samples_rebuild():
     expected = (flat(down.view(18, 2)).view(3, 6, 2).mean(0) - flat(up)).square().mean()
     torch.testing.assert_close(local_error(up, down), expected)
     torch.testing.assert_close(standardise(down), flat(down))
+    torch.testing.assert_close(standardise(down, average=True), flat(down).mean(0))
 
 
 # ---- the estimator

@@ -62,7 +62,7 @@ class BatchNorm(nn.Module):
                 mean, var = (
                     a + b - b.detach() for a, b in zip(self.lent, (mean, var), strict=True)
                 )
-        scale = torch.rsqrt(var + self.eps)
+        scale = _inverse_root(var + self.eps)
         if self.weight is None or self.bias is None:
             return (u - mean) * scale
         return (u - mean) * (scale * self.weight) + self.bias
@@ -73,11 +73,22 @@ class BatchNorm(nn.Module):
         self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
 
 
-def standardise(u: Float[Tensor, "*b n"], eps: float = 1e-5) -> Float[Tensor, "*b n"]:
-    """Normalise every feature by the mean and variance of all rows at hand; nothing is learned."""
+def standardise(
+    u: Float[Tensor, "*b n"], eps: float = 1e-5, *, average: bool = False
+) -> Float[Tensor, "*b2 n"]:
+    """Normalise every feature by the mean and variance of all rows at hand; nothing is learned.
+
+    With ``average`` the result is averaged over the first axis, which normalising all of it before
+    would not change.
+    """
     u = at_least_single(u)
     mean, var = _moments(u)
-    return (u - mean) * torch.rsqrt(var + eps)
+    return ((u.mean(0) if average else u) - mean) * _inverse_root(var + eps)
+
+
+def _inverse_root(v: Tensor) -> Tensor:
+    """1 / sqrt(v), by functions that the compiler does not compute anew for every row."""
+    return torch.exp(-0.5 * torch.log(v))
 
 
 def _moments(u: Tensor) -> tuple[Tensor, Tensor]:

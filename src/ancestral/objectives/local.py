@@ -59,7 +59,5 @@ def local_error(up: Tensor, down: Tensor) -> Tensor:
     >>> local_error(u, 5 * u + 1) < 1e-9
     tensor(True)
     """
-    target, rebuilt = standardise(up), standardise(down)
-    if rebuilt.ndim > target.ndim:
-        rebuilt = rebuilt.mean(0)
-    return nn.functional.mse_loss(rebuilt, target)
+    rebuilt = standardise(down, average=down.ndim > up.ndim)
+    return nn.functional.mse_loss(rebuilt, standardise(up))
