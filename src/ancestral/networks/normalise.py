@@ -49,8 +49,8 @@ class BatchNorm(nn.Module):
         self.lent: tuple[Tensor, Tensor] | None = None
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Normalise, then scale and shift, in single precision at least."""
-        u = at_least_single(u)
+        """Normalise, then scale and shift: computed in single precision, in that of ``u`` again."""
+        given, u = u.dtype, at_least_single(u)
         mean, var = self.mean, self.var
         if self.training:
             mean, var = _moments(u)
@@ -64,8 +64,8 @@ class BatchNorm(nn.Module):
                 )
         scale = _inverse_root(var + self.eps)
         if self.weight is None or self.bias is None:
-            return (u - mean) * scale
-        return (u - mean) * (scale * self.weight) + self.bias
+            return ((u - mean) * scale).to(given)
+        return ((u - mean) * (scale * self.weight) + self.bias).to(given)
 
     def _collect(self, mean: Tensor, var: Tensor) -> None:
         self.collected += 1
