@@ -11,6 +11,7 @@ from typing import Any
 
 import alike
 import beside
+import margin
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -23,6 +24,7 @@ from ancestral.storage import write_file
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
 README, MARK = DOCS.parent / "README.md", "<!-- written by docs/results.py -->\n"
+EFFECT = "mnist-margin"
 HEADLINES = ("mnist-density", "ocr-density", "mnist-iwae", "mnist-classes")
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a", "#4f6d9c", "#b03a48", "#9a9a9a")
 HEAD = """\
@@ -89,6 +91,8 @@ def section(table: Table, found: Sequence[Record]) -> str:
     if missing:
         parts.append(f"Without a record: {'; '.join(missing)}.\n")
     parts += [found for found in [alike.samples(measured)] if found]
+    if measured and table.name == EFFECT:
+        parts.append(f"![Errors and bounds over C](images/{EFFECT}.svg)\n")
     if trains(measured):
         parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
     if measured:
@@ -215,15 +219,21 @@ def losses(fit: dict[str, Any]) -> list[list[float]]:
     return [fit["curve"][name] for name in sorted(names, reverse=True)]
 
 
+def draw(name: str, figure: Figure) -> None:
+    """Write a picture; the same records make the same file."""
+    with rc_context({"svg.hashsalt": name.removeprefix("curves-")}):
+        figure.savefig(DOCS / "images" / f"{name}.svg", metadata={"Date": None})
+
+
 def main() -> None:
     """Write the page, its pictures, and the README's table."""
     found = records.read([SOURCE])
     for table in recipes.tables().values():
-        measured = trains(s for s in standings(table.rows, found) if s.size != "smoke")
-        if measured:
-            out = DOCS / "images" / f"curves-{table.name}.svg"
-            with rc_context({"svg.hashsalt": table.name}):  # the same records, the same file
-                curves(measured).savefig(out, metadata={"Date": None})
+        measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
+        if trains(measured):
+            draw(f"curves-{table.name}", curves(trains(measured)))
+        if measured and table.name == EFFECT:
+            draw(EFFECT, margin.effect(measured))
     write_file(DOCS / "results.md", page(found))
     write_readme(found)
 
