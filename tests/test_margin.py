@@ -31,7 +31,7 @@ from ancestral.data import Batch, Data
 from ancestral.errors import Errors, errors, mcnemar
 from ancestral.labels import temperature
 from ancestral.models import Run
-from ancestral.networks import BatchNorm
+from ancestral.networks import BatchNorm, Taps
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.optim import adam, cosine
 from ancestral.scoring import Scoring
@@ -581,3 +581,18 @@ def test_real_numbers_are_no_classes():
         ValueError, match=r"^y: Unknown label type: continuous\. MaxMarginVAE tells"
     ):
         MaxMarginVAE().fit(x / 16, y + 0.5)
+
+
+def test_features_are_single_whatever_the_precision_of_products():
+    """Else a compiled step lays layers out among one another: see ``_features_in``."""
+    mmva = fitted(batch_norm=True, max_epochs=1)
+    seen = {}
+    model = mmva.model_.train()
+    model.posterior.register_forward_hook(lambda *_: seen.update(Taps(model.posterior).take()))
+    batch = Batch(torch.tensor(X[:50], dtype=torch.float32))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        model.encode(batch)
+        assert {u.dtype for u in seen.values()} == {torch.bfloat16}
+        features = mmva._features_in(Run(batch, taps=seen))
+    assert features.dtype == torch.float32
+    assert features.shape == (50, 35)

@@ -18,6 +18,7 @@ from ancestral.methods.deep import Modules, NetworkEstimator
 from ancestral.methods.pegasos import linear_svm
 from ancestral.models import Run
 from ancestral.networks import Tap, Taps, parse_encoder, shape_after, start_normal
+from ancestral.networks.precision import at_least_single
 from ancestral.objectives import Objective, elbo, gaussian_prior, hinge, sparse_units
 
 ROWS = 1024
@@ -164,7 +165,10 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimat
             assert run.q is not None
             return centre(run.q)
         names = sorted(name for name in run.taps if name.startswith("feature"))
-        return torch.cat([run.taps[name] for name in names], -1)
+        # in single precision: side by side in that of products, a layer would lie among columns
+        # not written yet when the next layer's product reads it, and torch 2.13's reads, times
+        # zero, beyond the end of a row where there are matrix units: nan, if that is what is there
+        return torch.cat([at_least_single(run.taps[name]) for name in names], -1)
 
     def _n_features(self) -> int:
         if self.features == "mean":
