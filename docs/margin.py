@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alike import title
 from matplotlib.figure import Figure
 
 from ancestral.records import Standing
 
-INK, PAPER = "#22303c", "#b5652a"
+INK, CLAY = "#22303c", "#b5652a"
 NONE = 0.1
 """Where C = 0 stands on the axis of powers of ten."""
 
@@ -23,10 +24,10 @@ def effect(measured: Sequence[Standing]) -> Figure:
     """Draw errors above, bounds below; a line for every model, and the published ones pale."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    names = list(dict.fromkeys(name(s) for s in measured))
+    names = list(dict.fromkeys(title(s) for s in measured))
     for axes, metric in ((above, "error"), (below, "log_likelihood")):
-        for model, colour in zip(names, (INK, PAPER), strict=False):
-            of = [s for s in measured if name(s) == model and s.recipe.protocol.metric == metric]
+        for model, colour in zip(names, (INK, CLAY), strict=False):
+            of = [s for s in measured if title(s) == model and s.recipe.protocol.metric == metric]
             of.sort(key=weight)
             at = [weight(s) or NONE for s in of]
             axes.errorbar(
@@ -46,8 +47,3 @@ def effect(measured: Sequence[Standing]) -> Figure:
     below.minorticks_off()
     above.legend(frameon=False)
     return figure
-
-
-def name(s: Standing) -> str:
-    """Return which model a row is of."""
-    return s.recipe.title.split(",")[0]

@@ -25,6 +25,7 @@ DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
 README, MARK = DOCS.parent / "README.md", "<!-- written by docs/results.py -->\n"
 EFFECT = "mnist-margin"
+"""The table whose rows differ in C, drawn over it."""
 HEADLINES = ("mnist-density", "ocr-density", "mnist-iwae", "mnist-classes")
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a", "#4f6d9c", "#b03a48", "#9a9a9a")
 HEAD = """\
@@ -92,7 +93,7 @@ def section(table: Table, found: Sequence[Record]) -> str:
         parts.append(f"Without a record: {'; '.join(missing)}.\n")
     parts += [found for found in [alike.samples(measured)] if found]
     if measured and table.name == EFFECT:
-        parts.append(f"![Errors and bounds over C](images/{EFFECT}.svg)\n")
+        parts.append(f"![Errors and bounds over C](images/effect-{table.name}.svg)\n")
     if trains(measured):
         parts.append(f"![Learning curves](images/curves-{table.name}.svg)\n")
     if measured:
@@ -219,10 +220,10 @@ def losses(fit: dict[str, Any]) -> list[list[float]]:
     return [fit["curve"][name] for name in sorted(names, reverse=True)]
 
 
-def draw(name: str, figure: Figure) -> None:
-    """Write a picture; the same records make the same file."""
-    with rc_context({"svg.hashsalt": name.removeprefix("curves-")}):
-        figure.savefig(DOCS / "images" / f"{name}.svg", metadata={"Date": None})
+def draw(kind: str, table: Table, figure: Figure) -> None:
+    """Write a table's picture; the same records make the same file."""
+    with rc_context({"svg.hashsalt": table.name}):
+        figure.savefig(DOCS / "images" / f"{kind}-{table.name}.svg", metadata={"Date": None})
 
 
 def main() -> None:
@@ -231,9 +232,9 @@ def main() -> None:
     for table in recipes.tables().values():
         measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
         if trains(measured):
-            draw(f"curves-{table.name}", curves(trains(measured)))
+            draw("curves", table, curves(trains(measured)))
         if measured and table.name == EFFECT:
-            draw(EFFECT, margin.effect(measured))
+            draw("effect", table, margin.effect(measured))
     write_file(DOCS / "results.md", page(found))
     write_readme(found)
 
