@@ -8,8 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from ancestral import CGMMN, GMMN, Autoencoder, load
+from ancestral import CGMMN, GMMN, VAE, Autoencoder, load
 from ancestral.cli import main
+from ancestral.data import Batch
 from ancestral.likeness import nearest
 from ancestral.storage import ModelFileError
 
@@ -126,6 +127,26 @@ def test_codes_of_a_class(saved):
     assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.75
 
 
+@pytest.mark.parametrize("n_latents", [6, [6, 3]])
+def test_codes_of_a_variational_one_are_posterior_means(n_latents, tmp_path):
+    how = {"hidden": (40,), "max_epochs": 15, "learning_rate": 1e-2, "random_state": 0}
+    vae = VAE(n_latents=n_latents, **how).fit(X)
+    vae.save(tmp_path / "vae")
+    model = CGMMN(**how, batch_size=200, variances=(2.0,), autoencoder=str(tmp_path / "vae"))
+    model.fit(X, Y)
+    columns = torch.from_numpy(X[:9]).float()
+    codes = model.model_.codes(Batch(columns)).numpy()
+    np.testing.assert_allclose(codes, vae.transform(X[:9]), atol=1e-5)
+    drawn = model.sample(1000, np.repeat(model.classes_, 100))
+    assert np.abs(drawn.mean(0) - X.mean(0)).mean() < 0.06
+    centres = np.stack([X[c == Y].mean(0) for c in range(10)])
+    assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 100)).mean() > 0.7
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    again.autoencoder = "/nowhere"
+    np.testing.assert_array_equal(again.sample(5, 3), model.sample(5, 3))
+
+
 def test_a_failed_fit_leaves_the_autoencoder_to_be_read_again(fitted, saved):
     model = GMMN(autoencoder=saved, network="16x8x8 | 3:1", max_epochs=1)
     with pytest.raises(ValueError, match="network"):
@@ -143,7 +164,7 @@ def test_an_autoencoder_of_other_rows_is_refused(saved, tmp_path):
     with pytest.raises(ModelFileError, match="holds no saved model"):
         GMMN(**small | {"autoencoder": str(tmp_path)}).fit(X)
     GMMN(hidden=(10,), max_epochs=1).fit(X).save(tmp_path / "gmmn")
-    with pytest.raises(ValueError, match="of the class GMMN: expected a saved Autoencoder"):
+    with pytest.raises(ValueError, match="of the class GMMN: expected a saved autoencoder"):
         GMMN(**small | {"autoencoder": str(tmp_path / "gmmn")}).fit(X)
     rows = np.random.default_rng(0).normal(size=(200, 3))
     Autoencoder(**QUICK).fit(rows).save(tmp_path / "real")

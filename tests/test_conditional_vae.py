@@ -286,5 +286,5 @@ def test_codes_of_other_rows_are_refused(below, fitted, tmp_path):
     with pytest.raises(ValueError, match=r"codes=.*was fitted to 64 columns"):
         ClassConditionalVAE(**QUICK, codes=below).fit(X[:, :30], Y)
     ancestral.Autoencoder(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "coder")
-    with pytest.raises(ValueError, match="Autoencoder: expected a saved LatentEstimator"):
+    with pytest.raises(ValueError, match="Autoencoder: expected a saved model with latent"):
         ClassConditionalVAE(**QUICK, codes=str(tmp_path / "coder")).fit(X, Y)

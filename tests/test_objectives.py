@@ -694,7 +694,7 @@ def test_cmmd_of_rows_in_single_precision_is_that_in_double(regularisation):
 def test_the_diagonal_form_of_a_kernel_that_is_not_constant_there():
     class Product(Kernel):
         def __call__(self, a, b):
-            return a @ b.T
+            return a @ b.mT
 
     x, y, sample = rand(12, 2), rand(12, 3, seed=1), rand(12, 3, seed=2)
     term = ConditionalMMD("x", "y", (1.0,), Product(), 0.1, form="diagonal")

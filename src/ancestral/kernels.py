@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -23,24 +24,29 @@ MOST_FOR_MEDIAN, COINCIDE = 2000, 1e-6
 share that is taken for rounding."""
 
 
-def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """||a_i - b_j||^2 for all pairs."""
-    origin = b.mean(0).detach()  # distances do not care, and far from it precision would be lost
+def squared_distances(
+    a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"]
+) -> Float[Tensor, "*g n m"]:
+    """||a_i - b_j||^2 for all pairs, in every group if there are groups."""
+    origin = b.mean(
+        -2, keepdim=True
+    ).detach()  # distances do not care, and far from it precision would be lost
     a, b = at_least_single(a - origin), at_least_single(b - origin)
     with torch.autocast(a.device.type, enabled=False):  # a difference of large numbers
-        cross = a @ b.T
-    return (a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1) - 2 * cross).clamp(min=0)
+        cross = a @ b.mT
+    ends = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
+    return (ends - 2 * cross).clamp(min=0)
 
 
 def gaussian_gram(
-    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], variances: Sequence[float]
-) -> Float[Tensor, "n m"]:
+    a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"], variances: Sequence[float]
+) -> Float[Tensor, "*g n m"]:
     """Gram matrix of the kernel sum_s exp(-||a - b||^2 / (2 s)); s is a variance.
 
     Parameters
     ----------
-    a, b : Tensor [n, d], [m, d]
-        The points.
+    a, b : Tensor [..., n, d], [..., m, d]
+        The points, perhaps in groups.
     variances : sequence of float
         One Gaussian for each; they are added, not averaged.
 
@@ -50,15 +56,17 @@ def gaussian_gram(
     tensor([[0.3679]])
     """
     d2 = squared_distances(a, b)
-    return torch.stack([torch.exp(-d2 / (2 * s)) for s in variances]).sum(0)
+    return reduce(torch.add, [torch.exp(d2 * (-0.5 / s)) for s in variances])
 
 
 class Kernel(ABC):
     """A positive definite function of two points."""
 
     @abstractmethod
-    def __call__(self, a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """Return the Gram matrix."""
+    def __call__(
+        self, a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"]
+    ) -> Float[Tensor, "*g n m"]:
+        """Return the Gram matrix, or one for each group of points."""
 
 
 class ShiftInvariantKernel(Kernel, ABC):
@@ -169,7 +177,7 @@ class DeltaKernel(Kernel):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
-        return (a[:, None] == b).all(-1).to(a.dtype)
+        return (a.unsqueeze(-2) == b.unsqueeze(-3)).all(-1).to(a.dtype)
 
 
 def _check_positive(**numbers: float) -> None:

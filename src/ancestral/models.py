@@ -386,11 +386,11 @@ class Coded(nn.Module):
     ----------
     generator : Generator
         Draws codes.
-    coder : Coder
-        Fitted to rows.
+    coder : Coder or LatentModel
+        Fitted to rows. The code of a row under a latent-variable model is E_q[z | x].
     """
 
-    def __init__(self, generator: Generator, coder: Coder) -> None:
+    def __init__(self, generator: Generator, coder: Coder | LatentModel) -> None:
         super().__init__()
         self.generator, self.coder = generator, coder
         self.train(self.training)
@@ -401,11 +401,15 @@ class Coded(nn.Module):
         self.coder.eval()
         return self
 
+    @torch.no_grad()
+    def codes(self, batch: Batch) -> Tensor:
+        """Return the codes of a batch, [batch, n]."""
+        found = self.coder.encode(batch)
+        return found if isinstance(found, Tensor) else centre(found)
+
     def run(self, batch: Batch) -> Run:
         """Encode the batch, and draw a code for every row of it."""
-        with torch.no_grad():
-            codes = self.coder.encode(batch)
-        return self.generator.run(batch._replace(x=codes, mask=None))
+        return self.generator.run(batch._replace(x=self.codes(batch), mask=None))
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Draw rows [n, d]: the centre of p(x | code) for every code."""

@@ -105,7 +105,7 @@ class ClassConditionalVAE(
             likelihood = decoder(columns, (sum(sizes),), widths, self._style())
             model = self._with_classes(n, likelihood, Features(columns))
         else:
-            below = part(self, "codes", LatentEstimator)  # type: ignore[type-abstract]
+            below = part(self, "codes", LatentEstimator, "a saved model with latent variables")
             n = sum(below._latent_sizes())
             moments: nn.Module = MLP(sum(sizes), widths, heads=(n, n), **self._style())
             look: nn.Module = nn.Identity()

@@ -5,17 +5,20 @@ from __future__ import annotations
 from abc import ABC
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
 from ancestral.methods.autoencoder import LAST, Autoencoder
+from ancestral.methods.deep import NetworkEstimator
 from ancestral.methods.diary import Diary
 from ancestral.methods.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
 from ancestral.methods.part import part
 from ancestral.models import Coded, Generator
 from ancestral.networks import Maps
 from ancestral.preprocess import Columns
+
+CODERS = (Autoencoder, NetworkEstimator)
+"""What makes codes of rows, and rows of codes."""
 
 
 class MomentMatcher(ImplicitEstimator, ABC):
@@ -27,9 +30,10 @@ class MomentMatcher(ImplicitEstimator, ABC):
         Of the Gaussians whose sum is the kernel, in the units of the model: numbers in [0, 1] as
         they are, others standardised. ``"auto"`` takes five around the median heuristic's.
     autoencoder : str, optional
-        A saved :class:`~ancestral.methods.autoencoder.Autoencoder` of these rows, or the folder of
-        its run. Moments are then matched among codes, and what is drawn is a code, decoded. It
-        becomes part of the model, saved with it.
+        A saved :class:`~ancestral.methods.autoencoder.Autoencoder` of these rows, or a variational
+        one (of any kind with networks), or the folder of its run. Moments are then matched among
+        codes, E_q[z | x] of a variational one, and what is drawn is a code, decoded. It becomes
+        part of the model, saved with it.
 
     Attributes
     ----------
@@ -50,9 +54,9 @@ class MomentMatcher(ImplicitEstimator, ABC):
         """Make a generator of rows, or of codes with what decodes them."""
         if self.autoencoder is None:
             return self._make_generator(columns)
-        coder = part(self, "autoencoder", Autoencoder)
-        generator = self._generator_of(Maps(coder.n_latents), LAST[coder.code]())
-        return Coded(generator, coder.model_)
+        coder = part(self, "autoencoder", CODERS, "a saved autoencoder, plain or variational")
+        last = LAST[coder.code if isinstance(coder, Autoencoder) else "linear"]
+        return Coded(self._generator_of(Maps(coder._n_features_out), last()), coder.model_)
 
     def _learn_kernel(self, data: Data) -> None:
         """Choose the kernel by the rows, if it is not given."""
@@ -61,12 +65,11 @@ class MomentMatcher(ImplicitEstimator, ABC):
             "variances", self.variances, data, self.batch_size, WIDTHS, seen_as
         )
 
-    @torch.no_grad()
     def _codes(self, batch: Batch) -> Tensor:
         assert isinstance(self.model_, Coded)
         device, mask = self._device(), batch.mask
         there = Batch(batch.x.to(device), mask=None if mask is None else mask.to(device))
-        return self.model_.coder.encode(there)
+        return self.model_.codes(there)
 
     @property
     def _learner(self) -> nn.Module:

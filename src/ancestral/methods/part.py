@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +10,8 @@ from ancestral import storage
 from ancestral.methods import find, load
 from ancestral.rows import RowEstimator
 
-Part = TypeVar("Part", bound=RowEstimator)
 
-
-def part(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
+def part(whole: RowEstimator, option: str, kinds: type | tuple[type, ...], called: str) -> Any:
     """Return the model that an option names, and describe it as ``option_`` of the whole.
 
     When the whole is loaded, the part is made as described, its weights to follow.
@@ -24,8 +22,10 @@ def part(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
         Whose columns are known and whose networks are about to be made.
     option : str
         Of the whole: the folder of a saved model, or of its run.
-    kind : type
-        What the part must be.
+    kinds : type or tuple of type
+        What the part must be one of.
+    called : str
+        The same in words.
 
     Raises
     ------
@@ -34,39 +34,39 @@ def part(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
     """
     described = f"{option}_"
     if whole._as_described:
-        found = _described(getattr(whole, described), kind)
+        found = _described(getattr(whole, described), kinds)
     else:
-        found = _read(whole, option, kind)
+        found = _read(whole, option, kinds, called)
     setattr(whole, described, found._description())
     return found
 
 
-def _described(description: dict[str, Any], kind: type[Part]) -> Part:
+def _described(description: dict[str, Any], kinds: type | tuple[type, ...]) -> RowEstimator:
     made = find(description["method"]).load()._described(description)
-    assert isinstance(made, kind)
+    assert isinstance(made, kinds)
     made._adopt(made._build())
     return made
 
 
-def _read(whole: RowEstimator, option: str, kind: type[Part]) -> Part:
+def _read(
+    whole: RowEstimator, option: str, kinds: type | tuple[type, ...], called: str
+) -> RowEstimator:
     """Return a saved model, if it is one of such rows."""
     named = f"{option}={getattr(whole, option)!r}"
     try:
         found = load(storage.model_folder(getattr(whole, option)))
     except storage.ModelFileError as error:
         raise storage.ModelFileError(f"{named}: {error}") from None
-    if not isinstance(found, kind):
-        raise ValueError(
-            f"{named} is of the class {type(found).__name__}: expected a saved {kind.__name__}"
-        )
-    kinds, theirs = list(whole.likelihood_), list(found.likelihood_)
-    if kinds != theirs or whole.n_categories_ != found.n_categories_:
+    if not isinstance(found, kinds):
+        raise ValueError(f"{named} is of the class {type(found).__name__}: expected {called}")
+    ours, theirs = list(whole.likelihood_), list(found.likelihood_)
+    if ours != theirs or whole.n_categories_ != found.n_categories_:
         raise ValueError(
             f"{named} was fitted to {len(theirs)} columns ({', '.join(dict.fromkeys(theirs))}) and "
-            f"there are {len(kinds)} ({', '.join(dict.fromkeys(kinds))}): fit one to these rows"
+            f"there are {len(ours)} ({', '.join(dict.fromkeys(ours))}): fit one to these rows"
         )
-    ours = np.stack([whole.location_, whole.scale_])
-    if not np.allclose(ours, np.stack([found.location_, found.scale_]), rtol=1e-3):
+    units = np.stack([whole.location_, whole.scale_])
+    if not np.allclose(units, np.stack([found.location_, found.scale_]), rtol=1e-3):
         raise ValueError(
             f"{named} was fitted to columns of other means and scales: fit one to these rows"
         )

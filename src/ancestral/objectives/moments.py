@@ -101,20 +101,14 @@ class ConditionalMMD:
         sample = run.sample
         assert sample is not None
         real = self._field(run, self.outputs).to(sample.dtype)
-        parts = [
-            block.fixed + self._moving(block.operator, real[block.rows], sample[block.rows])
-            for block in self._blocks(run, real)
-        ]
-        return torch.stack(parts).sum().to(sample.dtype)
-
-    def _moving(self, operator: Tensor, real: Tensor, sample: Tensor) -> Tensor:
-        """Return what of the value depends on the sample, of rows that W joins."""
-        between = self.output_kernel(real, sample)
+        known = self._real_rows(run, real)
+        rows, drawn = _at(known.rows, real), _at(known.rows, sample)
+        own, between = self.output_kernel(drawn, drawn), self.output_kernel(rows, drawn)
         if self.form == "diagonal":
-            own = self.output_kernel(sample, sample).diagonal()
-            return (operator * (own - between.diagonal())).sum()
-        # W is symmetric: L_ds and its transpose count alike
-        return (operator * (self.output_kernel(sample, sample) - 2 * between)).sum()
+            moving = own.diagonal(dim1=-2, dim2=-1) - between.diagonal(dim1=-2, dim2=-1)
+        else:
+            moving = own - 2 * between  # W is symmetric: L_ds and its transpose count alike
+        return (known.fixed + (known.operator * moving).sum()).to(sample.dtype)
 
     def _field(self, run: Run, name: str) -> Tensor:
         value = getattr(run.batch, name)
@@ -122,32 +116,37 @@ class ConditionalMMD:
             raise ValueError(f"conditional moment matching reads {name}: the batch has {name}=None")
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
-    def _blocks(self, run: Run, real: Tensor) -> list[_Block]:
+    def _real_rows(self, run: Run, real: Tensor) -> _RealRows:
         """Return what of the value does not depend on the sample, known or computed."""
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
         known = self._known.get(key)
         if known is not None and known.are(inputs, real):
-            return known.blocks
-        blocks = [self._block(rows, inputs, real) for rows in self._joined(inputs)]
-        found = _RealRows(inputs, real, blocks)
-        if key and (1 + len(self._known)) * found.size <= MOST_NUMBERS:
+            return known
+        found = self._computed(inputs, real)
+        if key and (1 + len(self._known)) * found.operator.numel() <= MOST_NUMBERS:
             self._known[key] = found
-        return blocks
+        return found
 
-    def _joined(self, inputs: Tensor) -> list[Tensor | slice]:
+    def _computed(self, inputs: Tensor, real: Tensor) -> _RealRows:
+        joined = self._joined(inputs)
+        operators = [self._operator(inputs[rows], len(inputs)) for rows in joined]
+        longest = max(map(len, joined))
+        # groups that are shorter end in rows that count for nothing
+        rows = torch.stack([_padded(rows, longest) for rows in joined])
+        operator = torch.stack([_padded(one, longest) for one in operators])
+        among = _at(rows, real)
+        gram = self.output_kernel(among, among)
+        if self.form == "diagonal":
+            gram = gram.diagonal(dim1=-2, dim2=-1)
+        return _RealRows(inputs, real, rows, operator, (operator * gram).sum())
+
+    def _joined(self, inputs: Tensor) -> list[Tensor]:
         """Return the rows that W joins: all of them, or those of one label."""
         if not isinstance(self.input_kernel, DeltaKernel):
-            return [slice(None)]
+            return [torch.arange(len(inputs), device=inputs.device)]
         _, which = inputs.unique(dim=0, return_inverse=True)
         return [(which == label).nonzero()[:, 0] for label in which.unique()]
-
-    def _block(self, rows: Tensor | slice, inputs: Tensor, real: Tensor) -> _Block:
-        operator = self._operator(inputs[rows], len(inputs))
-        gram = self.output_kernel(real[rows], real[rows])
-        if self.form == "diagonal":
-            return _Block(rows, operator, (operator * gram.diagonal()).sum())
-        return _Block(rows, operator, (operator * gram).sum())
 
     def _operator(self, inputs: Tensor, n: int) -> Tensor:
         # in float64 from the start: W multiplies what is rounded off by up to 1 / lambda^2
@@ -161,27 +160,37 @@ class ConditionalMMD:
         return gram.diagonal() * ridge_inverse(gram, self.regularisation).diagonal() ** 2
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Rows that W joins, W among them, and what of their part does not depend on the sample."""
+def _padded(one: Tensor, n: int) -> Tensor:
+    """Return what all axes have n entries of, with zeros at the end."""
+    return nn.functional.pad(one, (0, n - len(one)) * one.ndim)
 
-    rows: Tensor | slice
-    operator: Tensor
-    fixed: Tensor
+
+def _at(rows: Tensor, of: Tensor) -> Tensor:
+    """Return the chosen rows in groups, [groups, n, d]."""
+    return of.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class _RealRows:
-    """A batch's inputs and outputs, and its blocks."""
+    """A batch's inputs and outputs, and what of the discrepancy depends on them alone.
+
+    Attributes
+    ----------
+    inputs, outputs : Tensor [n, ...]
+        The batch.
+    rows : Tensor [groups, m]
+        Which rows W joins.
+    operator : Tensor [groups, m, m]
+        W of every group; in the diagonal form [groups, m].
+    fixed : Tensor []
+        Tr(W L_d).
+    """
 
     inputs: Tensor
     outputs: Tensor
-    blocks: list[_Block]
-
-    @property
-    def size(self) -> int:
-        """Entries of W that are kept."""
-        return sum(block.operator.numel() for block in self.blocks)
+    rows: Tensor
+    operator: Tensor
+    fixed: Tensor
 
     def are(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Whether these are the rows that are meant."""
