@@ -145,6 +145,10 @@ def test_codes_of_a_variational_one_are_posterior_means(n_latents, tmp_path):
     again = load(tmp_path / "m")
     again.autoencoder = "/nowhere"
     np.testing.assert_array_equal(again.sample(5, 3), model.sample(5, 3))
+    model.save(tmp_path / "shipped", whole=False)  # it draws without the encoder
+    sizes = [(tmp_path / f / "model.safetensors").stat().st_size for f in ("m", "shipped")]
+    assert sizes[1] < 0.8 * sizes[0]
+    np.testing.assert_array_equal(load(tmp_path / "shipped").sample(5, 3), model.sample(5, 3))
 
 
 def test_a_failed_fit_leaves_the_autoencoder_to_be_read_again(fitted, saved):

@@ -47,8 +47,9 @@ class Saved(BaseEstimator, ABC):
             Of the numbers in matrices and kernels; see :func:`ancestral.rounding.rounded`. Fewer
             are for shipping; loading makes them float32 again.
         whole : bool
-            With False, what only training needs (the critic of a game) is left out: the model
-            loaded from it answers the same, but no training can start from it.
+            With False, what only training needs (the critic of a game, the encoder whose codes a
+            generator draws) is left out: the model loaded from it answers the same, but no training
+            can start from it.
 
         Raises
         ------

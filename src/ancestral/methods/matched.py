@@ -44,6 +44,8 @@ class MomentMatcher(ImplicitEstimator, ABC):
     variances: Variances = "auto"
     autoencoder: str | None = None
 
+    _trained_against = tuple(f"model_.coder.{of}." for of in ("encoder", "posterior", "classifier"))
+
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         model = self._make_model(columns)
