@@ -28,9 +28,8 @@ def squared_distances(
     a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"]
 ) -> Float[Tensor, "*g n m"]:
     """||a_i - b_j||^2 for all pairs, in every group if there are groups."""
-    origin = b.mean(
-        -2, keepdim=True
-    ).detach()  # distances do not care, and far from it precision would be lost
+    # distances do not care about the origin, and far from it precision would be lost
+    origin = b.mean(-2, keepdim=True).detach()
     a, b = at_least_single(a - origin), at_least_single(b - origin)
     with torch.autocast(a.device.type, enabled=False):  # a difference of large numbers
         cross = a @ b.mT

@@ -51,11 +51,9 @@ class BatchNorm(nn.Module):
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Normalise, then scale and shift: computed in single precision, in that of ``u`` again."""
-        merged = u.flatten(0, -2)
-        if self.training and len(merged) > 1 and not self._is_special():
-            return batch_norm(
-                merged, None, None, self.weight, self.bias, training=True, eps=self.eps
-            ).view(u.shape)
+        if self.training and not self._is_special(u):
+            rows, parameters = u.flatten(0, -2), (self.weight, self.bias)
+            return batch_norm(rows, None, None, *parameters, True, eps=self.eps).view_as(u)
         given, u = u.dtype, at_least_single(u)
         mean, var = self.mean, self.var
         if self.training:
@@ -73,10 +71,10 @@ class BatchNorm(nn.Module):
             return ((u - mean) * scale).to(given)
         return ((u - mean) * (scale * self.weight) + self.bias).to(given)
 
-    def _is_special(self) -> bool:
-        """Whether this is not for torch's own, which uncompiled is several times as fast."""
-        shared = self.sharing is not None or parallel.n_shares() > 1
-        return self.collecting or shared or torch.compiler.is_compiling()
+    def _is_special(self, u: Tensor) -> bool:
+        """Whether this is not for torch's own function, which uncompiled is faster."""
+        shared, single = self.sharing is not None or parallel.n_shares() > 1, u[..., 0].numel() == 1
+        return self.collecting or shared or single or torch.compiler.is_compiling()
 
     def _collect(self, mean: Tensor, var: Tensor) -> None:
         self.collected += 1

@@ -161,7 +161,7 @@ class ConditionalMMD:
 
 
 def _padded(one: Tensor, n: int) -> Tensor:
-    """Return what all axes have n entries of, with zeros at the end."""
+    """Return a vector or a square matrix filled up with zeros, to n or n x n."""
     return nn.functional.pad(one, (0, n - len(one)) * one.ndim)
 
 
