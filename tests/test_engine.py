@@ -14,7 +14,7 @@ from torch import nn
 from ancestral import engine
 from ancestral.engine import FlatParameters, Graph, plan
 from ancestral.methods import METHODS
-from ancestral.objectives import elbo, hinge
+from ancestral.objectives import elbo, hinge, iwae
 from compiled import CASES, fitted, vae
 
 CPU = torch.device("cpu")
@@ -38,6 +38,19 @@ def said(caplog):
 def test_compiling_is_decided_by_the_work_ahead(work, compiled):
     assert plan(vae(), CPU, work).compiled == compiled
     assert plan(vae(), CPU, work, compile=not compiled).compiled != compiled
+
+
+def test_every_sample_of_a_row_is_work(monkeypatch):
+    seen = []
+
+    def planned(model, device, work, *_):
+        seen.append(work)
+        return engine.Plan()
+
+    monkeypatch.setattr("ancestral.engine.plan", planned)
+    for objective in (elbo(), iwae(5), elbo(3) + hinge()):
+        fitted(vae(), objective, epochs=1, y=np.arange(64) % 2)
+    assert np.allclose(np.divide(seen, seen[0]), [1, 5, 3])
 
 
 def test_convolutions_run_uncompiled_on_a_cpu():

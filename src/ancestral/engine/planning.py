@@ -16,8 +16,8 @@ CompileChoice = Literal["auto"] | bool
 Precision = Literal["auto", "float32", "bfloat16"]
 
 ENOUGH_WORK = 3e11
-"""Steps times rows a step times parameters from which on compiling pays: four passes over MNIST
-for two hidden layers of 500."""
+"""Steps times rows a step times samples of a row times parameters from which on compiling pays:
+four passes over MNIST for two hidden layers of 500 and one sample."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def plan(
     device : device
         Where.
     work : float
-        Steps times rows a step times parameters.
+        Steps times rows a step times samples of a row times parameters.
     compile : "auto" or bool
         ``"auto"`` compiles from :data:`ENOUGH_WORK` on, except convolutions on a CPU, for which
         it gains little.

@@ -35,6 +35,8 @@ class Objective:
         Whether every term is a mean over rows, so that processes may each take a share of a batch.
     compiles : bool
         Whether run and terms are tensor operations only, so that they may become a graph.
+    n_samples : int
+        Latent samples of each row in a run: how much work a step is.
 
     Notes
     -----
@@ -53,6 +55,7 @@ class Objective:
     run: RunModel = field(default=run_once)
     separable: bool = True
     compiles: bool = True
+    n_samples: int = 1
 
     def __add__(self, other: Objective) -> Objective:
         """Join the terms of two objectives on one run."""
@@ -67,6 +70,7 @@ class Objective:
             run,
             self.separable and other.separable,
             self.compiles and other.compiles,
+            max(self.n_samples, other.n_samples),
         )
 
     def __rmul__(self, weight: float) -> Objective:

@@ -72,7 +72,8 @@ def elbo(n_samples: int = 1, kl: KLTerm = "analytic") -> Objective:
     terms = {"analytic": _analytic_kl, "sampled": _sampled_kl, "path": _path_kl}
     if kl not in terms:
         raise ValueError(f"kl={kl!r}: expected 'analytic', 'sampled' or 'path'")
-    return Objective({"reconstruction": _reconstruction, "kl": terms[kl]}, _runner(n_samples))
+    both = {"reconstruction": _reconstruction, "kl": terms[kl]}
+    return Objective(both, _runner(n_samples), n_samples=n_samples)
 
 
 def iwae(
@@ -104,11 +105,11 @@ def iwae(
     _check_samples("k", k)
     if n_resampled is not None and not 1 <= n_resampled < k:
         raise ValueError(f"n_resampled={n_resampled}: expected 1 or more, and fewer than all {k}")
-    if gradient == "reparameterised":
-        return Objective({"bound": _reparameterised}, _runner(k, n_resampled=n_resampled))
-    if gradient == "doubly":
-        return Objective({"bound": _doubly_reparameterised}, _runner(k, n_resampled=n_resampled))
-    raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
+    terms = {"reparameterised": _reparameterised, "doubly": _doubly_reparameterised}
+    if gradient not in terms:
+        raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
+    run = _runner(k, n_resampled=n_resampled)
+    return Objective({"bound": terms[gradient]}, run, n_samples=k)
 
 
 def vimco(k: int) -> Objective:
@@ -134,7 +135,7 @@ def vimco(k: int) -> Objective:
     """
     if k < 2:
         raise ValueError(f"k={k}: VIMCO compares samples with one another and needs at least 2")
-    return Objective({"bound": _vimco}, _runner(k, score_function=True))
+    return Objective({"bound": _vimco}, _runner(k, score_function=True), n_samples=k)
 
 
 def _runner(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:

@@ -109,7 +109,8 @@ def train(
     outlook = Outlook(validation, watch, patience, criterion)
     n_steps = max_epochs * data.makeup(batch_size, n_labelled).n_batches
     snapshot = None if checkpoint is None else checkpoint.load()
-    plan = _plan(model, data, n_steps * batch_size, compile, precision, snapshot)
+    n_rows = n_steps * batch_size * max(player.objective.n_samples for player in named.values())
+    plan = _plan(model, data, n_rows, compile, precision, snapshot)
     training = Training(model, named, random_state, n_steps, plan, world)
     history = training.history
 
