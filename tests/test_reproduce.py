@@ -322,6 +322,8 @@ protocol = { metric = "repair", damage = "half", n_iter = 2 }
 title = "VAE, a square of 4"
 published = 3.5
 protocol = { metric = "error", damage = "rect:4", n_iter = 2, second_stage = "liblinear" }
+[variants.told]
+protocol = { metric = "error", damage = "half", n_iter = 2 }
 """
 
 
@@ -351,6 +353,10 @@ def test_rows_that_score_the_model_of_another(place, capsys):
     assert "0.0123" in lines[1]
     assert f"{records_[0]['value']:.4f}" in lines[1]
     assert f"{records_[1]['value'] - 3.5:+.2f}" in lines[2]
+    assert call("reproduce", "digits/repairs-told", "--size", "smoke") == 0
+    assert len(list((place / RUN).parent.glob("repairs/*.npz"))) == 2  # the half is filled in once
+    told = json.loads((place / "results/digits/repairs-told/smoke-0.json").read_text())
+    assert told["evaluation_seconds"] >= records_[0]["evaluation_seconds"]
 
 
 SAMPLES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ancestral import damage, judging, scoring
+from ancestral import damage, judging, scoring, storage
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.likeness import parzen
@@ -74,8 +74,10 @@ def _damaged(subject: Subject) -> Metric:
     assert protocol.damage is not None
     what = damage.Damage.parse(protocol.damage)
     how = damage.Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
-    explicit = isinstance(estimator, LatentEstimator)
-    repaired = damage.repair(estimator, dataset, what, how, subject.rows) if explicit else None
+    repaired = None
+    if isinstance(estimator, LatentEstimator):
+        kept = subject.folder / storage.REPAIRS
+        repaired = damage.repair(estimator, dataset, what, how, subject.rows, kept)
     if protocol.metric == "error":
         stage = _second_stage(subject)
         told = damage.classify(

@@ -25,11 +25,11 @@ from ancestral._version import __version__
 from ancestral.rounding import restored
 
 FORMAT = 1
-MODEL = "model"
+MODEL, REPAIRS = "model", "repairs"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 RUN_PARTS = {
     *("config.toml", "versions.json", "history.csv", "metrics.json"),
-    *("likelihoods", MODEL, "report.html"),
+    *("likelihoods", MODEL, REPAIRS, "report.html"),
 }
 RECORD = "record.json"
 OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION, RECORD}

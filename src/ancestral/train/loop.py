@@ -109,8 +109,7 @@ def train(
     outlook = Outlook(validation, watch, patience, criterion)
     n_steps = max_epochs * data.makeup(batch_size, n_labelled).n_batches
     snapshot = None if checkpoint is None else checkpoint.load()
-    n_rows = n_steps * batch_size * max(player.objective.n_samples for player in named.values())
-    plan = _plan(model, data, n_rows, compile, precision, snapshot)
+    plan = _plan(model, named, data, n_steps * batch_size, compile, precision, snapshot)
     training = Training(model, named, random_state, n_steps, plan, world)
     history = training.history
 
@@ -162,6 +161,7 @@ def _batches(
 
 def _plan(
     model: nn.Module,
+    players: Mapping[str, Player],
     data: Data,
     n_rows: int,
     compile: CompileChoice,
@@ -171,5 +171,6 @@ def _plan(
     """Carry the steps out as before, if this training was begun before."""
     if snapshot is not None:
         return engine.Plan(**snapshot.facts["plan"])
-    work = n_rows * sum(p.numel() for p in model.parameters())
+    n_samples = max(player.objective.n_samples for player in players.values())
+    work = n_rows * n_samples * sum(p.numel() for p in model.parameters())
     return engine.plan(model, data.device, work, compile, precision)
