@@ -32,8 +32,7 @@ def unpooled(u, side):
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_a_convolution_of_an_unpooled_map(kernel, unpool, padding):
     (layer,) = parse_layers(f"{kernel}:4{padding}" + (f" u{unpool}" if unpool > 1 else ""))
-    n_in = 5 if kernel == 5 else 3  # patches too large for a single product, and small ones
-    conv, u = Conv(n_in, layer).double(), rand(2, n_in, 5, 6).requires_grad_()
+    conv, u = Conv(3, layer).double(), rand(2, 3, 5, 6).requires_grad_()
     with torch.no_grad():
         conv.bias.copy_(rand(4, seed=1))
     expected = nn.functional.conv2d(
@@ -44,7 +43,25 @@ def test_a_convolution_of_an_unpooled_map(kernel, unpool, padding):
     weight = rand(*expected.shape, seed=2)
     got = torch.autograd.grad((conv(u) * weight).sum(), wanted)
     torch.testing.assert_close(got, torch.autograd.grad((expected * weight).sum(), wanted))
-    assert tuple(layer.after(Maps(n_in, 5, 6))) == tuple(expected.shape[1:])
+    assert tuple(layer.after(Maps(3, 5, 6))) == tuple(expected.shape[1:])
+
+
+@pytest.mark.parametrize("padding", ["", "v", "f"])
+def test_a_small_patch_in_reduced_precision(padding):
+    (layer,) = parse_layers(f"3:4{padding}")
+    conv, rng = Conv(2, layer), np.random.default_rng(0)
+    u = torch.from_numpy(rng.integers(-3, 4, (2, 2, 5, 6))).float()
+    with torch.no_grad():  # small whole numbers, which reduced precision holds
+        conv.weight.copy_(torch.from_numpy(rng.integers(-2, 3, conv.weight.shape)))
+        expected = nn.functional.conv2d(u, conv.weight, conv.bias, padding=layer.margin)
+        assert torch.equal(conv.bfloat16()(u.bfloat16()), expected.bfloat16())
+
+
+def test_maps_lie_channels_last():
+    for n in (1, 2):
+        stack = Stack(parse_layers("3:4"), Maps(n, 6, 6), linear_last=True)
+        maps = stack.layers(rand(3, 36 * n).float())
+        assert maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_c9_pooling_undoes_unpooling():

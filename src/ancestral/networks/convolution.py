@@ -46,7 +46,7 @@ from ancestral.networks.precision import at_least_single
 CONV = re.compile(r"(\d+):(\d+)([vf]?)$")
 DENSE = re.compile(r"\d+(x\d+x\d+)?$")
 FEW = 100
-"""Values in a patch up to which a convolution is one product of all patches."""
+"""Values in a patch up to which a convolution in reduced precision is a product of all patches."""
 
 EXTRA = re.compile(r"(p|u)(\d+)$|d(0?\.\d+)$")
 
@@ -178,7 +178,12 @@ class Fold(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the maps, channels last in memory."""
-        maps = u.reshape(-1, *self.shape)
+        n, height, width = self.shape
+        if (
+            n == 1
+        ):  # last in name too: torch takes a single channel that is first for channels first
+            return u.reshape(-1, height, width, 1).movedim(-1, 1)
+        maps = u.reshape(-1, n, height, width)
         return maps.contiguous(memory_format=torch.channels_last)
 
 
@@ -216,7 +221,8 @@ class Conv(nn.Module):
 
     def forward(self, u: Float[Tensor, "rows n h w"]) -> Tensor:
         """Return [rows, n_out, height, width]."""
-        if self.unpool == 1 and self.weight[0].numel() <= FEW:
+        reduced = self.weight.dtype.itemsize < 4
+        if self.unpool == 1 and reduced and self.weight[0].numel() <= FEW:
             return self._product(u)
         if self.unpool == 1:
             return nn.functional.conv2d(u, self.weight, self.bias, padding=self.margin)
@@ -231,7 +237,7 @@ class Conv(nn.Module):
         )
 
     def _product(self, u: Tensor) -> Tensor:
-        """Lay all patches out and multiply: faster where a patch is small, as in a first layer."""
+        """Lay all patches out and multiply: matrix units are of no use to so small a patch."""
         side, edge = self.weight.shape[-1], (self.margin,) * 4
         patches = nn.functional.pad(u, edge).unfold(2, side, 1).unfold(3, side, 1)
         height, width = patches.shape[2:4]
