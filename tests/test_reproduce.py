@@ -363,7 +363,7 @@ SAMPLES = {
     "table": """
 title = "Samples"
 source = "none"
-rows = ["gmmn", "cgmmn", "coder", "judge"]
+rows = ["gmmn", "cgmmn", "coder", "half", "judge"]
 protocol = { metric = "resemblance", n_rows = 100 }
 """,
     "gmmn": """
@@ -401,6 +401,16 @@ protocol = { metric = "reconstruction" }
 n_valid = 300
 options = { max_epochs = 1, hidden = [8], n_latents = 4 }
 """,
+    "half": """
+title = "Half"
+method = "cgmmn-regressor"
+data = "digits"
+data_options = { halves = true }
+protocol = { metric = "target_error" }
+[sizes.smoke]
+n_valid = 300
+options = { max_epochs = 1, hidden = [8] }
+""",
     "judge": """
 title = "Judge"
 method = "network-classifier"
@@ -427,15 +437,16 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
         "cgmmn",
         "cgmmn-taught",
         "coder",
+        "half",
         "judge",
     ]
     assert named["gmmn-rarest"].recipe.title == "GMMN rarest"
     assert named["gmmn-rarest"].models() == [named[n] for n in ("judge", "coder", "gmmn")]
     rounds = in_order(rows)
-    assert rounds[0] == [named["coder"], named["judge"]]
+    assert rounds[0] == [named["coder"], named["half"], named["judge"]]
     assert rounds[1] == [named["gmmn"], named["cgmmn"]]
     assert call("reproduce", "samples", "--size", "smoke") == 0
-    assert capsys.readouterr().out.count(": training") == 4
+    assert capsys.readouterr().out.count(": training") == 5
     found = {
         name: json.loads((place / f"results/samples/{name}/smoke-0.json").read_text())
         for name in named
@@ -451,7 +462,7 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
     assert found["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
     assert all(0 <= found[name]["value"] <= 100 for name in ("cgmmn", "cgmmn-taught"))
     assert found["gmmn"]["standard_error"] > 0
-    for name in ("coder", "cgmmn"):
+    for name in ("coder", "cgmmn", "half"):
         record = place / f"results/samples/{name}/smoke-0.json"
         told = ship(place / f"runs/reproduce/samples/{name}/smoke-0", record, place / "zoo" / name)
         assert "of their range (16 bits)" in told
@@ -621,8 +632,8 @@ def test_shipped_models_give_their_numbers_again(name):
         got = model.log_likelihood(dataset.x_test[:300], 200)
         assert abs(got.mean - record["value"]) < 3 * got.standard_error
         return
-    again = scoring.rebuild if isinstance(model, ancestral.Autoencoder) else scoring.resemble
-    got = again(model, dataset, scoring.Scoring())
+    again = {"Autoencoder": scoring.rebuild, "CGMMNRegressor": scoring.regress}
+    got = again.get(type(model).__name__, scoring.resemble)(model, dataset, scoring.Scoring())
     assert got["value"] == pytest.approx(record["value"], abs=record["standard_error"])
 
 

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from ancestral import experiment, methods, storage
+from ancestral.density import LatentEstimator
 from ancestral.evaluate import compare
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
+from ancestral.labels import TargetLearner
 from ancestral.methods.autoencoder import Autoencoder
-from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
 
 LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
-"""Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and rows
-that are drawn or rebuilt, on average over their entries and as a share of their range."""
+"""Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and what
+is drawn, rebuilt or predicted, on average over entries and as a share of their range."""
 
 FEWER: tuple[Bits, ...] = (16, 12, 8)
 """Bits of weights, the first of them that fit."""
@@ -55,19 +56,19 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     str
         What rounding the weights changed: log-likelihoods of the same rows with the same samples,
         or decisions, if the record counts errors; of a model without a likelihood the rows that it
-        draws, or rebuilds.
+        draws or rebuilds, or the targets that it predicts.
 
     Raises
     ------
     ValueError
-        If rounding costs 0.01 nats or more, moves rows by a thousandth of their range or changes
+        If rounding costs 0.01 nats or more, moves values by a thousandth of their range or changes
         more than two decisions in 10,000, or the weights take more than 3 MB in eight bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
     if config is None:
         raise ValueError(f"{run} has no {experiment.CONFIG}: it is not a run folder")
-    changed = _rows if isinstance(estimator, ImplicitEstimator | Autoencoder) else _likelihoods
+    changed = _likelihoods if isinstance(estimator, LatentEstimator) else _values
     changed = _decisions if _counts_errors(record) else changed
     with TemporaryDirectory() as temporary:
         small = Path(temporary) / "model"
@@ -157,15 +158,17 @@ def _decisions(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
     return n <= MOST_FLIPS * len(x), f"{n} of {len(x):,} decisions"
 
 
-def _rows(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
+def _values(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
     """Say whether rounding is cheap, and what it changes."""
-    x = x[:N_ROWS]
-
-    def rows(estimator: Any) -> np.ndarray:
-        if isinstance(estimator, Autoencoder):
-            return estimator.reconstruct(x)
-        return estimator.sample(N_ROWS, random_state=0)
-
-    first, second = rows(rounded), rows(whole)
+    first, second = (_answers(estimator, x[:N_ROWS]) for estimator in (rounded, whole))
     change = float(np.abs(first - second).mean() / (np.ptp(second) or 1.0))
-    return change < FARTHEST, f"rows by {change:.1e} of their range"
+    return change < FARTHEST, f"values by {change:.1e} of their range"
+
+
+def _answers(estimator: Any, x: np.ndarray) -> np.ndarray:
+    """Return what a model without a likelihood is for: rows rebuilt, targets, or rows drawn."""
+    if isinstance(estimator, Autoencoder):
+        return estimator.reconstruct(x)
+    if isinstance(estimator, TargetLearner):
+        return estimator.predict(x)
+    return estimator.sample(N_ROWS, random_state=0)
