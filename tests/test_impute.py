@@ -198,6 +198,19 @@ def test_gaps_may_be_zero_at_first(monkeypatch, x):
         vae.impute(damaged, gaps="none")
 
 
+@pytest.mark.parametrize("fill", ["mean", "sample"])
+def test_rounds_that_a_hardly_trained_model_carries_away_stay_within_what_it_has_seen(fill):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 1)) * [1, 2, 3, 4] + rng.normal(size=(120, 4)) + [5, 0, 0, -3]
+    vae = VAE(n_latents=2, hidden=(16,), max_epochs=5, batch_norm=True, random_state=0).fit(x)
+    damaged = np.where(rng.random(x.shape) < 0.3, np.nan, x)
+    filled = vae.impute(damaged, n_iter=30, fill=fill)
+    assert (filled >= x.min(0) - 1e-5).all()
+    assert (filled <= x.max(0) + 1e-5).all()
+    del vae.range_  # a model saved before the range was kept
+    assert np.abs(vae.impute(damaged, n_iter=30, fill=fill)).max() > 1e3
+
+
 def test_codes_of_several_chains_are_voted_on():
     rng = np.random.default_rng(0)
     code = rng.integers(0, 3, 150)

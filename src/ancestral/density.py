@@ -273,7 +273,8 @@ class LatentEstimator(
     ) -> np.ndarray:
         """Fill in the missing entries by pseudo-Gibbs sampling; the observed ones stay as they are.
 
-        (Bytes, which can't be missing, come back as fractions of 255.)
+        Numbers are filled in within the range that their column had at fit. (Bytes, which can't be
+        missing, come back as fractions of 255.)
 
         Parameters
         ----------
@@ -336,7 +337,15 @@ class LatentEstimator(
             start = torch.rand_like(batch.x)
         else:
             start = self.model_.sample(len(batch.x))
+        how["within"] = self._seen(batch.x)
         return pseudo_gibbs(self.model_, batch.x, batch.mask, start, **how)
+
+    def _seen(self, like: Tensor) -> Tensor | None:
+        """Least and greatest value of every column at fit, as the model sees them, [2, d]."""
+        seen = getattr(self, "range_", None)  # which models saved by earlier versions do not have
+        return (
+            None if seen is None else self.columns_.to_model(torch.tensor(seen).to(like)).to(like)
+        )
 
     def _scored(self, X: Any, binarize_seed: int) -> Data:
         """Rows as the model scores them, grey values binarised once."""

@@ -23,6 +23,7 @@ def pseudo_gibbs(
     n_iter: int = 100,
     fill: Literal["mean", "sample"] = "mean",
     y: Tensor | None = None,
+    within: Float[Tensor, "2 d"] | None = None,
 ) -> Float[Tensor, "batch d"]:
     """Alternate z ~ q(z | x) and x_missing given z (Rezende, Mohamed and Wierstra, 2014, app. F).
 
@@ -41,6 +42,9 @@ def pseudo_gibbs(
         then can the chain have the conditional distribution for its stationary law.
     y : Tensor [batch], optional
         Labels, for a model that sees them.
+    within : Tensor [2, d], optional
+        Least and greatest value of every entry: what would be filled in beyond is held there. A
+        model that exaggerates what it has hardly learnt can't carry the rounds away then.
 
     Returns
     -------
@@ -53,5 +57,6 @@ def pseudo_gibbs(
     for _ in range(n_iter):
         p = model.decode(draw(model.encode(Batch(filled, y))), y)
         guess = centre(p) if fill == "mean" else p.sample()
+        guess = guess if within is None else guess.clamp(*within)
         filled = torch.where(observed, x, guess)
     return filled

@@ -22,7 +22,14 @@ from ancestral.fields import RandomState, Sizes, check, draw_seed
 from ancestral.labels import LabelLearner, TargetLearner
 from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
-from ancestral.tables import as_numbers, check_columns, has_missing, is_binary, learn_columns
+from ancestral.tables import (
+    as_numbers,
+    check_columns,
+    has_missing,
+    is_binary,
+    learn_columns,
+    value_range,
+)
 
 CHUNK = 256
 
@@ -68,6 +75,8 @@ class RowEstimator(Estimator, ABC):
         self.likelihood_ = list(self.columns_.kinds)
         self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
         self.n_categories_ = list(self.columns_.n_categories)
+        bits = set(self.likelihood_) == {"bernoulli"}
+        self.range_ = None if bits else np.stack(value_range(X, self.unit_))
         engine.moved(self.columns_, device)
         self.draws_bits_ = self._has_grey(X) and self.binarize != "none"
         if not self.draws_bits_:

@@ -42,7 +42,7 @@ def learn_columns(
     ValueError
         If the values do not suit the likelihood: it names the columns and what would.
     """
-    low, high = _range(X, unit)
+    low, high = value_range(X, unit)
     _check_seen(low, names)
     kinds = _kinds(likelihood, low, high)
     d = X.shape[1]
@@ -82,7 +82,7 @@ def check_columns(
     """
     if X.dtype == np.bool_ or set(columns.kinds) == {"gaussian"}:
         return
-    low, high = _range(X, unit if X.dtype == np.uint8 else 1.0)
+    low, high = value_range(X, unit if X.dtype == np.uint8 else 1.0)
     for kind in ("bernoulli", "categorical", "poisson"):
         chosen = columns.columns_of(kind)
         if kind == "bernoulli":
@@ -113,6 +113,14 @@ def as_numbers(X: np.ndarray, kinds: set[str]) -> np.ndarray:
     return X.astype(np.float32) if counted and X.dtype in (np.uint8, np.bool_) else X
 
 
+def value_range(X: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the greatest value of every column, [d]; NaN where all are missing."""
+    if X.dtype.kind != "f":
+        return X.min(0) * unit, X.max(0) * unit
+    low, high = np.fmin.reduce(X, 0), np.fmax.reduce(X, 0)
+    return low.astype(np.float64), high.astype(np.float64)
+
+
 def has_missing(X: np.ndarray) -> bool:
     """Whether some entry is ``NaN``."""
     return X.dtype.kind == "f" and any(np.isnan(block).any() for block in row_blocks(X))
@@ -135,14 +143,6 @@ def _kinds(likelihood: str | Sequence[str], low: np.ndarray, high: np.ndarray) -
     if len(kinds) != len(low):
         raise ValueError(f"likelihood names {len(kinds)} columns; the rows have {len(low)}")
     return kinds  # type: ignore[return-value]
-
-
-def _range(X: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of every column; NaN where all are missing."""
-    if X.dtype.kind != "f":
-        return X.min(0) * unit, X.max(0) * unit
-    low, high = np.fmin.reduce(X, 0), np.fmax.reduce(X, 0)
-    return low.astype(np.float64), high.astype(np.float64)
 
 
 def _location_and_scale(

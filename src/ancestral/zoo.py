@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_regressor
 
 from ancestral import experiment, methods, storage
 from ancestral.density import LatentEstimator
 from ancestral.evaluate import compare
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
-from ancestral.labels import TargetLearner
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.rounding import Bits
 from ancestral.scoring import ERROR
@@ -169,6 +169,6 @@ def _answers(estimator: Any, x: np.ndarray) -> np.ndarray:
     """Return what a model without a likelihood is for: rows rebuilt, targets, or rows drawn."""
     if isinstance(estimator, Autoencoder):
         return estimator.reconstruct(x)
-    if isinstance(estimator, TargetLearner):
+    if is_regressor(estimator):
         return estimator.predict(x)
     return estimator.sample(N_ROWS, random_state=0)
