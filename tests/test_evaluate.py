@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import mpmath
 import numpy as np
@@ -351,13 +353,16 @@ def test_a_comparison_is_paired():
 
 
 @pytest.mark.parametrize("annealing", [None, Annealing(n_steps=3, n_chains=2, n_leapfrog=2)])
-def test_an_interrupted_evaluation_goes_on_to_the_same_values(tmp_path, monkeypatch, annealing):
+@pytest.mark.parametrize("due", [True, False])  # from time to time, and at the interrupt itself
+def test_an_interrupted_evaluation_goes_on_to_the_same_values(
+    tmp_path, monkeypatch, annealing, due
+):
     x = bits(450)
     vae = VAE(n_latents=2, hidden=(4,), max_epochs=1, random_state=0).fit(x)
     state = tmp_path / "state"
     how = {"annealing": annealing, "checkpoint": str(state)}
     whole = vae.log_likelihood(x, 30, annealing=annealing)
-    monkeypatch.setattr(Checkpoint, "is_due", lambda self: True)
+    monkeypatch.setattr(Checkpoint, "is_due", lambda self: due)
     seeded, seen = engine.seed, []
 
     def interrupted(*which):
@@ -373,7 +378,25 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_values(tmp_path, monkeypa
     assert state.exists()
     with pytest.raises(CheckpointError, match="another"):
         vae.log_likelihood(x[::-1], 30, **how)
-    again = vae.log_likelihood(x, 30, **how)
+    with monkeypatch.context() as once:
+        n_before = len(seen)
+        once.setattr(engine, "seed", lambda *which: (seen.append(which), seeded(*which)))
+        again = vae.log_likelihood(x, 30, **how)
+    assert len(seen) - n_before == 2  # of five chunks three were done
     assert np.array_equal(again.values, whole.values)
     assert np.array_equal(again.effective_sample_sizes, whole.effective_sample_sizes)
     assert not state.exists()
+
+
+def test_a_likelihood_that_is_not_compiled_does_not_load_the_compiler():
+    script = """
+import sys, numpy as np, ancestral
+x = np.eye(8)
+vae = ancestral.VAE(n_latents=2, hidden=(4,), max_epochs=1, random_state=0).fit(x)
+vae.log_likelihood(x, 5)
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

@@ -347,12 +347,12 @@ def test_silencing_one_memory_leaves_the_other(digits):
 
 
 def test_a_memory_that_is_not_there_is_named(digits):
-    with pytest.raises(ValueError, match=r"memory=2: there are 0, 1 \(n_slots=\(7, 5\)\)"):
+    with pytest.raises(ValueError, match=r"memory=2: expected 0 or 1 \(n_slots=\(7, 5\);"):
         digits[0].attend(digits[1].x_test, 2)
     half = MemoryVAE(**SMALL | {"max_epochs": 1}, n_slots=(0, 4)).fit(BITS)
     assert half.memories_ == (1,)
     assert half.decode_slots(1).shape == (4, 12)
-    with pytest.raises(ValueError, match="memory=0: there are 1"):
+    with pytest.raises(ValueError, match="memory=0: expected 1"):
         half.decode_slots()
 
 

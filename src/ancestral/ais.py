@@ -132,7 +132,8 @@ def annealed_log_likelihood(
     compile : "auto" or bool
         Whether density and slope become one compiled graph; see :func:`ancestral.engine.plan`.
     checkpoint : Checkpoint, optional
-        Keeps the rows that are done, from time to time; a call that is interrupted goes on there.
+        Keeps the rows that are done, from time to time and at an interrupt: the same call goes on
+        there.
     progress : bool
         Show a progress bar.
 
@@ -147,8 +148,12 @@ def annealed_log_likelihood(
     n_chunks = -(-len(data) // n)
     path = _Path(model, annealing, data.device, len(data), compile)
     bar = tqdm(total=n_chunks * annealing.n_moves, desc="AIS", disable=not progress, unit="move")
-    found = ChunkResults(checkpoint)
-    with engine.private_randomness(data.device), engine.memory_kept(), bar:
+    with (
+        ChunkResults(checkpoint) as found,
+        engine.private_randomness(data.device),
+        engine.memory_kept(),
+        bar,
+    ):
         for number, (batch, n_rows) in enumerate(data.chunks(n)):
             if number < found.n_done:
                 bar.update(annealing.n_moves)

@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     options, unknown = build_parser(arguments).parse_known_args(arguments)
     if unknown:
+        _check_method(options)
         options.parser.refuse(unknown)
     if options.command in LISTS:
         print("\n".join(LISTS[options.command]()), flush=True)
@@ -78,6 +79,16 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"ancestral: error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check_method(options: argparse.Namespace) -> None:
+    """Stop if there is no such method: options are unknown only because it is."""
+    method = getattr(options, "method", None)
+    if method is not None:
+        try:
+            methods.find(method)
+        except ValueError as error:
+            options.parser.error(str(error))
 
 
 def _list_methods() -> list[str]:
@@ -239,6 +250,7 @@ def _add_predict(commands: Any) -> None:
     predict = _add(commands, "predict", "tell the classes of rows")
     predict.add_argument("run", type=Path, help="run folder, or a saved model, of a classifier")
     predict.add_argument("data", help="rows")
+    _add_split(predict)
     predict.add_argument(
         "--out", type=Path, required=True, help=".csv, with probabilities, or .npy"
     )
@@ -265,12 +277,22 @@ def _add_repair(commands: Any) -> None:
     _add_data_options(repair)
 
 
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    """Add which rows are answered for."""
+    parser.add_argument(
+        "--split",
+        choices=["train", "valid", "test"],
+        default="train",
+        help="which rows, of data that have several splits (default: %(default)s)",
+    )
+
+
 def _add_second_stage(parser: argparse.ArgumentParser) -> None:
     """Add what tells classes in a model's place."""
     parser.add_argument(
         "--second-stage",
         choices=["pegasos", "adagrad", "liblinear"],
-        help="tell classes by a linear SVM learned afresh on features of the training rows",
+        help="tell classes by a linear SVM learned afresh on features of the run's training rows",
     )
 
 
@@ -404,6 +426,7 @@ def _add_impute(commands: Any) -> None:
     impute = _add(commands, "impute", "fill in missing values")
     impute.add_argument("run", type=Path, help="run folder, or a saved model")
     impute.add_argument("data", help="rows with missing values (NaN, empty cells)")
+    _add_split(impute)
     impute.add_argument(
         "--out", type=Path, required=True, help=".npy, .npz, .csv, .parquet, or .png for images"
     )

@@ -180,34 +180,57 @@ class ImportanceSum:
 
 
 class ChunkResults:
-    """What chunks of rows came to, kept in a checkpoint from time to time.
+    """What chunks of rows came to, kept in a checkpoint from time to time and at an interrupt.
 
     Parameters
     ----------
     checkpoint : Checkpoint, optional
         Where to keep it; chunks that are there already count as done.
+
+    Examples
+    --------
+    >>> with ChunkResults() as found:
+    ...     found.add([torch.zeros(4)] * 3, n_rows=3)
+    >>> found.n_done, found.result(n_samples=1).values
+    (1, array([0., 0., 0.], dtype=float32))
     """
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         self.checkpoint = checkpoint
         snapshot = None if checkpoint is None else checkpoint.load()
-        self.n_done = 0 if snapshot is None else int(snapshot.facts["n_done"])
-        self.parts = [] if snapshot is None else [snapshot.tensors["found"]]
+        self._n_before = 0 if snapshot is None else int(snapshot.facts["n_done"])
+        self._before = [] if snapshot is None else [snapshot.tensors["found"]]
+        self._parts: list[Tensor] = []  # grows by whole chunks, so an interrupt finds it whole
+
+    @property
+    def n_done(self) -> int:
+        """How many chunks are done."""
+        return self._n_before + len(self._parts)
 
     def add(self, summary: list[Tensor], n_rows: int) -> None:
         """Add the next chunk: log mean, standard error, effective sample size of its rows."""
-        self.parts.append(torch.stack(summary)[:, :n_rows].cpu())
-        self.n_done += 1
+        self._parts.append(torch.stack(summary)[:, :n_rows].cpu())
         if self.checkpoint is not None and self.checkpoint.is_due():
-            self.parts = [torch.cat(self.parts, 1)]
-            facts = {"n_done": self.n_done}
-            self.checkpoint.save(Snapshot({"found": self.parts[0]}, facts))
+            self._keep(self.checkpoint)
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        found = torch.cat([*self._before, *self._parts], 1)
+        checkpoint.save(Snapshot({"found": found}, {"n_done": self.n_done}))
+
+    def __enter__(self) -> ChunkResults:
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep what is done, if the user stops here."""
+        if kind is KeyboardInterrupt and self.checkpoint is not None and self._parts:
+            self._keep(self.checkpoint)
 
     def result(self, n_samples: int, estimator: str = "L") -> LogLikelihood:
         """Return all rows; the checkpoint is no longer needed."""
         if self.checkpoint is not None:
             self.checkpoint.remove()
-        values, errors, sizes = torch.cat(self.parts, 1).numpy()
+        values, errors, sizes = torch.cat([*self._before, *self._parts], 1).numpy()
         return LogLikelihood(values, errors, sizes, n_samples, estimator)
 
 
@@ -247,7 +270,8 @@ def log_likelihood(
     precision : {"auto", "float32", "bfloat16"}
         Of matrix products. Numbers to be published are float32.
     checkpoint : Checkpoint, optional
-        Keeps the rows that are done, from time to time; a call that is interrupted goes on there.
+        Keeps the rows that are done, from time to time and at an interrupt: the same call goes on
+        there.
     progress : bool
         Show a progress bar.
 
@@ -267,8 +291,8 @@ def log_likelihood(
     work = float(len(data) * n_samples * sum(p.numel() for p in model.parameters()))
     plan = engine.plan(model, data.device, work, compile, precision)
     log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)
-    found = ChunkResults(checkpoint)
     with (
+        ChunkResults(checkpoint) as found,
         engine.private_randomness(data.device),
         engine.memory_kept(),
         engine.inference(model, plan),

@@ -13,16 +13,17 @@ from ancestral.engine.flat import reduced
 from ancestral.engine.planning import Plan
 
 
-@torch.library.custom_op("ancestral::affine", mutates_args=())
 def affine(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return u W^T + b; torch's usual product leaves half of AVX-512 idle on AMD's processors.
-
-    An operator of its own stays whole in a compiled graph.
-    """
+    """Return u W^T + b; torch's usual product leaves half of AVX-512 idle on AMD's processors."""
     return torch.ops.mkldnn._linear_pointwise(u, weight, bias, "none", [], "")
 
 
-@affine.register_fake
+whole_affine = torch.library.custom_op("ancestral::affine", affine, mutates_args=())
+"""The same as an operator of its own, which stays whole in a compiled graph. Outside of one it
+would load the compiler, for seconds."""
+
+
+@whole_affine.register_fake
 def _(u: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
     return u.new_empty(*u.shape[:-1], len(weight))
 
@@ -52,7 +53,8 @@ def inference(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 
 def _forward(layer: nn.Linear, u: Tensor) -> Tensor:
-    return affine(u, layer.weight, layer.bias)
+    product = whole_affine if torch.compiler.is_compiling() else affine
+    return product(u, layer.weight, layer.bias)
 
 
 def _is_single(weight: Tensor) -> bool:

@@ -144,8 +144,11 @@ class MemoryVAE(NetworkEstimator):
 
     def _memory(self, number: int) -> Memory:
         if number not in self.memories_:
-            there = ", ".join(map(str, self.memories_)) or "none"
-            raise ValueError(f"memory={number!r}: there are {there} (n_slots={self.n_slots!r})")
+            there = " or ".join(map(str, self.memories_)) or "none, there are no memories"
+            raise ValueError(
+                f"memory={number!r}: expected {there} (n_slots={self.n_slots!r}; hidden layers are "
+                "counted from 0, next to the data)"
+            )
         upward = memories(self.model_.likelihood)[::-1]
         return upward[self.memories_.index(number)]
 

@@ -104,7 +104,10 @@ def iwae(
     """
     _check_samples("k", k)
     if n_resampled is not None and not 1 <= n_resampled < k:
-        raise ValueError(f"n_resampled={n_resampled}: expected 1 or more, and fewer than all {k}")
+        raise ValueError(
+            f"n_resampled={n_resampled}: expected 1 or more, and fewer than all {k} samples: "
+            "take more of these, or leave it out"
+        )
     terms = {"reparameterised": _reparameterised, "doubly": _doubly_reparameterised}
     if gradient not in terms:
         raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
