@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ancestral import VAE, MaxMarginVAE
+from ancestral import VAE, CGMMNRegressor, MaxMarginVAE
 from ancestral.checkpoint import Checkpoint, CheckpointError, Snapshot
 
 X = np.random.default_rng(0).random((200, 6))
@@ -88,6 +88,20 @@ def test_an_interrupted_fit_to_few_labels_goes_on(tmp_path, monkeypatch, step):
     np.testing.assert_array_equal(mmva.decision_function(X), whole.decision_function(X))
     for mine, undisturbed in zip(mmva.history_, whole.history_, strict=True):
         assert {**mine, "seconds": 0} == {**undisturbed, "seconds": 0}
+
+
+def test_the_checkpoint_of_a_fit_to_other_targets_is_refused(tmp_path, monkeypatch):
+    how = {"hidden": (8,), "max_epochs": 4, "random_state": 0, "batch_size": 20}
+    y = X.sum(1)
+    whole = CGMMNRegressor(**how).fit(X, y)
+    regressor = CGMMNRegressor(**how, checkpoint=str(tmp_path / "cgmmn.checkpoint"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 13)
+        with pytest.raises(StoppedError):
+            regressor.fit(X, y)
+    with pytest.raises(CheckpointError, match="another training"):
+        regressor.fit(X, -y)
+    np.testing.assert_array_equal(regressor.fit(X, y).predict(X), whole.predict(X))
 
 
 def test_ctrl_c_keeps_the_step_that_was_done(tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ class Data:
     def fingerprint(self) -> str:
         """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it.
 
-        Where some rows have no label it knows the labels too, which minibatches are made up by.
+        It knows labels and targets too, if there are some: with others it is another training.
         """
         digest = hashlib.sha256(f"{len(self)} {self.n_columns} {self.x.dtype}".encode())
         if isinstance(self.x, Tensor):
@@ -149,7 +149,7 @@ class Data:
         else:
             rows = self._stored(torch.linspace(0, len(self) - 1, min(len(self), 64)).long())
         digest.update(rows.cpu().contiguous().numpy().data)
-        if self.y is not None and self._partly_labelled() is not None:
+        if self.y is not None:
             digest.update(self.y.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
