@@ -112,7 +112,7 @@ def test_conditional_moment_matching_caches_the_operator_by_batch_index():
         Fixed(Uniform(torch.zeros(4), torch.ones(4))),
         condition="x",
     )
-    objective = cmmd("x", "y", [1.0, 9.0], [1.0, 3.0], regularisation=1e-2, n_classes=10)
+    objective = cmmd("x", "y", [1.0, 9.0], [1.0, 3.0], regularization=1e-2, n_classes=10)
     data = Data(X, Y)
     history = train(
         model, Player(model, objective), data, max_epochs=12, batch_size=200, shuffle=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jaxtyping
 import mpmath
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from ancestral.kernels import (
     NystromFeatures,
     RandomFeatures,
     RationalQuadraticKernel,
+    gaussian_gram,
     median_variance,
 )
 from ancestral.models import Run
@@ -78,9 +80,11 @@ def test_the_delta_kernel_knows_equal_rows():
 
 
 def test_kernels_without_meaning_are_refused():
-    for variances in ((), (1.0, 0.0)):
+    for variances in ((), (1.0, 0.0), (math.nan,), (1.0, math.inf), (-1.0,)):
         with pytest.raises(ValueError, match="variances="):
             GaussianKernel(variances)
+        with pytest.raises(ValueError, match="variances="):
+            gaussian_gram(torch.zeros(2, 1), torch.ones(2, 1), variances)
     with pytest.raises(ValueError, match="DeltaKernel has no random features"):
         RandomFeatures(DeltaKernel(), 3)
     with pytest.raises(ValueError, match="all points coincide"):
@@ -91,6 +95,25 @@ def test_median_heuristic_against_all_pairs():
     x = rand(101, 4)
     pairs = cdist(x, x)[np.triu_indices(101, 1)]
     assert median_variance(x) == pytest.approx(np.median(pairs**2) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_row_far_away_makes_no_others_coincide(dtype):
+    a, b = rand(100, 2), rand(100, 2, seed=1) + 3
+    b[0] = -9999
+    both = torch.cat([a, b]).to(dtype)
+    pairs = cdist(both, both)[np.triu_indices(200, 1)]
+    assert median_variance(both) == pytest.approx(np.median(pairs**2) / 2, rel=0.01)
+    assert two_sample_test(a, b).p_value == 0.001
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
+def test_rows_that_repeat_do_not_count_for_the_median(offset):
+    few = rand(8, 30)
+    pairs = cdist(few, few)[np.triu_indices(8, 1)]
+    far = (few.repeat(25, 1) + offset).float()
+    assert median_variance(far) == pytest.approx(np.median(np.sort(pairs**2)[:-1]) / 2, rel=0.1)
+    assert median_variance(far) == pytest.approx(median_variance(far.double()), rel=1e-4)
 
 
 @pytest.mark.parametrize("kernel", SMOOTH)
@@ -207,30 +230,30 @@ def test_d7_symmetric_and_blind_to_order():
     torch.testing.assert_close(conditional_mmd2(shuffled, second, [1.0], [1.0], 0.1), value)
 
 
-@pytest.mark.parametrize("regularisation", [1e-3, 1e-6])
-def test_little_regularisation_is_stable(regularisation):
+@pytest.mark.parametrize("regularization", [1e-3, 1e-6])
+def test_little_regularisation_is_stable(regularization):
     x, y = rand(100, 5), rand(100, 2, seed=1)
     gram = GaussianKernel((1.0, 9.0, 20.0, 40.0, 80.0))(x, x)
-    operator = regression_operator(gram, regularisation)
-    inverse = np.linalg.inv(gram.numpy() + regularisation * np.eye(100))
+    operator = regression_operator(gram, regularization)
+    inverse = np.linalg.inv(gram.numpy() + regularization * np.eye(100))
     expected = inverse @ gram.numpy() @ inverse
     assert np.abs(operator.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
-    assert conditional_mmd2((x, y), (x, y + 1), [1.0, 9.0], [1.0], regularisation) > 0
+    assert conditional_mmd2((x, y), (x, y + 1), [1.0, 9.0], [1.0], regularization) > 0
     twice = torch.cat([x[:3], x[:3]])
-    with pytest.raises(ValueError, match="singular with regularisation=0"):
+    with pytest.raises(ValueError, match="singular with regularization=0"):
         conditional_mmd2((twice, twice), (twice, twice), [1.0], [1.0], 0.0)
 
 
 @pytest.mark.parametrize("n", [500, 1500])
-@pytest.mark.parametrize("regularisation", [1e-3, 1e-6])
-def test_many_inputs_in_the_plane_are_stable(n, regularisation):
+@pytest.mark.parametrize("regularization", [1e-3, 1e-6])
+def test_many_inputs_in_the_plane_are_stable(n, regularization):
     x = rand(n, 2)
     gram = GaussianKernel((1.0, 9.0, 20.0, 40.0, 80.0))(x, x)
     values, vectors = np.linalg.eigh(gram.numpy())
-    shares = np.clip(values, 0, None) / (np.clip(values, 0, None) + regularisation) ** 2
+    shares = np.clip(values, 0, None) / (np.clip(values, 0, None) + regularization) ** 2
     expected = (vectors * shares) @ vectors.T
-    got = regression_operator(gram, regularisation).numpy()
-    assert np.linalg.norm(got - expected, 2) < 1e-4 / (4 * regularisation)
+    got = regression_operator(gram, regularization).numpy()
+    assert np.linalg.norm(got - expected, 2) < 1e-4 / (4 * regularization)
 
 
 def test_d8_the_classifier_script_is_a_weighted_regression():
@@ -321,13 +344,115 @@ def test_samples_of_two_precisions_are_compared_in_the_higher():
         (lambda a: two_sample_test(a[:0], a), "0 and 50 rows"),
         (lambda a: mmd2_standard_error(a, a[:20], [1.0]), "50 and 20 rows"),
         (lambda a: median_variance(a.where(a < 1, torch.nan)), "missing"),
+        (lambda a: mmd2(a.where(a < 1, torch.nan), a, [1.0]), "a holds infinite or missing"),
+        (lambda a: mmd2(a, a / 0, [1.0]), "b holds infinite or missing"),
+        (lambda a: mmd2_standard_error(a, a * math.nan, [1.0]), "b holds"),
+        (lambda a: mmd2_of_features(a, a[:, :1]), "same columns"),
+        (lambda a: mmd2_of_features(a[:0], a), "0 and 50 rows"),
+        (lambda a: two_sample_test(a, a, n_permutations=0), "n_permutations=0"),
+        (lambda a: two_sample_test(a, a, n_permutations=-1), "n_permutations=-1"),
+        (lambda a: two_sample_test(a, a, n_permutations=1.5), "n_permutations=1.5"),
         (lambda _: LaplaceKernel(-1.0), "scale=-1.0"),
+        (lambda _: LaplaceKernel(math.inf), "scale=inf"),
         (lambda _: RationalQuadraticKernel(alpha=0.0), "alpha=0.0"),
+        (lambda _: RandomFeatures([1.0], 2, n_frequencies=0), "n_frequencies=0"),
+        (lambda _: RandomFeatures([1.0], 0), "d=0"),
+        (lambda a: RandomFeatures([1.0], 3)(a), "as many columns"),
+        (lambda a: NystromFeatures([1.0], a[:0]), r"landmarks of the shape \(0, 2\)"),
     ],
 )
 def test_what_can_not_be_compared_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(rand(50, 2))
+
+
+@pytest.mark.parametrize("wide", [2, 3])
+@pytest.mark.parametrize("kernel", [*SMOOTH, DeltaKernel()])
+def test_points_of_other_spaces_are_refused(kernel, wide, unchecked_shapes):
+    narrow, points = rand(4, 1), rand(4, wide)
+    for pair in ((narrow, points), (points, narrow)):
+        with pytest.raises(ValueError, match="as many columns"):
+            kernel(*pair)
+    with pytest.raises(ValueError, match="as many columns"):
+        gaussian_gram(points, narrow, [1.0])
+    with pytest.raises(ValueError, match="as many columns"):
+        NystromFeatures(kernel, points)(narrow)
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """As the user runs it: shapes in annotations are not looked at."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+CONDITIONAL = [
+    ({"y2": (10, 3)}, "outputs and other outputs.*same columns"),
+    ({"x2": (10, 1)}, "inputs and other inputs.*same columns"),
+    ({"y1": (9, 1)}, "first: 10 inputs and 9 outputs"),
+    ({"y1": (10,), "y2": (10,)}, "outputs.*expected rows"),
+    ({"x1": (0, 2), "y1": (0, 1)}, "0 and 10 rows"),
+]
+
+
+@pytest.mark.parametrize(("shapes", "message"), CONDITIONAL)
+def test_sets_that_do_not_fit_together_are_named(shapes, message):
+    usual = {"x1": (10, 2), "y1": (10, 1), "x2": (10, 2), "y2": (10, 1)}
+    x1, y1, x2, y2 = (rand(*shape) for shape in (usual | shapes).values())
+    with pytest.raises(ValueError, match=message):
+        conditional_mmd2((x1, y1), (x2, y2), [1.0], [1.0])
+
+
+def test_values_that_are_missing_from_sets_are_named():
+    x, y = rand(10, 2), rand(10, 1)
+    gone = torch.full_like(y, math.nan)
+    for first, name in (((x, gone), "outputs"), ((x * math.nan, y), "inputs")):
+        with pytest.raises(ValueError, match=f"^{name} holds infinite or missing"):
+            conditional_mmd2(first, (x, y), [1.0], [1.0])
+    with pytest.raises(ValueError, match=r"^other outputs holds"):
+        conditional_mmd2((x, y), (x, gone), [1.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((10, 10), (10, 1), (10, 3)), "real and generated.*same columns"),
+        (((10, 10), (9, 1), (10, 1)), "at the same n inputs"),
+        (((9, 9), (10, 1), (10, 1)), r"operator \(9, 9\)"),
+        (((0, 0), (0, 1), (0, 1)), "0 and 0 rows"),
+    ],
+)
+def test_operators_and_outputs_that_do_not_fit_together_are_named(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        cmmd2(*(rand(*shape) for shape in shapes), [1.0])
+
+
+def test_missing_outputs_and_operators_are_named():
+    y = rand(3, 1)
+    bad = torch.full((3, 3), math.nan).double()
+    with pytest.raises(ValueError, match=r"^operator holds"):
+        cmmd2(bad, y, y, [1.0])
+    with pytest.raises(ValueError, match=r"^generated holds"):
+        cmmd2(torch.eye(3), y, bad[:, :1], [1.0])
+
+
+@pytest.mark.parametrize("regularization", [-0.5, math.nan, math.inf])
+def test_a_regularisation_is_finite_and_not_negative(regularization):
+    x, y = rand(5, 2), rand(5, 1)
+    for call in (regression_operator, ridge_inverse):
+        with pytest.raises(ValueError, match=f"regularization={regularization}: expected a number"):
+            call(torch.eye(5), regularization)
+    with pytest.raises(ValueError, match=f"regularization={regularization}: expected a number"):
+        conditional_mmd2((x, y), (x, y), [1.0], [1.0], regularization)
+
+
+def test_conditional_discrepancies_are_never_negative():
+    for seed in range(50):
+        x, y = rand(15, 2, seed=seed), rand(15, 1, seed=100 + seed)
+        assert conditional_mmd2((x, y), (x, y), [1.0], [1.0], 1e-6).item() >= 0
+        operator = regression_operator(GaussianKernel((1.0,))(x, x), 1e-6)
+        assert cmmd2(operator, y, y + 1e-9, [1.0]).item() >= 0
 
 
 @pytest.mark.parametrize(("setting", "value"), [("form", "diag"), ("inputs", "z")])
@@ -337,26 +462,26 @@ def test_conditional_moments_refuse_what_they_do_not_know(setting, value):
         cmmd(**how | {setting: value})
 
 
-@pytest.mark.parametrize("regularisation", [1e-4, 1e-6, 1e-8])
-def test_repeated_inputs_against_60_digits(regularisation):
+@pytest.mark.parametrize("regularization", [1e-4, 1e-6, 1e-8])
+def test_repeated_inputs_against_60_digits(regularization):
     x, y, kernel = rand(15, 2).repeat(2, 1), rand(30, 1), GaussianKernel((1.0,))
     with mpmath.workdps(60):
         gram = mpmath.matrix(kernel(x, x).tolist())
-        inverse = (gram + mpmath.mpf(regularisation) * mpmath.eye(30)) ** -1
+        inverse = (gram + mpmath.mpf(regularization) * mpmath.eye(30)) ** -1
         operator = np.array((inverse * gram * inverse).tolist(), dtype=float)
     outputs = kernel(y, y) + kernel(y + 1, y + 1) - 2 * kernel(y, y + 1)
     expected = (operator * outputs.numpy()).sum()
-    assert cmmd2(regression_operator(kernel(x, x), regularisation), y, y + 1, kernel).item() == (
-        pytest.approx(expected, rel=1e-8 + 1e-13 / regularisation)
+    assert cmmd2(regression_operator(kernel(x, x), regularization), y, y + 1, kernel).item() == (
+        pytest.approx(expected, rel=1e-8 + 1e-13 / regularization)
     )
-    given = ((x, y), (x, y + 1), kernel, kernel, regularisation)
+    given = ((x, y), (x, y + 1), kernel, kernel, regularization)
     assert conditional_mmd2(*given).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_repeated_inputs_are_singular_before_the_factor_of_their_matrix_fails():
     x, y = rand(30, 2).repeat(2, 1), rand(60, 1)
-    for regularisation in (0.0, 1e-12):
-        with pytest.raises(ValueError, match=f"singular with regularisation={regularisation}"):
-            conditional_mmd2((x, y), (x, y + 1), [1.0], [1.0], regularisation)
+    for regularization in (0.0, 1e-12):
+        with pytest.raises(ValueError, match=f"singular with regularization={regularization}"):
+            conditional_mmd2((x, y), (x, y + 1), [1.0], [1.0], regularization)
         with pytest.raises(ValueError, match="singular"):
-            ridge_inverse(GaussianKernel((1.0,))(x, x), regularisation)
+            ridge_inverse(GaussianKernel((1.0,))(x, x), regularization)

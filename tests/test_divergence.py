@@ -40,6 +40,24 @@ def test_samples_of_one_distribution_are_not_told_apart():
 
 
 @pytest.mark.parametrize(
+    "setting",
+    [
+        {"max_epochs": 0},
+        {"hidden": (0,)},
+        {"hidden": 5},
+        {"learning_rate": -1.0},
+        {"batch_size": 0},
+    ],
+    ids=str,
+)
+def test_bad_settings_are_named(setting):
+    a, b = np.random.default_rng(0).normal(size=(2, 50, 2))
+    ((name, _),) = setting.items()
+    with pytest.raises(ValueError, match=f"^{name}="):
+        jensen_shannon(a, b, **setting)
+
+
+@pytest.mark.parametrize(
     ("a", "b", "held_out", "message"),
     [
         (np.zeros((50, 2)), np.zeros((50, 3)), 0.5, "rows of the same columns"),

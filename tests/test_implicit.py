@@ -41,7 +41,7 @@ from ancestral.observed import Observed
 from ancestral.recipes import Protocol
 from ancestral.report import targets
 from ancestral.report.subject import choose
-from ancestral.scoring import Scoring, observe, read_metrics
+from ancestral.scoring import Scoring, observe, read_metrics, resemble
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -490,6 +490,88 @@ def test_samples_of_another_shape_are_refused():
     for drawn in (X[:5], X[:50, :10]):
         with pytest.raises(ValueError, match="ten rows or more of the same columns"):
             likeness(drawn, X)
+    for training in (X[:, :10], X[:0]):
+        with pytest.raises(ValueError, match=r"^training .* expected rows of the same columns"):
+            likeness(X[:50], X[50:100], training)
+    with pytest.raises(ValueError, match=r"^drawn \(50,\): expected rows"):
+        likeness(X[:50, 0], X[:50, 0])
+
+
+def test_lists_are_compared_like_arrays():
+    few, others = X[:50], X[50:100]
+    assert str(likeness(few.tolist(), others.tolist())) == str(likeness(few, others))
+
+
+class Drawing(GMMN):
+    """A generator whose rows are made by hand."""
+
+    def sample(self, n_samples=1, y=None, *, random_state=None):
+        return self.made(np.random.default_rng([7, random_state or 0]), n_samples)
+
+
+def drawing(made, rows):
+    model = Drawing(hidden=(4,), max_epochs=1, random_state=0).fit(rows)
+    model.made = made
+    return model
+
+
+def two_heaps(rng, n):
+    return rng.normal(size=(n, 2)) + 6 * rng.integers(0, 2, (n, 1))
+
+
+def test_the_rows_of_a_sorted_table_are_chosen_from_all_over_it():
+    rows = two_heaps(np.random.default_rng(0), 5000)
+    rows = rows[np.argsort(rows.sum(1))]
+    table = datasets.Dataset(name="sorted", x_train=rows)
+    found = resemble(drawing(two_heaps, rows), table, Scoring(split="train"))
+    assert found["n_rows"] == found["n"] == 2000
+    assert found["p_value"] > 0.01
+    assert abs(found["mmd2"]) < 4 * found["mmd2_error"]
+    first = resemble(drawing(two_heaps, rows), table, Scoring(split="train", n_rows=500))
+    assert first["n_rows"] == 500
+    assert first["p_value"] == 0.001  # of one heap only: the first rows, as they were asked for
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+def test_a_column_of_large_values_hides_no_other(unit):
+    rng = np.random.default_rng(0)
+    scale = np.array([1.0, unit])
+    rows = rng.normal(size=(400, 2)) * scale + [3.0, 5 * unit]
+    table = datasets.Dataset(name="units", x_train=rows[:200], x_test=rows[200:])
+
+    def right(rng, n):
+        return rng.normal(size=(n, 2)) * scale + [3.0, 5 * unit]
+
+    def shifted(rng, n):
+        return right(rng, n) + np.array([3.0, 0.0])
+
+    good, bad = (resemble(drawing(made, rows), table, Scoring()) for made in (right, shifted))
+    assert good["p_value"] > 0.01
+    assert bad["p_value"] == 0.001
+    assert bad["told_apart"] > 0.85
+    assert good["nearest"] == pytest.approx(good["real_nearest"], rel=0.4)
+    assert good["nearest"] < 1  # in standard deviations
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_rows_with_gaps_are_not_compared(split):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    gaps = np.where(np.arange(120).reshape(60, 2) == 15, np.nan, rows)
+    parts = {"x_train": rows, "x_test": rows} | {f"x_{split}": gaps}
+    table = datasets.Dataset(name="gaps", **parts)
+    what = "training" if split == "train" else split
+    with pytest.raises(ValueError, match=rf"^gaps, {what} rows: 1 of 60 .* row 7 .* fill the gaps"):
+        resemble(drawing(two_heaps, rows), table, Scoring(split="test"))
+
+
+def test_gaps_in_scored_rows_are_found_before_training(tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    rows[50, 1] = np.nan
+    np.savez(tmp_path / "gaps.npz", x_train=rows[:40], x_test=rows[40:])
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["fit", "gmmn", str(tmp_path / "gaps.npz"), "--max-epochs", "1", *out]) == 2
+    assert "some test rows of gaps have missing entries" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"gaps.npz"}
 
 
 def test_parzen_windows_by_hand():
@@ -513,6 +595,25 @@ def test_parzen_windows_against_scikit_learn():
     assert found.widths == (best,)
     assert found.mean == pytest.approx(values.mean())
     assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
+
+
+@pytest.mark.parametrize("widths", [(), (0.0,), (0.1, -1.0), (math.nan,)])
+def test_windows_without_a_width_are_refused(widths):
+    with pytest.raises(ValueError, match=r"^widths="):
+        parzen(X[:20], None, X[20:40], widths)
+
+
+def test_rows_that_windows_can_not_score_are_named():
+    rows = X[:20]
+    for name, given in {
+        "valid": (rows, rows[:0], rows),
+        "test": (rows, rows, rows[:1]),
+        "drawn": (rows[:0], rows, rows),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name} .*rows or more"):
+            parzen(*given)
+    with pytest.raises(ValueError, match=r"^test .*of the 64 columns"):
+        parzen(rows, None, rows[:, :5])
 
 
 def test_without_held_out_rows_each_half_chooses_the_width_of_the_other():
@@ -548,7 +649,84 @@ def test_a_run_from_the_command_line(name, tmp_path, capsys):
     label = ["sample", str(run), "--label", "3", "--out", str(tmp_path / "s.png")]
     assert main(label) == (0 if name == "cgmmn" else 2)
     assert main(["evaluate", str(run), "--metric", "error"]) == 2
+    capsys.readouterr()
+    assert main(["predict", str(run), "digits", "--out", str(tmp_path / "p.csv")]) == 2
+    assert "which does not tell the class of rows" in capsys.readouterr().err
     assert main(["impute", str(run), "digits", "--out", str(out)]) == 2
+
+
+def table_of_classes(path):
+    """Write 80 rows with a name, two numbers, a class in words and a number to learn."""
+    rng = np.random.default_rng(0)
+    lines = ["id,a,b,kind,price"]
+    for i, (a, b) in enumerate(rng.normal(size=(80, 2))):
+        lines.append(f"r{i},{a},{b},{'up' if a > 0 else 'down'},{int(10 * (a + b))}")
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["digits", "table"])
+def test_a_regressor_does_not_learn_the_codes_of_classes(kind, tmp_path, capsys):
+    table = table_of_classes(tmp_path / "t.csv")
+    how = ["--max-epochs", "1", "--hidden", "8", "--no-report", "--out", str(tmp_path / "run")]
+    classes = [table, "--target", "kind", "--drop", "id,price"] if kind == "table" else ["digits"]
+    assert main(["fit", "cgmmn-regressor", *classes, *how]) == 2
+    assert "fit cgmmn-classifier, which learns classes" in capsys.readouterr().err
+    numbers = [table, "--target", "price", "--drop", "id,kind"]
+    halves = ["digits", "--halves"]
+    assert main(["fit", "cgmmn-regressor", *(numbers if kind == "table" else halves), *how]) == 0
+
+
+def test_targets_in_words_are_named():
+    with pytest.raises(ValueError, match=r"^y: could not convert .*'up'.*CGMMNClassifier"):
+        CGMMNRegressor(**SMALL).fit(X[:4], ["up", "down", "up", "up"])
+
+
+def test_columns_that_were_left_out_may_be_absent(tmp_path):
+    table, run, out = table_of_classes(tmp_path / "t.csv"), tmp_path / "run", tmp_path / "p.csv"
+    read = ["--target", "kind", "--drop", "id,price"]
+    how = ["--max-epochs", "1", "--hidden", "8", "--no-report", "--out", str(run)]
+    assert main(["fit", "cgmmn-classifier", table, *read, *how]) == 0
+    rows = [line.split(",") for line in (tmp_path / "t.csv").read_text().split()]
+    found = []
+    for kept in ([0, 1, 2, 3, 4], [0, 2, 1], [1, 2], [1, 2, 4]):
+        new = tmp_path / "new.csv"
+        new.write_text("\n".join(",".join(row[j] for j in kept) for row in rows))
+        assert main(["predict", str(run), str(new), "--out", str(out)]) == 0
+        found.append(out.read_text())
+    assert len(set(found)) == 1
+    said = ["--drop", "price"]  # what is asked for now has to be there
+    assert main(["predict", str(run), str(new), *said, "--out", str(out)]) == 0
+    new.write_text("a,b\n1,2\n")
+    assert main(["predict", str(run), str(new), *said, "--out", str(out)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (CGMMNClassifier(output_variances=()), r"^output_variances=\(\): expected positive"),
+        (CGMMNClassifier(input_variances=()), r"^input_variances=\(\): expected positive"),
+        (CGMMNClassifier(output_variances=(math.inf,)), "^output_variances="),
+        (CGMMN(variances=()), r"^variances=\(\): expected positive"),
+        (GMMN(batch_size=1), "^batch_size=1: variances='auto'"),
+        (CGMMN(batch_size=1), "^batch_size=1: variances='auto'"),
+        (CGMMNClassifier(batch_size=1), "^batch_size=1: input_variances='auto'"),
+    ],
+    ids=repr,
+)
+def test_kernels_that_can_not_be_are_named_by_their_fields(model, message):
+    with pytest.raises(ValueError, match=message):
+        model.set_params(hidden=(4,), max_epochs=1).fit(X[:40], Y[:40] % 2)
+
+
+@pytest.mark.parametrize("form", ["cmmd", "diagonal"])
+def test_a_singular_kernel_names_the_field(form):
+    twice = np.repeat(X[:30], 2, axis=0)
+    model = CGMMNClassifier(regularization=1e-14, form=form, hidden=(4,), max_epochs=1)
+    with pytest.raises(ValueError, match=r"singular with regularization=1e-14: raise it"):
+        model.fit(twice, np.repeat(Y[:30], 2) % 2)
+    with pytest.raises(ValueError, match=r"regularization=inf: expected a number"):
+        model.set_params(regularization=math.inf).fit(twice, np.repeat(Y[:30], 2) % 2)
 
 
 def test_the_report_of_a_table():

@@ -60,6 +60,21 @@ def test_who_cannot_be_asked_is_refused(judge):
         label_errors(Copies(), few)
 
 
+@pytest.mark.parametrize("other", [Y.astype(str), np.where(Y == 3, 11, Y)])
+def test_rows_of_classes_that_the_generator_does_not_know_are_refused(other):
+    with pytest.raises(ValueError, match=r"y: classes (0, 1|11).*it knows 0, 1"):
+        train_on_generated(Copies(), KNeighborsClassifier(1), X, other, 5)
+
+
+def test_rows_without_a_class_do_not_count():
+    known = np.arange(len(Y)) < 100
+    y = np.where(known, Y, -1)
+    found = train_on_generated(Copies(), KNeighborsClassifier(1), X, y, 30)
+    assert len(found.wrong) == 100
+    as_numbers = train_on_generated(Copies(), KNeighborsClassifier(1), X, y.astype(float), 30)
+    np.testing.assert_array_equal(found.wrong, as_numbers.wrong)
+
+
 def test_from_the_command_line(tmp_path, capsys):
     generator, judge = tmp_path / "generator", tmp_path / "judge"
     small = ["--max-epochs", "3", "--hidden", "20", "--no-report", "--out"]

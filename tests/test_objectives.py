@@ -653,7 +653,7 @@ def test_cmmd_keeps_a_bounded_number_of_operators(monkeypatch):
 
 
 def test_cmmd_refuses_a_singular_regression():
-    with pytest.raises(ValueError, match="regularisation"):
+    with pytest.raises(ValueError, match="regularization"):
         regression_operator(torch.ones(3, 3), 0.0)
 
 
@@ -677,12 +677,12 @@ def test_rows_of_one_label_are_compared_among_themselves_alone(form):
         torch.testing.assert_close(block, whole)
 
 
-@pytest.mark.parametrize("regularisation", [1e-3, 1e-5])
-def test_cmmd_of_rows_in_single_precision_is_that_in_double(regularisation):
+@pytest.mark.parametrize("regularization", [1e-3, 1e-5])
+def test_cmmd_of_rows_in_single_precision_is_that_in_double(regularization):
     """Inputs in the plane: K has eigenvalues far below what single precision rounds off."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(500, 2, generator=generator) for _ in range(2))
-    term = ConditionalMMD("x", "y", (1.0, 9.0, 20.0, 40.0, 80.0), (1.0, 4.0), regularisation)
+    term = ConditionalMMD("x", "y", (1.0, 9.0, 20.0, 40.0, 80.0), (1.0, 4.0), regularization)
     values = [
         term(nn.Identity(), Run(Batch(x.to(dtype), y=y.to(dtype)), sample=(y + 1).to(dtype)))
         for dtype in (torch.float32, torch.float64)

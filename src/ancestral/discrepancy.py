@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ancestral.fields import Count, Weight, check
 from ancestral.kernels import Kernel, as_kernel, median_variance
 
 Kernels = Kernel | Sequence[float]
@@ -37,8 +38,8 @@ def mmd2(
     Raises
     ------
     ValueError
-        If a sample is too small, the two have not the same columns, or the linear estimator is
-        given samples of different sizes.
+        If a sample is too small, the two have not the same columns, a value is not finite, or the
+        linear estimator is given samples of different sizes.
 
     Examples
     --------
@@ -52,18 +53,40 @@ def mmd2(
     k = as_kernel(kernel)
     if estimator == "linear":
         return _linear_time(a, b, k)
-    within_a, within_b, between = k(a, a), k(b, b), k(a, b)
     if estimator == "biased":
-        # rounding may leave less than nothing of samples that are the same
-        return (within_a.mean() + within_b.mean() - 2 * between.mean()).clamp(min=0)
-    return _off_diagonal_mean(within_a) + _off_diagonal_mean(within_b) - 2 * between.mean()
+        return biased_mmd2(a, b, k)
+    return _off_diagonal_mean(k(a, a)) + _off_diagonal_mean(k(b, b)) - 2 * k(a, b).mean()
+
+
+def biased_mmd2(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], kernel: Kernel
+) -> Float[Tensor, ""]:
+    """Return the biased :func:`mmd2` without a look at the values: for the steps of a training.
+
+    Examples
+    --------
+    >>> from ancestral.kernels import GaussianKernel
+    >>> biased_mmd2(torch.zeros(1, 1), torch.ones(1, 1), GaussianKernel((1.0,)))
+    tensor(0.7869)
+    """
+    a, b = _in_one_precision(a, b)
+    # rounding may leave less than nothing of samples that are the same
+    return (kernel(a, a).mean() + kernel(b, b).mean() - 2 * kernel(a, b).mean()).clamp(min=0)
 
 
 def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel: Kernels) -> float:
     """Standard error of the unbiased :func:`mmd2` of samples of the same size, by pairs of pairs.
 
     A U-statistic's: 4 / n Var(h_1) + 2 / (n (n - 1)) Var(h), with h of two rows of both samples
-    and h_1 its mean over the second. The second term matters where the samples are alike.
+    and h_1 its mean over the second. The second term matters where the samples are alike. The first
+    is then lost in its own noise, and as it is never taken to be negative, the error comes out too
+    large rather than too small, by up to a quarter.
+
+    Raises
+    ------
+    ValueError
+        If the samples differ in size or columns, have fewer than three rows, or a value is not
+        finite.
 
     Examples
     --------
@@ -87,19 +110,37 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     return float((4 / n * of_rows + 2 / (n * (n - 1)) * of_pairs).sqrt())
 
 
-def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _in_one_precision(
+    a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")
+) -> tuple[Tensor, Tensor]:
     """Return two samples in one precision; refuse what are not rows of the same real columns."""
+    of = " and ".join(names)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"samples of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected rows of the "
-            "same columns, [n, d] and [m, d]"
+            f"{of}: samples of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected rows of "
+            "the same columns, [n, d] and [m, d]"
         )
     if not (a.is_floating_point() and b.is_floating_point()):
-        raise ValueError(f"samples of {a.dtype} and {b.dtype}: expected floating point")
+        raise ValueError(f"{of}: samples of {a.dtype} and {b.dtype}: expected floating point")
     if not (len(a) and len(b)):
-        raise ValueError(f"samples of {len(a)} and {len(b)} rows: expected one or more of each")
+        raise ValueError(
+            f"{of}: samples of {len(a)} and {len(b)} rows: expected one or more of each"
+        )
     both = torch.promote_types(a.dtype, b.dtype)
     return a.to(both), b.to(both)
+
+
+def _alike(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tuple[Tensor, Tensor]:
+    """Return the same, and refuse rows with a value that is not finite."""
+    a, b = _in_one_precision(a, b, names)
+    _check_finite(names[0], a)
+    _check_finite(names[1], b)
+    return a, b
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise ValueError(f"{name} holds infinite or missing values: leave such rows out")
 
 
 def _off_diagonal_mean(gram: Tensor) -> Tensor:
@@ -132,6 +173,11 @@ PAIRS = 64
 def mmd2_of_features(a: Float[Tensor, "n m"], b: Float[Tensor, "k m"]) -> Float[Tensor, ""]:
     """Biased squared MMD from features: the squared distance of their means.
 
+    Raises
+    ------
+    ValueError
+        If the two have not the same columns, there are no rows, or a value is not finite.
+
     Examples
     --------
     >>> from ancestral.kernels import RandomFeatures
@@ -140,6 +186,7 @@ def mmd2_of_features(a: Float[Tensor, "n m"], b: Float[Tensor, "k m"]) -> Float[
     >>> 0.18 < mmd2_of_features(phi(a), phi(b)).item() < 0.2
     True
     """
+    a, b = _alike(a, b)
     return (a.mean(0) - b.mean(0)).square().sum()
 
 
@@ -192,16 +239,21 @@ def two_sample_test(
     TwoSampleTest
         Statistic and p-value.
 
+    Raises
+    ------
+    ValueError
+        If the samples have not the same columns, there are no rows or no permutations, or a value
+        is not finite.
+
     Examples
     --------
     >>> torch.manual_seed(0) and None
     >>> two_sample_test(torch.randn(50, 2), torch.randn(50, 2) + 1).p_value
     0.001
     """
+    check("n_permutations", n_permutations, Count)
     a, b = _alike(a, b)
     both = torch.cat([a, b]).double()
-    if not both.isfinite().all():
-        raise ValueError("a sample holds infinite or missing values: leave such rows out")
     shuffled = torch.randperm(len(both), generator=torch.Generator().manual_seed(random_state))
     k = as_kernel(kernel if kernel is not None else [median_variance(both[shuffled])])
     gram, n = k(both, both), len(a)
@@ -220,42 +272,44 @@ MARGIN = 1e4
 """How many times the smallest pivot of K + lambda I is to exceed what rounding may add to it."""
 
 
-def _factor(gram: Tensor, regularisation: float) -> tuple[Tensor, Tensor]:
+def _factor(gram: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
     """K and the Cholesky factor of K + lambda I, in float64."""
+    check("regularization", regularization, Weight)
     k = gram.double()
-    ridge = k + regularisation * torch.eye(len(k), dtype=k.dtype, device=k.device)
+    ridge = k + regularization * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, info = torch.linalg.cholesky_ex(ridge)
     rounded = len(k) * torch.finfo(k.dtype).eps * ridge.diagonal().amax()
     if info.item() or factor.diagonal().amin() ** 2 < MARGIN * rounded:
         raise ValueError(
-            f"K + lambda I is singular with regularisation={regularisation}: raise it, or remove "
+            f"K + lambda I is singular with regularization={regularization}: raise it, or remove "
             "inputs that repeat others or lie too close to them"
         )
     return k, factor
 
 
-def regression_operator(gram: Float[Tensor, "n n"], regularisation: float) -> Float[Tensor, "n n"]:
+def regression_operator(gram: Float[Tensor, "n n"], regularization: float) -> Float[Tensor, "n n"]:
     """W = (K + lambda I)^-1 K (K + lambda I)^-1, by Cholesky in float64.
+
+    Parameters
+    ----------
+    gram : Tensor [n, n]
+        K.
+    regularization : float
+        lambda, not negative.
 
     Raises
     ------
     ValueError
-        If K + lambda I is singular, but for rounding.
+        If lambda is negative or not finite, or K + lambda I is singular, but for rounding.
     """
-    k, factor = _factor(gram, regularisation)
+    k, factor = _factor(gram, regularization)
     half = torch.cholesky_solve(k, factor)
     return torch.cholesky_solve(half.T, factor).to(gram.dtype)
 
 
-def ridge_inverse(gram: Float[Tensor, "n n"], regularisation: float) -> Float[Tensor, "n n"]:
-    """(K + lambda I)^-1, by Cholesky in float64.
-
-    Raises
-    ------
-    ValueError
-        If K + lambda I is singular, but for rounding.
-    """
-    _, factor = _factor(gram, regularisation)
+def ridge_inverse(gram: Float[Tensor, "n n"], regularization: float) -> Float[Tensor, "n n"]:
+    """(K + lambda I)^-1, by Cholesky in float64; see :func:`regression_operator`."""
+    _, factor = _factor(gram, regularization)
     return torch.cholesky_inverse(factor).to(gram.dtype)
 
 
@@ -277,10 +331,24 @@ def cmmd2(
         The outputs.
     kernel : Kernel or sequence of float
         Of the outputs.
+
+    Raises
+    ------
+    ValueError
+        If the three do not fit together, there are no rows, or a value is not finite.
     """
+    real, generated = _alike(real, generated, ("real", "generated"))
+    n = len(real)
+    if len(generated) != n or operator.shape != (n, n):
+        raise ValueError(
+            f"operator {tuple(operator.shape)}, real {tuple(real.shape)} and generated "
+            f"{tuple(generated.shape)}: expected outputs at the same n inputs, and [n, n]"
+        )
+    _check_finite("operator", operator)
     k = as_kernel(kernel)
     cross = k(real, generated)
-    return (operator * (k(real, real) + k(generated, generated) - cross - cross.T)).sum()
+    gram = k(real, real) + k(generated, generated) - cross - cross.T
+    return (operator * gram).sum().clamp(min=0)  # as of the plain one
 
 
 def conditional_mmd2(
@@ -288,7 +356,7 @@ def conditional_mmd2(
     second: tuple[Float[Tensor, "m p"], Float[Tensor, "m d"]],
     input_kernel: Kernels,
     output_kernel: Kernels,
-    regularisation: float = 1e-3,
+    regularization: float = 1e-3,
 ) -> Float[Tensor, ""]:
     """Squared conditional MMD of two sets of (inputs, outputs): the formula of three traces.
 
@@ -302,23 +370,28 @@ def conditional_mmd2(
         Inputs and outputs; the sets may differ in size.
     input_kernel, output_kernel : Kernel or sequence of float
         Of inputs and outputs.
-    regularisation : float
+    regularization : float
         lambda.
 
     Raises
     ------
     ValueError
-        If K + lambda I is not positive definite.
+        If K + lambda I is not positive definite, lambda is negative or not finite, the sets do not
+        fit together, one has no rows, or a value is not finite.
 
     Examples
     --------
     >>> x, y = torch.randn(20, 2), torch.randn(20, 1)
-    >>> abs(conditional_mmd2((x, y), (x, y), [1.0], [1.0]).item()) < 1e-8
+    >>> conditional_mmd2((x, y), (x, y), [1.0], [1.0]).item() < 1e-8
     True
     """
-    (x1, y1), (x2, y2) = ((x.double(), y.double()) for x, y in (first, second))
+    x1, x2 = (x.double() for x in _alike(first[0], second[0], ("inputs", "other inputs")))
+    y1, y2 = (y.double() for y in _alike(first[1], second[1], ("outputs", "other outputs")))
+    for name, x, y in (("first", x1, y1), ("second", x2, y2)):
+        if len(x) != len(y):
+            raise ValueError(f"{name}: {len(x)} inputs and {len(y)} outputs: expected as many")
     k, out = as_kernel(input_kernel), as_kernel(output_kernel)
-    (k1, f1), (k2, f2) = (_factor(k(x, x), regularisation) for x in (x1, x2))
+    (k1, f1), (k2, f2) = (_factor(k(x, x), regularization) for x in (x1, x2))
 
     def trace(inputs: Tensor, left: Tensor, outputs: Tensor, right: Tensor) -> Tensor:
         """Tr(K left^-1 L right^-1), the last two by Cholesky."""
@@ -326,4 +399,5 @@ def conditional_mmd2(
         return (inputs * torch.cholesky_solve(middle.T, right)).sum()
 
     within = trace(k1, f1, out(y1, y1), f1) + trace(k2, f2, out(y2, y2), f2)
-    return within - 2 * trace(k(x2, x1), f1, out(y1, y2), f2)
+    value = within - 2 * trace(k(x2, x1), f1, out(y1, y2), f2)
+    return value.clamp(min=0)  # rounding may leave less than nothing of sets that are the same

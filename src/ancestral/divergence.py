@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 
 from ancestral import engine
 from ancestral.data import Batch, Data
-from ancestral.fields import Fraction, check
+from ancestral.fields import Count, Fraction, Positive, Sizes, check
 from ancestral.models import Run
 from ancestral.networks import MLP
 from ancestral.objectives import critic_loss
@@ -27,13 +27,15 @@ LEAST_ROWS = 10
 
 @dataclass(frozen=True)
 class JensenShannon:
-    """A divergence as a critic has it, in nats: between 0 and log 2.
+    """A divergence as a critic has it, in nats.
+
+    The divergence itself lies between 0 and log 2.
 
     Attributes
     ----------
     value, standard_error : float
         On rows that the critic has not seen: in expectation a lower bound, which only the best
-        critic reaches.
+        critic reaches. It is below 0 where what the critic has learnt does not hold for them.
     training : float
         On the rows that it learnt from: much above ``value``, it knows them by heart.
     n : int
@@ -82,8 +84,8 @@ def jensen_shannon(
     Raises
     ------
     ValueError
-        If a share of a sample has fewer than ten rows, the columns differ in number, or a value is
-        not finite.
+        If a share of a sample has fewer than ten rows, the columns differ in number, a value is
+        not finite, or a setting is not what it should be.
 
     References
     ----------
@@ -96,6 +98,11 @@ def jensen_shannon(
     >>> jensen_shannon(a, b + 9).value > 0.65  # all but log 2: they hardly meet
     True
     """
+    check("hidden", hidden, Sizes)
+    check("max_epochs", max_epochs, Count)
+    check("batch_size", batch_size, Count)
+    check("learning_rate", learning_rate, Positive)
+    check("held_out", held_out, Fraction)
     learnt, unseen = _split(a, b, held_out, random_state)
     with engine.private_randomness(torch.device("cpu")):
         engine.seed(random_state)
@@ -143,7 +150,6 @@ def _split(
     a, b = (np.asarray(sample, dtype=np.float64) for sample in (a, b))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"a {a.shape} and b {b.shape}: expected rows of the same columns")
-    check("held_out", held_out, Fraction)
     kept = [round(len(sample) * held_out) for sample in (a, b)]
     if min(*kept, len(a) - kept[0], len(b) - kept[1]) < LEAST_ROWS:
         raise ValueError(

@@ -25,6 +25,7 @@ from ancestral.likeness import FEWEST
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Scoring
+from ancestral.tables import has_missing
 
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
 """Importance samples and rows of the first look at the likelihood that every run takes."""
@@ -224,8 +225,19 @@ def _check_suitable(estimator: RowEstimator, dataset: datasets.Dataset, rows: Sc
         raise ValueError(
             f"{name} learns {what}, and {dataset.name} has none: name their column by target='...'"
         )
+    if isinstance(estimator, TargetLearner) and dataset.class_names is not None:
+        raise ValueError(
+            f"{name} learns numbers, and {dataset.name} has classes "
+            f"({', '.join(dataset.class_names[:3])}, ...): fit "
+            f"{methods.find(estimator._for_classes).name}, which learns classes"
+        )
     if isinstance(estimator, ImplicitEstimator):
         split, X = rows.rows(dataset)
+        if has_missing(X):
+            raise ValueError(
+                f"{name} is scored by its samples beside whole rows, and some {split} rows of "
+                f"{dataset.name} have missing entries: fill the gaps, or leave such rows out"
+            )
         if len(X) < FEWEST:
             raise ValueError(
                 f"{name} is scored by its samples beside real rows, {FEWEST} or more, and "

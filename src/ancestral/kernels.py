@@ -17,17 +17,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ancestral.fields import Count, check
 from ancestral.networks.precision import at_least_single
 
-MOST_FOR_MEDIAN, COINCIDE = 2000, 1e-6
-"""Points on which the median heuristic looks at all pairs; of the largest squared distance, the
-share that is taken for rounding."""
+MOST_FOR_MEDIAN, ROUNDED = 2000, 32
+"""Points on which the median heuristic looks at all pairs; how many units in the last place of its
+two points' squared lengths a squared distance may be off."""
 
 
 def squared_distances(
     a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"]
 ) -> Float[Tensor, "*g n m"]:
-    """||a_i - b_j||^2 for all pairs, in every group if there are groups."""
+    """||a_i - b_j||^2 for all pairs, in every group if there are groups.
+
+    Raises
+    ------
+    ValueError
+        If the points differ in their number of columns.
+    """
+    check_widths(a, b)
     # distances do not care about the origin, and far from it precision would be lost
     origin = b.mean(-2, keepdim=True).detach()
     a, b = at_least_single(a - origin), at_least_single(b - origin)
@@ -35,6 +43,21 @@ def squared_distances(
         cross = a @ b.mT
     ends = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
     return (ends - 2 * cross).clamp(min=0)
+
+
+def check_widths(a: Tensor, b: Tensor) -> None:
+    """Refuse points of different spaces, which would be compared column by column with one.
+
+    Raises
+    ------
+    ValueError
+        If they differ in their number of columns.
+    """
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(
+            f"points of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected as many columns "
+            "in both"
+        )
 
 
 def gaussian_gram(
@@ -49,13 +72,18 @@ def gaussian_gram(
     variances : sequence of float
         One Gaussian for each; they are added, not averaged.
 
+    Raises
+    ------
+    ValueError
+        If a variance is not positive and finite, there is none, or the points differ in their
+        number of columns.
+
     Examples
     --------
     >>> gaussian_gram(torch.zeros(1, 2), torch.ones(1, 2), [1.0])
     tensor([[0.3679]])
     """
-    d2 = squared_distances(a, b)
-    return reduce(torch.add, [torch.exp(d2 * (-0.5 / s)) for s in variances])
+    return GaussianKernel(tuple(variances))(a, b)
 
 
 class Kernel(ABC):
@@ -95,12 +123,12 @@ class GaussianKernel(ShiftInvariantKernel):
 
     def __post_init__(self) -> None:
         """Check the variances."""
-        if not self.variances or min(self.variances) <= 0:
-            raise ValueError(f"variances={self.variances}: expected positive numbers")
+        check_variances("variances", self.variances)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
-        return gaussian_gram(a, b, self.variances)
+        d2 = squared_distances(a, b)
+        return reduce(torch.add, [torch.exp(d2 * (-0.5 / s)) for s in self.variances])
 
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Draw from N(0, I / s) for every s."""
@@ -126,6 +154,7 @@ class LaplaceKernel(ShiftInvariantKernel):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
+        check_widths(a, b)
         return torch.exp(-torch.cdist(a, b, p=1) / self.scale)
 
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
@@ -176,13 +205,26 @@ class DeltaKernel(Kernel):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
+        check_widths(a, b)
         return (a.unsqueeze(-2) == b.unsqueeze(-3)).all(-1).to(a.dtype)
 
 
 def _check_positive(**numbers: float) -> None:
     for name, value in numbers.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name}={value}: expected a positive number")
+
+
+def check_variances(option: str, variances: Sequence[float]) -> None:
+    """Refuse what are not the variances of a sum of Gaussians; ``option`` is what they are called.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is not positive and finite.
+    """
+    if not variances or not all(0 < s < math.inf for s in variances):
+        raise ValueError(f"{option}={tuple(variances)}: expected positive numbers, one or more")
 
 
 def as_kernel(kernel: Kernel | Sequence[float]) -> Kernel:
@@ -194,7 +236,8 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     """Return half the median squared distance of points that differ: the median heuristic.
 
     The Gaussian kernel of this variance is 1 / e at the median distance. Of more than 2,000 points,
-    the first 2,000 count.
+    the first 2,000 count. Two coincide if their distance is no more than its own rounding, however
+    far away others are.
 
     Raises
     ------
@@ -206,11 +249,14 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     >>> median_variance(torch.tensor([[0.0], [2.0], [4.0]]))
     2.0
     """
-    if not x[:MOST_FOR_MEDIAN].isfinite().all():
+    x = x[:MOST_FOR_MEDIAN]
+    if not x.isfinite().all():
         raise ValueError("x holds infinite or missing values: the median heuristic needs numbers")
-    d2 = squared_distances(x[:MOST_FOR_MEDIAN], x[:MOST_FOR_MEDIAN])
-    above = d2[tuple(torch.triu_indices(len(d2), len(d2), 1))]
-    apart = above[above > COINCIDE * above.max()] if len(above) else above
+    d2 = squared_distances(x, x)
+    lengths = (x - x.mean(0)).to(d2.dtype).square().sum(1)
+    rounded = ROUNDED * torch.finfo(d2.dtype).eps * (lengths.unsqueeze(1) + lengths)
+    above = d2.triu(1)
+    apart = above[above > rounded]
     if not len(apart):
         raise ValueError("all points coincide: the median heuristic needs some that differ")
     return float(apart.median()) / 2
@@ -233,7 +279,8 @@ class RandomFeatures:
     Raises
     ------
     ValueError
-        If the kernel is not shift-invariant.
+        If the kernel is not shift-invariant, there are no frequencies or columns, or points have
+        more or fewer than ``d``.
 
     Examples
     --------
@@ -250,6 +297,8 @@ class RandomFeatures:
         n_frequencies: int = 500,
         random_state: int = 0,
     ) -> None:
+        check("d", d, Count)
+        check("n_frequencies", n_frequencies, Count)
         generator = torch.Generator().manual_seed(random_state)
         found = as_kernel(kernel)
         if not isinstance(found, ShiftInvariantKernel):
@@ -260,6 +309,7 @@ class RandomFeatures:
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """Return the features of points."""
+        check_widths(x, self.frequencies)
         angles = x @ self.frequencies.to(x).T
         return self.scale * torch.cat([angles.cos(), angles.sin()], -1)
 
@@ -276,6 +326,11 @@ class NystromFeatures:
     ridge : float
         Directions in which the landmarks differ less, relative to the first, are left out.
 
+    Raises
+    ------
+    ValueError
+        If there are no landmarks, or points have more or fewer columns than these.
+
     Examples
     --------
     >>> x = torch.randn(5, 3)
@@ -290,6 +345,10 @@ class NystromFeatures:
         landmarks: Float[Tensor, "m d"],
         ridge: float = 1e-10,
     ) -> None:
+        if not len(landmarks):
+            raise ValueError(
+                f"landmarks of the shape {tuple(landmarks.shape)}: expected one point or more"
+            )
         self.kernel, self.landmarks = as_kernel(kernel), landmarks
         values, vectors = torch.linalg.eigh(self.kernel(landmarks, landmarks).double())
         kept = values > ridge * values[-1]

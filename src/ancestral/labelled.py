@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from ancestral.errors import Errors, errors
 from ancestral.fields import Count, RandomState, check
+from ancestral.labels import has_label
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def train_on_generated(
     classifier : estimator
         Cloned and fitted afresh; any of scikit-learn's manners.
     X, y : array-like [n_samples, n_features], [n_samples]
-        Real rows that the generator has not seen, and their classes.
+        Real rows that the generator has not seen, and their classes; those of class -1 do not
+        count.
     n_per_class : int
         Rows drawn of each class.
     random_state : int, RandomState, Generator or None
@@ -163,7 +165,7 @@ def train_on_generated(
     Raises
     ------
     ValueError
-        If the generator can't be asked for a class.
+        If the generator can't be asked for a class, or rows are of a class that it does not know.
 
     References
     ----------
@@ -181,8 +183,16 @@ def train_on_generated(
     >>> len(found.wrong)
     297
     """
+    y = np.asarray(y)
     rows, labels = _drawn_by_class(generator, n_per_class, random_state)
-    return errors(clone(classifier).fit(rows, labels).predict(X), np.asarray(y))
+    unknown = sorted({str(c) for c in y[has_label(y)] if c not in generator.classes_})
+    if unknown:
+        raise ValueError(
+            f"y: classes {', '.join(unknown)} of {y.dtype}, of which the generator draws no rows; "
+            f"it knows {', '.join(map(str, generator.classes_))} of "
+            f"{np.asarray(generator.classes_).dtype}"
+        )
+    return errors(clone(classifier).fit(rows, labels).predict(X), y)
 
 
 def _drawn_by_class(generator: Any, n: int, random_state: RandomState) -> tuple[Any, np.ndarray]:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 
 from ancestral.discrepancy import mmd2, mmd2_standard_error, two_sample_test
+from ancestral.fields import Positive, check
 from ancestral.kernels import median_variance
 from ancestral.preprocess import as_shares
 
@@ -74,6 +75,9 @@ def likeness(
 ) -> Likeness:
     """Compare samples with rows that the model has not seen.
 
+    Distances are Euclidean, in the units of the rows: beside a column of large values others do not
+    count, so columns of different units are to be standardised before, by the training rows.
+
     Parameters
     ----------
     drawn, real : array [n, d], [m, d]
@@ -87,8 +91,7 @@ def likeness(
     Raises
     ------
     ValueError
-        If there are fewer than ten of either, their columns differ in number, or values are
-        missing.
+        If there are fewer than ten of either, columns differ in number, or values are missing.
 
     Examples
     --------
@@ -98,15 +101,12 @@ def likeness(
     >>> found.p_value > 0.05 and abs(found.told_apart - 0.5) < 0.1
     True
     """
+    drawn, real = _as_floats(drawn, "drawn"), _as_floats(real, "real")
+    training = None if training is None else _as_floats(training, "training")
+    _check_shapes(drawn, real, training)
     n = min(len(drawn), len(real))
-    if n < FEWEST or drawn.shape[1] != real.shape[1]:
-        raise ValueError(
-            f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
-            "columns"
-        )
     rng = np.random.default_rng(random_state)  # rows may be sorted, by class say
-    drawn, real = (_as_floats(x)[rng.permutation(len(x))[:n]] for x in (drawn, real))
-    training = None if training is None else _as_floats(training)
+    drawn, real = (x[rng.permutation(len(x))[:n]] for x in (drawn, real))
     a, b = torch.from_numpy(drawn), torch.from_numpy(real)
     try:
         kernel = [median_variance(b)]
@@ -128,12 +128,27 @@ def likeness(
     )
 
 
-def _as_floats(x: Any) -> np.ndarray:
+def _check_shapes(drawn: np.ndarray, real: np.ndarray, training: np.ndarray | None) -> None:
+    """Refuse rows that are too few, or of other columns than the others."""
+    if min(len(drawn), len(real)) < FEWEST or drawn.shape[1] != real.shape[1]:
+        raise ValueError(
+            f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
+            "columns"
+        )
+    if training is not None and (not len(training) or training.shape[1] != real.shape[1]):
+        raise ValueError(
+            f"training {training.shape} and real {real.shape}: expected rows of the same columns"
+        )
+
+
+def _as_floats(x: Any, name: str) -> np.ndarray:
     """Return rows as floating point."""
     x = np.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"{name} {x.shape}: expected rows, [n, d]; a single column is [n, 1]")
     found = (as_shares(x) if x.dtype == np.uint8 else x).astype(np.float64)
     if not np.isfinite(found).all():
-        raise ValueError("rows hold infinite or missing values: leave such rows out")
+        raise ValueError(f"{name}: rows hold infinite or missing values: leave such rows out")
     return found
 
 
@@ -257,7 +272,12 @@ def parzen(
     test : array [k, d]
         Rows that are scored. Bytes are fractions of 255 unless they are bits.
     widths : tuple of float
-        To choose from.
+        To choose from, all positive.
+
+    Raises
+    ------
+    ValueError
+        If there are no widths, one is not positive, there are no rows, or values are missing.
 
     References
     ----------
@@ -270,7 +290,10 @@ def parzen(
     >>> abs(found.mean + 1.42) < 4 * found.standard_error + 0.05  # the entropy of a normal
     True
     """
-    drawn, test = _as_floats(drawn), _as_floats(test)
+    check("widths", widths, tuple[Positive, ...])
+    drawn, test = _as_floats(drawn, "drawn"), _as_floats(test, "test")
+    valid = None if valid is None else _as_floats(valid, "valid")
+    _check_windows(drawn, valid, test, widths)
     best: tuple[int, ...]
     if valid is None:
         values = _parzen_rows(drawn, test, widths)
@@ -278,10 +301,25 @@ def parzen(
         best = int(odd.mean(1).argmax()), int(even.mean(1).argmax())
         scored = np.concatenate([even[best[0]], odd[best[1]]])
     else:
-        best = (int(_parzen_rows(drawn, _as_floats(valid), widths).mean(1).argmax()),)
+        best = (int(_parzen_rows(drawn, valid, widths).mean(1).argmax()),)
         scored = _parzen_rows(drawn, test, [widths[best[0]]])[0]
     error = float(scored.std(ddof=1) / math.sqrt(len(scored)))
     return Parzen(float(scored.mean()), error, tuple(widths[i] for i in best))
+
+
+def _check_windows(
+    drawn: np.ndarray, valid: np.ndarray | None, test: np.ndarray, widths: Sequence[float]
+) -> None:
+    """Refuse what no width can be chosen from or by, and rows of other columns than samples."""
+    if not widths:
+        raise ValueError(f"widths={widths}: expected one to choose, or several to choose from")
+    fewest = {"drawn": 1, "valid": 1, "test": 2}  # a standard error is of two rows at least
+    for name, rows in (("drawn", drawn), ("valid", valid), ("test", test)):
+        if rows is not None and (len(rows) < fewest[name] or rows.shape[1] != drawn.shape[1]):
+            raise ValueError(
+                f"{name} {rows.shape}: expected {fewest[name]} rows or more, of the "
+                f"{drawn.shape[1]} columns that samples have"
+            )
 
 
 def _parzen_rows(drawn: np.ndarray, rows: np.ndarray, widths: Sequence[float]) -> np.ndarray:

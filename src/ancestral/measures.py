@@ -12,7 +12,6 @@ from ancestral import damage, judging, scoring, storage
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.likeness import parzen
-from ancestral.methods.pegasos import svm
 from ancestral.recipes import Protocol
 from ancestral.scoring import Metric, Scoring, as_values, measured
 
@@ -92,8 +91,7 @@ def _damaged(subject: Subject) -> Metric:
 
 def _second_stage(subject: Subject) -> Any:
     """Return what is to tell classes in the place of the model's scores, if something is."""
-    solver = subject.protocol.second_stage
-    return None if solver is None else svm(solver, len(subject.dataset.x_train))
+    return scoring.second_stage(subject.protocol.second_stage, subject.estimator, subject.dataset)
 
 
 def _parzen(subject: Subject) -> list[Metric]:
@@ -102,9 +100,12 @@ def _parzen(subject: Subject) -> list[Metric]:
     split, X = subject.rows.rows(dataset)
     apart = None if split == "valid" else dataset.x_valid
     began = perf_counter()
-    valid = None if apart is None else as_values(apart[-PARZEN_ROWS:], estimator.unit_, PARZEN_ROWS)
+    unit, valid = estimator.unit_, None
+    if apart is not None:
+        last = f"{dataset.name}, the last {PARZEN_ROWS} valid rows"
+        valid = as_values(apart[-PARZEN_ROWS:], unit, PARZEN_ROWS, last)
     drawn = estimator.sample(PARZEN_SAMPLES, random_state=0)
-    found = parzen(drawn, valid, as_values(X, estimator.unit_, len(X)))
+    found = parzen(drawn, valid, as_values(X, unit, len(X), f"{dataset.name}, {split} rows"))
     name, value = "log-likelihood of a Parzen window, nats", (found.mean, found.standard_error)
     how: dict[str, Any] = {
         "widths": list(found.widths),

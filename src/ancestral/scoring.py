@@ -23,6 +23,7 @@ from ancestral.labels import ClassLearner, LabelLearner, LinearScores, TargetLea
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
+from ancestral.methods.pegasos import Solver, name_of, svm
 from ancestral.rows import RowEstimator
 
 METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
@@ -215,12 +216,25 @@ def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) ->
 def resemble(
     estimator: ImplicitEstimator, dataset: datasets.Dataset, rows: Scoring, *, seed: int = 0
 ) -> Metric:
-    """Compare samples of an implicit model with rows of one split, at most 2,000 of each."""
+    """Compare samples of an implicit model with rows of one split, at most 2,000 of each.
+
+    If there are more, rows are chosen at random, the same ones every time, for a table may be
+    sorted. All are compared in the units in which the model sees columns: real values standardised
+    as it has learnt to, bits and pixels as they are.
+
+    Raises
+    ------
+    ValueError
+        If a row of the split, or a training row, has missing entries.
+    """
     split, X = rows.rows(dataset)
-    real = as_values(X, estimator.unit_, SAMPLES)
-    training = as_values(dataset.x_train, estimator.unit_, len(dataset.x_train))
+    real = as_values(X, estimator.unit_, len(X), f"{dataset.name}, {split} rows")
+    real = real[np.random.default_rng(0).permutation(len(X))[:SAMPLES]]
+    n_training, of = len(dataset.x_train), f"{dataset.name}, training rows"
+    training = as_values(dataset.x_train, estimator.unit_, n_training, of)
     began = perf_counter()
-    found = likeness(estimator.sample(len(real), random_state=seed), real, training)
+    drawn = estimator.sample(len(real), random_state=seed)
+    found = likeness(*(as_seen(estimator, rows) for rows in (drawn, real, training)))
     value = found.mmd2, found.mmd2_error
     return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(found))
 
@@ -251,10 +265,29 @@ def observe(
     return measured(name, split, len(X), dataset, value, began), found
 
 
-def as_values(x: np.ndarray, unit: float, n: int) -> np.ndarray:
-    """Return the first rows as floats in the estimator's units, missing entries as zeros."""
-    chosen = np.asarray(x[:n])
-    return np.nan_to_num(chosen.astype(np.float64) * (unit if chosen.dtype == np.uint8 else 1.0))
+def as_seen(estimator: RowEstimator, rows: np.ndarray) -> np.ndarray:
+    """Return rows in the units in which the model sees columns: bits and pixels as they are."""
+    return (np.asarray(rows, np.float64) - estimator.location_) / estimator.scale_
+
+
+def as_values(x: np.ndarray, unit: float, n: int, what: str = "rows") -> np.ndarray:
+    """Return the first rows as floats in the estimator's units.
+
+    Raises
+    ------
+    ValueError
+        If entries are missing; ``what`` says of what.
+    """
+    values = np.asarray(x[:n])
+    values = values.astype(np.float64) * (unit if values.dtype == np.uint8 else 1.0)
+    gaps = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(gaps):
+        raise ValueError(
+            f"{what}: {len(gaps)} of {len(values)} have missing or infinite entries, the first of "
+            f"them row {gaps[0]} (counted from 0), and rows are compared whole: fill the gaps (a "
+            "VAE's impute, say), or leave such rows out"
+        )
+    return values
 
 
 def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
@@ -263,12 +296,18 @@ def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
 
 
 def classify(
-    estimator: ClassLearner, dataset: datasets.Dataset, rows: Scoring, *, second_stage: Any = None
+    estimator: ClassLearner,
+    dataset: datasets.Dataset,
+    rows: Scoring,
+    *,
+    second_stage: Any = None,
+    training: datasets.Dataset | None = None,
 ) -> tuple[Metric, Errors]:
     """Count how many labelled rows of one split a classifier gets wrong.
 
     With a second stage, that one tells them, on the features of the first: see
-    :func:`learned_afresh`.
+    :func:`learned_afresh`. It learns the training rows of ``training``, by default those of the
+    data that are scored.
 
     Raises
     ------
@@ -282,8 +321,8 @@ def classify(
     began, name = perf_counter(), ERROR
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
-        predict = learned_afresh(estimator, dataset, second_stage)
-        name = f"error by {type(second_stage).__name__}, %"
+        predict = learned_afresh(estimator, training or dataset, second_stage)
+        name = f"error by {name_of(second_stage)}, %"
     found = errors(predict(X), y[: len(X)])
     value = found.percent, found.standard_error
     return measured(name, split, len(found.wrong), dataset, value, began), found
@@ -299,16 +338,41 @@ def learned_afresh(
     ValueError
         If the estimator has no features, or the data no classes.
     """
+    first, x, y = _lessons(name_of(classifier), estimator, dataset)
+    fitted = clone(classifier).fit(first.features_of(x), y)
+    return lambda rows: fitted.predict(first.features_of(rows))
+
+
+def second_stage(solver: Solver | None, estimator: ClassLearner, training: datasets.Dataset) -> Any:
+    """Return the linear machine that is to tell classes in a model's place, if one is asked for.
+
+    Raises
+    ------
+    ValueError
+        If the estimator has no features to learn from, or the training rows have no classes.
+    """
+    if solver is None:
+        return None
+    _, _, y = _lessons(solver, estimator, training)
+    return svm(solver, len(y))
+
+
+def _lessons(
+    named: str, estimator: ClassLearner, dataset: datasets.Dataset
+) -> tuple[LinearScores, np.ndarray, np.ndarray]:
+    """Return what a second stage learns from: the features' model, labelled rows, their classes."""
     if not isinstance(estimator, LinearScores):
         raise ValueError(
-            f"second_stage={classifier!r}: {type(estimator).__name__} has no features to learn from"
+            f"second_stage={named!r}: {type(estimator).__name__} has no features to learn from: "
+            "expected a model whose scores are linear in features, as MaxMarginVAE"
         )
     y = dataset.y_train
-    if y is None:
-        raise ValueError(f"second_stage={classifier!r}: {dataset.name} has no classes to learn")
-    known = np.flatnonzero(has_label(y))
-    fitted = clone(classifier).fit(estimator.features_of(dataset.x_train[known]), y[known])
-    return lambda rows: fitted.predict(estimator.features_of(rows))
+    known = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
+    if y is None or not len(known):
+        raise ValueError(
+            f"second_stage={named!r}: the training rows of {dataset.name} have no classes to learn"
+        )
+    return estimator, dataset.x_train[known], y[known]
 
 
 def _what(estimator: LatentEstimator, dataset: datasets.Dataset, scoring: Scoring) -> Metric:
@@ -391,6 +455,7 @@ def add_metric(folder: Path, metric: Metric) -> None:
 
 
 def add_metrics(folder: Path, metrics: list[Metric]) -> None:
-    """Append to ``metrics.json``, all or none."""
-    content = json.dumps([*read_metrics(folder), *metrics], indent=1)
+    """Append to ``metrics.json``, all or none; what is not a number is null there."""
+    plain = [{k: None if v != v else v for k, v in metric.items()} for metric in metrics]
+    content = json.dumps([*read_metrics(folder), *plain], indent=1)
     storage.write_file(folder / METRICS, content)

@@ -19,7 +19,7 @@ from ancestral.data import Batch, Data, mix_seed
 from ancestral.estimator import Watched
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Positive, RandomState, Sizes, check, draw_seed
-from ancestral.kernels import median_variance
+from ancestral.kernels import check_variances, median_variance
 from ancestral.labels import LabelLearner, check_labelled
 from ancestral.methods.diary import COMPARED, FEWEST, ROWS, Diary, beside_held_out
 from ancestral.methods.networked import Networked
@@ -338,9 +338,20 @@ def kernel_of_rows(
 
     ``option`` is what the caller calls the variances, for a message where there are none.
     ``seen_as`` says what of the rows the kernel compares, if not all as it is.
+
+    Raises
+    ------
+    ValueError
+        If the variances given are none, or "auto" finds no two rows of a batch that differ.
     """
     if variances != "auto":
+        check_variances(option, variances)
         return list(variances)
+    if n < 2:
+        raise ValueError(
+            f"batch_size={n}: {option}='auto' looks at how far apart the rows of a batch are: "
+            "expected two or more, or numbers in the place of 'auto'"
+        )
     evenly = torch.linspace(0, len(data) - 1, min(len(data), n), device=data.device).long()
     batch = data.take(evenly)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ancestral import engine
 from ancestral.data import Batch, Data
 from ancestral.fields import Count, Natural, Positive, Sizes, Weight
+from ancestral.kernels import check_variances
 from ancestral.labels import ClassLearner, TargetLearner, check_labelled
 from ancestral.methods.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
 from ancestral.methods.networked import Disturbed
@@ -189,6 +190,7 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
         check_labelled(self, data.y)
         n, given = self.batch_size, self.input_variances
         self.input_variances_ = kernel_of_rows("input_variances", given, data, n, INPUT_WIDTHS)
+        check_variances("output_variances", self.output_variances)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances)
@@ -245,6 +247,8 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
     bounded: bool = False
     n_draws: Count = 100
     batch_size: Count = 200
+
+    _for_classes: ClassVar[str] = "CGMMNClassifier"
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the mean of many draws for every row, in the units of the targets.

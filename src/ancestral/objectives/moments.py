@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ancestral.discrepancy import Kernels, mmd2, regression_operator, ridge_inverse
+from ancestral.discrepancy import Kernels, biased_mmd2, regression_operator, ridge_inverse
 from ancestral.kernels import DeltaKernel, as_kernel
 from ancestral.models import Run
 from ancestral.networks import one_hot
@@ -35,10 +35,11 @@ def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
     Objective
         Term ``mmd``.
     """
+    k = as_kernel(kernel)
 
     def term(_: nn.Module, run: Run) -> Tensor:
         assert run.sample is not None
-        value = mmd2(run.batch.x, run.sample, kernel)
+        value = biased_mmd2(run.batch.x, run.sample, k)
         return (value / 2 + TINY).sqrt() if root else value
 
     return Objective({"mmd": term}, separable=False)
@@ -62,7 +63,7 @@ class ConditionalMMD:
         Which field is given and which is generated.
     input_kernel, output_kernel : Kernel or sequence of float
         Numbers stand for the variances of a sum of Gaussians.
-    regularisation : float
+    regularization : float
         lambda.
     n_classes : int, optional
         Class indices in ``y`` become one-hot.
@@ -79,7 +80,7 @@ class ConditionalMMD:
         outputs: Literal["x", "y"],
         input_kernel: Kernels,
         output_kernel: Kernels,
-        regularisation: float = 1e-3,
+        regularization: float = 1e-3,
         n_classes: int | None = None,
         form: Form = "cmmd",
     ) -> None:
@@ -93,7 +94,7 @@ class ConditionalMMD:
         self.inputs, self.outputs, self.n_classes = inputs, outputs, n_classes
         self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
-        self.regularisation, self.form = regularisation, form
+        self.regularization, self.form = regularization, form
         self._known: dict[tuple[int, ...], _RealRows] = {}
 
     def __call__(self, _: nn.Module, run: Run) -> Tensor:
@@ -156,8 +157,9 @@ class ConditionalMMD:
             share = gram.sum(1) / n
             return gram / (share * share.unsqueeze(1))
         if self.form == "cmmd":
-            return regression_operator(gram, self.regularisation)
-        return gram.diagonal() * ridge_inverse(gram, self.regularisation).diagonal() ** 2
+            return regression_operator(gram, self.regularization)
+        inverse = ridge_inverse(gram, self.regularization)
+        return gram.diagonal() * inverse.diagonal() ** 2
 
 
 def _padded(one: Tensor, n: int) -> Tensor:
@@ -202,7 +204,7 @@ def cmmd(
     outputs: Literal["x", "y"],
     input_kernel: Kernels,
     output_kernel: Kernels,
-    regularisation: float = 1e-3,
+    regularization: float = 1e-3,
     n_classes: int | None = None,
     form: Form = "cmmd",
 ) -> Objective:
@@ -214,6 +216,6 @@ def cmmd(
         Term ``cmmd``.
     """
     term = ConditionalMMD(
-        inputs, outputs, input_kernel, output_kernel, regularisation, n_classes, form
+        inputs, outputs, input_kernel, output_kernel, regularization, n_classes, form
     )
     return Objective({"cmmd": term}, separable=False, compiles=False)

@@ -6,22 +6,29 @@ from functools import lru_cache
 
 import numpy as np
 
-from ancestral.labels import LabelLearner
+from ancestral.labels import LabelLearner, class_names
 from ancestral.likeness import Likeness, likeness, nearest
 from ancestral.report import columns
 from ancestral.report.drawing import sheet, tiles
 from ancestral.report.parts import Figure, Plate, Section, Table, count, listed, number, short
 from ancestral.report.subject import Subject
+from ancestral.scoring import as_seen
 
 SIDE, STRIP = 10, 14
 
 
 @lru_cache(maxsize=1)  # the page at hand: no more is held
 def _found(subject: Subject) -> tuple[np.ndarray, Likeness]:
-    """Draw as many samples as rows are shown, and compare them: once for a page."""
-    drawn = subject.estimator.sample(len(subject.x), random_state=subject.seed)
-    real, training = np.nan_to_num(subject.x), np.nan_to_num(subject.reference)
-    return drawn, likeness(drawn, real, training, random_state=subject.seed)
+    """Draw as many samples as there are whole rows, and compare them: once for a page."""
+    real, training = _whole(subject.x), _whole(subject.reference)
+    drawn = subject.estimator.sample(len(real), random_state=subject.seed)
+    compared = (as_seen(subject.estimator, rows) for rows in (drawn, real, training))
+    return drawn, likeness(*compared, random_state=subject.seed)
+
+
+def _whole(rows: np.ndarray) -> np.ndarray:
+    """Leave out rows with missing entries."""
+    return rows[~np.isnan(rows).any(1)]
 
 
 def figures(subject: Subject) -> list[Figure]:
@@ -101,7 +108,7 @@ def _diary(subject: Subject) -> Section:
 
 def _classes(subject: Subject) -> Plate:
     estimator = subject.estimator
-    names = [str(c) for c in getattr(estimator, "class_names_", estimator.classes_)]
+    names = class_names(estimator)
     y = np.repeat(estimator.classes_, STRIP)
     drawn = estimator.sample(len(y), y, random_state=subject.seed)
     return Plate(
@@ -134,7 +141,7 @@ def _comparison(subject: Subject) -> Section:
     table = Table("Samples beside real rows", ("", "samples", "real rows"), rows)
     plates = []
     if subject.image_shape is not None:
-        training = np.nan_to_num(subject.reference)
+        training = _whole(subject.reference)
         _, index = nearest(drawn[:STRIP], training)
         pair = np.concatenate([drawn[:STRIP], training[index]])
         plates.append(
