@@ -151,7 +151,7 @@ def test_a_classifier_on_the_command_line(here, capsys):
     assert float(rows[0]["p(up)"]) + float(rows[0]["p(down)"]) == pytest.approx(1, abs=1e-4)
     assert run("fit", "vae", "digits", *TINY, "--out", "vae", "--no-report") == 0
     assert run("predict", "vae", "digits", "--out", "c.csv") == 2
-    assert "VAE, which has no classes" in capsys.readouterr().err
+    assert "VAE, which does not tell the class of rows" in capsys.readouterr().err
 
 
 def test_repairs_are_scored_and_drawn(here, capsys):
@@ -195,6 +195,34 @@ def test_own_table(here, table, capsys):
     assert pl.read_csv("s.csv").shape == (7, 2)
 
 
+def test_what_cannot_be_done_is_said_before_it_is_tried(here, table, capsys, monkeypatch):
+    target = ["--target", "kind"]
+    assert run("fit", "vae", table, *target, *TINY, "--out", "r", "--no-report") == 0
+    monkeypatch.setattr(ancestral.VAE, "sample", None)  # what would take long
+    monkeypatch.setattr(ancestral.VAE, "impute", None)
+    capsys.readouterr()
+    for command, message in (
+        (["sample", "r", "-n", 0, "--out", "s.csv"], "n=0: expected"),
+        (["sample", "r", "--out", "s.png"], "--out s.png: the rows are not images"),
+        (["impute", "r", table, "--out", "s.png"], "--out s.png: the rows are not images"),
+        (["repair", "r", "--damage", "random:0.5", "--out", "s.png"], "the rows are not images"),
+        (["evaluate", "r", "--two-sided", 0], "--two-sided 0: expected"),
+    ):
+        assert run(*command) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_name_with_a_comma_and_a_metric_of_one_row(here, capsys):
+    rng = np.random.default_rng(0)
+    frame = {"a,b": rng.normal(size=60), "c": rng.normal(size=60), "d": rng.normal(size=60)}
+    pl.DataFrame(frame).write_csv("comma.csv")
+    fit = ("fit", "vae", "comma.csv", *TINY, "--no-report")
+    assert run(*fit, "--drop", '"a,b"', "--out", "r") == 0
+    assert ancestral.load("r").n_features_in_ == 2
+    assert run("evaluate", "r", "--n-importance-samples", 5, "--rows", 1) == 0
+    assert "NaN" not in (here / "r/metrics.json").read_text()
+
+
 def test_columns_go_by_name(here, table, capsys):
     assert run("fit", "vae", table, "--target", "kind", *TINY, "--out", "r", "--no-report") == 0
     assert "likelihood: gaussian (2 columns)" in capsys.readouterr().out
@@ -208,6 +236,69 @@ def test_columns_go_by_name(here, table, capsys):
     frame.select("weight").rename({"weight": "mass"}).write_csv("other.csv")
     assert run("impute", "r", "other.csv", "--out", "x.csv") == 2
     assert "its columns are mass; the model was fitted on size, weight" in capsys.readouterr().err
+
+
+def test_labels_that_are_partly_missing_matter_only_where_labels_are_needed(here, capsys):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    frame = pl.DataFrame(rows, schema=["a", "b"]).with_columns(kind=np.arange(60) % 2)
+    frame.write_csv("whole.csv")
+    frame.with_columns(pl.when(pl.col("a") > 0).then("kind").alias("kind")).write_csv("part.csv")
+    how = ("--target", "kind", "--hidden", 8, "--max-epochs", 1, "--no-report")
+    assert run("fit", "network-classifier", "whole.csv", *how, "--out", "told") == 0
+    assert run("fit", "vae", "whole.csv", *how, "--n-latents", 1, "--out", "vae") == 0
+    for name in ("whole.csv", "part.csv"):
+        assert run("predict", "told", name, "--out", f"of-{name}") == 0
+        assert run("predict", "told", name, "--target", "kind", "--out", f"asked-{name}") == 0
+        assert run("impute", "vae", name, "--out", "filled.csv") == 0
+    assert Path("of-whole.csv").read_text() == Path("of-part.csv").read_text()
+    assert Path("of-whole.csv").read_text() == Path("asked-part.csv").read_text()
+    capsys.readouterr()
+    assert run("evaluate", "told", "part.csv") == 2
+    assert "target 'kind' has" in capsys.readouterr().err
+
+
+def test_answers_for_the_split_that_is_named(here, capsys):
+    how = ("--hidden", 8, "--max-epochs", 1, "--no-report")
+    digits = ancestral.datasets.load("digits")
+    assert run("fit", "network-classifier", "digits", *how, "--out", "told") == 0
+    assert run("fit", "vae", "digits", *how, "--n-latents", 1, "--out", "vae") == 0
+    capsys.readouterr()
+    assert run("predict", "told", "digits", "--split", "test", "--out", "test.npy") == 0
+    assert "predictions for 297 test rows" in capsys.readouterr().out
+    model = ancestral.load(here / "told/model")
+    np.testing.assert_array_equal(np.load("test.npy").astype(int), model.predict(digits.x_test))
+    assert run("predict", "told", "digits", "--out", "train.csv") == 0
+    assert "predictions for 1500 train rows" in capsys.readouterr().out
+    assert run("impute", "vae", "digits", "--split", "test", "--out", "filled.npy") == 0
+    np.testing.assert_array_equal(np.load("filled.npy"), digits.x_test)
+    assert run("impute", "vae", "digits", "--split", "valid", "--out", "filled.npy") == 2
+    assert "--split valid: the data set digits has no such rows" in capsys.readouterr().err
+    assert run("sample", "vae", "--label", 1, "--out", "s.npy") == 2
+    assert "--label 1: vae holds a VAE, which draws no rows of a class" in capsys.readouterr().err
+    for damage, message in (("rect:12", "inside 8x8"), ("random:2", "between 0 and 1")):
+        assert run("repair", "told", "--damage", damage) == 2
+        error = capsys.readouterr().err
+        assert f"--damage {damage}: " in error
+        assert message in error
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [(["0.0", "1.0"], ["0", "1"]), (["true", "false"], ["false", "true"])]
+)
+def test_classes_have_one_spelling(here, capsys, labels, names):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    lines = [f"{a},{b},{labels[int(a > 0)]}" for a, b in x]
+    Path("t.csv").write_text("\n".join(["a,b,kind", *lines]) + "\n")
+    Path("other.csv").write_text("a,b,kind\n0,1,cat\n0,1,dog\n")
+    how = ("--target", "kind", "--hidden", 8, "--max-epochs", 1, "--no-report")
+    assert run("fit", "network-classifier", "t.csv", *how, "--out", "run") == 0
+    assert run("predict", "run", "t.csv", "--out", "told.csv") == 0
+    found = pl.read_csv("told.csv", infer_schema=False)
+    assert found.columns == ["class", *(f"p({name})" for name in names)]
+    assert set(found["class"]) <= set(names)
+    assert run("evaluate", "run", "t.csv") == 0
+    assert run("evaluate", "run", "other.csv") == 2
+    assert f"the model was fitted on {', '.join(names)}" in capsys.readouterr().err
 
 
 def test_counts_stay_whole_where_draws_fill_the_gaps(here):
@@ -252,6 +343,27 @@ def test_data_that_changed_are_noticed_from_anywhere(here, table, capfd, monkeyp
     frame.with_columns(pl.col("weight") + 1).write_csv(here / table)
     assert run("evaluate", "../r", *short) == 0
     assert "is not what it was when ../r was fitted to it" in capfd.readouterr().err
+
+
+def test_what_can_not_be_compared_is_refused_before_anything_is_scored(
+    here, table, capfd, monkeypatch
+):
+    frame = pl.read_csv(table)
+    frame.write_csv("second.csv")
+    how = ("--target", "kind", "--hidden", 8, "--max-epochs", 1, "--no-report")
+    assert run("fit", "vae", table, *how, "--n-latents", 1, "--out", "a") == 0
+    assert run("fit", "vae", "second.csv", *how, "--n-latents", 1, "--out", "b") == 0
+    assert run("fit", "network-classifier", table, *how, "--out", "c") == 0
+    frame.with_columns(pl.col("weight") + 1).write_csv("second.csv")
+    monkeypatch.setattr("ancestral.scoring.scored", lambda *_, **__: pytest.fail("scored"))
+    assert run("compare", "a", "c") == 2
+    assert "c holds a NetworkClassifier" in capfd.readouterr().err
+    assert run("compare", "a", "b") == 2
+    error = capfd.readouterr().err
+    assert "second.csv is not what it was when b was fitted to it" in error
+    assert "a and b are not about the same rows: data_checksum" in error
+    assert run("compare", "a", "a", "--split", "test") == 2
+    assert "--split test: the data set table has no such rows" in capfd.readouterr().err
 
 
 def test_a_constant_column_bothers_only_densities(here):
@@ -301,6 +413,7 @@ BAD = [
     (["fit", "vae", "nowhere.csv"], "there is no such file"),
     (["fit", "vae", "digits", "--n-latents", "0"], "--n-latents 0: expected a whole number"),
     (["fit", "vae", "digits", "--no-such-option", "1"], "unrecognized arguments"),
+    (["fit", "memoryvae", "digits", "--n-slots", "1"], "did you mean 'memory-vae'?"),
     (["fit", "vae", "digits", "--n-latnets", "1"], "did you mean --n-latents?"),
     (["fit", "cgmmn-classifier", "few.csv"], "name their column by --target COLUMN"),
     (["fit", "gan", "few.csv", "--test-fraction", "0.25"], "has 2 test rows"),
@@ -323,6 +436,14 @@ BAD = [
     (["evaluate", "nowhere"], "nowhere is not there"),
     (["fit", "vae", "digits", "--test-fraction", "2"], "digits does not take test_fraction"),
     (["evaluate", "full"], "holds no saved model"),
+    (["evaluate", "full", "--rows", "0"], "--rows 0: expected a whole number of at least 1"),
+    (["repair", "full", "--rows", "-3"], "--rows -3: expected a whole number of at least 1"),
+    (["compare", "full", "full", "--rows", "0"], "--rows 0: expected a whole number"),
+    (["repair", "full", "--damage", "round:3"], "--damage round:3: expected rect:SIDE"),
+    (["fit", "vae", "digits", "--start", "nowhere"], "--start nowhere: nowhere holds no saved"),
+    (["fit", "vae", "digits", "--network", "5:3w -> 3:1"], "--network '5:3w -> 3:1': layer '5:3w'"),
+    (["fit", "vae", "few.csv", "--network", "mnist"], "set --image-shape height,width"),
+    (["fit", "max-margin-vae", "digits", "--c", "inf"], "--c inf: expected a number"),
     (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
     (["sample", "full", "--out", "no/s.npy"], "the folder no is not there"),
     (["repair", "full", "--damage", "round:3"], "expected rect:SIDE, random:PROBABILITY or half"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ancestral import engine
-from ancestral.networks import Maps, Stack, n_parameters, parse_layers
+from ancestral.networks import Maps, Stack, n_parameters, parse_encoder, parse_layers, parse_network
 from ancestral.networks.convolution import Conv, Dropout, Layer
 
 MNIST_UP = "5:32v p2 d.5 | 3:32 | 3:64v p2 d.5 | 3:64 | 3:64 | 500 d.5"
@@ -134,12 +134,23 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
         ("5:32 500", "more than one"),
         ("500 p2", "go with a convolution"),
         ("4:32", "odd side"),
+        ("3:4 p2 p2", "more than one p"),
         ("", "expected k:c"),
     ],
 )
 def test_text_that_is_no_layer(text, message):
     with pytest.raises(ValueError, match=message):
         parse_layers(text)
+
+
+@pytest.mark.parametrize(
+    "read", [parse_layers, parse_encoder, lambda text: parse_network(f"3:4 -> {text}")]
+)
+def test_the_option_that_holds_no_layer_is_named(read):
+    with pytest.raises(ValueError, match=r"^network='.*5:32w': layer '5:32w'"):
+        read("5:32w")
+    with pytest.raises(ValueError, match=r"^critic='5:32w': layer"):
+        parse_layers("5:32w", "critic")
 
 
 def test_a_map_that_is_too_small():

@@ -804,6 +804,25 @@ def test_npz_channels_last_images_and_text_labels(tmp_path):
     assert data.y_test.tolist() == [1]
 
 
+def test_text_minus_one_is_no_class_and_bits_are_false_and_true(tmp_path):
+    (tmp_path / "t.csv").write_text("a,kind,bit\n1,dog,true\n2,-1,false\n3,,true\n4,cat,true\n")
+    table = load(tmp_path / "t.csv", target="kind", drop="bit")
+    assert table.class_names == ("cat", "dog")
+    assert table.y_train.tolist() == [1, -1, -1, 0]
+    x, kinds, bits = np.eye(3), np.array(["dog", "-1", "cat"]), np.array([True, False, True])
+    np.savez(tmp_path / "kinds.npz", x=x, y=kinds)
+    np.savez(tmp_path / "bits.npz", x=x, y=bits)
+    arrays = load(tmp_path / "kinds.npz")
+    assert arrays.class_names == ("cat", "dog")
+    assert arrays.y_train.tolist() == [1, -1, 0]
+    for data in (
+        load(tmp_path / "t.csv", target="bit", drop="kind"),
+        load(tmp_path / "bits.npz"),
+    ):
+        assert data.class_names == ("false", "true")
+        assert data.y_train[:3].tolist() == [1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("dtype", "expected"),
     [("i4", "f8"), ("f2", "f4"), ("f4", "f4"), (">f8", "f8"), ("u1", "u1"), ("?", "?")],

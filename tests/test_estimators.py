@@ -361,7 +361,7 @@ def test_training_starts_from_another_model(tmp_path):
     wider = VAE(n_latents=2, hidden=(9,), start=str(tmp_path / "run"))
     with pytest.raises(ValueError, match=r"start=.* another shape"):
         wider.fit(x)
-    with pytest.raises(ModelFileError, match="no saved model"):
+    with pytest.raises(ModelFileError, match=r"^start='.*nowhere': .* no saved model"):
         VAE(start=str(tmp_path / "nowhere")).fit(x)
 
 

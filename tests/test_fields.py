@@ -13,6 +13,7 @@ from ancestral.fields import (
     Positive,
     RandomState,
     Sizes,
+    Weight,
     check,
     describe,
     hints,
@@ -31,6 +32,7 @@ BAD = [
     (0, Count), (True, Count), (1.0, Count), ("3", Count), (0, Positive), (1.0, Fraction),
     (-0.1, Fraction), (float("nan"), Positive), (1, bool), ((1, 0), Sizes), (5, Sizes),
     ("often", Count | Literal["auto"]), (1.5, RandomState), (True, Literal[0, 1]),
+    (float("inf"), Positive), (float("inf"), Weight),
 ]  # fmt: skip
 
 

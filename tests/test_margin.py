@@ -16,6 +16,7 @@ from torch import nn
 
 from ancestral import (
     VAE,
+    ClassConditionalVAE,
     MaxMarginVAE,
     MemoryVAE,
     NetworkClassifier,
@@ -30,11 +31,13 @@ from ancestral.damage import Damage, Repair, classify, repair
 from ancestral.data import Batch, Data
 from ancestral.errors import Errors, errors, mcnemar
 from ancestral.labels import temperature
+from ancestral.methods.pegasos import svm
 from ancestral.models import Run
 from ancestral.networks import BatchNorm, Taps
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.optim import adam, cosine
-from ancestral.scoring import Scoring
+from ancestral.scoring import Scoring, learned_afresh, second_stage
+from ancestral.scoring import classify as scoring_classify
 from ancestral.train import Player, train
 
 X, Y = load_digits(return_X_y=True)
@@ -341,6 +344,8 @@ def test_the_report_shows_errors_and_mistakes():
 
 
 def test_errors_by_hand():
+    text = errors(np.array(["cat", "dog", "cat"]), np.array(["cat", "-1", "dog"]))
+    np.testing.assert_array_equal(text.wrong, [False, True])
     found = errors(np.array([1, 2, 3, 3, 0]), np.array([1, 2, 2, 3, -1]))
     assert found.percent == 25
     assert found.standard_error == pytest.approx(100 * np.sqrt(0.25 * 0.75 / 4))
@@ -378,7 +383,7 @@ def test_classifiers_are_compared_from_the_command_line(tmp_path, capsys):
     assert difference["difference"] == pytest.approx(a.percent - b.percent)
     VAE(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "c")
     assert main(["evaluate", str(tmp_path / "c"), "digits", "--metric", "error"]) == 2
-    assert "has no classes" in capsys.readouterr().err
+    assert "does not tell the class of rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [{"hidden": (30,)}, {"network": PICTURES["network"]}])
@@ -492,6 +497,39 @@ def test_gaps_of_real_valued_rows_take_values_of_other_rows():
     assert set(seen[1][seen[1] != rows]) == {0.0}
 
 
+def noise_of(model, rows, how=None, **more):
+    """What stands in the place of rows of which everything was taken away."""
+    seen = []
+    y = np.arange(len(rows)) % 2
+    model.predict = lambda given: (seen.append(given), np.zeros(len(given)))[1]
+    data = datasets.Dataset("t", rows, y_train=y)
+    classify(model, data, Damage("random", 1), Repair(), how or Scoring(split="train"), **more)
+    return seen[0]
+
+
+def test_noise_says_nothing_of_its_own_row():
+    rows = np.random.default_rng(0).normal(size=(4, 9))
+    model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(rows, [0, 1, 0, 1])
+    noisy = noise_of(model, rows)
+    assert (noisy != rows).all()
+    assert all(np.isin(noisy[:, j], rows[:, j]).all() for j in range(9))
+    bits = np.array([[0.0] * 9, [1.0] * 9])  # of columns that are no bits
+    np.testing.assert_array_equal(noise_of(model, bits), 1 - bits)
+    first = noise_of(model, rows, Scoring(split="train", n_rows=1))
+    assert all(first[0, j] in rows[1:, j] for j in range(9))
+    with pytest.raises(ValueError, match=r"^gaps='noise': there is one row"):
+        noise_of(model, rows[:1])
+    alone = noise_of(model, rows[:1], training=datasets.Dataset("u", rows + 10))
+    assert all(alone[0, j] in rows[:, j] + 10 for j in range(9))
+
+
+def test_noise_of_bits_is_uniform_whatever_the_rows_at_hand():
+    model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(X[:50], Y[:50])
+    expected = np.random.default_rng([0, 1]).random((3, 64))
+    np.testing.assert_array_equal(noise_of(model, X[:3]), expected)
+    np.testing.assert_array_equal(noise_of(model, X[:1]), expected[:1])
+
+
 @pytest.fixture(scope="module")
 def garden(tmp_path_factory):
     """A classifier of three named kinds, and the table it was trained on; the folder of both."""
@@ -542,6 +580,52 @@ def test_a_second_stage_tells_classes_of_undamaged_rows(flowers, capsys):
     command = ["evaluate", "run", "all.csv", "--target", "kind", "--metric", "error"]
     assert main([*command, "--second-stage", "liblinear"]) == 0
     assert "train error by LinearSVC: " in capsys.readouterr().out
+
+
+def test_a_second_stage_learns_the_rows_of_the_run_whatever_is_scored(flowers):
+    folder, y = flowers
+    model = load(folder / "run" / "model")
+    table = datasets.load(folder / "all.csv", target="kind")
+    x, few = table.x_train, table.x_train[y > 0]
+    stage = svm("liblinear", len(x)).fit(model.features_of(x), y)
+    expected = 100 * (stage.predict(model.features_of(few)) != y[y > 0]).mean()
+    alone = svm("liblinear", len(few)).fit(model.features_of(few), y[y > 0])
+    assert expected != 100 * (alone.predict(model.features_of(few)) != y[y > 0]).mean()
+    again = ["two.csv", "--target", "kind", "--second-stage", "liblinear"]
+    assert main(["evaluate", "run", *again, "--metric", "error"]) == 0
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert metrics[-1]["metric"] == "error by LinearSVC, %"
+    assert metrics[-1]["value"] == pytest.approx(expected)
+    data = datasets.Dataset("two", few, y_train=y[y > 0])
+    named = data, Damage("random", 0.1), Repair(n_iter=1), Scoring(split="train")
+    found = repair(model, *named)
+    how = {"second_stage": svm("liblinear", len(x)), "training": replace(table, y_train=y)}
+    *_, (metric, told) = classify(model, *named, found, **how)
+    seen = stage.predict(model.features_of(found.filled))
+    np.testing.assert_array_equal(told.wrong, seen != data.y_train)
+    assert main(["repair", "run", *again, "--damage", "random:0.1", "--n-iter", "1"]) == 0
+    *_, kept = json.loads((folder / "run" / "metrics.json").read_text())
+    assert kept["metric"] == metric["metric"]
+    assert kept["value"] == metric["value"]
+
+
+def test_a_second_stage_counts_labelled_rows_and_is_called_by_its_rule():
+    y = np.where(np.arange(400) < 100, Y[:400], -1)
+    data = datasets.Dataset("t", X[:400], y_train=y)
+    model = fitted(max_epochs=1)
+    cost = second_stage("liblinear", model, data).C
+    assert cost == pytest.approx(1 / (1e-4 * 100))
+    rows, stage = Scoring(split="train"), Pegasos(1e-1, rule="adagrad", random_state=0)
+    assert scoring_classify(model, data, rows, second_stage=stage)[0]["metric"] == (
+        "error by AdaGrad, %"
+    )
+    with pytest.raises(ValueError, match=r"^second_stage='pegasos': the training rows of t have"):
+        second_stage("pegasos", model, replace(data, y_train=np.full(400, -1)))
+    other = ClassConditionalVAE()
+    with pytest.raises(ValueError, match=r"^second_stage='pegasos': ClassConditionalVAE has no fe"):
+        second_stage("pegasos", other, data)
+    with pytest.raises(ValueError, match=r"^second_stage='AdaGrad': ClassConditionalVAE has no fe"):
+        learned_afresh(other, data, stage)
 
 
 def test_classes_of_its_own_test_rows_that_it_never_saw_are_wrong(tmp_path, monkeypatch, capsys):

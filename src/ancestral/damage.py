@@ -17,11 +17,15 @@ from ancestral.density import LatentEstimator
 from ancestral.errors import Errors, SquaredErrors, errors, squared_errors
 from ancestral.fields import Count, Natural, check, hints
 from ancestral.labels import ClassLearner
+from ancestral.methods.pegasos import name_of
 from ancestral.preprocess import corrupt
 from ancestral.rows import RowEstimator
 from ancestral.scoring import Metric, Scoring, labels, learned_afresh, measured
 
 Kind = Literal["rect", "random", "half"]
+
+OTHERS = 1000
+"""Training rows among which a row that is alone finds values for its gaps."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,33 @@ class Damage:
                 return cls(kind, float(amount or 0))  # type: ignore[arg-type]
         except ValueError:
             pass
-        raise ValueError(f"damage {text!r}: expected rect:SIDE, random:PROBABILITY or half")
+        raise ValueError(f"damage={text!r}: expected rect:SIDE, random:PROBABILITY or half")
+
+    @property
+    def text(self) -> str:
+        """What :meth:`parse` reads."""
+        return self.kind if self.kind == "half" else f"{self.kind}:{self.amount:g}"
 
     def __str__(self) -> str:
         return self.kind if self.kind == "half" else f"{self.kind} {self.amount:g}"
 
     def apply(self, x: np.ndarray, image_shape: tuple[int, ...] | None, seed: int) -> np.ndarray:
-        """Return the rows as floating point, ``NaN`` where something was taken away."""
-        return corrupt(x, self.kind, self.amount, image_shape=image_shape, seed=seed)
+        """Return the rows as floating point, ``NaN`` where something was taken away.
+
+        Raises
+        ------
+        ValueError
+            If the rows are no images where the damage needs some, or the amount is out of range.
+        """
+        if image_shape is None and self.kind != "random":
+            raise ValueError(
+                f"damage={self.text!r}: is of images, and these are rows of a table: expected "
+                "random:PROBABILITY"
+            )
+        try:
+            return corrupt(x, self.kind, self.amount, image_shape=image_shape, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"damage={self.text!r}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -80,8 +103,8 @@ class Repair:
     n_chains : int
         Repairs whose mean is scored.
     gaps : {"noise", "zero"}
-        What stands in the gaps before: noise on [0, 1], or values of other rows where rows are not
-        of such numbers; or zeros.
+        What stands in the gaps before: noise on [0, 1], or values of other rows in columns that
+        are not of such numbers; or zeros.
     batch_statistics : bool
         Batch normalisation uses the rows at hand, as the memory paper does.
     seed : int
@@ -175,11 +198,12 @@ def classify(
     repaired: Repaired | None = None,
     *,
     second_stage: Any = None,
+    training: Dataset | None = None,
 ) -> list[tuple[Metric, Errors]]:
     """Count the errors of a classifier on damaged rows: as they are, and refined.
 
     What is missing is uniform noise at first (of columns that are not numbers in [0, 1], a value of
-    some other row): what a network without a generative model must make do with.
+    another row): what a network without a generative model must make do with.
 
     Parameters
     ----------
@@ -193,6 +217,9 @@ def classify(
         Cloned and fitted to features of the whole training rows: it then tells the classes, not
         the scores that the estimator has. Any of scikit-learn's manners, such as
         :class:`~ancestral.Pegasos`.
+    training : Dataset, optional
+        Whose training rows these are; by default those of the data set itself. A row that is alone
+        takes its noise from them.
 
     Returns
     -------
@@ -203,19 +230,20 @@ def classify(
     ------
     ValueError
         If the estimator tells no classes apart, or the rows have none; if a second stage is asked
-        for and there are no features to learn from.
+        for and there are no features to learn from; if there is no other row to take noise from.
     """
     split, x = rows.rows(dataset)
     y = labels(dataset, rows)
     if not isinstance(estimator, ClassLearner) or y is None:
         raise ValueError(f"{type(estimator).__name__} on {dataset.name}: no classes to tell apart")
     truth = _values(estimator, x)
-    noisy = _noisy(_damaged(estimator, dataset, damage, how.seed, truth), truth, how)
+    damaged = _damaged(estimator, dataset, damage, how.seed, truth)
+    noisy = _noisy(estimator, damaged, _and_others(estimator, truth, rows, dataset, training), how)
     seen = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
     predict, by = estimator.predict, ""
     if second_stage is not None:
-        predict = learned_afresh(estimator, dataset, second_stage)
-        by = f", by {type(second_stage).__name__}"
+        predict = learned_afresh(estimator, training or dataset, second_stage)
+        by = f", by {name_of(second_stage)}"
     found = []
     for name, given in seen.items():
         began = perf_counter()
@@ -266,13 +294,43 @@ def _values(estimator: RowEstimator, x: np.ndarray) -> np.ndarray:
     return x * np.float32(estimator.unit_) if x.dtype == np.uint8 else x
 
 
-def _noisy(damaged: np.ndarray, truth: np.ndarray, how: Repair) -> np.ndarray:
-    """Fill gaps with what says nothing."""
+def _and_others(
+    estimator: RowEstimator,
+    truth: np.ndarray,
+    rows: Scoring,
+    dataset: Dataset,
+    training: Dataset | None,
+) -> np.ndarray:
+    """Return the rows that are damaged, and if it is one alone, training rows after it."""
+    if len(truth) > 1:
+        return truth
+    own = training is None or training is dataset
+    others = (training or dataset).x_train[: OTHERS + 1]
+    first = 1 if own and rows.rows(dataset)[0] == "train" else 0  # the row itself is no other
+    return np.concatenate([truth, _values(estimator, others[first:])])
+
+
+def _noisy(
+    estimator: RowEstimator, damaged: np.ndarray, known: np.ndarray, how: Repair
+) -> np.ndarray:
+    """Fill gaps with what says nothing; the rows themselves come first among those known."""
     rng = np.random.default_rng([how.seed, 1])
     if how.gaps == "zero":
         noise = np.zeros_like(damaged)
-    elif np.nanmin(damaged) >= 0 and np.nanmax(damaged) <= 1:
-        noise = rng.random(damaged.shape, dtype=damaged.dtype)
     else:
-        noise = rng.permuted(truth, axis=0)
+        noise = rng.random(damaged.shape, dtype=damaged.dtype)
+        unbounded = np.array(estimator.likelihood_) != "bernoulli"
+        if unbounded.any():
+            noise[:, unbounded] = _of_others(known[:, unbounded], len(damaged), rng)
     return np.nan_to_num(np.where(np.isnan(damaged), noise, damaged))
+
+
+def _of_others(known: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return for every entry of the first n rows the same column's in another row, [n, d]."""
+    if len(known) < 2:
+        raise ValueError(
+            "gaps='noise': there is one row, and no other whose values could stand in its gaps: "
+            "give more rows, or gaps='zero'"
+        )
+    steps = rng.integers(1, len(known), (n, known.shape[1]))
+    return np.take_along_axis(known, (np.arange(n)[:, None] + steps) % len(known), axis=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ancestral.datasets.core import has_label
 from ancestral.evaluate import standard_error_of_mean
 
 
@@ -40,6 +41,8 @@ class Errors:
 def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
     """Compare predicted classes with the true ones, both [n]; rows with y = -1 are left out.
 
+    Beside text -1 may be a number or text itself.
+
     Raises
     ------
     ValueError
@@ -53,7 +56,7 @@ def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
     predicted, y = np.asarray(predicted), np.asarray(y)
     if predicted.shape != y.shape:
         raise ValueError(f"predicted has the shape {predicted.shape} and y {y.shape}")
-    known = y != -1
+    known = has_label(y)
     if not known.any():
         raise ValueError("y: no row is labelled")
     return Errors(predicted[known] != y[known])

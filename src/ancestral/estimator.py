@@ -215,7 +215,8 @@ class Estimator(Descent, Saved, ABC):
 
     def _start_from(self, path: str) -> None:
         """Take the parameters of a saved model of the same shape."""
-        weights, description = storage.load_model(storage.model_folder(path))
+        with storage.named(f"start={path!r}"):
+            weights, description = storage.load_model(storage.model_folder(path))
         prefix = "model_."
         theirs = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:

@@ -7,6 +7,7 @@ options of the command line and configuration files.
 from __future__ import annotations
 
 import json
+import math
 import types
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
@@ -19,8 +20,8 @@ from annotated_types import Ge, Gt, Lt
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
-Positive = Annotated[float, Gt(0)]
-Weight = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0), Lt(math.inf)]
+Weight = Annotated[float, Ge(0), Lt(math.inf)]
 Fraction = Annotated[float, Ge(0), Lt(1)]
 BelowHalf = Annotated[float, Ge(0), Lt(0.5)]
 Sizes = tuple[Count, ...]

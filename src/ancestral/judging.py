@@ -10,6 +10,7 @@ import numpy as np
 from ancestral.datasets import Dataset
 from ancestral.errors import Errors
 from ancestral.labelled import class_shares, label_errors, train_on_generated
+from ancestral.labels import class_names
 from ancestral.scoring import Metric, Scoring, as_values, labels, measured
 
 DRAWN = 2000
@@ -36,7 +37,7 @@ def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
         dataset,
         value,
         began,
-        classes=[str(c) for c in getattr(judge, "class_names_", judge.classes_)],
+        classes=class_names(judge),
         shares=found.shares.tolist(),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,23 +14,10 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
+from ancestral.datasets.core import UNLABELLED as UNLABELLED
+from ancestral.datasets.core import has_label as has_label
 from ancestral.networks import one_hot
 from ancestral.preprocess import Columns
-
-UNLABELLED = -1
-
-
-def has_label(y: np.ndarray) -> np.ndarray:
-    """Whether rows have a class at all, [n]; beside text -1 may be a number or text itself.
-
-    Examples
-    --------
-    >>> has_label(np.array([2, -1])), has_label(np.array(["cat", -1], dtype=object))
-    (array([ True, False]), array([ True, False]))
-    """
-    if y.dtype.kind in "OUS":
-        return np.array([str(value) != str(UNLABELLED) for value in y], dtype=bool)
-    return y != UNLABELLED
 
 
 def class_name(value: object) -> str:
@@ -38,12 +25,20 @@ def class_name(value: object) -> str:
 
     Examples
     --------
-    >>> class_name(5), class_name(5.0), class_name("cat")
-    ('5', '5', 'cat')
+    >>> class_name(5), class_name(5.0), class_name("cat"), class_name(np.True_)
+    ('5', '5', 'cat', 'true')
     """
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def class_names(estimator: Any) -> list[str]:
+    """Return what the classes of a fitted estimator are called, in the order of ``classes_``."""
+    named = getattr(estimator, "class_names_", None)
+    return [class_name(c) for c in estimator.classes_] if named is None else list(named)
 
 
 class LabelLearner:
@@ -94,11 +89,11 @@ class LabelLearner:
         if np.shape(y) not in ((), (n,)):
             raise ValueError(f"y has the shape {np.shape(y)}: expected one class, or {n} of them")
         wanted = np.broadcast_to(np.asarray(y), (n,))
-        unknown = sorted({str(c) for c in wanted if c not in classes})
+        unknown = sorted({class_name(c) for c in wanted if c not in classes})
         if unknown:
             raise ValueError(
                 f"y: unknown classes {', '.join(unknown)}; the model knows "
-                f"{', '.join(map(str, classes))}"
+                f"{', '.join(map(class_name, classes))}"
             )
         codes = torch.from_numpy(np.searchsorted(classes, wanted)).to(device)
         return one_hot(codes, len(classes))
@@ -112,12 +107,23 @@ class TargetLearner:
 
     bounded: bool = False
 
+    _for_classes: ClassVar[str] = "NetworkClassifier"
+    """What learns classes instead, of the same family where there is one."""
+
     def _learn_targets(self, y: Any, n_rows: int) -> np.ndarray:
         """Return the targets [n, n_targets] with mean zero and variance one, bounded ones as is."""
         name = type(self).__name__
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        checked = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        try:
+            checked = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(
+                f"y: {error}. {name} learns numbers; the one that learns classes is "
+                f"{self._for_classes}"
+            ) from None
         if len(checked) != n_rows:
             check_consistent_length(np.empty(n_rows), checked)
         self.one_target_ = checked.ndim == 1

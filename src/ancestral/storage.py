@@ -10,7 +10,8 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION, RECORD}
 
 class ModelFileError(ValueError):
     """A saved model is missing, damaged, or of a format this version can't read."""
+
+
+@contextmanager
+def named(argument: str) -> Iterator[None]:
+    """Name the argument that says where a model lies in whatever is wrong with its files."""
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError(f"{argument}: {error}") from None
 
 
 def write_file(path: Path | str, content: bytes | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 from argparse import Namespace
@@ -18,7 +19,7 @@ from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
 from ancestral.labels import ClassLearner
 from ancestral.rows import RowEstimator
-from ancestral.scoring import LIKENESS, Metric, read_metrics
+from ancestral.scoring import LIKENESS, Metric, Scoring, read_metrics
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +32,7 @@ def data_options(options: Namespace) -> dict[str, Any]:
     size = parse("size", options.size, Sizes) if options.size else None
     given = {
         "target": options.target,
-        "drop": options.drop.split(",") if options.drop else None,
+        "drop": next(csv.reader([options.drop])) if options.drop else None,
         "separator": options.separator,
         "header": False if options.no_header else None,
         "test_fraction": getattr(options, "test_fraction", None),
@@ -45,15 +46,24 @@ def data_options(options: Namespace) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v is not None}
 
 
-def load_like(config: Config | None, options: Namespace) -> datasets.Dataset:
-    """Load other data as the run's own were read; its target column may be absent from them."""
-    given, own = data_options(options), _how_to_read(config)
-    try:
-        return datasets.load(options.data, **(own | given))
-    except datasets.DataError:
-        if "target" in given or own.pop("target", None) is None:
-            raise
-    return datasets.load(options.data, **(own | given))
+def load_like(
+    config: Config | None, options: Namespace, *, labelled: bool = True
+) -> datasets.Dataset:
+    """Load other data as the run's own were read.
+
+    The columns that were no part of its rows, the target and what was left out, may be absent.
+    For what needs no labels (``labelled=False``) a target that is there is left out too.
+    """
+    given, own, table = data_options(options), _how_to_read(config), table_like(config, options)
+    there = () if table is None else table.columns
+    target, drop = own.pop("target", None), own.pop("drop", ())
+    kept = [name for name in ([drop] if isinstance(drop, str) else drop) if name in there]
+    own |= {"target": target} if target in there and target not in given.get("drop", ()) else {}
+    own |= {"drop": kept} if kept else {}
+    how = own | given
+    if not labelled and how.get("target") in there:
+        how["drop"] = [*how.get("drop", ()), how.pop("target")]
+    return datasets.load(options.data, **how)
 
 
 def table_like(config: Config | None, options: Namespace) -> pl.DataFrame | None:
@@ -70,18 +80,58 @@ def _how_to_read(config: Config | None) -> dict[str, Any]:
 
 
 def dataset_of(
-    options: Namespace, config: Config | None, estimator: RowEstimator
+    run: Path, options: Namespace, config: Config | None, estimator: RowEstimator
 ) -> datasets.Dataset:
-    """Load the data that a command names, as the model knows columns and classes, or its own."""
+    """Load the data that a command names, as a run's model knows columns and classes, or its own.
+
+    Parameters
+    ----------
+    run : Path
+        The folder of the run, of which a command may have several.
+    options : Namespace
+        Of the command.
+    config, estimator
+        What the folder holds.
+
+    Raises
+    ------
+    ValueError
+        If no data are named and the folder does not say which are its own.
+    """
     if options.data:
         return experiment.comparable(load_like(config, options), estimator)
     if config is None:
-        raise ValueError(f"{options.run} does not say what data it is about: name them")
+        raise ValueError(f"{run} does not say what data it is about: name them")
+    return _own(run, config)
+
+
+def training_data(
+    run: Path, options: Namespace, config: Config | None, dataset: datasets.Dataset
+) -> datasets.Dataset:
+    """Return the data whose training rows a run's model has learnt, of whatever data are named.
+
+    A saved model alone does not say which they were: those of the named data stand for them.
+    """
+    return dataset if config is None or not options.data else _own(run, config)
+
+
+def _own(run: Path, config: Config) -> datasets.Dataset:
+    """Load a run's own data, and say so where they have changed."""
     dataset = config.dataset()
-    learnt = {metric["data_checksum"] for metric in read_metrics(options.run)[:1]}
+    learnt = {metric["data_checksum"] for metric in read_metrics(run)[:1]}
     if dataset.checksum and learnt and dataset.checksum not in learnt:
-        notice(f"{config.data} is not what it was when {options.run} was fitted to it", warn=True)
+        notice(f"{config.data} is not what it was when {run} was fitted to it", warn=True)
     return dataset
+
+
+def split_rows(options: Namespace, dataset: datasets.Dataset) -> tuple[str, np.ndarray]:
+    """Return the rows of the split that a command names, and what they are called.
+
+    The name says which split, where there are several.
+    """
+    split, x = Scoring(split=options.split).rows(dataset)
+    several = dataset.x_test is not None or dataset.x_valid is not None
+    return f"{split} rows" if several else "rows", x
 
 
 def print_metric(metric: Metric) -> None:
@@ -114,7 +164,8 @@ def _print_likeness(metric: Metric) -> None:
 def classifier(path: Path, estimator: Any) -> Any:
     """Return the estimator, if it tells classes apart."""
     if not isinstance(estimator, ClassLearner):
-        raise ValueError(f"{path} holds a {type(estimator).__name__}, which has no classes")
+        name = type(estimator).__name__
+        raise ValueError(f"{path} holds a {name}, which does not tell the class of rows")
     return estimator
 
 
@@ -158,8 +209,8 @@ def write_rows(
         case ".png":
             from ancestral.report.drawing import sheet_png, tiles
 
-            if image_shape is None:
-                raise ValueError(f"out={path}: the model is not one of images; try .csv")
+            check_picture(path, image_shape)
+            assert image_shape is not None
             limits = (min(0.0, float(np.nanmin(rows))), max(1.0, float(np.nanmax(rows))))
             n_columns = n_columns or math.ceil(len(rows) ** 0.5)
             file.write(sheet_png(tiles(rows, image_shape, limits), n_columns))
@@ -170,6 +221,12 @@ def write_rows(
             write_table(path, pl.DataFrame(rows, schema=[str(c) for c in columns]))
             return
     storage.write_file(path, file.getvalue())
+
+
+def check_picture(path: Path, image_shape: tuple[int, ...] | None) -> None:
+    """Refuse to make a picture of rows that are none: to be asked before they are computed."""
+    if path.suffix == ".png" and image_shape is None:
+        raise ValueError(f"out={path}: the rows are not images, so no picture can be made of them")
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:

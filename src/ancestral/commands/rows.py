@@ -11,28 +11,34 @@ import numpy as np
 from ancestral import experiment, storage
 from ancestral.commands.common import (
     check_folder,
+    check_picture,
     check_suffix,
     classifier,
     explicit,
     load_like,
+    split_rows,
     table_like,
     write_rows,
     write_table,
 )
 from ancestral.datasets import filled
-from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
+from ancestral.fields import Count, check
+from ancestral.labelled import can_be_asked
+from ancestral.labels import ClassLearner, LabelLearner, TargetLearner, class_names
 from ancestral.methods.implicit import ImplicitEstimator
 
 
 def sample(options: Namespace) -> None:
     """``ancestral sample RUN``."""
+    check("n", options.n, Count)
     check_suffix(options.out)
     estimator, _ = experiment.open_run(options.run)
+    check_picture(options.out, estimator.image_shape)
     how = {"random_state": options.random_state}
     if isinstance(estimator, ImplicitEstimator):
         if options.mean:
-            raise ValueError(f"mean: {options.run} draws rows as they are")
-        rows = estimator.sample(options.n, _label(estimator, options.label), **how)
+            raise ValueError(f"--mean is for models with a likelihood: {options.run} has none")
+        rows = estimator.sample(options.n, _label(options.run, estimator, options.label), **how)
     elif not hasattr(estimator, "sample"):
         instead = (
             f": `ancestral predict {options.run} DATA` answers for rows that are given"
@@ -44,22 +50,24 @@ def sample(options: Namespace) -> None:
         )
     else:
         explicit(options.run, estimator)
-        label = _label(estimator, options.label)
+        label = _label(options.run, estimator, options.label)
         rows = estimator.sample(options.n, label, mean=options.mean, **how)
     write_rows(options.out, rows, estimator.image_shape, estimator.column_names)
 
 
-def _label(estimator: Any, label: str | None) -> Any:
+def _label(run: Path, estimator: Any, label: str | None) -> Any:
     """Return the class that a word on the command line stands for."""
     if label is None:
         return None
-    classes = getattr(estimator, "classes_", ())
-    names = [str(c) for c in getattr(estimator, "class_names_", classes)]
-    if label not in names:
+    if not can_be_asked(estimator):
         raise ValueError(
-            f"label={label}: {type(estimator).__name__} knows {', '.join(names) or 'no classes'}"
+            f"label={label}: {run} holds a {type(estimator).__name__}, which draws no rows of a "
+            "class: leave the label out"
         )
-    return classes[names.index(label)]
+    names = class_names(estimator)
+    if label not in names:
+        raise ValueError(f"label={label}: the classes of {run} are {', '.join(names)}")
+    return estimator.classes_[names.index(label)]
 
 
 def predict(options: Namespace) -> None:
@@ -70,25 +78,26 @@ def predict(options: Namespace) -> None:
     estimator, config = experiment.open_run(options.run)
     if not isinstance(estimator, TargetLearner):
         classifier(options.run, estimator)
-    dataset = experiment.aligned(load_like(config, options), estimator)
+    dataset = experiment.aligned(load_like(config, options, labelled=False), estimator)
+    called, x = split_rows(options, dataset)
     if options.out.suffix == ".npy":
-        predicted = estimator.predict(dataset.x_train)
+        predicted = estimator.predict(x)
         if isinstance(estimator, LabelLearner) and hasattr(estimator, "class_names_"):
             codes = np.searchsorted(estimator.classes_, predicted)
             predicted = np.array(estimator.class_names_)[codes]
         write_rows(options.out, predicted, None, None)
     elif isinstance(estimator, TargetLearner):
-        storage.write_file(options.out, storage.to_csv(_targets(estimator, dataset.x_train)))
+        storage.write_file(options.out, storage.to_csv(_targets(estimator, x)))
     else:
-        shares = estimator.predict_proba(dataset.x_train)
-        names = getattr(estimator, "class_names_", estimator.classes_.tolist())
+        shares = estimator.predict_proba(x)
+        names = class_names(estimator)
         heads = [f"p({name})" for name in names]
         rows = [
             {"class": names[row.argmax()]} | dict(zip(heads, row.round(6).tolist(), strict=True))
             for row in shares
         ]
         storage.write_file(options.out, storage.to_csv(rows))
-    print(f"predictions for {len(dataset.x_train)} rows: {options.out}")
+    print(f"predictions for {len(x)} {called}: {options.out}")
 
 
 def _targets(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
@@ -107,14 +116,16 @@ def impute(options: Namespace) -> None:
         raise ValueError(f"out={options.out}: these are the rows to fill in: choose another name")
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
-    dataset = experiment.aligned(load_like(config, options), estimator)
+    check_picture(options.out, estimator.image_shape)
+    dataset = experiment.aligned(load_like(config, options, labelled=False), estimator)
+    called, x = split_rows(options, dataset)
     names = ("n_iter", "fill", "n_chains", "gaps", "batch_statistics", "random_state")
     how = {name: getattr(options, name) for name in names}
-    rows = estimator.impute(dataset.x_train, **how)
+    rows = estimator.impute(x, **how)
     table = table_like(config, options) if options.out.suffix in (".csv", ".parquet") else None
     if table is None or dataset.feature_names is None:
         write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     else:
         write_table(options.out, filled(table, dataset.feature_names, rows))
-    n_missing = int(np.isnan(dataset.x_train).sum()) if dataset.x_train.dtype.kind == "f" else 0
-    print(f"filled in {n_missing} missing entries of {len(rows)} rows: {options.out}")
+    n_missing = int(np.isnan(x).sum()) if x.dtype.kind == "f" else 0
+    print(f"filled in {n_missing} missing entries of {len(rows)} {called}: {options.out}")

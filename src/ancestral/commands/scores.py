@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from ancestral import datasets, experiment, provenance, records, scoring, storag
 from ancestral.ais import Annealing, Sandwich
 from ancestral.commands.common import (
     check_folder,
+    check_picture,
     classifier,
     dataset_of,
     explicit,
     print_metric,
+    training_data,
     write_rows,
 )
 from ancestral.commands.labels import evaluate_labels
@@ -29,11 +31,11 @@ from ancestral.density import LatentEstimator
 from ancestral.errors import mcnemar
 from ancestral.evaluate import LogLikelihood
 from ancestral.evaluate import compare as compare_rows
+from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, check, parse
 from ancestral.labels import ClassLearner, TargetLearner
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
-from ancestral.methods.pegasos import svm
 from ancestral.scoring import Metric, Scoring
 
 STRIP = 14
@@ -49,6 +51,8 @@ WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
 
 def evaluate(options: Namespace) -> None:
     """``ancestral evaluate RUN``."""
+    check("rows", options.rows, Count | None)
+    check("two_sided", options.two_sided, Count | None)
     estimator, config = experiment.open_run(options.run)
     observed = _observed(options, estimator)
     if options.second_stage is not None:
@@ -58,7 +62,7 @@ def evaluate(options: Namespace) -> None:
         how = _annealing(options)
         _print_sandwich(model.sandwich(options.two_sided, how, **observed, progress=True))
         return
-    dataset = dataset_of(options, config, estimator)
+    dataset = dataset_of(options.run, options, config, estimator)
     if options.out is not None:
         check_folder(options.out)
     if options.classifier is not None:
@@ -76,7 +80,7 @@ def evaluate(options: Namespace) -> None:
             return
     metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
     if "error" in metrics:
-        rows = _evaluate_errors(options, estimator, dataset)
+        rows = _evaluate_errors(options, config, estimator, dataset)
     if "log_likelihood" in metrics:
         rows = _evaluate_likelihood(options, estimator, dataset)
     if (options.run / storage.RECORD).is_file():
@@ -149,11 +153,13 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
     return scoring.rows_csv(found[-1][1])
 
 
-def _evaluate_errors(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
+def _evaluate_errors(
+    options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
+) -> str:
     """Print the share of wrong rows; return which they are."""
-    stage = _second_stage(options, dataset)
+    stage = _second_stage(options, config, estimator, dataset)
     metric, found = scoring.classify(
-        classifier(options.run, estimator), dataset, _rows(options), second_stage=stage
+        classifier(options.run, estimator), dataset, _rows(options), **stage
     )
     name = metric["metric"].removesuffix(", %")
     print(f"{metric['split']} {name}: {found} ({metric['n_rows']} rows)")
@@ -162,10 +168,15 @@ def _evaluate_errors(options: Namespace, estimator: Any, dataset: datasets.Datas
     return storage.to_csv([{"wrong": int(wrong)} for wrong in found.wrong])
 
 
-def _second_stage(options: Namespace, dataset: datasets.Dataset) -> Any:
-    """Return the linear SVM that is to tell classes in the model's place, if one is asked for."""
-    solver = options.second_stage
-    return None if solver is None else svm(solver, len(dataset.x_train))
+def _second_stage(
+    options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
+) -> dict[str, Any]:
+    """Return what is to tell classes in the model's place, if asked for, and what it learns."""
+    if options.second_stage is None:
+        return {}
+    training = training_data(options.run, options, config, dataset)
+    stage = scoring.second_stage(options.second_stage, estimator, training)
+    return {"second_stage": stage, "training": training}
 
 
 def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
@@ -178,6 +189,7 @@ def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
 
 def compare(options: Namespace) -> None:
     """``ancestral compare FIRST SECOND``."""
+    check("rows", options.rows, Count | None)
     if options.out is not None:
         check_folder(options.out)
     how = _compared_errors if options.metric == "error" else _compared_likelihoods
@@ -191,16 +203,14 @@ def compare(options: Namespace) -> None:
 
 def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     """Compare two models under every binarisation, row by row."""
-
-    def scored(path: Path, estimator: Any, dataset: datasets.Dataset) -> list[Any]:
-        how, estimator = _scorings(options), explicit(path, estimator)
-        return [scoring.scored(path, estimator, dataset, one, progress=True) for one in how]
-
-    pairs = _scored_pairs(options, scored)
-    for metric, _ in [first for first, _ in pairs] + [second for _, second in pairs]:
+    how, pair = _scorings(options), _pair(options, explicit)
+    drawn = [how[0].binarize_seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
+    _check_same(options, "binarize_seed", drawn)
+    scored = [[scoring.scored(*subject, one, progress=True) for one in how] for subject in pair]
+    for metric, _ in [result for results in scored for result in results]:
         print_metric(metric)
     found = []
-    for (metric, first), (_, second) in pairs:
+    for (metric, first), (_, second) in zip(*scored, strict=True):
         difference = compare_rows(first, second)
         print(f"{options.run} less {options.second}: {difference}")
         found.append(
@@ -216,11 +226,10 @@ def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
 
 def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
     """Compare two classifiers on the same rows."""
-
-    def scored(path: Path, estimator: Any, dataset: datasets.Dataset) -> list[Any]:
-        return [scoring.classify(classifier(path, estimator), dataset, _rows(options))]
-
-    (((metric, first), (_, second)),) = _scored_pairs(options, scored)
+    pair, rows = _pair(options, classifier), _rows(options)
+    (metric, first), (_, second) = (
+        scoring.classify(estimator, dataset, rows) for _, estimator, dataset in pair
+    )
     difference = mcnemar(first, second)
     for path, errors in ((options.run, first), (options.second, second)):
         print(f"{path}: {metric['split']} error {errors}")
@@ -236,22 +245,43 @@ def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def _scored_pairs(options: Namespace, scored: Any) -> list[Any]:
-    """Score two models on the same rows: [((metric, result), (metric, result)), ...]."""
-    found = []
-    for path in (options.run, options.second):
-        estimator, config = experiment.open_run(path)
-        dataset = dataset_of(options, config, estimator)
-        found.append(scored(path, estimator, dataset))
-    pairs = list(zip(*found, strict=True))
-    for (metric, _), (other, _) in pairs:
-        for key in ("data_checksum", "split", "binarize_seed"):
-            if metric.get(key) != other.get(key):
-                raise ValueError(
-                    f"{options.run} and {options.second} are not about the same rows: "
-                    f"{key} {metric[key]} and {other[key]}; name the data"
-                )
-    return pairs
+def _pair(
+    options: Namespace, suited: Callable[[Path, Any], Any]
+) -> list[tuple[Path, Any, datasets.Dataset]]:
+    """Open two models and their data, and see that they can be compared before either is scored.
+
+    Parameters
+    ----------
+    options : Namespace
+        Of the command.
+    suited : callable
+        From a folder and its estimator to the estimator, if it is of the kind that is compared.
+
+    Raises
+    ------
+    ValueError
+        If one is of another kind, or they are not about the same rows.
+    """
+    opened = [(path, *experiment.open_run(path)) for path in (options.run, options.second)]
+    known = [(path, suited(path, estimator), config) for path, estimator, config in opened]
+    pair = [
+        (path, estimator, dataset_of(path, options, config, estimator))
+        for path, estimator, config in known
+    ]
+    data = [dataset for _, _, dataset in pair]
+    _check_same(options, "data_checksum", [dataset.checksum for dataset in data])
+    _check_same(options, "split", [_rows(options).rows(dataset)[0] for dataset in data])
+    return pair
+
+
+def _check_same(options: Namespace, key: str, values: Sequence[object]) -> None:
+    """Refuse to compare models of which something differs that their rows depend on."""
+    first, second = values
+    if first != second:
+        raise ValueError(
+            f"{options.run} and {options.second} are not about the same rows: "
+            f"{key} {first} and {second}; name the data"
+        )
 
 
 def _same(metric: Metric) -> dict[str, Any]:
@@ -262,10 +292,10 @@ def _same(metric: Metric) -> dict[str, Any]:
 
 def units(options: Namespace) -> None:
     """``ancestral units RUN``."""
+    check("rows", options.rows, Count)
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
-    dataset = dataset_of(options, config, estimator)
-    check("rows", options.rows, Count)
+    dataset = dataset_of(options.run, options, config, estimator)
     active = estimator.active_units(dataset.x_train[: options.rows])
     sizes = estimator._latent_sizes()
     print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
@@ -273,18 +303,24 @@ def units(options: Namespace) -> None:
 
 def repair(options: Namespace) -> None:
     """``ancestral repair RUN``."""
+    check("rows", options.rows, Count | None)
     ways = [Damage.parse(way) for way in options.damage.split(",")]
     if options.out is not None and options.out.suffix != ".png":
         raise ValueError(f"out={options.out}: expected a name ending in .png")
     estimator, config = experiment.open_run(options.run)
     if not isinstance(estimator, ClassLearner) or options.out is not None:
         explicit(options.run, estimator)
-    dataset = dataset_of(options, config, estimator)
+    dataset = dataset_of(options.run, options, config, estimator)
+    shape = dataset.image_shape or estimator.image_shape
+    if options.out is not None:
+        check_picture(options.out, shape)
     how = Repair(**{field.name: getattr(options, field.name) for field in fields(Repair)})
     rows = _rows(options)
-    stage = _second_stage(options, dataset)
-    if stage is not None:
+    if options.second_stage is not None:
         classifier(options.run, estimator)
+    stage = _second_stage(options, config, estimator, dataset)
+    if not stage and len(rows.rows(dataset)[1]) == 1:  # the noise in its gaps is of other rows
+        stage = {"training": training_data(options.run, options, config, dataset)}
     strips: list[np.ndarray] = []
     for way in ways:
         found = None
@@ -293,11 +329,10 @@ def repair(options: Namespace) -> None:
             _keep_repair(options, found.metric, found.errors)
             strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
         if isinstance(estimator, ClassLearner) and scoring.labels(dataset, rows) is not None:
-            told = classify_damaged(estimator, dataset, way, how, rows, found, second_stage=stage)
+            told = classify_damaged(estimator, dataset, way, how, rows, found, **stage)
             for metric, wrong in told:
                 _keep_repair(options, metric, wrong)
     if options.out is not None:
-        shape = dataset.image_shape or estimator.image_shape
         write_rows(options.out, np.concatenate(strips), shape, None, n_columns=STRIP)
 
 

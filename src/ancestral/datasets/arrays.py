@@ -8,13 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.datasets.core import PARTS, DataError, damaged, row_blocks
+from ancestral.datasets.core import (
+    PARTS,
+    UNLABELLED,
+    DataError,
+    damaged,
+    has_label,
+    row_blocks,
+)
 from ancestral.datasets.formats import open_npz, read_npz
 from ancestral.datasets.splits import hold_out
 
 Fields = dict[str, Any]
 
 CHANNELS = (1, 3, 4)
+BITS = ("false", "true")
 ROW_KINDS = {"u1", "b1", "f4", "f8"}
 
 
@@ -137,16 +145,24 @@ def tidy_dtypes(splits: list[np.ndarray]) -> list[np.ndarray]:
 def encode_labels(
     labels: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Turn text into class indices (names sorted), integers into int64; keep float targets."""
+    """Turn text into class indices (names sorted), integers into int64; keep float targets.
+
+    The text -1 is no class but a row without one; bits are the classes false and true.
+    """
     kinds = {y.dtype.kind for y in labels.values()}
     if not kinds <= set("biufU"):
         raise DataError(f"labels have dtype kind {sorted(kinds)}, expected numbers or text.")
     if "U" not in kinds:
-        return {
+        numbers = {
             part: y if y.dtype.kind == "f" else y.astype(np.int64) for part, y in labels.items()
-        }, None
+        }
+        return numbers, BITS if kinds == {"b"} else None
     if kinds != {"U"}:
         raise DataError("labels are text in one split and numbers in another.")
     names = np.unique(np.concatenate(list(labels.values())))
-    encoded = {part: np.searchsorted(names, y).astype(np.int64) for part, y in labels.items()}
+    names = names[has_label(names)]
+    encoded = {
+        part: np.where(has_label(y), np.searchsorted(names, y), UNLABELLED)
+        for part, y in labels.items()
+    }
     return encoded, tuple(map(str, names))

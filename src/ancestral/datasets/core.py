@@ -13,9 +13,25 @@ import numpy as np
 PARTS = ("x_train", "y_train", "x_valid", "y_valid", "x_test", "y_test")
 BLOCK_BYTES = 1 << 24
 
+UNLABELLED = -1
+"""What stands in the place of a class that is not known, as a number or as text."""
+
 
 class DataError(ValueError):
     """Data that are missing, damaged or of the wrong kind; the message says what to do."""
+
+
+def has_label(y: np.ndarray) -> np.ndarray:
+    """Whether rows have a class at all, [n]; beside text -1 may be a number or text itself.
+
+    Examples
+    --------
+    >>> has_label(np.array([2, -1])), has_label(np.array(["cat", -1], dtype=object))
+    (array([ True, False]), array([ True, False]))
+    """
+    if y.dtype.kind in "OUS":
+        return np.array([str(value) != str(UNLABELLED) for value in y], dtype=bool)
+    return y != UNLABELLED
 
 
 def damaged(path: Path | str, problem: str) -> DataError:

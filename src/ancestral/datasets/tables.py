@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ancestral.datasets.arrays import Fields, tidy_dtypes
-from ancestral.datasets.core import DataError, damaged
+from ancestral.datasets.arrays import Fields, encode_labels, tidy_dtypes
+from ancestral.datasets.core import UNLABELLED, DataError, damaged
 from ancestral.datasets.splits import hold_out
 
 if TYPE_CHECKING:
@@ -254,13 +254,16 @@ def _odd_cell(column: pl.Series) -> str:
 def _labels(
     frame: pl.DataFrame, target: str, path: Path
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Return the target column: text as class indices (-1 where empty), numbers as they are."""
+    """Return the target column: text and bits as class indices, numbers as they are.
+
+    Text that is empty, or -1, is a row without a class.
+    """
     import polars as pl
 
     _check_there(frame, target, path)
     column = frame[target]
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _encode(column.cast(pl.String))
+        return _encoded(column.cast(pl.String).fill_null(str(UNLABELLED)).to_numpy().astype(str))
     if column.null_count():
         raise DataError(
             f"{path}: target {target!r} has {column.null_count()} empty cells. Drop these rows, or "
@@ -268,12 +271,12 @@ def _labels(
         )
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise DataError(f"{path}: target {target!r} is {column.dtype}, expected numbers or text.")
-    whole = column.dtype.is_integer() or column.dtype == pl.Boolean
+    if column.dtype == pl.Boolean:
+        return _encoded(column.to_numpy())
+    whole = column.dtype.is_integer()
     return column.cast(pl.Int64 if whole else pl.Float64).to_numpy(writable=True), None
 
 
-def _encode(column: pl.Series) -> tuple[np.ndarray, tuple[str, ...]]:
-    names = sorted(column.drop_nulls().unique().to_list())
-    number = {name: index for index, name in enumerate(names)}
-    codes = [-1 if cell is None else number[cell] for cell in column]
-    return np.array(codes, np.int64), tuple(names)
+def _encoded(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    codes, names = encode_labels({"y": y})
+    return codes["y"], names

@@ -87,7 +87,7 @@ class Adversarial(ImplicitEstimator, ABC):
         if not isinstance(self.critic, str):
             return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
         seen = ClassMaps(self._maps("critic"), n_classes)
-        stack = Stack(parse_layers(self.critic), seen.shape_out, activation="leaky_relu")
+        stack = Stack(parse_layers(self.critic, "critic"), seen.shape_out, activation="leaky_relu")
         return nn.Sequential(seen, stack, linear(math.prod(stack.shape_out), 1))
 
     def _initialise(self, data: Data) -> None:

@@ -48,7 +48,10 @@ class Networked(RowEstimator, ABC):
         """Return the shape of a row that is a picture, for the layers of a field."""
         if self.image_shape is None:
             layers = getattr(self, field)
-            raise ValueError(f"{field}={layers!r} is for images: set image_shape")
+            raise ValueError(
+                f"{field}={layers!r} is for images, and nothing says that these rows are some: set "
+                "image_shape=(height, width) if they are, else take dense layers"
+            )
         height, width = self.image_shape[-2:]
         return Maps(math.prod(self.image_shape[:-2]), height, width)
 

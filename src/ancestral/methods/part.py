@@ -53,10 +53,8 @@ def _read(
 ) -> RowEstimator:
     """Return a saved model, if it is one of such rows."""
     named = f"{option}={getattr(whole, option)!r}"
-    try:
+    with storage.named(named):
         found = load(storage.model_folder(getattr(whole, option)))
-    except storage.ModelFileError as error:
-        raise storage.ModelFileError(f"{named}: {error}") from None
     if not isinstance(found, kinds):
         raise ValueError(f"{named} is of the class {type(found).__name__}: expected {called}")
     ours, theirs = list(whole.likelihood_), list(found.likelihood_)

@@ -237,3 +237,15 @@ def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> A
         c = 1 / (regularization * n_rows)
         return LinearSVC(C=c, multi_class="crammer_singer", max_iter=100_000, random_state=0)
     return Pegasos(rule=solver, regularization=regularization, random_state=0)
+
+
+def name_of(classifier: Any) -> str:
+    """Return what records call a linear machine: its class, or its rule where that has a name.
+
+    Examples
+    --------
+    >>> name_of(svm("pegasos")), name_of(svm("adagrad")), name_of(svm("liblinear"))
+    ('Pegasos', 'AdaGrad', 'LinearSVC')
+    """
+    rule = getattr(classifier, "rule", None)
+    return "AdaGrad" if rule == "adagrad" else type(classifier).__name__

@@ -112,20 +112,28 @@ class Layer:
         return Maps(self.n, *sides)
 
 
-def parse_layers(text: str) -> tuple[Layer, ...]:
-    """Read a line of layers.
+def parse_layers(text: str, option: str = "network") -> tuple[Layer, ...]:
+    """Read a line of layers, the value of an option.
 
     Raises
     ------
     ValueError
-        Naming the part that is not understood.
+        Naming the option, and the part that is not understood.
 
     Examples
     --------
     >>> parse_layers("5:32v p2 d.5 | 500")[0]
     Layer(n=32, kernel=5, padding='valid', fold=None, pool=2, unpool=1, drop=0.5)
     """
-    return tuple(_parse_layer(part.strip()) for part in text.split("|"))
+    return _parse_lines(f"{option}={text!r}", text)[0]
+
+
+def _parse_lines(named: str, *lines: str) -> list[tuple[Layer, ...]]:
+    """Read lines of layers; errors begin with what is named."""
+    try:
+        return [tuple(_parse_layer(part.strip()) for part in line.split("|")) for line in lines]
+    except ValueError as error:
+        raise ValueError(f"{named}: {error}") from None
 
 
 def _parse_layer(text: str) -> Layer:
@@ -140,6 +148,8 @@ def _parse_layer(text: str) -> Layer:
             kernel = word
         elif match := EXTRA.match(word):
             letter = word[0]
+            if letter in found:
+                raise ValueError(f"layer {text!r}: there is more than one {letter}")
             found[letter] = float(match[3] or match[2])
         else:
             raise ValueError(f"layer {text!r}: {word!r} is none of k:c, p2, u2, d.5, 500, 64x5x5")
@@ -417,7 +427,8 @@ def parse_encoder(text: str) -> tuple[Layer, ...]:
     ValueError
         If a layer is not one.
     """
-    return parse_layers(PAPERS[text][0] if text in PAPERS else text.partition("->")[0])
+    up = PAPERS[text][0] if text in PAPERS else text.partition("->")[0]
+    return _parse_lines(f"network={text!r}", up)[0]
 
 
 def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
@@ -441,4 +452,5 @@ def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
         if not arrow:
             names = ", ".join(("dense", *PAPERS))
             raise ValueError(f"network={text!r}: expected one of {names}, or LAYERS -> LAYERS")
-    return parse_layers(up), parse_layers(down)
+    encoder, decoder = _parse_lines(f"network={text!r}", up, down)
+    return encoder, decoder
