@@ -20,7 +20,14 @@ import numpy as np
 from ancestral import datasets, methods, parallel, provenance, scoring, storage
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
-from ancestral.labels import UNLABELLED, LabelLearner, TargetLearner, class_name, has_label
+from ancestral.labels import (
+    UNLABELLED,
+    LabelLearner,
+    TargetLearner,
+    class_name,
+    class_names,
+    has_label,
+)
 from ancestral.likeness import FEWEST
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.rows import RowEstimator
@@ -149,7 +156,7 @@ def comparable(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.D
     if not isinstance(estimator, LabelLearner):
         return dataset
     classes, names = np.asarray(estimator.classes_), dataset.class_names
-    known = getattr(estimator, "class_names_", [class_name(c) for c in classes])
+    known = class_names(estimator)
     found: dict[str, Any] = {}
     for split, y in dataset.arrays().items():
         if not split.startswith("y_"):
