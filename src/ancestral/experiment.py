@@ -2,7 +2,8 @@
 
 A run folder holds ``config.toml`` (feed it back to ``ancestral fit --config``), ``versions.json``,
 ``history.csv`` (the learning curves), ``metrics.json``, ``likelihoods/`` (row by row, one file for
-each evaluation), ``model/`` and ``report.html``.
+each evaluation), ``repairs/`` (what was filled in for rows of tables), ``model/`` and
+``report.html``.
 """
 
 from __future__ import annotations
