@@ -55,7 +55,7 @@ def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring)
     if y is None:
         raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
     began = perf_counter()
-    real = as_values(X, generator.unit_, len(X))
+    real = as_values(X, generator.unit_)
     found = train_on_generated(generator, judge, real, y[: len(X)])
     return _errors("error after training on drawn rows, %", split, dataset, found, began)
 

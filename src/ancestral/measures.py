@@ -103,9 +103,9 @@ def _parzen(subject: Subject) -> list[Metric]:
     unit, valid = estimator.unit_, None
     if apart is not None:
         last = f"{dataset.name}, the last {PARZEN_ROWS} valid rows"
-        valid = as_values(apart[-PARZEN_ROWS:], unit, PARZEN_ROWS, last)
+        valid = as_values(apart[-PARZEN_ROWS:], unit, last)
     drawn = estimator.sample(PARZEN_SAMPLES, random_state=0)
-    found = parzen(drawn, valid, as_values(X, unit, len(X), f"{dataset.name}, {split} rows"))
+    found = parzen(drawn, valid, as_values(X, unit, f"{dataset.name}, {split} rows"))
     name, value = "log-likelihood of a Parzen window, nats", (found.mean, found.standard_error)
     how: dict[str, Any] = {
         "widths": list(found.widths),

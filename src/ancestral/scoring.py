@@ -228,10 +228,9 @@ def resemble(
         If a row of the split, or a training row, has missing entries.
     """
     split, X = rows.rows(dataset)
-    real = as_values(X, estimator.unit_, len(X), f"{dataset.name}, {split} rows")
+    real = as_values(X, estimator.unit_, f"{dataset.name}, {split} rows")
     real = real[np.random.default_rng(0).permutation(len(X))[:SAMPLES]]
-    n_training, of = len(dataset.x_train), f"{dataset.name}, training rows"
-    training = as_values(dataset.x_train, estimator.unit_, n_training, of)
+    training = as_values(dataset.x_train, estimator.unit_, f"{dataset.name}, training rows")
     began = perf_counter()
     drawn = estimator.sample(len(real), random_state=seed)
     found = likeness(*(as_seen(estimator, rows) for rows in (drawn, real, training)))
@@ -270,15 +269,15 @@ def as_seen(estimator: RowEstimator, rows: np.ndarray) -> np.ndarray:
     return (np.asarray(rows, np.float64) - estimator.location_) / estimator.scale_
 
 
-def as_values(x: np.ndarray, unit: float, n: int, what: str = "rows") -> np.ndarray:
-    """Return the first rows as floats in the estimator's units.
+def as_values(x: np.ndarray, unit: float, what: str = "rows") -> np.ndarray:
+    """Return rows as floats in the estimator's units.
 
     Raises
     ------
     ValueError
         If entries are missing; ``what`` says of what.
     """
-    values = np.asarray(x[:n])
+    values = np.asarray(x)
     values = values.astype(np.float64) * (unit if values.dtype == np.uint8 else 1.0)
     gaps = np.flatnonzero(~np.isfinite(values).all(1))
     if len(gaps):

@@ -247,7 +247,7 @@ class Conv(nn.Module):
         )
 
     def _product(self, u: Tensor) -> Tensor:
-        """Lay all patches out and multiply: matrix units are of no use to so small a patch."""
+        """Lay all patches out and multiply: in reduced precision faster where a patch is small."""
         side, edge = self.weight.shape[-1], (self.margin,) * 4
         patches = nn.functional.pad(u, edge).unfold(2, side, 1).unfold(3, side, 1)
         height, width = patches.shape[2:4]
