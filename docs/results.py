@@ -162,10 +162,28 @@ def conditions(s: Standing) -> str:
         note += " Models of other rows are the shipped ones (`--reuse zoo`)."
     note = f"{' '.join(note.split())} " if note else ""
     return (
-        f"{note}Seeds {', '.join(str(x['seed']) for x in s.records)}; "
-        f"{r['threads']} thread{'s' * (r['threads'] > 1)} of {r['processor']['model']}; torch "
+        f"{note}Seeds {', '.join(str(x['seed']) for x in s.records)}; {machines(s.records)}; torch "
         f"{r['versions']['torch']}; commit `{r['versions']['commit'][:7]}`; {r['date']}."
     )
+
+
+def machines(made: Sequence[Record]) -> str:
+    """Return what computed; where it was not the same for all seeds, with the seeds."""
+    seeds: dict[str, list[str]] = {}
+    for r in made:
+        seeds.setdefault(machine(r), []).append(str(r["seed"]))
+    if len(seeds) == 1:
+        return next(iter(seeds))
+    return ", ".join(f"{what} (seed {' and '.join(which)})" for what, which in seeds.items())
+
+
+def machine(r: Record) -> str:
+    """Return what trained the model of a record, and what scored it, if that was another."""
+    own = r["processor"]["model"]
+    threads = f"{r['threads']} thread{'s' * (r['threads'] > 1)} of {own}"
+    trained, scored = (at.get("device", own) for at in (r["versions"], r))
+    trained, scored = (threads if name == own else name for name in (trained, scored))
+    return trained if trained == scored else f"trained by {trained}, scored by {scored}"
 
 
 def selection(chosen: Sequence[Standing]) -> str:

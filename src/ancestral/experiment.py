@@ -270,12 +270,14 @@ def _train(
     estimator.checkpoint = asked
     if not parallel.is_main():
         return
+    device = next(estimator.model_.parameters()).device
     if dataset.class_names is not None and isinstance(estimator, LabelLearner):
         estimator.class_names_ = [dataset.class_names[c] for c in estimator.classes_]
 
     def fill(folder: Path) -> None:
         storage.write_file(folder / CONFIG, config.to_toml())
-        versions = storage.versions() | {"commit": provenance.commit()}
+        made = {"commit": provenance.commit(), "device": provenance.device_name(device)}
+        versions = storage.versions() | made
         storage.write_file(folder / VERSIONS, json.dumps(versions, indent=1))
         storage.write_file(folder / "history.csv", storage.to_csv(estimator.history_))
         estimator.save(folder / storage.MODEL)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
@@ -37,6 +39,13 @@ def processor() -> dict[str, Any]:
         "cores": len(cores()),
         "system": platform.system(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of what computes: of a GPU, or of the processor."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return "MPS" if device.type == "mps" else str(processor()["model"])
 
 
 def commit(folder: Path | None = None) -> str:

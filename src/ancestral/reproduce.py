@@ -246,10 +246,16 @@ def _record(
         "evaluation_seconds": sum(m["seconds"] for m in metrics),
         "threads": torch.get_num_threads(),
         "processor": provenance.processor(),
-        "versions": json.loads((job.folder(runs) / experiment.VERSIONS).read_text()),
+        "device": provenance.device_name(next(estimator.model_.parameters()).device),
+        "versions": _versions(job.folder(runs)),
         "date": provenance.today(),
         "fits": fits,
     }
+
+
+def _versions(folder: Path) -> dict[str, Any]:
+    """Return what a run was made with."""
+    return dict(json.loads((folder / experiment.VERSIONS).read_text()))
 
 
 def _fit(job: Job, runs: Path) -> dict[str, Any]:
@@ -258,6 +264,7 @@ def _fit(job: Job, runs: Path) -> dict[str, Any]:
     return {
         "row": job.recipe.row,
         "shipped": (job.folder(runs) / storage.RECORD).is_file(),
+        "device": _versions(job.folder(runs)).get("device"),
         "options": _told(job, runs),
         "seconds": history[-1]["seconds"],
         "curve": {name: [epoch.get(name) for epoch in history] for name in history[-1]},
