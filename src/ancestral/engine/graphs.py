@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -62,9 +63,10 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     how: dict[str, Any] = {
         "fullgraph": True,
         "dynamic": False,
-        "isolate_recompiles": True,  # graphs of earlier fits are not looked through
         "options": {"fallback_random": True, "guard_filter_fn": _guards_kept},
     }
+    if "isolate_recompiles" in signature(torch.compile).parameters:  # from torch 2.12 on
+        how["isolate_recompiles"] = True  # graphs of earlier fits are not looked through
     with _switches_kept():
         return torch.compile(function, **how)
 
