@@ -101,11 +101,26 @@ def test_a_row_is_fitted_in_stages_scored_and_recorded(place):
     assert record["binarisation_spread"] == pytest.approx(np.std(values, ddof=1))
     for key in ("data_checksum", "versions", "processor", "threads", "date", "active_units"):
         assert record[key]
+    assert record["device"] == record["processor"]["model"] == record["versions"]["device"]
+    assert all(fit["device"] == record["device"] for fit in record["fits"])
     assert len(record["versions"]["commit"]) >= 7
 
     model = ancestral.load(place / "runs/digits/iwae/smoke-0/model")
     x = ancestral.datasets.load("digits").x_test[:50]
     assert model.log_likelihood(x, 20, binarize_seed=1).mean == pytest.approx(values[1])
+
+
+def test_a_change_is_of_all_fits_or_of_those_before_the_last(place):
+    of_the_first, of_both = ("start.max_epochs", 5), ("batch_size", 100)
+    options = [
+        job("vae", changes=(of_the_first, of_both), stage=stage).config(place / "runs").options
+        for stage in (0, 1)
+    ]
+    assert [(o["max_epochs"], o["batch_size"]) for o in options] == [(5, 100), (1, 100)]
+    told = ("--size", "smoke", "--select", "--set", "start.max_epochs=3", "--set", "max_epochs=1")
+    assert call("reproduce", "digits/vae", *told) == 0
+    record = json.loads(next((place / "results/digits/vae").glob("*.json")).read_text())
+    assert [fit["options"]["max_epochs"] for fit in record["fits"]] == [3, 1]
 
 
 def test_what_is_done_is_not_done_again(place, monkeypatch, capsys):
@@ -170,7 +185,7 @@ def test_changes_reach_the_run_that_another_starts_from(place, capsys):
     assert [f["options"].get("batch_size") for f in record["fits"]] == [50, 50, 60]
     assert (place / "runs/reproduce/digits/vae/smoke-0-valid-batch_size=50").is_dir()
     capsys.readouterr()
-    assert call(*arguments, "--set", "start.start.batch_size=50") == 2
+    assert call(*arguments, "--set", "start.start.start.batch_size=50") == 2
     assert "digits/vae has no other row as its start" in capsys.readouterr().err
     assert call(*arguments, "--set", "start.batchsize=50") == 2
     assert "batch_size" in capsys.readouterr().err
@@ -589,12 +604,35 @@ def test_the_paper_size_of_moment_matching_has_the_published_optimiser(row):
         assert optimizer.rates(step, n_steps) == pytest.approx((0.2, 0.99))
 
 
-def test_the_results_page_says_what_the_records_say(monkeypatch):
-    """`python docs/results.py` was run after the last record was committed."""
+@pytest.fixture
+def results_page(monkeypatch):
+    """The module that writes the page of results."""
     monkeypatch.syspath_prepend(ROOT / "docs")
     spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_says_what_trained_a_model_and_what_scored_it(results_page):
+    own, gpu = {"device": "CPU"}, {"device": "GPU"}
+    about = {"threads": 1, "processor": {"model": "CPU"}}
+    made = [
+        {"seed": 0, **about, "versions": {}},  # a record from before devices were told
+        {"seed": 1, **about, **own, "versions": own},
+        {"seed": 2, **about, **gpu, "versions": gpu},
+        {"seed": 3, **about, **gpu, "versions": own},
+    ]
+    assert results_page.machines(made[:2]) == "1 thread of CPU"
+    assert results_page.machines(made) == (
+        "1 thread of CPU (seed 0 and 1), GPU (seed 2), "
+        "trained by 1 thread of CPU, scored by GPU (seed 3)"
+    )
+
+
+def test_the_results_page_says_what_the_records_say(results_page):
+    """`python docs/results.py` was run after the last record was committed."""
+    module = results_page
     found = records.read([ROOT / "results"])
     assert (ROOT / "docs/results.md").read_text() == module.page(found)
     assert module.headlines(found) in (ROOT / "README.md").read_text()

@@ -389,7 +389,7 @@ def _add_reproduce(commands: Any) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="with --select: change an option of the recipe, to see whether it should be "
-        "(start.NAME: of the row that it starts from)",
+        "(start.NAME: of the fit that it starts from)",
     )
     add("--runs", type=Path, default=Path("runs/reproduce"), help="default: runs/reproduce")
     add("--results", type=Path, default=Path("results"), help="records (default: results)")

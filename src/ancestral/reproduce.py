@@ -37,7 +37,8 @@ class Job:
         Choose settings: train without the held-out rows and score those, not the test rows.
     changes : tuple of (name, value)
         Options that differ from the recipe's, to see whether they should; ``start.NAME`` is an
-        option of the run that this one starts from, and likewise of its other parts.
+        option of the run that this one starts from, and likewise of its other parts. Of a size with
+        several fits it is one of the fits before the last, and the rest are options of all.
     stage : int
         Which of the fits of a size with several; negative numbers count from the last.
     """
@@ -88,9 +89,13 @@ class Job:
 
     def _part(self, option: str, row: str) -> Job:
         """Return the job of another row, changed as this one's changes say: ``option.name``."""
-        prefix = f"{option}."
-        theirs = [(k.removeprefix(prefix), v) for k, v in self.changes if k.startswith(prefix)]
-        return Job(recipes.find(row)[0], self.size, self.seed, self.select, tuple(theirs))
+        theirs = tuple(self._changed(option).items())
+        return Job(recipes.find(row)[0], self.size, self.seed, self.select, theirs)
+
+    def _changed(self, part: str) -> dict[str, Any]:
+        """Return the changes of a part: those called ``part.name``."""
+        prefix = f"{part}."
+        return {k.removeprefix(prefix): v for k, v in self.changes if k.startswith(prefix)}
 
     def judge(self) -> Job | None:
         """Return the job that trains the classifier of samples, if there is one."""
@@ -112,6 +117,8 @@ class Job:
         recipe, more = self.recipe, self.stages[self.stage]
         config = recipe.config(self.size, self.seed, select=self.select)
         ours = {k: v for k, v in self.changes if "." not in k}
+        if self.stage % len(self.stages) < len(self.stages) - 1:
+            ours |= self._changed("start")
         config.options |= more | ours | {"verbose": 1}
         config.options |= {option: str(part.folder(runs)) for option, part in self.parts().items()}
         return config

@@ -64,13 +64,13 @@ def _changes(row: Recipe, options: Namespace) -> tuple[tuple[str, Any], ...]:
 
 
 def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
-    """Read one ``name=value``; ``start.name=value`` is for the row that this one starts from."""
+    """Read one ``name=value``; ``start.name=value`` is for the fit that this one starts from."""
     name, _, text = change.partition("=")
     part, dot, rest = name.partition(".")
     if dot:
-        start = row.size(size).start
+        start = row.row if len(row.size(size).stages) > 1 else row.size(size).start
         parts = row.parts | ({} if start is None else {"start": start})
-        if part not in parts:
+        if part not in parts or (parts[part] == row.row and "." in rest):
             raise ValueError(f"--set {change}: {row.row} has no other row as its {part}")
         name, value = _change(recipes.find(parts[part])[0], size, f"{rest}={text}")
         return f"{part}.{name}", value

@@ -48,7 +48,9 @@ class Seat:
         """Take one step; return the loss and its terms, [1 + number of terms]."""
         n_updates = -(-n_steps // self.player.every) * self.player.repeat
         numbers = self.player.optimizer.rates(self.updates, n_updates)
-        rates = torch.tensor(numbers, dtype=self.flat.vector.dtype, device=self.flat.vector.device)
+        vector = self.flat.vector
+        # not to be waited for: a GPU is still busy with the step before
+        rates = torch.tensor(numbers, dtype=vector.dtype).to(vector.device, non_blocking=True)
         self.updates += 1
         if self.world.size == 1:
             self.terms, values = self._whole(batch, rates)
