@@ -15,6 +15,7 @@ from ancestral import engine
 from ancestral.engine import FlatParameters, Graph, plan
 from ancestral.methods import METHODS
 from ancestral.objectives import elbo, hinge, iwae
+from ancestral.optim import adam, clipped, shrunk
 from compiled import CASES, fitted, vae
 
 CPU = torch.device("cpu")
@@ -243,12 +244,13 @@ def test_flat_parameters_are_one_memory_and_one_gradient():
     x = rand(5, 3)
     expected = net(x)
     flat = FlatParameters(shared)
-    assert flat.vector.numel() == 12 + 4 + 8
+    assert flat.vector.numel() == 16 + 8 + 8  # of 12, 4 and 8, filled up to eights
     assert torch.equal(net(x), expected)
     gradient = gradient_of(flat, net(x).square().sum())
     net(x).square().sum().backward()
     moved = [p for p in net.parameters() if p.requires_grad]
-    torch.testing.assert_close(gradient, torch.cat([p.grad.flatten() for p in moved]))
+    filled_up = [nn.functional.pad(p.grad.flatten(), (0, -p.numel() % 8)) for p in moved]
+    torch.testing.assert_close(gradient, torch.cat(filled_up))
     with torch.no_grad():
         flat.vector.mul_(2)
     torch.testing.assert_close(net[0].weight.flatten(), flat.vector[:12])
@@ -261,7 +263,32 @@ def test_flat_parameters_are_one_memory_and_one_gradient():
 def test_flat_gradient_of_what_the_loss_ignores_is_zero():
     used, unused = (nn.Parameter(rand(3, seed=i)) for i in range(2))
     gradient = gradient_of(FlatParameters([used, unused]), used.square().sum())
-    torch.testing.assert_close(gradient, torch.cat([2 * used.detach(), torch.zeros(3).double()]))
+    expected = torch.zeros(16).double()
+    expected[:3] = 2 * used.detach()
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_every_parameter_begins_where_a_gpu_reads():
+    net = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 1))
+    FlatParameters(list(net.parameters()), torch.bfloat16)
+    assert [p.data_ptr() % 16 for p in net.parameters()] == [0, 0, 0, 0]
+
+
+def test_what_lies_between_parameters_stays_zero():
+    net = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 1)).double()
+    flat = FlatParameters(list(net.parameters()))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1.0)
+    between = flat.vector == 0
+    assert between.sum() == 1 + 5 + 5 + 7
+    optimizer = shrunk(clipped(adam(0.1), norm=1e-3), 0.1)
+    state = optimizer.init(flat.vector, flat.shapes)
+    gradient = gradient_of(flat, net(rand(4, 5)).square().sum())
+    with torch.no_grad():
+        optimizer.update(flat.vector, gradient, state, optimizer.rates(0, 10))
+    assert flat.vector[between].abs().max() == 0
+    assert (flat.vector[~between] < 1).all()
 
 
 def test_convolution_weights_keep_their_channels_last():

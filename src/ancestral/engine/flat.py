@@ -10,9 +10,15 @@ from torch import Tensor, nn
 
 from ancestral.engine.planning import Plan
 
+ALIGNED = 8
+"""Every parameter begins at a multiple of so many numbers: of bfloat16 they are the 16 bytes that a
+GPU's kernels read at once, and expect to begin where such a block does."""
+
 
 class FlatParameters:
     """Parameters laid side by side in one vector, of which they are views.
+
+    Zeros fill the vector up behind a parameter whose size is not a multiple of :data:`ALIGNED`.
 
     Parameters
     ----------
@@ -31,6 +37,8 @@ class FlatParameters:
         The copy in reduced precision.
     views : list of Tensor
         What each parameter reads, in their order.
+    shapes : list of Size
+        Of what lies in the vector: after each parameter the zeros behind it, maybe none.
 
     Examples
     --------
@@ -48,27 +56,31 @@ class FlatParameters:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         if not self.parameters:
             raise ValueError("params: a player needs at least one parameter to move")
-        self.shapes = [p.shape for p in self.parameters]
+        self.shapes = [size for p in self.parameters for size in (p.shape, _zeros_behind(p))]
         self._orders = [_memory_order(p) for p in self.parameters]
         laid_out = [
             p.detach().permute(o) for p, o in zip(self.parameters, self._orders, strict=True)
         ]
-        self.vector = torch.cat([p.reshape(-1) for p in laid_out])
+        self.vector = self._filled_up([p.reshape(-1) for p in laid_out])
         self.low = None if reduced is None else self.vector.to(reduced)
         self.views = self._views(self.vector, self.low)
         self._bind(self.views)
 
     def _views(self, vector: Tensor, low: Tensor | None) -> list[Tensor]:
         sizes = [shape.numel() for shape in self.shapes]
-        full = vector.split(sizes)
-        reduced = full if low is None else low.split(sizes)
-        pieces = [
-            r if len(s) > 1 else f for f, r, s in zip(full, reduced, self.shapes, strict=True)
-        ]
+        full = vector.split(sizes)[::2]
+        reduced = full if low is None else low.split(sizes)[::2]
+        shapes = self.shapes[::2]
+        pieces = [r if len(s) > 1 else f for f, r, s in zip(full, reduced, shapes, strict=True)]
         return [
             piece.view([shape[axis] for axis in order]).permute(_inverse(order))
-            for piece, shape, order in zip(pieces, self.shapes, self._orders, strict=True)
+            for piece, shape, order in zip(pieces, shapes, self._orders, strict=True)
         ]
+
+    def _filled_up(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Lay flat pieces side by side, with the zeros between them."""
+        fillers = [pieces[0].new_zeros(shape) for shape in self.shapes[1::2]]
+        return torch.cat([part for pair in zip(pieces, fillers, strict=True) for part in pair])
 
     def _bind(self, tensors: Sequence[Tensor]) -> None:
         for parameter, tensor in zip(self.parameters, tensors, strict=True):
@@ -81,12 +93,12 @@ class FlatParameters:
     def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Lay gradients side by side as the vector is; a missing one counts as zeros."""
         n = self.vector
-        return torch.cat(
+        return self._filled_up(
             [
                 n.new_zeros(shape.numel())
                 if g is None
                 else g.permute(order).reshape(-1).to(n.dtype)
-                for g, shape, order in zip(gradients, self.shapes, self._orders, strict=True)
+                for g, shape, order in zip(gradients, self.shapes[::2], self._orders, strict=True)
             ]
         )
 
@@ -111,6 +123,10 @@ class FlatParameters:
         """
         values = self._views(self.vector if vector is None else vector, None)
         self._bind([value.clone() for value in values])
+
+
+def _zeros_behind(p: Tensor) -> torch.Size:
+    return torch.Size([-p.numel() % ALIGNED])
 
 
 def lay_out(model: nn.Module, form: torch.memory_format) -> None:
