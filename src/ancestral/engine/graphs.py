@@ -65,7 +65,7 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
         "dynamic": False,
         "options": {"fallback_random": True, "guard_filter_fn": _guards_kept},
     }
-    if "isolate_recompiles" in signature(torch.compile).parameters:  # from torch 2.12 on
+    if "isolate_recompiles" in signature(torch.compile).parameters:  # torch 2.11 has none
         how["isolate_recompiles"] = True  # graphs of earlier fits are not looked through
     with _switches_kept():
         return torch.compile(function, **how)
