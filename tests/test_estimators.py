@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import FactorAnalysis
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -298,6 +299,17 @@ def test_fields_may_be_numpy_scalars(tmp_path):
     vae = VAE(**QUICK | {"n_latents": np.int64(2), "learning_rate": np.float32(1e-3)}).fit(X)
     vae.save(tmp_path / "model")
     assert ancestral.load(tmp_path / "model").transform(X).shape == (len(X), 2)
+
+
+def test_a_fitted_model_moves_to_a_device():
+    vae = VAE(**QUICK)
+    with pytest.raises(NotFittedError):
+        vae.to("cpu")
+    vae.fit(X)
+    with pytest.raises(ValueError, match="device='gpu' can't be used here"):
+        vae.to("gpu")
+    assert vae.to("meta") is vae  # the device that every machine has besides
+    assert {p.device.type for p in vae.model_.parameters()} == {"meta"}
 
 
 def test_held_out_curve():

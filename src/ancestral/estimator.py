@@ -183,6 +183,31 @@ class Estimator(Descent, Saved, ABC):
             checkpoint.remove()
         return self
 
+    def to(self, device: str) -> Self:
+        """Move the fitted model: what it computes next, it computes there.
+
+        A model that was loaded is on the CPU.
+
+        Parameters
+        ----------
+        device : str
+            As the field of this name.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such device here.
+        sklearn.exceptions.NotFittedError
+            If there is nothing to move yet.
+        """
+        self._check_fitted()
+        self._move(engine.resolve_device(device))
+        return self
+
     # ---- how it is done
 
     def _move(self, device: torch.device) -> None:

@@ -148,6 +148,7 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     folder = fitted(job, runs)
     estimator, config = experiment.open_run(folder)
     assert config is not None
+    estimator.to(estimator.device)
     dataset, protocol = config.dataset(), job.recipe.scored(job.size, select=job.select)
     judge = job.judge()
     subject = Subject(
