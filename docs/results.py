@@ -128,8 +128,12 @@ def cells(s: Standing) -> dict[str, str]:
         "bits": f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
         "active units": s.active_units + published_units(s) if metric == "log_likelihood" else "",
         "parameters": f"{first['n_parameters']:,}",
-        "training": f"{s.seconds / 60:.0f} min",
+        "training": duration(s.seconds),
     }
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def trains(measured: Iterable[Standing]) -> list[Standing]:
@@ -197,10 +201,10 @@ def selection(chosen: Sequence[Standing]) -> str:
         "|" + " --- |" * 5,
     ]
     for s in chosen:
-        changes = ", ".join(f"`{change}`" for change in s.changes).replace("|", r"\|")
+        changes = ", ".join(f"`{change}`" for change in s.changes).replace("|", r"\|") or "nothing"
         lines.append(
             f"| {s.recipe.title}, {s.size} | {changes} | {s.value:.2f} ± {s.standard_error:.2f} | "
-            f"{s.n_seeds} | {s.seconds / 60:.0f} min |"
+            f"{s.n_seeds} | {duration(s.seconds)} |"
         )
     command = f"`{chosen[0].command}`"
     return "\n".join([*lines, f"\nEach is a command like {command}.\n"])
