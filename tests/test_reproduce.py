@@ -676,6 +676,12 @@ def test_shipped_models_give_their_numbers_again(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_models_name_no_place_of_the_machine_that_trained_them(name):
+    for file in ("model.json", "config.toml", storage.RECORD):
+        assert '"/' not in (ROOT / "zoo" / name / file).read_text()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_that_draw_rows_have_a_picture(name):
     method = json.loads((ROOT / "zoo" / name / "model.json").read_text())["method"]
     drawn = ROOT / "docs" / "images" / f"zoo-{name}.png"
