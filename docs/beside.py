@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ancestral import recipes
-from ancestral.scoring import ERROR
+from ancestral.classification import ERROR
 from ancestral.zoo import name_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,9 +16,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ancestral import recipes, records
+from ancestral.classification import ERROR
 from ancestral.recipes import Table
 from ancestral.records import Record, Standing, standings
-from ancestral.scoring import ERROR
 from ancestral.storage import write_file
 
 DOCS = Path(__file__).resolve().parent

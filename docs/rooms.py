@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent / "src" / "ancestral"
 FLOORS = [
     ("what a user touches", "cli commands demo"),
     ("published numbers", "reproduce zoo measures records recipes"),
-    ("scores, pages, run folders", "experiment report judging damage scoring"),
+    ("run folders and their pages", "experiment report judging damage"),
+    ("scores", "kept scoring classification protocol"),
     ("systems", "methods density rows estimator saving descent labelled labels"),
     ("what is done with a model", "slots told ais divergence likeness errors evaluate impute"),
     ("learning", "callbacks train engine optim objectives discrepancy kernels"),

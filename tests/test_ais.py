@@ -13,7 +13,7 @@ from ancestral.ais import Annealing, annealed_log_likelihood, hamiltonian, sandw
 from ancestral.conditional import Bernoulli, Gaussian, standard_normal
 from ancestral.evaluate import log_likelihood
 from ancestral.networks import MLP, Constant
-from ancestral.scoring import Scoring
+from ancestral.protocol import Scoring
 
 W = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 0.3]], dtype=torch.float64)
 PSI = torch.tensor([0.5, 0.2, 1.0], dtype=torch.float64)

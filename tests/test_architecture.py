@@ -20,8 +20,9 @@ ORDER = [
     "bits", "distributions", "conditional", "classes", "models", "observed", "kernels",
     "discrepancy", "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate",
     "errors", "likeness", "divergence", "ais", "told", "slots", "labels", "labelled", "descent",
-    "saving", "estimator", "rows", "density", "methods", "scoring", "damage", "judging", "report",
-    "experiment", "recipes", "records", "measures", "zoo", "reproduce", "demo", "commands", "cli",
+    "saving", "estimator", "rows", "density", "methods", "protocol", "classification", "scoring",
+    "kept", "damage", "judging", "report", "experiment", "recipes", "records", "measures", "zoo",
+    "reproduce", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 

@@ -355,7 +355,7 @@ def test_what_can_not_be_compared_is_refused_before_anything_is_scored(
     assert run("fit", "vae", "second.csv", *how, "--n-latents", 1, "--out", "b") == 0
     assert run("fit", "network-classifier", table, *how, "--out", "c") == 0
     frame.with_columns(pl.col("weight") + 1).write_csv("second.csv")
-    monkeypatch.setattr("ancestral.scoring.scored", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("ancestral.kept.scored", lambda *_, **__: pytest.fail("scored"))
     assert run("compare", "a", "c") == 2
     assert "c holds a NetworkClassifier" in capfd.readouterr().err
     assert run("compare", "a", "b") == 2

@@ -30,6 +30,7 @@ from ancestral.ais import Annealing, annealed_log_likelihood, sandwich
 from ancestral.cli import main
 from ancestral.conditional import standard_normal
 from ancestral.data import Batch, Data
+from ancestral.kept import read_metrics
 from ancestral.likeness import likeness, modes_covered, nearest, parzen
 from ancestral.measures import Subject, measure
 from ancestral.methods.implicit import BOUNDS, noise
@@ -38,10 +39,11 @@ from ancestral.networks import Spectral, linear, parse_layers
 from ancestral.networks.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
 from ancestral.observed import Observed
+from ancestral.protocol import Scoring
 from ancestral.recipes import Protocol
 from ancestral.report import targets
 from ancestral.report.subject import choose
-from ancestral.scoring import Scoring, observe, read_metrics, resemble
+from ancestral.scoring import observe, resemble
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16

@@ -26,6 +26,8 @@ from ancestral import (
     load,
     report,
 )
+from ancestral.classification import classify as scoring_classify
+from ancestral.classification import learned_afresh, second_stage
 from ancestral.cli import main
 from ancestral.damage import Damage, Repair, classify, repair
 from ancestral.data import Batch, Data
@@ -36,8 +38,7 @@ from ancestral.models import Run
 from ancestral.networks import BatchNorm, Taps
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.optim import adam, cosine
-from ancestral.scoring import Scoring, learned_afresh, second_stage
-from ancestral.scoring import classify as scoring_classify
+from ancestral.protocol import Scoring
 from ancestral.train import Player, train
 
 X, Y = load_digits(return_X_y=True)

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 import ancestral
-from ancestral import damage, datasets, recipes, records, scoring, storage
+from ancestral import damage, datasets, protocol, recipes, records, scoring, storage
+from ancestral.classification import ERROR
 from ancestral.cli import main
 from ancestral.density import LatentEstimator
 from ancestral.errors import errors
+from ancestral.kept import read_metrics
 from ancestral.labelled import label_errors
 from ancestral.likeness import PARZEN_WIDTHS
 from ancestral.measures import Subject, measure
 from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
-from ancestral.scoring import ERROR, read_metrics
 from ancestral.zoo import name_of, ship
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -360,7 +361,7 @@ def test_rows_that_score_the_model_of_another(place, capsys):
     ]
     assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
     model, digits = ancestral.load(place / RUN), datasets.load("digits")
-    rows = scoring.Scoring(split="test", n_rows=50)
+    rows = protocol.Scoring(split="test", n_rows=50)
     repaired = damage.repair(model, digits, damage.Damage("half"), damage.Repair(2), rows)
     assert records_[0]["value"] == pytest.approx(repaired.metric["value"])
     assert "refined rows, rect 4, by LinearSVC" in records_[1]["metric"]
@@ -501,7 +502,7 @@ def test_the_width_of_a_parzen_window_is_chosen_on_rows_that_nothing_was_learnt_
     data = datasets.load("digits", n_valid=n_valid)
     model = ancestral.GMMN(hidden=(8,), max_epochs=1, batch_size=300, random_state=0)
     model.fit(data.x_train)
-    rows = scoring.Scoring(split=split)
+    rows = protocol.Scoring(split=split)
 
     def window(dataset):
         about = {"name": "", "folder": None, "protocol": recipes.Protocol(metric="parzen")}
@@ -671,7 +672,7 @@ def test_shipped_models_give_their_numbers_again(name):
         assert abs(got.mean - record["value"]) < 3 * got.standard_error
         return
     again = {"Autoencoder": scoring.rebuild, "CGMMNRegressor": scoring.regress}
-    got = again.get(type(model).__name__, scoring.resemble)(model, dataset, scoring.Scoring())
+    got = again.get(type(model).__name__, scoring.resemble)(model, dataset, protocol.Scoring())
     assert got["value"] == pytest.approx(record["value"], abs=record["standard_error"])
 
 

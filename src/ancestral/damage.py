@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ancestral import storage
+from ancestral.classification import learned_afresh
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.errors import Errors, SquaredErrors, errors, squared_errors
@@ -19,8 +20,8 @@ from ancestral.fields import Count, Natural, check, hints
 from ancestral.labels import ClassLearner
 from ancestral.methods.pegasos import name_of
 from ancestral.preprocess import corrupt
+from ancestral.protocol import Metric, Scoring, labels, measured
 from ancestral.rows import RowEstimator
-from ancestral.scoring import Metric, Scoring, labels, learned_afresh, measured
 
 Kind = Literal["rect", "random", "half"]
 

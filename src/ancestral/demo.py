@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ancestral import experiment, scoring
+from ancestral import experiment, kept
 from ancestral.experiment import Config
 
 COMMON = {
@@ -23,7 +23,7 @@ def run(out: Path) -> Path:
     for method, more in (("vae", {}), ("iwae", {"n_importance_samples": 5})):
         config = Config(method, "digits", COMMON | more)
         folder = experiment.run(config, out / f"{method}-digits", overwrite=True)
-        metric = scoring.read_metrics(folder)[-1]
+        metric = kept.read_metrics(folder)[-1]
         print(
             f"{method}: test {metric['metric']}: {metric['value']:.2f} "
             f"+- {metric['standard_error']:.2f}"

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ancestral import datasets, methods, parallel, provenance, scoring, storage
+from ancestral import datasets, kept, methods, parallel, provenance, scoring, storage
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
 from ancestral.labels import (
@@ -31,8 +31,8 @@ from ancestral.labels import (
 )
 from ancestral.likeness import FEWEST
 from ancestral.methods.implicit import ImplicitEstimator
+from ancestral.protocol import Metric, Scoring
 from ancestral.rows import RowEstimator
-from ancestral.scoring import Scoring
 from ancestral.tables import has_missing
 
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
@@ -209,8 +209,8 @@ def run(
     if not parallel.is_main():
         return out  # the first of several processes does the rest
     metrics, quick = look(estimator, dataset, config, split)
-    if not (out / scoring.METRICS).is_file():
-        scoring.add_metrics(out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics])
+    if not (out / kept.METRICS).is_file():
+        kept.add_metrics(out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics])
     if report:
         write_report(out, estimator, dataset, quick, config)
     return out
@@ -218,7 +218,7 @@ def run(
 
 def _stopped_after_training(out: Path, config: Config, report: bool) -> bool:
     """Whether the model of a run is there, and what should follow is not."""
-    wanted = [scoring.METRICS, *([REPORT] if report else [])]
+    wanted = [kept.METRICS, *([REPORT] if report else [])]
     done = all((out / name).is_file() for name in wanted)
     if done or not (out / CONFIG).is_file() or not (out / storage.MODEL).is_dir():
         return False
@@ -298,7 +298,7 @@ def look(
     config: Config,
     split: Literal["valid"] | None = None,
     n_importance_samples: int = QUICK_SAMPLES,
-) -> tuple[list[scoring.Metric], LogLikelihood | None]:
+) -> tuple[list[Metric], LogLikelihood | None]:
     """Take the quick look at test rows (held-out ones, if some are) that a run's page shows."""
     rows = _rows_to_look_at(config, split, n_importance_samples)
     return scoring.look(estimator, dataset, rows, n_likelihoods=QUICK_ROWS)

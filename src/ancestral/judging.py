@@ -11,7 +11,8 @@ from ancestral.datasets import Dataset
 from ancestral.errors import Errors
 from ancestral.labelled import class_shares, label_errors, train_on_generated
 from ancestral.labels import class_names
-from ancestral.scoring import Metric, Scoring, as_values, labels, measured
+from ancestral.protocol import Metric, Scoring, labels, measured
+from ancestral.scoring import as_values
 
 DRAWN = 2000
 """Rows drawn to see which classes there are."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ancestral import damage, judging, scoring, storage
+from ancestral import classification, damage, judging, kept, scoring, storage
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.likeness import parzen
+from ancestral.protocol import Metric, Scoring, measured
 from ancestral.recipes import Protocol
-from ancestral.scoring import Metric, Scoring, as_values, measured
+from ancestral.scoring import as_values
 
 PARZEN_SAMPLES, PARZEN_ROWS = 10_000, 5000
 """Samples of a Parzen window, and the most held-out rows by which its width is chosen."""
@@ -63,7 +64,7 @@ def _log_likelihood(subject: Subject) -> list[Metric]:
     for seed in subject.protocol.binarize_seeds if estimator.draws_bits_ else (0,):
         how = replace(subject.rows, binarize_seed=seed)
         print(f"{subject.name}: {how}, bits drawn with {seed}")
-        metrics.append(scoring.scored(subject.folder, estimator, dataset, how, progress=True)[0])
+        metrics.append(kept.scored(subject.folder, estimator, dataset, how, progress=True)[0])
     return metrics
 
 
@@ -91,7 +92,9 @@ def _damaged(subject: Subject) -> Metric:
 
 def _second_stage(subject: Subject) -> Any:
     """Return what is to tell classes in the place of the model's scores, if something is."""
-    return scoring.second_stage(subject.protocol.second_stage, subject.estimator, subject.dataset)
+    return classification.second_stage(
+        subject.protocol.second_stage, subject.estimator, subject.dataset
+    )
 
 
 def _parzen(subject: Subject) -> list[Metric]:
@@ -117,7 +120,7 @@ def _parzen(subject: Subject) -> list[Metric]:
 def _classes(subject: Subject) -> list[Metric]:
     stage = _second_stage(subject)
     estimator, dataset = subject.estimator, subject.dataset
-    return [scoring.classify(estimator, dataset, subject.rows, second_stage=stage)[0]]
+    return [classification.classify(estimator, dataset, subject.rows, second_stage=stage)[0]]
 
 
 def _target_error(subject: Subject) -> list[Metric]:

@@ -15,10 +15,10 @@ from ancestral import experiment, provenance, recipes, records, storage, zoo
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
 from ancestral.measures import Subject, measure
+from ancestral.protocol import Scoring
 from ancestral.recipes import Recipe
 from ancestral.records import Record
 from ancestral.rows import RowEstimator
-from ancestral.scoring import Scoring
 
 
 @dataclass(frozen=True)

@@ -1,123 +1,30 @@
-"""Scoring a fitted model by a stated protocol, and what a run folder keeps of it."""
+"""Scoring a fitted model by a stated protocol: likelihood, errors, likeness of samples."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
-from ancestral import datasets, storage
-from ancestral.ais import Annealing
+from ancestral import datasets
+from ancestral.classification import classify
 from ancestral.density import LatentEstimator
-from ancestral.engine import Precision
-from ancestral.errors import Errors, errors, squared_errors
+from ancestral.errors import squared_errors
 from ancestral.evaluate import LogLikelihood, standard_error_of_mean
-from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner, LabelLearner, LinearScores, TargetLearner, has_label
+from ancestral.fields import check, hints
+from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
-from ancestral.methods.pegasos import Solver, name_of, svm
+from ancestral.protocol import Metric, Scoring, labels, measured
 from ancestral.rows import RowEstimator
 
-METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
-
-Metric = dict[str, Any]
-
-ERROR, LIKENESS = "error, %", "MMD^2 of samples"
+LIKENESS = "MMD^2 of samples"
 
 SAMPLES = 2000
 """Most samples that are compared with real rows."""
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Which rows are scored, and how.
-
-    Attributes
-    ----------
-    n_importance_samples : int
-        S of L_S.
-    split : {"test", "valid", "train"}, optional
-        By default the test rows, if there are some.
-    binarize_seed : int
-        Of the one binarisation of grey values.
-    n_rows : int, optional
-        The first so many rows only.
-    precision : {"float32", "bfloat16", "auto"}
-        Of matrix products.
-    annealing : Annealing, optional
-        Annealed importance sampling in place of L_S.
-    """
-
-    n_importance_samples: Count = 5000
-    split: Literal["test", "valid", "train"] | None = None
-    binarize_seed: Natural = 0
-    n_rows: Count | None = None
-    precision: Precision = "float32"
-    annealing: Annealing | None = None
-
-    def rows(self, dataset: datasets.Dataset) -> tuple[str, np.ndarray]:
-        """Return the name of the split, and its rows."""
-        split = self.split or ("train" if dataset.x_test is None else "test")
-        X = getattr(dataset, f"x_{split}")
-        if X is None:
-            raise ValueError(f"split={split!r}: the data set {dataset.name} has no such rows")
-        return split, X[: self.n_rows]
-
-    def __str__(self) -> str:
-        if self.annealing is None:
-            return f"L_{self.n_importance_samples}"
-        how = self.annealing
-        words = f"AIS_{how.n_chains}, {how.n_steps} steps from the {how.start}"
-        usual = Annealing(how.n_steps, how.n_chains, start=how.start)
-        moves = f", {how.n_leapfrog} leapfrogs, at first of {how.first_step_size:g}"
-        return words if how == usual else words + moves
-
-
-def measured(
-    name: str,
-    split: str,
-    n_rows: int,
-    dataset: datasets.Dataset,
-    value: tuple[float, float],
-    began: float,
-    **more: Any,
-) -> Metric:
-    """Return what is kept of a measurement.
-
-    Parameters
-    ----------
-    name, split : str
-        Which metric, with its unit, of which rows.
-    n_rows : int
-        How many these are.
-    dataset : Dataset
-        Of which data.
-    value : (float, float)
-        The number and its standard error.
-    began : float
-        When, by ``perf_counter``.
-    **more
-        What else there is to say.
-    """
-    return {
-        "metric": name,
-        "split": split,
-        "n_rows": n_rows,
-        **more,
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-        "value": value[0],
-        "standard_error": value[1],
-        "seconds": perf_counter() - began,
-    }
 
 
 def evaluate(
@@ -154,7 +61,7 @@ def evaluate(
         "median_effective_sample_size": float(np.median(result.effective_sample_sizes)),
         "seconds": perf_counter() - began,
     }
-    return _what(estimator, dataset, scoring) | found, result
+    return scoring.likelihood_of(estimator, dataset) | found, result
 
 
 def look(
@@ -287,174 +194,3 @@ def as_values(x: np.ndarray, unit: float, what: str = "rows") -> np.ndarray:
             "VAE's impute, say), or leave such rows out"
         )
     return values
-
-
-def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
-    """Return the labels of the rows that are scored, if the data set has some."""
-    return getattr(dataset, f"y_{rows.rows(dataset)[0]}")
-
-
-def classify(
-    estimator: ClassLearner,
-    dataset: datasets.Dataset,
-    rows: Scoring,
-    *,
-    second_stage: Any = None,
-    training: datasets.Dataset | None = None,
-) -> tuple[Metric, Errors]:
-    """Count how many labelled rows of one split a classifier gets wrong.
-
-    With a second stage, that one tells them, on the features of the first: see
-    :func:`learned_afresh`. It learns the training rows of ``training``, by default those of the
-    data that are scored.
-
-    Raises
-    ------
-    ValueError
-        If the data set has no labels.
-    """
-    split, X = rows.rows(dataset)
-    y = labels(dataset, rows)
-    if y is None:
-        raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
-    began, name = perf_counter(), ERROR
-    predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
-    if second_stage is not None:
-        predict = learned_afresh(estimator, training or dataset, second_stage)
-        name = f"error by {name_of(second_stage)}, %"
-    found = errors(predict(X), y[: len(X)])
-    value = found.percent, found.standard_error
-    return measured(name, split, len(found.wrong), dataset, value, began), found
-
-
-def learned_afresh(
-    estimator: ClassLearner, dataset: datasets.Dataset, classifier: Any
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Learn classes afresh on features of the training rows, and return how they are told.
-
-    Raises
-    ------
-    ValueError
-        If the estimator has no features, or the data no classes.
-    """
-    first, x, y = _lessons(name_of(classifier), estimator, dataset)
-    fitted = clone(classifier).fit(first.features_of(x), y)
-    return lambda rows: fitted.predict(first.features_of(rows))
-
-
-def second_stage(solver: Solver | None, estimator: ClassLearner, training: datasets.Dataset) -> Any:
-    """Return the linear machine that is to tell classes in a model's place, if one is asked for.
-
-    Raises
-    ------
-    ValueError
-        If the estimator has no features to learn from, or the training rows have no classes.
-    """
-    if solver is None:
-        return None
-    _, _, y = _lessons(solver, estimator, training)
-    return svm(solver, len(y))
-
-
-def _lessons(
-    named: str, estimator: ClassLearner, dataset: datasets.Dataset
-) -> tuple[LinearScores, np.ndarray, np.ndarray]:
-    """Return what a second stage learns from: the features' model, labelled rows, their classes."""
-    if not isinstance(estimator, LinearScores):
-        raise ValueError(
-            f"second_stage={named!r}: {type(estimator).__name__} has no features to learn from: "
-            "expected a model whose scores are linear in features, as MaxMarginVAE"
-        )
-    y = dataset.y_train
-    known = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
-    if y is None or not len(known):
-        raise ValueError(
-            f"second_stage={named!r}: the training rows of {dataset.name} have no classes to learn"
-        )
-    return estimator, dataset.x_train[known], y[known]
-
-
-def _what(estimator: LatentEstimator, dataset: datasets.Dataset, scoring: Scoring) -> Metric:
-    """Say what an evaluation is of: two that agree in this give the same values."""
-    split, X = scoring.rows(dataset)
-    return {
-        "metric": f"log-likelihood {scoring}, nats",
-        "split": split,
-        "n_rows": len(X),
-        "precision": scoring.precision,
-        "binarize_seed": scoring.binarize_seed if estimator.draws_bits_ else None,
-        "data": dataset.name,
-        "data_checksum": dataset.checksum,
-    }
-
-
-def scored(
-    folder: Path,
-    estimator: LatentEstimator,
-    dataset: datasets.Dataset,
-    scoring: Scoring,
-    *,
-    again: bool = False,
-    progress: bool = False,
-) -> tuple[Metric, LogLikelihood]:
-    """Evaluate the model of a folder, or recall it if the run has done so (not ``again``).
-
-    A run folder keeps the metric, and the values row by row.
-    """
-    what = _what(estimator, dataset, scoring)
-    if not again and dataset.checksum:
-        for metric in read_metrics(folder):
-            if what.items() <= metric.items() and "rows" in metric:
-                return metric, _read_rows(folder / metric["rows"], scoring)
-    if not (folder / storage.MODEL).is_dir():
-        return evaluate(estimator, dataset, scoring, progress=progress)
-    rows = folder / LIKELIHOODS / f"{_name(what, scoring)}.csv"
-    rows.parent.mkdir(exist_ok=True)
-    state = str(rows.with_suffix(".checkpoint"))
-    metric, result = evaluate(estimator, dataset, scoring, checkpoint=state, progress=progress)
-    storage.write_file(rows, rows_csv(result))
-    add_metric(folder, metric | {"rows": str(rows.relative_to(folder))})
-    return metric, result
-
-
-def _name(what: Metric, scoring: Scoring) -> str:
-    """Return a file's name for an evaluation."""
-    parts = [what["data"], what["split"], *str(scoring).replace(",", "").split()]
-    parts += [str(what["n_rows"])]
-    seed = what["binarize_seed"]
-    return "-".join(parts if seed is None else [*parts, f"bits{seed}"])
-
-
-ROW_VALUES = ("log_likelihood", "monte_carlo_error", "effective_sample_size")
-
-
-def rows_csv(result: LogLikelihood) -> str:
-    """Write an evaluation row by row, as CSV."""
-    columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return storage.to_csv([dict(zip(ROW_VALUES, row, strict=True)) for row in rows])
-
-
-def _read_rows(path: Path, scoring: Scoring) -> LogLikelihood:
-    columns = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2).T
-    how = scoring.annealing
-    n, kind = (scoring.n_importance_samples, "L") if how is None else (how.n_chains, "AIS")
-    return LogLikelihood(columns[0], columns[1], columns[2], n, kind)
-
-
-def read_metrics(folder: Path) -> list[Metric]:
-    """Read ``metrics.json``: one record per evaluation."""
-    path = folder / METRICS
-    return json.loads(path.read_text()) if path.is_file() else []
-
-
-def add_metric(folder: Path, metric: Metric) -> None:
-    """Append to ``metrics.json``."""
-    add_metrics(folder, [metric])
-
-
-def add_metrics(folder: Path, metrics: list[Metric]) -> None:
-    """Append to ``metrics.json``, all or none; what is not a number is null there."""
-    plain = [{k: None if v != v else v for k, v in metric.items()} for metric in metrics]
-    content = json.dumps([*read_metrics(folder), *plain], indent=1)
-    storage.write_file(folder / METRICS, content)

@@ -11,13 +11,13 @@ import numpy as np
 from sklearn.base import is_regressor
 
 from ancestral import experiment, methods, storage
+from ancestral.classification import ERROR
 from ancestral.density import LatentEstimator
 from ancestral.evaluate import compare
 from ancestral.experiment import Config
 from ancestral.fields import as_tuples
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.rounding import Bits
-from ancestral.scoring import ERROR
 
 LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
 """Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and what

@@ -17,9 +17,11 @@ from ancestral.density import LatentEstimator
 from ancestral.engine.notices import notice
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
+from ancestral.kept import read_metrics
 from ancestral.labels import ClassLearner
+from ancestral.protocol import Metric, Scoring
 from ancestral.rows import RowEstimator
-from ancestral.scoring import LIKENESS, Metric, Scoring, read_metrics
+from ancestral.scoring import LIKENESS
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,11 +5,11 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from ancestral import datasets, experiment, scoring, storage
+from ancestral import classification, datasets, experiment, kept, storage
 from ancestral.commands.common import classifier, print_metric
 from ancestral.judging import label_error, retrained_error, smallest_share
 from ancestral.labelled import can_be_asked
-from ancestral.scoring import Metric, Scoring
+from ancestral.protocol import Metric, Scoring
 
 
 def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> None:
@@ -41,7 +41,7 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
     )
     if can_be_asked(estimator):
         _keep(options, label_error(estimator, judge, dataset))
-        print_metric(scoring.classify(judge, dataset, rows)[0])
+        print_metric(classification.classify(judge, dataset, rows)[0])
     if options.retrain:
         _keep(options, retrained_error(estimator, judge, dataset, rows))
 
@@ -50,4 +50,4 @@ def _keep(options: Namespace, metric: Metric) -> None:
     """Print what was found, and add it to the run's metrics."""
     print_metric(metric)
     if (options.run / storage.MODEL).is_dir():
-        scoring.add_metric(options.run, metric | {"classifier": str(options.classifier)})
+        kept.add_metric(options.run, metric | {"classifier": str(options.classifier)})

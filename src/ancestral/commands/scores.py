@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import datasets, experiment, provenance, records, scoring, storage
+from ancestral import (
+    classification,
+    datasets,
+    experiment,
+    kept,
+    protocol,
+    provenance,
+    records,
+    scoring,
+    storage,
+)
 from ancestral.ais import Annealing, Sandwich
 from ancestral.commands.common import (
     check_folder,
@@ -36,7 +46,7 @@ from ancestral.fields import Count, Natural, check, parse
 from ancestral.labels import ClassLearner, TargetLearner
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
-from ancestral.scoring import Metric, Scoring
+from ancestral.protocol import Metric, Scoring
 
 STRIP = 14
 """Images in a row of a strip."""
@@ -110,9 +120,9 @@ def _keep_rows(options: Namespace, metric: Metric, found: LogLikelihood) -> None
     """Print a likelihood, add it to the run's metrics, and write it row by row if asked to."""
     print_metric(metric)
     if (options.run / storage.MODEL).is_dir():
-        scoring.add_metric(options.run, metric)
+        kept.add_metric(options.run, metric)
     if options.out is not None:
-        storage.write_file(options.out, scoring.rows_csv(found))
+        storage.write_file(options.out, kept.rows_csv(found))
 
 
 def _evaluate_whole(
@@ -130,7 +140,7 @@ def _evaluate_whole(
     metric = score(estimator, dataset, _rows(options))
     print_metric(metric)
     if (options.run / storage.MODEL).is_dir():
-        scoring.add_metric(options.run, metric)
+        kept.add_metric(options.run, metric)
 
 
 def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
@@ -139,7 +149,7 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
     # without grey values nothing is drawn: every seed gives the same
     different = _scorings(options)[: None if estimator.draws_bits_ else 1]
     found = [
-        scoring.scored(options.run, estimator, dataset, how, again=True, progress=True)
+        kept.scored(options.run, estimator, dataset, how, again=True, progress=True)
         for how in different
     ]
     for metric, _ in found:
@@ -150,7 +160,7 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
             f"mean over {len(found)} binarisations: {np.mean(values):.3f}, "
             f"spread {np.std(values, ddof=1):.3f}"
         )
-    return scoring.rows_csv(found[-1][1])
+    return kept.rows_csv(found[-1][1])
 
 
 def _evaluate_errors(
@@ -158,13 +168,13 @@ def _evaluate_errors(
 ) -> str:
     """Print the share of wrong rows; return which they are."""
     stage = _second_stage(options, config, estimator, dataset)
-    metric, found = scoring.classify(
+    metric, found = classification.classify(
         classifier(options.run, estimator), dataset, _rows(options), **stage
     )
     name = metric["metric"].removesuffix(", %")
     print(f"{metric['split']} {name}: {found} ({metric['n_rows']} rows)")
     if (options.run / storage.MODEL).is_dir():
-        scoring.add_metric(options.run, metric)
+        kept.add_metric(options.run, metric)
     return storage.to_csv([{"wrong": int(wrong)} for wrong in found.wrong])
 
 
@@ -175,7 +185,7 @@ def _second_stage(
     if options.second_stage is None:
         return {}
     training = training_data(options.run, options, config, dataset)
-    stage = scoring.second_stage(options.second_stage, estimator, training)
+    stage = classification.second_stage(options.second_stage, estimator, training)
     return {"second_stage": stage, "training": training}
 
 
@@ -206,7 +216,7 @@ def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     how, pair = _scorings(options), _pair(options, explicit)
     drawn = [how[0].binarize_seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
     _check_same(options, "binarize_seed", drawn)
-    scored = [[scoring.scored(*subject, one, progress=True) for one in how] for subject in pair]
+    scored = [[kept.scored(*subject, one, progress=True) for one in how] for subject in pair]
     for metric, _ in [result for results in scored for result in results]:
         print_metric(metric)
     found = []
@@ -228,7 +238,7 @@ def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
     """Compare two classifiers on the same rows."""
     pair, rows = _pair(options, classifier), _rows(options)
     (metric, first), (_, second) = (
-        scoring.classify(estimator, dataset, rows) for _, estimator, dataset in pair
+        classification.classify(estimator, dataset, rows) for _, estimator, dataset in pair
     )
     difference = mcnemar(first, second)
     for path, errors in ((options.run, first), (options.second, second)):
@@ -328,7 +338,7 @@ def repair(options: Namespace) -> None:
             found = repair_rows(estimator, dataset, way, how, rows)
             _keep_repair(options, found.metric, found.errors)
             strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
-        if isinstance(estimator, ClassLearner) and scoring.labels(dataset, rows) is not None:
+        if isinstance(estimator, ClassLearner) and protocol.labels(dataset, rows) is not None:
             told = classify_damaged(estimator, dataset, way, how, rows, found, **stage)
             for metric, wrong in told:
                 _keep_repair(options, metric, wrong)
@@ -340,7 +350,7 @@ def _keep_repair(options: Namespace, metric: Metric, found: object) -> None:
     """Print how well damaged rows were dealt with, and add it to the run's metrics."""
     print(f"{metric['split']} {metric['metric']}: {found} ({metric['n_rows']} rows)")
     if (options.run / storage.MODEL).is_dir():
-        scoring.add_metric(options.run, metric)
+        kept.add_metric(options.run, metric)
 
 
 def _scorings(options: Namespace) -> list[Scoring]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ancestral import datasets, experiment, methods, scoring
+from ancestral import datasets, experiment, kept, methods
 from ancestral.commands.common import data_options, print_metric
 from ancestral.density import LatentEstimator
 from ancestral.experiment import Config
@@ -30,7 +30,7 @@ def fit(options: Namespace) -> None:
     estimator, _ = experiment.open_run(folder)
     if isinstance(estimator, LatentEstimator):
         _print_likelihood(estimator.likelihood_)
-    for metric in scoring.read_metrics(folder):
+    for metric in kept.read_metrics(folder):
         print_metric(metric)
     print(f"run folder: {out}")
     if not options.no_report:

@@ -47,7 +47,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
         What disturbs the encoder in training: the paper on moment matching drops ``(0.2, 0.5)``.
     network : str
         ``"dense"``, with ``hidden`` layers; for images also an encoder and a decoder as text:
-        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.convolution``).
+        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.written``).
 
     References
     ----------

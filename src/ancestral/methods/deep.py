@@ -63,7 +63,7 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
     network : str
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
         ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
-        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.convolution``).
+        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.written``).
     clip_means : float
         The means of a Bernoulli likelihood are held within [this, 1 - this]: with grey pixels as
         they are (``binarize="none"``) the max-margin models' code does so, with 0.001. 0 for none.

@@ -24,8 +24,7 @@ from ancestral.labels import LabelLearner, check_labelled
 from ancestral.methods.diary import COMPARED, FEWEST, ROWS, Diary, beside_held_out
 from ancestral.methods.networked import Networked
 from ancestral.models import Coded, Game, Generator
-from ancestral.networks import Stack, linear, one_hot, parse_layers
-from ancestral.networks.convolution import Maps
+from ancestral.networks import Maps, Stack, linear, one_hot, parse_layers
 from ancestral.observed import Observed
 from ancestral.preprocess import Columns
 from ancestral.train import Progress
@@ -79,7 +78,7 @@ class ImplicitEstimator(Watched, Networked, ABC):
         Uniform on [-1, 1], on [0, 1] or on [-1/2, 1/2], standard normal, or fair bits.
     network : str
         ``"dense"``, with ``hidden`` layers; or, for images, layers from the noise up, as text:
-        ``"500 | 64x5x5 | 3:64 | u2 3:64f | u2 5:1f"`` (see ``networks.convolution``).
+        ``"500 | 64x5x5 | 3:64 | u2 3:64f | u2 5:1f"`` (see ``networks.written``).
     """
 
     n_noise: Count = 10

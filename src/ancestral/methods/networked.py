@@ -30,7 +30,7 @@ class Networked(RowEstimator, ABC):
     network : str
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
         ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or one's own as text:
-        ``"5:32 p2 | 3:64 p2 d.5 | 500"`` (see ``networks.convolution``).
+        ``"5:32 p2 | 3:64 p2 d.5 | 500"`` (see ``networks.written``).
     """
 
     hidden: Sizes = (500, 500)

@@ -1,15 +1,6 @@
 """Networks: what maps a context to parameters."""
 
-from ancestral.networks.convolution import (
-    ClassMaps,
-    Maps,
-    Stack,
-    TwoHeaded,
-    parse_encoder,
-    parse_layers,
-    parse_network,
-    shape_after,
-)
+from ancestral.networks.convolution import ClassMaps, Stack, TwoHeaded
 from ancestral.networks.disturb import Dropout, Jitter
 from ancestral.networks.layers import (
     ACTIVATIONS,
@@ -37,6 +28,7 @@ from ancestral.networks.normalise import (
 )
 from ancestral.networks.spectral import Spectral, spectrally_normalised
 from ancestral.networks.taps import Tap, Taps
+from ancestral.networks.written import Maps, parse_encoder, parse_layers, parse_network, shape_after
 
 __all__ = [
     "ACTIVATIONS",
