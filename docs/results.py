@@ -154,9 +154,18 @@ def how(measured: Iterable[Standing]) -> str:
     lines = []
     for made, rows in together.items():
         titles = "; ".join(f"{s.recipe.title}, {s.size}" for s in rows)
-        commands = "".join(f"`{s.command}`. " for s in rows)
-        lines.append(f"- **{titles}**: {commands}{made}")
+        lines.append(f"- **{titles}**: {commands(rows)}. {made}")
     return "\n".join(lines) + "\n"
+
+
+def commands(rows: Sequence[Standing]) -> str:
+    """Return the command of the first row, and the names that take its row's place in it."""
+    first, *others = rows
+    own = first.recipe.row
+    alike = [s for s in others if s.command == first.command.replace(own, s.recipe.row)]
+    names = ", ".join(f"`{s.recipe.row}`" for s in alike)
+    told = [f"`{first.command}`" + (f"; likewise {names}" if names else "")]
+    return ". ".join([*told, *(f"`{s.command}`" for s in others if s not in alike)])
 
 
 def conditions(s: Standing) -> str:
