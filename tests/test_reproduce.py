@@ -5,13 +5,14 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import ancestral
-from ancestral import damage, datasets, protocol, recipes, records, scoring, storage
+from ancestral import damage, datasets, protocol, recipes, records, scoring, storage, zoo
 from ancestral.classification import ERROR
 from ancestral.cli import main
 from ancestral.density import LatentEstimator
@@ -305,13 +306,17 @@ def test_a_row_is_scored_with_the_shipped_model_of_another(place, capsys):
     assert not any(fit["shipped"] for fit in json.loads(path.read_text())["fits"])
 
 
-def test_a_row_that_counts_errors(place, capsys):
+def count_errors(place):
     for name, old, new in [
         ("table", "n_rows = 50", 'metric = "error"'),
         ("vae", 'method = "vae"', 'method = "max-margin-vae"'),
     ]:
         path = place / f"recipes/digits/{name}.toml"
         path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_row_that_counts_errors(place, capsys):
+    count_errors(place)
     assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
     assert "0 of 1,500 decisions" in capsys.readouterr().out
     record = json.loads((place / "results/digits/vae/smoke-0.json").read_text())
@@ -325,6 +330,30 @@ def test_a_row_that_counts_errors(place, capsys):
     assert f"test error, %: {record['value']:.3f} +-" in out
     assert "log-likelihood" not in out
     assert np.loadtxt("w.csv", skiprows=1).sum() == wrong.sum()
+
+
+def test_rounding_may_change_as_many_decisions_as_the_recorded_error_hides(place, monkeypatch):
+    count_errors(place)
+    assert call("reproduce", "digits/vae", "--size", "smoke") == 0
+    path = place / "results/digits/vae/smoke-0.json"
+    record = json.loads(path.read_text())
+    load = zoo.methods.load
+
+    class Rounded:  # three decisions of 1,500 are others
+        def __init__(self, folder):
+            self.whole = load(folder)
+
+        def predict(self, x):
+            return np.where(np.arange(len(x)) < 3, -1, self.whole.predict(x))
+
+    monkeypatch.setattr(zoo, "methods", SimpleNamespace(load=Rounded))
+    for error, fits in [(1.9, False), (2.1, True)]:  # in per cent: a tenth is 2.9 or 3.2 decisions
+        path.write_text(json.dumps(record | {"standard_error": error}))
+        if fits:
+            assert "3 of 1,500" in ship(Path(RUN).parent, path, place / "zoo/it")
+        else:
+            with pytest.raises(ValueError, match="change 3 of 1,500 decisions"):
+                ship(Path(RUN).parent, path, place / "zoo/it")
 
 
 RUN = "runs/reproduce/digits/vae/smoke-0/model"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +24,9 @@ from ancestral.rounding import Bits
 LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
 """Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and what
 is drawn, rebuilt or predicted, on average over entries and as a share of their range."""
+
+UNSEEN = 0.1
+"""Standard errors of a recorded error that rounding may always change: no one would see it."""
 
 FEWER: tuple[Bits, ...] = (16, 12, 8)
 """Bits of weights, the first of them that fit."""
@@ -62,14 +67,20 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     ------
     ValueError
         If rounding costs 0.01 nats or more, moves values by a thousandth of their range or changes
-        more than two decisions in 10,000, or the weights take more than 3 MB in eight bits.
+        more than two decisions in 10,000 (or a tenth of the recorded error's standard error, if
+        that is more), or the weights take more than 3 MB in eight bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
     if config is None:
         raise ValueError(f"{run} has no {experiment.CONFIG}: it is not a run folder")
-    changed = _likelihoods if isinstance(estimator, LatentEstimator) else _values
-    changed = _decisions if _counts_errors(record) else changed
+    changed: Callable[..., tuple[bool, str]] = (
+        _likelihoods if isinstance(estimator, LatentEstimator) else _values
+    )
+    told = json.loads(record.read_text())
+    if told["metric"] == ERROR:
+        most = max(MOST_FLIPS, UNSEEN * told["standard_error"] / 100)
+        changed = partial(_decisions, most=most)
     with TemporaryDirectory() as temporary:
         small = Path(temporary) / "model"
         bits = _bits_that_fit(estimator, small, run)
@@ -140,10 +151,6 @@ def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:
     raise ValueError(f"{run}: {size / 1e6:.2f} MB of weights; {most}")
 
 
-def _counts_errors(record: Path) -> bool:
-    return json.loads(record.read_text())["metric"] == ERROR
-
-
 def _likelihoods(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
     """Say whether rounding is cheap, and what it changes."""
     found = [e.log_likelihood(x[:N_ROWS], N_SAMPLES) for e in (rounded, whole)]
@@ -151,11 +158,11 @@ def _likelihoods(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
     return abs(change.mean) < COSTLIEST, f"the log-likelihood by {change}"
 
 
-def _decisions(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
+def _decisions(rounded: Any, whole: Any, x: np.ndarray, *, most: float) -> tuple[bool, str]:
     """Say whether rounding is cheap, and what it changes."""
     x = x[:N_DECISIONS]
     n = int((rounded.predict(x) != whole.predict(x)).sum())
-    return n <= MOST_FLIPS * len(x), f"{n} of {len(x):,} decisions"
+    return n <= most * len(x), f"{n} of {len(x):,} decisions"
 
 
 def _values(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
