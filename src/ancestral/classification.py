@@ -13,7 +13,7 @@ from ancestral import datasets
 from ancestral.errors import Errors, errors
 from ancestral.labels import ClassLearner, LinearScores, has_label
 from ancestral.methods.pegasos import Solver, name_of, svm
-from ancestral.protocol import Metric, Scoring, labels, measured
+from ancestral.protocol import Metric, Scoring, answered, measured
 
 ERROR = "error, %"
 
@@ -37,16 +37,13 @@ def classify(
     ValueError
         If the data set has no labels.
     """
-    split, X = rows.rows(dataset)
-    y = labels(dataset, rows)
-    if y is None:
-        raise ValueError(f"the data set {dataset.name} has no labels of its {split} rows")
+    split, X, y = answered(dataset, rows)
     began, name = perf_counter(), ERROR
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
         predict = learned_afresh(estimator, training or dataset, second_stage)
         name = f"error by {name_of(second_stage)}, %"
-    found = errors(predict(X), y[: len(X)])
+    found = errors(predict(X), y)
     value = found.percent, found.standard_error
     return measured(name, split, len(found.wrong), dataset, value, began), found
 

@@ -117,3 +117,20 @@ def measured(
 def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
     """Return the labels of the rows that are scored, if the data set has some."""
     return getattr(dataset, f"y_{rows.rows(dataset)[0]}")
+
+
+def answered(
+    dataset: datasets.Dataset, rows: Scoring, what: str = "labels"
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return the name of the split that is scored, its rows, and the label of each.
+
+    Raises
+    ------
+    ValueError
+        If the data set has no labels; ``what`` is what the message calls them.
+    """
+    split, X = rows.rows(dataset)
+    y = labels(dataset, rows)
+    if y is None:
+        raise ValueError(f"the data set {dataset.name} has no {what} of its {split} rows")
+    return split, X, y[: len(X)]

@@ -18,7 +18,7 @@ from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
-from ancestral.protocol import Metric, Scoring, labels, measured
+from ancestral.protocol import Metric, Scoring, answered, labels, measured
 from ancestral.rows import RowEstimator
 
 LIKENESS = "MMD^2 of samples"
@@ -98,12 +98,9 @@ def look(
 
 def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
     """Compare predicted targets with the true ones of one split, in the targets' units."""
-    split, X = rows.rows(dataset)
-    y = labels(dataset, rows)
-    if y is None:
-        raise ValueError(f"the data set {dataset.name} has no targets of its {split} rows")
+    split, X, y = answered(dataset, rows, "targets")
     began = perf_counter()
-    squares = np.square(estimator.predict(X) - y[: len(X)]).reshape(len(X), -1).mean(1)
+    squares = np.square(estimator.predict(X) - y).reshape(len(X), -1).mean(1)
     root = float(np.sqrt(squares.mean()))
     value = root, standard_error_of_mean(squares) / (2 * root or 1.0)
     return measured("root mean squared error", split, len(X), dataset, value, began)
