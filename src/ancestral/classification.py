@@ -13,7 +13,7 @@ from ancestral import datasets
 from ancestral.errors import Errors, errors
 from ancestral.labels import ClassLearner, LinearScores, has_label
 from ancestral.methods.pegasos import Solver, name_of, svm
-from ancestral.protocol import Metric, Scoring, answered, measured
+from ancestral.protocol import Metric, Scoring, labelled_rows, measured
 
 ERROR = "error, %"
 
@@ -37,7 +37,7 @@ def classify(
     ValueError
         If the data set has no labels.
     """
-    split, X, y = answered(dataset, rows)
+    split, X, y = labelled_rows(dataset, rows)
     began, name = perf_counter(), ERROR
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:

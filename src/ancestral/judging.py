@@ -11,7 +11,7 @@ from ancestral.datasets import Dataset
 from ancestral.errors import Errors
 from ancestral.labelled import class_shares, label_errors, train_on_generated
 from ancestral.labels import class_names
-from ancestral.protocol import Metric, Scoring, answered, measured
+from ancestral.protocol import Metric, Scoring, labelled_rows, measured
 from ancestral.scoring import as_values
 
 DRAWN = 2000
@@ -51,7 +51,7 @@ def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring)
     ValueError
         If the data set has no labels.
     """
-    split, X, y = answered(dataset, rows)
+    split, X, y = labelled_rows(dataset, rows)
     began = perf_counter()
     real = as_values(X, generator.unit_)
     found = train_on_generated(generator, judge, real, y)

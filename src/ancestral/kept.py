@@ -29,7 +29,7 @@ def scored(
 
     A run folder keeps the metric, and the values row by row.
     """
-    what = scoring.likelihood_of(estimator, dataset)
+    what = scoring.describe_likelihood(estimator, dataset)
     if not again and dataset.checksum:
         for metric in read_metrics(folder):
             if what.items() <= metric.items() and "rows" in metric:

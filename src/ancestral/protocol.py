@@ -61,7 +61,7 @@ class Scoring:
         moves = f", {how.n_leapfrog} leapfrogs, at first of {how.first_step_size:g}"
         return words if how == usual else words + moves
 
-    def likelihood_of(self, estimator: LatentEstimator, dataset: datasets.Dataset) -> Metric:
+    def describe_likelihood(self, estimator: LatentEstimator, dataset: datasets.Dataset) -> Metric:
         """Say what an evaluation is of: two that agree in this give the same values."""
         split, X = self.rows(dataset)
         return {
@@ -119,7 +119,7 @@ def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
     return getattr(dataset, f"y_{rows.rows(dataset)[0]}")
 
 
-def answered(
+def labelled_rows(
     dataset: datasets.Dataset, rows: Scoring, what: str = "labels"
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """Return the name of the split that is scored, its rows, and the label of each.

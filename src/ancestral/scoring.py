@@ -18,7 +18,7 @@ from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
-from ancestral.protocol import Metric, Scoring, answered, labels, measured
+from ancestral.protocol import Metric, Scoring, labelled_rows, labels, measured
 from ancestral.rows import RowEstimator
 
 LIKENESS = "MMD^2 of samples"
@@ -61,7 +61,7 @@ def evaluate(
         "median_effective_sample_size": float(np.median(result.effective_sample_sizes)),
         "seconds": perf_counter() - began,
     }
-    return scoring.likelihood_of(estimator, dataset) | found, result
+    return scoring.describe_likelihood(estimator, dataset) | found, result
 
 
 def look(
@@ -98,7 +98,7 @@ def look(
 
 def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
     """Compare predicted targets with the true ones of one split, in the targets' units."""
-    split, X, y = answered(dataset, rows, "targets")
+    split, X, y = labelled_rows(dataset, rows, "targets")
     began = perf_counter()
     squares = np.square(estimator.predict(X) - y).reshape(len(X), -1).mean(1)
     root = float(np.sqrt(squares.mean()))
