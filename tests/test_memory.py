@@ -24,7 +24,7 @@ from ancestral.networks import (
     silenced,
     standardise,
 )
-from ancestral.networks.memory import Ladder
+from ancestral.networks.ladder import Ladder
 from ancestral.objectives import local_error
 
 BITS = np.random.default_rng(0).integers(0, 2, (200, 12)).astype(float)
@@ -127,6 +127,21 @@ def test_the_ladder_is_differentiated_as_finite_differences_say(rows):
         return functional_call(ladder, {"a": a, "c": c, "b": b}, (h_g, h_m))
 
     assert torch.autograd.gradcheck(compose, inputs)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    def ladder_and_gradients():
+        ladder = Ladder(3).double()
+        with torch.no_grad():
+            ladder.a.copy_(rand(12, seed=6)), ladder.c.copy_(rand(12, seed=7)), ladder.b.fill_(0.5)
+        parts = [rand(7, 5, 3, seed=1).requires_grad_(), rand(7, 5, 3, seed=2).requires_grad_()]
+        out = ladder(*parts)
+        return out, *torch.autograd.grad(out.square().sum(), [*parts, *ladder.parameters()])
+
+    whole = ladder_and_gradients()
+    monkeypatch.setattr("ancestral.networks.ladder.BLOCK", 3 * 8)  # eight rows of 35
+    for a, b in zip(ladder_and_gradients(), whole, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_the_ladder_keeps_to_the_precision_of_products():

@@ -49,7 +49,7 @@ def batch_norm(n=3, **kwargs):
 # ---- batch normalisation
 
 # Without a compiler a layer calls torch's own function; lending statistics, which that does not do,
-# it computes by the formula that is compiled otherwise.
+# it computes by a formula, and in a compiled graph by one with its gradient.
 
 
 @QUICK
@@ -82,6 +82,18 @@ def test_batch_norm_gradients_against_torch():
         formula = layer(u)
     got = torch.autograd.grad((formula * weight).sum(), inputs)
     torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_as_it_is_compiled_against_torch(affine, monkeypatch):
+    layer, u = batch_norm(affine=affine), rand(4, 6, 3).requires_grad_()
+    inputs, weight = [u, *layer.parameters()], rand(4, 6, 3, seed=4)
+    found = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda answer=compiling: answer)
+        out = layer(u)
+        found.append([out, *torch.autograd.grad((out * weight).sum(), inputs)])
+    torch.testing.assert_close(*found, atol=1e-10, rtol=1e-9)
 
 
 def test_batch_norm_of_a_single_row_is_its_shift():

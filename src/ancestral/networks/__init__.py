@@ -2,6 +2,7 @@
 
 from ancestral.networks.convolution import ClassMaps, Stack, TwoHeaded
 from ancestral.networks.disturb import Dropout, Jitter
+from ancestral.networks.ladder import Ladder
 from ancestral.networks.layers import (
     ACTIVATIONS,
     MLP,
@@ -18,7 +19,7 @@ from ancestral.networks.layers import (
     set_output_bias,
     start_normal,
 )
-from ancestral.networks.memory import Attention, Composition, Ladder, Memory, memories, silenced
+from ancestral.networks.memory import Attention, Composition, Memory, memories, silenced
 from ancestral.networks.normalise import (
     BatchNorm,
     batch_statistics,

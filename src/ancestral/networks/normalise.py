@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import batch_norm
 
 from ancestral import parallel
 from ancestral.networks.precision import at_least_single
+from ancestral.networks.sums import sum_of_rows
 
 Sharing = Literal["lend", "borrow"]
 
@@ -51,9 +53,8 @@ class BatchNorm(nn.Module):
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Normalise, then scale and shift: computed in single precision, in that of ``u`` again."""
-        if self.training and not self._is_special(u):
-            rows, parameters = u.flatten(0, -2), (self.weight, self.bias)
-            return batch_norm(rows, None, None, *parameters, True, eps=self.eps).view_as(u)
+        if self.training and not (self.collecting or self.sharing) and _is_usual(u):
+            return _normalised(u, self.weight, self.bias, self.eps)
         given, u = u.dtype, at_least_single(u)
         mean, var = self.mean, self.var
         if self.training:
@@ -71,11 +72,6 @@ class BatchNorm(nn.Module):
             return ((u - mean) * scale).to(given)
         return ((u - mean) * (scale * self.weight) + self.bias).to(given)
 
-    def _is_special(self, u: Tensor) -> bool:
-        """Whether this is not for torch's own function, which uncompiled is faster."""
-        shared, single = self.sharing is not None or parallel.n_shares() > 1, u[..., 0].numel() == 1
-        return self.collecting or shared or single or torch.compiler.is_compiling()
-
     def _collect(self, mean: Tensor, var: Tensor) -> None:
         self.collected += 1
         self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.collected)
@@ -91,8 +87,55 @@ def standardise(
     would not change.
     """
     u = at_least_single(u)
+    if _is_usual(u) and not torch.compiler.is_compiling():
+        n = _normalised(u, None, None, eps)
+        return n.mean(0) if average else n
     mean, var = _moments(u)
     return ((u.mean(0) if average else u) - mean) * _inverse_root(var + eps)
+
+
+def _is_usual(u: Tensor) -> bool:
+    """Whether the rows at hand are all there are, and more than one."""
+    return parallel.n_shares() == 1 and u[..., 0].numel() > 1
+
+
+def _normalised(u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalise by the rows at hand, scale and shift: by torch's own function where it is fast."""
+    rows = u.flatten(0, -2)
+    if torch.compiler.is_compiling():
+        return _Normalised.apply(rows, weight, bias, eps).view_as(u)
+    return batch_norm(rows, None, None, weight, bias, True, eps=eps).view_as(u)
+
+
+class _Normalised(torch.autograd.Function):
+    """Batch normalisation of rows u [r, n] as a compiled graph has it, in few passes over memory.
+
+    With the normalised n = (u - mean) scale and g the gradient by the result, those by shift and
+    weight are sums over rows, of g and of g n; u's is g less its projections on 1 and on n.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
+        rows = at_least_single(u)
+        mean, var = _moments(rows)
+        scale = _inverse_root(var + eps)
+        ctx.save_for_backward(u, weight, mean, scale)
+        if weight is None or bias is None:
+            return ((rows - mean) * scale).to(u.dtype)
+        return ((rows - mean) * (scale * weight) + bias).to(u.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        u, weight, mean, scale = ctx.saved_tensors
+        g, n = at_least_single(outer[0]), (at_least_single(u) - mean) * scale
+        of_bias, of_weight = sum_of_rows(g), sum_of_rows(g * n)
+        of_n = g - (of_bias + n * of_weight) / len(u)
+        if weight is None:
+            return (of_n * scale).to(u.dtype), None, None, None
+        return (of_n * (scale * weight)).to(u.dtype), of_weight, of_bias, None
 
 
 def _inverse_root(v: Tensor) -> Tensor:
@@ -102,12 +145,12 @@ def _inverse_root(v: Tensor) -> Tensor:
 
 def _moments(u: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every feature, over all shares of the batch."""
-    rows = tuple(range(u.ndim - 1))
+    rows = u.flatten(0, -2)
     if parallel.n_shares() == 1:
-        var, mean = torch.var_mean(u, dim=rows, correction=0)
-        return mean, var
-    mean = parallel.mean(u.mean(rows))
-    return mean, parallel.mean((u - mean).square().mean(rows))
+        mean = sum_of_rows(rows) / len(rows)
+        return mean, sum_of_rows((rows - mean).square()) / len(rows)
+    mean = parallel.mean(rows.mean(0))
+    return mean, parallel.mean((rows - mean).square().mean(0))
 
 
 def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
