@@ -176,6 +176,8 @@ def test_changes_are_tried_on_held_out_rows_only(place, capsys):
     assert found.command.endswith("--seeds 1 --select --set batch_size=50 --set 'hidden=[5]'")
     other = records.Standing(found.recipe, found.size, [record | {"seed": 3}])
     assert "--seed 3 " in other.command
+    both = records.Standing(found.recipe, found.size, [record, record | {"seed": 2}])
+    assert "--seeds 3 " in both.command
     assert records.standings(recipes.find("digits"), [record]) == []
 
 

@@ -139,11 +139,11 @@ class Standing:
 
     @property
     def command(self) -> str:
-        """What runs it again."""
+        """What runs it again: every seed up to the last, or a later one by itself."""
         seeds = sorted(r["seed"] for r in self.records)
         words = ["ancestral", "reproduce", self.recipe.row, "--size", self.size]
-        in_a_row = seeds == list(range(len(seeds)))
-        words += ["--seeds", str(len(seeds))] if in_a_row else ["--seed", str(seeds[0])]
+        alone = len(seeds) == 1 and seeds[0] > 0
+        words += ["--seed", str(seeds[0])] if alone else ["--seeds", str(seeds[-1] + 1)]
         words += ["--select"] * (self.records[0]["split"] == "valid")
         for change in self.changes:
             words += ["--set", change]
