@@ -14,10 +14,13 @@ FLOORS = [
     ("published numbers", "reproduce zoo measures records recipes"),
     ("run folders and their pages", "experiment report judging damage"),
     ("scores", "kept scoring classification protocol"),
-    ("systems", "methods density rows estimator saving descent labelled labels"),
+    ("systems", "methods density rows gradients estimator saving descent labelled labels"),
     ("what is done with a model", "slots told ais divergence likeness errors evaluate impute"),
     ("learning", "callbacks train engine optim objectives discrepancy kernels"),
-    ("models", "observed models classes conditional distributions bits networks"),
+    (
+        "models",
+        "observed assumed exact components models classes conditional distributions bits networks",
+    ),
     ("data", "tables preprocess datasets contrast data batching"),
     ("files and fields", "parallel checkpoint storage rounding provenance docstrings fields"),
 ]

@@ -1,6 +1,7 @@
 """The house rules that a machine can check: import order, import cost, names."""
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -12,17 +13,18 @@ from pathlib import Path
 import pytest
 
 import ancestral
+from ancestral.methods import METHODS
 
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
     "_version", "docstrings", "fields", "provenance", "rounding", "storage", "checkpoint",
     "parallel", "batching", "data", "contrast", "datasets", "preprocess", "tables", "networks",
-    "bits", "distributions", "conditional", "classes", "models", "observed", "kernels",
-    "discrepancy", "objectives", "optim", "engine", "train", "callbacks", "impute", "evaluate",
-    "errors", "likeness", "divergence", "ais", "told", "slots", "labels", "labelled", "descent",
-    "saving", "estimator", "rows", "density", "methods", "protocol", "classification", "scoring",
-    "kept", "damage", "judging", "report", "experiment", "recipes", "records", "measures", "zoo",
-    "reproduce", "demo", "commands", "cli",
+    "bits", "distributions", "conditional", "classes", "models", "components", "exact", "assumed",
+    "observed", "kernels", "discrepancy", "objectives", "optim", "engine", "train", "callbacks",
+    "impute", "evaluate", "errors", "likeness", "divergence", "ais", "told", "slots", "labels",
+    "labelled", "descent", "saving", "estimator", "gradients", "rows", "density", "methods",
+    "protocol", "classification", "scoring", "kept", "damage", "judging", "report", "experiment",
+    "recipes", "records", "measures", "zoo", "reproduce", "demo", "commands", "cli",
 ]  # fmt: skip
 """From the ground up: a module imports only from those before it."""
 
@@ -108,6 +110,15 @@ def test_the_reference_has_every_name_that_can_be_imported():
         places = {whole, f"{whole}.{name}", getattr(found, "__module__", whole)}
         inside = found.__name__ == whole and any(part.startswith(f"{whole}.") for part in told)
         assert places & told or inside, name
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_field_has_the_default_of_the_nearest_class_that_names_one(method):
+    """A mixin that is made a dataclass of its own would bring back what others had changed."""
+    cls = method.load()
+    for field in dataclasses.fields(cls):
+        nearest = next(c for c in cls.__mro__ if field.name in inspect.get_annotations(c))
+        assert field.default == nearest.__dict__.get(field.name, dataclasses.MISSING), field.name
 
 
 def test_no_function_is_long():

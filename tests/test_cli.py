@@ -511,7 +511,7 @@ def test_interrupted(here, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ancestral.estimator.train", interrupt)
+    monkeypatch.setattr("ancestral.gradients.train", interrupt)
     assert run("fit", "vae", "digits", *TINY, "--out", "r") == 130
     assert "interrupted" in capsys.readouterr().err
     assert list(here.iterdir()) == []

@@ -36,6 +36,7 @@ from ancestral.objectives import (
     mmd,
     mmd2,
     posterior_mean,
+    reweighted_wake,
     vimco,
 )
 from ancestral.objectives.moments import ConditionalMMD
@@ -151,6 +152,27 @@ def test_f3_vimco_on_a_batch_is_the_mean_of_its_rows():
         for i in range(4)
     ]
     torch.testing.assert_close(whole, torch.stack(rows).mean(0))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_reweighted_wake_follows_the_bound_with_the_model_and_the_weights_with_q(k):
+    """Over all draws: the model's mean gradient is exact; q's is that of -sum w~ log q."""
+    model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]))
+    theta = [*model.prior.parameters(), *model.likelihood.parameters()]
+    phi = list(model.posterior.parameters())
+    hidden = tensor(list(itertools.product([0.0, 1.0], repeat=2)))
+    exact, average = 0.0, 0.0
+    for draws in itertools.product(range(4), repeat=k):
+        run = run_at(model, batch, hidden[list(draws)].unsqueeze(1))
+        mass = run.log_qz.sum(0).exp().detach()
+        exact = exact + (mass * log_mean_exp(run.log_w)).sum()
+        term = reweighted_wake(k).terms["bound"](model, run)
+        assert term.item() == pytest.approx(-log_mean_exp(run.log_w).item(), abs=1e-12)
+        average = average + mass.item() * gradients(term, theta)
+        weights = torch.softmax(run.log_w.detach(), 0)
+        expected = gradients(-(weights * run.log_qz).sum(), phi)
+        torch.testing.assert_close(gradients(term, phi), expected)
+    torch.testing.assert_close(average, gradients(-exact, theta), atol=1e-11, rtol=1e-9)
 
 
 def test_vimco_has_less_noise_than_the_plain_score_function():
@@ -332,6 +354,12 @@ def test_other_terms_are_untouched_by_the_doubly_reparameterised_bound():
         with engine.seeded(0):
             found.append(gradients(sum(objective(model, batch).values()), phi))
     torch.testing.assert_close(found[1] - found[0], found[2] - found[3])
+
+
+def test_objectives_of_bits_need_two_samples():
+    for objective, name in ((vimco, "VIMCO"), (reweighted_wake, "reweighted wake-sleep")):
+        with pytest.raises(ValueError, match=f"k=1: {name} compares samples"):
+            objective(1)
 
 
 def test_vimco_refuses_draws_that_carry_a_gradient_of_their_own():

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from ancestral.evaluate import compare
     from ancestral.methods import load
     from ancestral.methods.autoencoder import Autoencoder
+    from ancestral.methods.belief import BeliefNet
     from ancestral.methods.cgmmn import CGMMN
     from ancestral.methods.classifier import NetworkClassifier
     from ancestral.methods.conditional import ClassConditionalVAE
+    from ancestral.methods.factor import FactorAnalysis
     from ancestral.methods.gan import GAN, ConditionalGAN
     from ancestral.methods.gmmn import GMMN
     from ancestral.methods.margin import MaxMarginVAE
     from ancestral.methods.matching import CGMMNClassifier, CGMMNRegressor
     from ancestral.methods.memory import MemoryVAE
+    from ancestral.methods.mixture import MixtureModel
+    from ancestral.methods.pbp import PBP
     from ancestral.methods.pegasos import Pegasos
     from ancestral.methods.vae import IWAE, VAE
     from ancestral.models import Generator, LatentModel
@@ -37,10 +41,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Autoencoder": "methods.autoencoder",
+    "BeliefNet": "methods.belief",
     "CGMMN": "methods.cgmmn",
     "CGMMNClassifier": "methods.matching",
     "CGMMNRegressor": "methods.matching",
     "ConditionalGAN": "methods.gan",
+    "FactorAnalysis": "methods.factor",
     "GAN": "methods.gan",
     "GMMN": "methods.gmmn",
     "VAE": "methods.vae",
@@ -48,7 +54,9 @@ _HOME = {
     "ClassConditionalVAE": "methods.conditional",
     "MaxMarginVAE": "methods.margin",
     "MemoryVAE": "methods.memory",
+    "MixtureModel": "methods.mixture",
     "NetworkClassifier": "methods.classifier",
+    "PBP": "methods.pbp",
     "Pegasos": "methods.pegasos",
     "Annealing": "ais",
     "Batch": "data",
@@ -80,19 +88,23 @@ __all__ = [
     "GAN",
     "GMMN",
     "IWAE",
+    "PBP",
     "VAE",
     "Annealing",
     "Autoencoder",
     "Batch",
+    "BeliefNet",
     "CGMMNClassifier",
     "CGMMNRegressor",
     "ClassConditionalVAE",
     "ConditionalGAN",
     "Data",
+    "FactorAnalysis",
     "Generator",
     "LatentModel",
     "MaxMarginVAE",
     "MemoryVAE",
+    "MixtureModel",
     "NetworkClassifier",
     "Objective",
     "Pegasos",

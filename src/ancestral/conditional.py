@@ -407,13 +407,26 @@ class FactorAnalyser(Conditional):
             self.mu, self.loading, self.log_psi.exp(), validate_args=False
         )
 
-    def posterior(self, x: Float[Tensor, "*b d"]) -> distributions.MultivariateNormal:
-        """Return p(z | x) = N(G W^T Psi^-1 (x - mu), G) with G = (I + W^T Psi^-1 W)^-1."""
+    def given(self, z: Float[Tensor, "*b q"]) -> distributions.Normal:
+        """Return p(x | z) = N(W z + mu, Psi)."""
+        mean = z @ self.loading.T + self.mu
+        return distributions.Normal(mean, torch.exp(0.5 * self.log_psi), validate_args=False)
+
+    def posterior(
+        self, x: Float[Tensor, "*b d"], mask: Float[Tensor, "*b d"] | None = None
+    ) -> distributions.MultivariateNormal:
+        """Return p(z | x) = N(G W^T Psi^-1 (x - mu), G) with G = (I + W^T Psi^-1 W)^-1.
+
+        Sums over entries leave out those that ``mask`` says are missing.
+        """
         scaled = self.loading / self.log_psi.exp().unsqueeze(-1)
-        precision = (
-            torch.eye(self.loading.shape[1], dtype=x.dtype, device=x.device)
-            + self.loading.T @ scaled
-        )
-        covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
-        mean = (x - self.mu) @ scaled @ covariance
-        return distributions.MultivariateNormal(mean, covariance, validate_args=False)
+        if mask is None:
+            known, products = x - self.mu, self.loading.T @ scaled
+        else:
+            known = (x - self.mu) * mask
+            each = self.loading.unsqueeze(-1) * scaled.unsqueeze(-2)  # [d, q, q]
+            products = (mask.to(x.dtype) @ each.flatten(1)).unflatten(-1, each.shape[1:])
+        identity = torch.eye(self.loading.shape[1], dtype=x.dtype, device=x.device)
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(identity + products))
+        mean = (known @ scaled).unsqueeze(-2) @ covariance
+        return distributions.MultivariateNormal(mean.squeeze(-2), covariance, validate_args=False)

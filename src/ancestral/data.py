@@ -138,6 +138,12 @@ class Data:
         other.on_batch, other.on_epoch, other._epoch_rows = on_batch, None, None
         return other
 
+    def in_precision(self, dtype: torch.dtype) -> Data:
+        """Return the same rows, which minibatches hold in another precision."""
+        other = copy.copy(self)
+        other.dtype = dtype
+        return other
+
     def fingerprint(self) -> str:
         """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it.
 

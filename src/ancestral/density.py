@@ -11,7 +11,7 @@ import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from torch import Tensor
 
-from ancestral import ais, evaluate, storage, told
+from ancestral import ais, engine, evaluate, storage, told
 from ancestral.ais import Annealing, Sandwich
 from ancestral.checkpoint import Checkpoint
 from ancestral.classes import ClassFirst
@@ -20,6 +20,7 @@ from ancestral.data import Data, mix_seed
 from ancestral.distributions import centre, draw
 from ancestral.engine import Precision
 from ancestral.evaluate import LogLikelihood
+from ancestral.exact import ExactModel
 from ancestral.fields import Count, Positive, RandomState, check, draw_seed
 from ancestral.impute import pseudo_gibbs
 from ancestral.labels import LabelLearner
@@ -96,7 +97,8 @@ class LatentEstimator(
             Rows; missing entries are integrated out. For a Bernoulli likelihood, values between
             0 and 1 are binarised once (unless ``binarize="none"``).
         n_importance_samples : int, optional
-            S of the bound L_S; by default ``n_evaluation_samples``.
+            S of the bound L_S; by default ``n_evaluation_samples``. A model that knows its
+            likelihood draws none.
         annealing : Annealing, optional
             Estimate by annealed importance sampling in place of L_S: slower by orders of magnitude,
             tighter where q is far from the posterior. See :meth:`sandwich`.
@@ -120,6 +122,9 @@ class LatentEstimator(
         check("n_importance_samples", n, Count)
         check("precision", precision, Literal["float32", "bfloat16", "auto"])
         data, seed = self._scored(X, binarize_seed), mix_seed(self.seed_, 1)
+        if isinstance(self.model_, ExactModel):
+            self._refuse_annealing(annealing)
+            return self._in_user_units(evaluate.exact_log_likelihood(self.model_, data), data)
         how: dict[str, Any] = {"seed": seed, "progress": progress}
         if checkpoint is not None:
             what = [n, annealing and asdict(annealing), seed, precision, data.fingerprint()]
@@ -164,7 +169,11 @@ class LatentEstimator(
         self._check_fitted()
         check("n_rows", n_rows, Count)
         seed = mix_seed(self.seed_, 2) if random_state is None else draw_seed(random_state)
-        bounds = ais.sandwich(self.model_, n_rows, annealing, seed=seed, progress=progress)
+        if isinstance(self.model_, ExactModel):
+            self._refuse_annealing(annealing)
+            bounds = self._exact_bounds(self.model_, n_rows, seed)
+        else:
+            bounds = ais.sandwich(self.model_, n_rows, annealing, seed=seed, progress=progress)
         return self._bounds_in_user_units(bounds)
 
     def unit_variances(self, X: Any, *, binarize_seed: int = 0) -> np.ndarray:
@@ -247,6 +256,11 @@ class LatentEstimator(
         return np.concatenate(parts)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether log p(x) of the model is known in closed form, and so is what is missing."""
+        return isinstance(self.model_, ExactModel)
+
+    @property
     def draws_classes_(self) -> bool:
         """Whether a class is drawn first, so that rows of a class can be asked for."""
         prior = self.model_.prior
@@ -273,6 +287,7 @@ class LatentEstimator(
     ) -> np.ndarray:
         """Fill in the missing entries by pseudo-Gibbs sampling; the observed ones stay as they are.
 
+        A model that knows its posterior fills in E[x_missing | x_observed], or a draw, at once.
         Numbers are filled in within the range that their column had at fit. (Bytes, which can't be
         missing, come back as fractions of 255.)
 
@@ -325,12 +340,16 @@ class LatentEstimator(
     def _fill(self, batch: Any, n_chains: int, gaps: str, **how: Any) -> Tensor:
         if batch.mask is None:
             return self.columns_.to_user(batch.x)
+        if isinstance(self.model_, ExactModel) and how["fill"] == "mean":
+            return self.columns_.to_user(self.model_.fill(batch))
         chains = torch.stack([self._chain(batch, gaps, **how) for _ in range(n_chains)])
         filled, codes = chains.mean(0), self.columns_.columns_of("categorical")
         filled[:, codes] = chains[:, :, codes].mode(0).values
         return self.columns_.to_user(filled)
 
     def _chain(self, batch: Any, gaps: str, **how: Any) -> Tensor:
+        if isinstance(self.model_, ExactModel):
+            return self.model_.fill(batch, sample=True)
         if gaps == "zero":
             start = self.columns_.to_model(torch.zeros_like(batch.x)).to(batch.x)
         elif set(self.columns_.kinds) == {"bernoulli"}:
@@ -352,6 +371,20 @@ class LatentEstimator(
         check("binarize_seed", binarize_seed, int)
         bits = self._bits(self._validate(X, fit=False), binarize_seed)
         return self._data(bits, self._device(), on_batch=self.columns_.to_model)
+
+    def _exact_bounds(self, model: ExactModel, n_rows: int, seed: int) -> Sandwich:
+        """Both bounds of drawn rows at log p(x) itself, where it is known."""
+        with engine.seeded(seed, device=self._device()), torch.no_grad():
+            rows = Data(model.sample(n_rows).cpu().numpy(), device=self._device())
+        known = evaluate.exact_log_likelihood(model, rows)
+        return Sandwich(known, known)
+
+    def _refuse_annealing(self, annealing: Annealing | None) -> None:
+        if annealing is not None:
+            raise ValueError(
+                f"annealing={annealing}: log p(x) of a {type(self).__name__} is known exactly, "
+                "leave it out"
+            )
 
     @property
     def _n_features_out(self) -> int:

@@ -219,6 +219,43 @@ def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
     return marginal.log_prob(x) + 0.5 * LOG_2PI * (1 - mask).sum(-1)
 
 
+def given_observed(
+    p: MultivariateNormal, x: Float[Tensor, "*b d"], mask: Float[Tensor, "*b2 d"]
+) -> tuple[Tensor, Tensor]:
+    """Return mean and covariance of all entries under p, given those observed: the regression.
+
+    Parameters
+    ----------
+    p : MultivariateNormal
+        Over events of d entries.
+    x : Tensor [..., d]
+        Values; what stands at missing entries is ignored.
+    mask : Tensor [..., d]
+        1 = observed, 0 = missing.
+
+    Returns
+    -------
+    (Tensor [..., d], Tensor [..., d, d])
+        Observed entries have their own value for a mean, and no variance.
+
+    Examples
+    --------
+    >>> p = MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
+    >>> given_observed(p, torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
+    (tensor([2., 1.]), tensor([[0.0000, 0.0000],
+            [0.0000, 0.7500]]))
+    """
+    covariance, known = p.covariance_matrix, mask.to(x.dtype)
+    among = covariance * known.unsqueeze(-1) * known.unsqueeze(-2) + torch.diag_embed(1 - known)
+    to_observed = covariance * known.unsqueeze(-2)  # [..., d, d], columns of missing entries zero
+    gain = torch.linalg.solve(among, to_observed.mT).mT
+    away = torch.where(known > 0, x - p.loc, torch.zeros_like(x))
+    mean = p.loc + (gain @ away.unsqueeze(-1)).squeeze(-1)
+    left = covariance - gain @ to_observed.mT
+    gap = 1 - known
+    return torch.where(known > 0, x, mean), left * gap.unsqueeze(-1) * gap.unsqueeze(-2)
+
+
 def kl(q: Distribution, p: Distribution) -> Float[Tensor, "*b"]:
     """KL(q || p) in nats, summed over the entries, where it has a closed form.
 

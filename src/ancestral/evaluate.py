@@ -16,17 +16,18 @@ from ancestral.checkpoint import Checkpoint, Snapshot
 from ancestral.data import Data
 from ancestral.distributions import draw
 from ancestral.engine import CompileChoice, Precision
+from ancestral.exact import ExactModel
 from ancestral.models import LatentModel
 
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Importance-sampled log-likelihoods of rows, in nats.
+    """Log-likelihoods of rows, in nats.
 
     Attributes
     ----------
     values : array [n]
-        L_S of every row: a stochastic lower bound on log p(x).
+        L_S of every row: a stochastic lower bound on log p(x), or log p(x) itself.
     monte_carlo_errors : array [n]
         Standard error of each value that comes from sampling (delta method).
     effective_sample_sizes : array [n]
@@ -35,7 +36,7 @@ class LogLikelihood:
     n_samples : int
         S, or chains.
     estimator : str
-        L for importance sampling, AIS for annealed importance sampling.
+        L for importance sampling, AIS for annealed importance sampling, exact for neither.
     """
 
     values: np.ndarray
@@ -55,9 +56,13 @@ class LogLikelihood:
         return standard_error_of_mean(self.values)
 
     def __str__(self) -> str:
-        return (
-            f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({self.estimator}_{self.n_samples})"
-        )
+        how = self.estimator if self.is_exact else f"{self.estimator}_{self.n_samples}"
+        return f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({how})"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether these are log p(x) itself: of a model that knows it."""
+        return self.estimator == "exact"
 
 
 @dataclass(frozen=True)
@@ -312,6 +317,29 @@ def log_likelihood(
                 total.add(log_w(batch, min(samples_per_chunk, n_samples - total.n)))
             found.add(total.summary(), n_rows)
     return found.result(n_samples)
+
+
+@torch.no_grad()
+def exact_log_likelihood(
+    model: ExactModel, data: Data, *, rows_per_chunk: int = 100
+) -> LogLikelihood:
+    """Return log p(x) of every row under a model that knows it.
+
+    A single sample from an exact posterior has the weight p(x): this is L_1, without an error.
+
+    Parameters
+    ----------
+    model : ExactModel
+        In evaluation mode.
+    data : Data
+        The rows; missing entries are integrated out.
+    rows_per_chunk : int
+        How many rows are held at once.
+    """
+    chunks = data.chunks(min(rows_per_chunk, len(data)))
+    parts = [model.log_marginal(batch)[:n_rows].double().cpu() for batch, n_rows in chunks]
+    values = torch.cat(parts).numpy()
+    return LogLikelihood(values, np.zeros_like(values), np.ones_like(values), 1, "exact")
 
 
 @torch.no_grad()

@@ -107,6 +107,9 @@ class TargetLearner:
 
     bounded: bool = False
 
+    _several_targets: ClassVar[bool] = True
+    """Whether a row may have more than one."""
+
     _for_classes: ClassVar[str] = "NetworkClassifier"
     """What learns classes instead, of the same family where there is one."""
 
@@ -124,6 +127,8 @@ class TargetLearner:
                 f"y: {error}. {name} learns numbers; the one that learns classes is "
                 f"{self._for_classes}"
             ) from None
+        if not self._several_targets:
+            checked = self._only_target(checked)
         if len(checked) != n_rows:
             check_consistent_length(np.empty(n_rows), checked)
         self.one_target_ = checked.ndim == 1
@@ -141,10 +146,46 @@ class TargetLearner:
         standard = (targets - np.array(self.target_location_)) / np.array(self.target_scale_)
         return standard.astype(np.float32)
 
+    def _only_target(self, y: np.ndarray) -> np.ndarray:
+        """Return the target of every row, [n], of what may be a single column."""
+        if y.ndim == 2 and y.shape[1] > 1:
+            raise ValueError(
+                f"y: expected one target a row, [n_samples], and got {y.shape[1]} columns: fit a "
+                f"{type(self).__name__} to each"
+            )
+        return column_or_1d(y, warn=True)
+
+    def log_density(self, X: Any, y: Any) -> np.ndarray:
+        """Return log p(y | x) of every row, [n_samples], nats, in the units of the targets.
+
+        p(y | x) is normal, with the mean and the standard deviation that ``predict`` returns.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows.
+        y : array-like [n_samples] or [n_samples, n_targets]
+            Their targets.
+
+        Raises
+        ------
+        ValueError
+            If predictions have no spread.
+        """
+        found = self.predict(X, return_std=True)  # type: ignore[attr-defined]
+        mean, std = (np.asarray(v, dtype=np.float64).reshape(len(v), -1) for v in found)
+        if not (std > 0).all():
+            raise ValueError(
+                f"{type(self).__name__} predicts without a spread (n_noise=0 draws the same again "
+                "and again), which is no density"
+            )
+        away = (np.asarray(y, dtype=np.float64).reshape(mean.shape) - mean) / std
+        return -(0.5 * np.square(away) + np.log(std) + 0.5 * np.log(2 * np.pi)).sum(1)
+
     def __sklearn_tags__(self) -> Any:
-        """Targets may be several."""
+        """Targets may mostly be several."""
         tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = self._several_targets
         return tags
 
     if TYPE_CHECKING:

@@ -127,6 +127,10 @@ def _target_error(subject: Subject) -> list[Metric]:
     return [scoring.regress(subject.estimator, subject.dataset, subject.rows)]
 
 
+def _target_density(subject: Subject) -> list[Metric]:
+    return [scoring.regress_density(subject.estimator, subject.dataset, subject.rows)]
+
+
 def _reconstruction(subject: Subject) -> list[Metric]:
     return [scoring.rebuild(subject.estimator, subject.dataset, subject.rows)]
 
@@ -152,6 +156,7 @@ MEASURES: dict[str, Callable[[Subject], list[Metric]]] = {
     "log_likelihood": _log_likelihood,
     "error": _classes,
     "target_error": _target_error,
+    "target_density": _target_density,
     "reconstruction": _reconstruction,
     "resemblance": _resemblance,
     "parzen": _parzen,

@@ -65,7 +65,7 @@ class Scoring:
         """Say what an evaluation is of: two that agree in this give the same values."""
         split, X = self.rows(dataset)
         return {
-            "metric": f"log-likelihood {self}, nats",
+            "metric": f"log-likelihood{'' if estimator.is_exact else f' {self}'}, nats",
             "split": split,
             "n_rows": len(X),
             "precision": self.precision,

@@ -28,6 +28,7 @@ Metric = Literal[
     "log_likelihood",
     "error",
     "target_error",
+    "target_density",
     "repair",
     "reconstruction",
     "resemblance",
@@ -40,7 +41,10 @@ Metric = Literal[
 JUDGED = ("label_error", "smallest_share", "retrained_error")
 """Metrics that need a classifier of drawn rows."""
 
-DIGITS = {"repair": 4, "target_error": 4, "reconstruction": 4, "resemblance": 5, "parzen": 0}
+DIGITS = {
+    **dict.fromkeys(("repair", "target_error", "reconstruction"), 4),
+    **{"target_density": 3, "resemblance": 5, "parzen": 0},
+}
 """Of a metric's numbers, where they are not two."""
 
 
@@ -52,7 +56,8 @@ class Protocol:
     ----------
     metric : str
         ``log_likelihood``: L_S in nats, higher is better. ``error``: how many of a hundred rows are
-        told wrong. ``target_error``: root mean squared error of predicted targets. ``repair``: mean
+        told wrong. ``target_error``: root mean squared error of predicted targets.
+        ``target_density``: their log-likelihood, in nats, higher is better. ``repair``: mean
         squared error of what is filled in where something was taken away. ``reconstruction``: that
         of an autoencoder. ``resemblance``: squared MMD of samples and real rows. ``parzen``:
         log-likelihood by a Parzen window on 10,000 samples, in nats, for history. By a ``judge``
@@ -161,6 +166,8 @@ class Recipe:
     parts : dict
         Options whose values are models of other rows, of the same size and seed: by the name of the
         option, the row. An autoencoder is one.
+    seeded : str, optional
+        A data option that is the seed of a run: which of several splits, say.
     of : str, optional
         The row whose model this one scores; it then has that row's sizes, and trains nothing new.
     options, data_options : dict
@@ -183,6 +190,7 @@ class Recipe:
     published: float | None = None
     published_active_units: tuple[Natural, ...] | None = None
     parts: dict[str, str] = field(default_factory=dict)
+    seeded: str | None = None
     of: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -204,11 +212,12 @@ class Recipe:
         """Return the configuration of one run; to ``select`` settings, rows are held out."""
         chosen = self.size(size)
         held_out = {"n_valid": chosen.n_valid} if select and chosen.n_valid else {}
+        split = {} if self.seeded is None else {self.seeded: seed}
         return Config(
             self.method,
             self.data,
             self.options | chosen.options | {"random_state": seed},
-            self.data_options | chosen.data_options | held_out,
+            self.data_options | chosen.data_options | held_out | split,
         )
 
     def written(self, value: float | None) -> str:
@@ -285,7 +294,7 @@ def _resolved(table: Table, trained: Mapping[str, Recipe], where: Path) -> Table
         if row.of is not None and row.of not in trained:
             known = suggest(row.of, trained)
             raise ValueError(f"{where / row.row}: of={row.of!r} is no row that is trained{known}")
-        shared = ("method", "data", "options", "data_options", "sizes", "parts")
+        shared = ("method", "data", "options", "data_options", "seeded", "sizes", "parts")
         theirs = {} if row.of is None else {k: getattr(trained[row.of], k) for k in shared}
         rows.append(replace(row, **theirs))
     return replace(table, rows=tuple(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -60,11 +60,8 @@ class RowEstimator(Estimator, ABC):
 
     def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
         X = self._validate(X, fit=True)
-        if not self._learns_from_gaps and has_missing(X):
-            raise ValueError(
-                f"X contains NaN, and {type(self).__name__} compares whole rows with samples: fill "
-                "the gaps first (a VAE's impute, say), or leave such rows out"
-            )
+        if isinstance(self, Taught):
+            X, y = self._asked(X, y)
         codes = self._learn_labels(y, len(X))
         self._check_image_shape()
         named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
@@ -123,6 +120,11 @@ class RowEstimator(Estimator, ABC):
             )
         except ValueError as error:
             raise ValueError(f"{error}{_hint(str(error))}") from None
+        if not self._learns_from_gaps and has_missing(checked):
+            raise ValueError(
+                f"X contains NaN, and {type(self).__name__} knows whole rows only: fill the gaps "
+                "first (a VAE's impute, say), or leave such rows out"
+            )
         if not fit:
             checked = as_numbers(checked, set(self.likelihood_))
             check_columns(checked, self.columns_, self.unit_, names=self.column_names)
@@ -213,6 +215,14 @@ class RowEstimator(Estimator, ABC):
 
 def _joined(parts: Sequence[np.ndarray], X: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
+
+
+class Taught(ABC):
+    """An estimator that may learn from what another one says, in the place of what was seen."""
+
+    @abstractmethod
+    def _asked(self, X: np.ndarray, y: Any) -> tuple[np.ndarray, Any]:
+        """Return the rows to learn from, and what is said of them."""
 
 
 HINTS = {

@@ -58,9 +58,10 @@ def evaluate(
     found = {
         "value": result.mean,
         "standard_error": result.standard_error,
-        "median_effective_sample_size": float(np.median(result.effective_sample_sizes)),
         "seconds": perf_counter() - began,
     }
+    if not result.is_exact:
+        found["median_effective_sample_size"] = float(np.median(result.effective_sample_sizes))
     return scoring.describe_likelihood(estimator, dataset) | found, result
 
 
@@ -104,6 +105,15 @@ def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
     root = float(np.sqrt(squares.mean()))
     value = root, standard_error_of_mean(squares) / (2 * root or 1.0)
     return measured("root mean squared error", split, len(X), dataset, value, began)
+
+
+def regress_density(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
+    """Average log p(y | x) of the targets of one split, in nats and in the targets' units."""
+    split, X, y = labelled_rows(dataset, rows, "targets")
+    began = perf_counter()
+    values = estimator.log_density(X, y)
+    value = float(values.mean()), standard_error_of_mean(values)
+    return measured("log-likelihood of targets, nats", split, len(X), dataset, value, began)
 
 
 def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) -> Metric:

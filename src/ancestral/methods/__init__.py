@@ -49,6 +49,24 @@ METHODS = {
             "variational autoencoder with memory and attention (MEM-VAE, MEM-IWAE)",
         ),
         Method(
+            "factor-analysis",
+            "ancestral.methods.factor",
+            "FactorAnalysis",
+            "linear model of latent features (factor analysis, EM)",
+        ),
+        Method(
+            "mixture",
+            "ancestral.methods.mixture",
+            "MixtureModel",
+            "finite mixture (latent classes, EM)",
+        ),
+        Method(
+            "belief-net",
+            "ancestral.methods.belief",
+            "BeliefNet",
+            "sigmoid belief net (layers of latent bits, VIMCO)",
+        ),
+        Method(
             "max-margin-vae",
             "ancestral.methods.margin",
             "MaxMarginVAE",
@@ -71,6 +89,12 @@ METHODS = {
             "ancestral.methods.autoencoder",
             "Autoencoder",
             "autoencoder (rows to codes and back)",
+        ),
+        Method(
+            "pbp",
+            "ancestral.methods.pbp",
+            "PBP",
+            "Bayesian neural network (probabilistic backpropagation)",
         ),
         Method("gan", "ancestral.methods.gan", "GAN", "generative adversarial network"),
         Method(

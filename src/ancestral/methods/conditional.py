@@ -15,8 +15,8 @@ from ancestral.conditional import Conditional, Gaussian
 from ancestral.data import Batch, Data, mix_seed
 from ancestral.density import LatentEstimator
 from ancestral.distributions import Ancestral, centre, log_prob
-from ancestral.estimator import PartlyLabelled
 from ancestral.fields import Count, Weight
+from ancestral.gradients import PartlyLabelled
 from ancestral.labels import ClassLearner
 from ancestral.methods.deep import decoder, start_at_means
 from ancestral.methods.networked import Networked
@@ -106,6 +106,11 @@ class ClassConditionalVAE(
             model = self._with_classes(n, likelihood, Features(columns))
         else:
             below = part(self, "codes", LatentEstimator, "a saved model with latent variables")
+            if not below.model_.prior().has_rsample:
+                raise ValueError(
+                    f"codes={self.codes!r} has bits or a class among its latent variables, and the "
+                    "model on top is of real ones: a VAE's, say"
+                )
             n = sum(below._latent_sizes())
             moments: nn.Module = MLP(sum(sizes), widths, heads=(n, n), **self._style())
             look: nn.Module = nn.Identity()

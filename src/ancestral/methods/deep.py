@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from ancestral.methods.networked import Networked
 from ancestral.models import LatentModel
 from ancestral.networks import (
     MLP,
+    Constant,
     Furnish,
     Heads,
     Maps,
@@ -48,6 +50,36 @@ from ancestral.preprocess import ColumnKind, Columns, Features
 from ancestral.train import Player
 
 Modules = dict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class LatentKind:
+    """What latent variables are.
+
+    Attributes
+    ----------
+    prior : callable
+        Width of the top layer -> its p(z).
+    given : callable
+        (n_in, widths, n_out, style) -> a layer given others, through a dense network.
+    """
+
+    prior: Callable[[int], Conditional]
+    given: Callable[[int, tuple[int, ...], int, Mapping[str, Any]], Gaussian | Bernoulli]
+
+
+def gaussian(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Gaussian:
+    """Return a diagonal Gaussian whose moments are the two heads of a dense network."""
+    return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
+
+
+def bits(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Bernoulli:
+    """Return bits whose log-odds are a dense network's."""
+    return Bernoulli(MLP(n_in, widths, n_out, **style))
+
+
+GAUSSIAN = LatentKind(standard_normal, gaussian)
+BITS = LatentKind(lambda n: Bernoulli(Constant(torch.zeros(n))), bits)
 
 
 class NetworkEstimator(Networked, LatentEstimator, ABC):
@@ -72,6 +104,8 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
     n_latents: Count | Sizes = 50
     hidden: Sizes | tuple[Sizes, ...] = (500, 500)  # type: ignore[assignment]
     clip_means: BelowHalf = 0.0
+
+    _latents: ClassVar[LatentKind] = GAUSSIAN
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -103,14 +137,15 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
         if self.network != "dense":
             return self._convolutional()
         columns, sizes, hidden = self._columns(), self._latent_sizes(), self._hidden_sizes()
-        bottom = gaussian(columns.n_features, hidden[0], sizes[0], style | {"furnish": up})
+        given = self._latents.given
+        bottom = given(columns.n_features, hidden[0], sizes[0], style | {"furnish": up})
         bottom.network = nn.Sequential(Features(columns), bottom.network)
         steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
-        above = [gaussian(low, widths, high, style) for (low, high), widths in steps]
-        below = [gaussian(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
+        above = [given(low, widths, high, style) for (low, high), widths in steps]
+        below = [given(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
         furnished, clip = style | {"furnish": down}, self.clip_means
         model = LatentModel(
-            prior=stack([standard_normal(sizes[-1]), *below], sizes[::-1], reverse=True),
+            prior=stack([self._latents.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
             likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
             posterior=stack([bottom, *above], sizes),
         )
@@ -153,11 +188,6 @@ class DeepLatentEstimator(NetworkEstimator, ABC):
 
     def _build(self) -> Modules:
         return self._networks()
-
-
-def gaussian(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Gaussian:
-    """Return a diagonal Gaussian whose moments are the two heads of a dense network."""
-    return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
 
 
 def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False) -> Conditional:

@@ -16,9 +16,9 @@ from torch.distributions import Bernoulli, Normal, Uniform
 from ancestral.ais import Annealing, Sandwich, annealed_log_likelihood, sandwich
 from ancestral.conditional import Fixed
 from ancestral.data import Batch, Data, mix_seed
-from ancestral.estimator import Watched
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import Count, Positive, RandomState, Sizes, check, draw_seed
+from ancestral.gradients import Watched
 from ancestral.kernels import check_variances, median_variance
 from ancestral.labels import LabelLearner, check_labelled
 from ancestral.methods.diary import COMPARED, FEWEST, ROWS, Diary, beside_held_out

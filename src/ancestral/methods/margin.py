@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
 from ancestral.distributions import centre
-from ancestral.estimator import PartlyLabelled
 from ancestral.fields import Count, Positive, Weight
+from ancestral.gradients import PartlyLabelled
 from ancestral.labels import LinearScores, linear_scores
 from ancestral.methods.deep import Modules, NetworkEstimator
 from ancestral.methods.pegasos import linear_svm

@@ -17,6 +17,7 @@ from ancestral.kernels import check_variances
 from ancestral.labels import ClassLearner, TargetLearner, check_labelled
 from ancestral.methods.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
 from ancestral.methods.networked import Disturbed
+from ancestral.methods.student import Student
 from ancestral.models import Generator
 from ancestral.networks import linear, logit, set_output_bias
 from ancestral.objectives import Objective, cmmd, gaussian_prior
@@ -204,7 +205,7 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
         return self._outputs(batch).mean(0)
 
 
-class CGMMNRegressor(RegressorMixin, TargetLearner, ConditionalMatcher):
+class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher):
     """Conditional generative moment-matching network that draws a row's targets (Ren et al., 2016).
 
     It learns the distribution of the targets given the row, not only their mean, if rows that are

@@ -9,13 +9,14 @@ from typing import Any, Literal
 from torch import nn
 
 from ancestral.fields import Fraction, Sizes, Weight
+from ancestral.gradients import GradientEstimator
 from ancestral.networks import Dropout, Jitter, Maps, Stack, dense, parse_encoder
 from ancestral.rows import RowEstimator
 
 Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
 
 
-class Networked(RowEstimator, ABC):
+class Networked(GradientEstimator, RowEstimator, ABC):
     """An estimator that looks at rows through a network.
 
     Parameters

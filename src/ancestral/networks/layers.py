@@ -128,6 +128,30 @@ class Constant(nn.Module):
         return self.values[0] if len(self.values) == 1 else tuple(self.values)
 
 
+class Lookup(nn.Module):
+    """Learned tables, of which a one-hot vector picks a row: a network of a class.
+
+    Parameters
+    ----------
+    *tables : Tensor [k, n]
+        Initial values; a single one is looked up by itself, several as a tuple.
+
+    Examples
+    --------
+    >>> Lookup(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))(torch.tensor([0.0, 1.0]))
+    tensor([3., 4.], grad_fn=<SqueezeBackward4>)
+    """
+
+    def __init__(self, *tables: Tensor) -> None:
+        super().__init__()
+        self.tables = nn.ParameterList(nn.Parameter(t.clone()) for t in tables)
+
+    def forward(self, z: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the rows [..., n] that z [..., k] picks."""
+        rows = tuple(z @ table for table in self.tables)
+        return rows[0] if len(rows) == 1 else rows
+
+
 class Read(nn.Module):
     """Concatenate chosen fields of a context: the first layer of a network that sees several.
 

@@ -3,9 +3,10 @@
 from ancestral.discrepancy import cmmd2, mmd2
 from ancestral.objectives.adversarial import critic_loss, generator_loss, gradient_penalty
 from ancestral.objectives.base import Objective, Term
+from ancestral.objectives.bits import reweighted_wake, vimco
 from ancestral.objectives.classes import class_bound
 from ancestral.objectives.exact import nll, reconstruction
-from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean, vimco
+from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean
 from ancestral.objectives.local import local_error, local_reconstruction
 from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss, sparse_units
 from ancestral.objectives.moments import cmmd, mmd
@@ -32,6 +33,7 @@ __all__ = [
     "nll",
     "posterior_mean",
     "reconstruction",
+    "reweighted_wake",
     "sparse_units",
     "vimco",
 ]

@@ -1,4 +1,4 @@
-"""Bounds on the log-likelihood from importance samples: ELBO, IWAE, VIMCO.
+"""Bounds on the log-likelihood from importance samples: ELBO and IWAE.
 
 ``log_w`` [k, batch] are the log importance weights log p(x, z_k) - log q(z_k | x) of a run. Every
 term here is a negative bound: nats per example, minimised.
@@ -73,7 +73,7 @@ def elbo(n_samples: int = 1, kl: KLTerm = "analytic") -> Objective:
     if kl not in terms:
         raise ValueError(f"kl={kl!r}: expected 'analytic', 'sampled' or 'path'")
     both = {"reconstruction": _reconstruction, "kl": terms[kl]}
-    return Objective(both, _runner(n_samples), n_samples=n_samples)
+    return Objective(both, runner(n_samples), n_samples=n_samples)
 
 
 def iwae(
@@ -111,37 +111,11 @@ def iwae(
     terms = {"reparameterised": _reparameterised, "doubly": _doubly_reparameterised}
     if gradient not in terms:
         raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
-    run = _runner(k, n_resampled=n_resampled)
+    run = runner(k, n_resampled=n_resampled)
     return Objective({"bound": terms[gradient]}, run, n_samples=k)
 
 
-def vimco(k: int) -> Objective:
-    """L_K for latent bits, by the multi-sample score function (Mnih and Rezende, 2016).
-
-    The value is the bound; the gradient is VIMCO's: each sample's learning signal is the bound
-    less what the bound would be with its weight replaced by the geometric mean of the others.
-
-    Parameters
-    ----------
-    k : int
-        Samples per row, at least 2.
-
-    Returns
-    -------
-    Objective
-        Term ``bound`` = -L_K.
-
-    Raises
-    ------
-    ValueError
-        If ``k`` is below 2; at the first step, if q(z | x) is reparameterised.
-    """
-    if k < 2:
-        raise ValueError(f"k={k}: VIMCO compares samples with one another and needs at least 2")
-    return Objective({"bound": _vimco}, _runner(k, score_function=True), n_samples=k)
-
-
-def _runner(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:
+def runner(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:
     """Run with k samples; refuse a q(z | x) for which the objective's gradient would be wrong."""
 
     def run(model: nn.Module, batch: Batch) -> Run:
@@ -180,14 +154,15 @@ def _path_kl(_: nn.Module, run: Run) -> Tensor:
     return (log_prob(detach(run.q), run.z) - run.log_pz).mean()
 
 
-def _negative_bound(run: Run) -> Tensor:
+def negative_bound(run: Run) -> Tensor:
+    """Return -L_K, nats per example."""
     log_w = run.log_w if run.log_w_before is None else run.log_w_before
     return -log_mean_exp(_without_specks(log_w)).mean()
 
 
 def _reparameterised(_: nn.Module, run: Run) -> Tensor:
-    bound = _negative_bound(run)
-    return bound if run.log_w_before is None else _surrogate(bound, -run.log_w.mean())
+    bound = negative_bound(run)
+    return bound if run.log_w_before is None else surrogate(bound, -run.log_w.mean())
 
 
 def _doubly_reparameterised(_: nn.Module, run: Run) -> Tensor:
@@ -195,7 +170,7 @@ def _doubly_reparameterised(_: nn.Module, run: Run) -> Tensor:
     assert run.q is not None
     assert run.z is not None
     assert run.log_px is not None
-    bound = _negative_bound(run)
+    bound = negative_bound(run)
     if not run.z.requires_grad:
         return bound
     shares = weights = torch.softmax(run.log_w.detach(), 0)
@@ -206,24 +181,12 @@ def _doubly_reparameterised(_: nn.Module, run: Run) -> Tensor:
     once = -(weights * log_w).sum(0).mean()  # theta's gradient, and phi's with w~ in place of w~^2
     (into_z,) = torch.autograd.grad(once, run.z, retain_graph=True)
     twice = (((shares - 1).unsqueeze(-1) * into_z) * run.z).sum()
-    return _surrogate(bound, once + twice)
+    return surrogate(bound, once + twice)
 
 
-def _vimco(_: nn.Module, run: Run) -> Tensor:
-    log_w = run.log_w
-    k = len(log_w)
-    with torch.no_grad():
-        mean_of_others = (log_w.sum(0) - log_w) / (k - 1)
-        swap = torch.eye(k, dtype=log_w.dtype, device=log_w.device).unsqueeze(-1)
-        replaced = log_w.unsqueeze(0) * (1 - swap) + mean_of_others.unsqueeze(0) * swap
-        signal = log_mean_exp(log_w) - log_mean_exp(replaced.transpose(0, 1))
-    bound = _negative_bound(run)
-    return _surrogate(bound, bound - (signal * run.log_qz).sum(0).mean())
-
-
-def _surrogate(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Return ``value``, to be differentiated as ``surrogate``."""
-    return value.detach() + surrogate - surrogate.detach()
+def surrogate(value: Tensor, differentiated: Tensor) -> Tensor:
+    """Return ``value``, to be differentiated as another expression is."""
+    return value.detach() + differentiated - differentiated.detach()
 
 
 def posterior_mean(run: Run) -> Tensor:

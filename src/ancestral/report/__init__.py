@@ -20,6 +20,7 @@ from ancestral.fields import RandomState, draw_seed
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.report import (
+    causes,
     classes,
     columns,
     gaps,
@@ -156,6 +157,7 @@ def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) ->
         rows.samples(subject),
         rows.reconstructions(subject),
         latents.latent_map(subject),
+        *causes.causes(subject),
         *memories.memory(subject),
         missing.imputation(subject),
     ]

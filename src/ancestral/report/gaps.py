@@ -34,8 +34,8 @@ def imputation(subject: Subject) -> Section:
     ]
     words = [
         f"One entry in five is taken away at random from {count(len(x), f'{subject.split} row')}, "
-        f"and the model fills it in from the rest of its row ({ROUNDS} rounds of pseudo-Gibbs "
-        "sampling). The baseline puts the training mean of the column there.",
+        f"and the model fills it in from the rest of its row ({_how_filled(subject)}). The "
+        "baseline puts the training mean of the column there.",
         "Errors are squared and in units of a column's variance: at 1 one might as well take the "
         "mean, at 0 the entry is known. For codes it is the share of wrong ones, against always "
         "taking the most frequent one.",
@@ -44,6 +44,10 @@ def imputation(subject: Subject) -> Section:
     plates = [_dumbbells(subject, columns, errors)] if columns else []
     table = Table("Error on the missing entries (lower is better)", head, rows)
     return Section("imputation", "Filling in what is missing", words, plates, table)
+
+
+def _how_filled(subject: Subject) -> str:
+    return "exactly" if subject.is_exact else f"{ROUNDS} rounds of pseudo-Gibbs sampling"
 
 
 def _errors(

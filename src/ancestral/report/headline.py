@@ -42,6 +42,8 @@ def _latents(subject: Subject) -> str:
     if not isinstance(subject.estimator, LatentEstimator):
         return ""
     params = subject.estimator.get_params()
+    if "n_components" in params:
+        return f" with {count(params['n_components'], 'class', 'classes')},"
     n_latents = np.atleast_1d(params.get("n_latents", subject.latents.shape[1]))
     noun = "variable" if n_latents.sum() == 1 else "variables"
     return f" with {' + '.join(map(str, n_latents))} latent {noun},"
@@ -70,19 +72,19 @@ def figures(subject: Subject, result: LogLikelihood) -> list[Figure]:
         observed = float((~np.isnan(subject.x)).sum(1).mean())
         bits = -result.mean / (observed * math.log(2))
         found.append(Figure(bits, number(bits, 3), "bits per dimension", "lower is better"))
-    size = float(np.median(result.effective_sample_sizes))
-    verdict = judge(size)[0]
-    found += [
-        Figure(
-            result.n_samples,
-            f"{result.n_samples:,}",
-            "importance samples",
-            "drawn for each row (S)",
-        ),
-        Figure(size, number(size, 1), "effective sample size", f"the median row: {verdict}"),
-        Figure(len(result.values), f"{len(result.values):,}", "rows", _which_rows(subject, result)),
+    if not result.is_exact:
+        found += _sampling(result)
+    n_rows = len(result.values)
+    return [*found, Figure(n_rows, f"{n_rows:,}", "rows", _which_rows(subject, result))]
+
+
+def _sampling(result: LogLikelihood) -> list[Figure]:
+    n, size = result.n_samples, float(np.median(result.effective_sample_sizes))
+    note = f"the median row: {judge(size)[0]}"
+    return [
+        Figure(n, f"{n:,}", "importance samples", "drawn for each row (S)"),
+        Figure(size, number(size, 1), "effective sample size", note),
     ]
-    return found
 
 
 def is_discrete(subject: Subject) -> bool:
@@ -121,20 +123,34 @@ def judge(size: float) -> tuple[str, str]:
 
 def likelihood(subject: Subject, result: LogLikelihood, *, quick: bool) -> Section:
     """Explain the number, and show its spread over the rows."""
-    size = float(np.median(result.effective_sample_sizes))
     words = [
         "The log-likelihood says how probable the model finds rows that it "
         f"{'was fitted to' if subject.split == 'training' else 'has not seen'}: higher is better. "
-        "It has no closed form, so it is estimated by averaging importance weights over "
-        f"{count(result.n_samples, 'draw')} of the latent variables for each row, which on "
-        "average falls short of the truth, never beyond it.",
-        "The effective sample size says how many of the draws the average really rests on: "
-        f"{number(size, 1)} of {result.n_samples:,} for the median row. " + judge(size)[1],
+        + _how_found(result),
+        *([] if result.is_exact else [_how_sound(result)]),
         *_warnings(subject, quick=quick),
     ]
     values = result.values[np.isfinite(result.values)]
     plates = [_spread(values, result.mean, subject.split)] if len(np.unique(values)) > 1 else []
     return Section("likelihood", "How likely are new rows?", words, plates)
+
+
+def _how_found(result: LogLikelihood) -> str:
+    if result.is_exact:
+        return "Of this model it is known in closed form: the latent variables are summed out."
+    return (
+        "It has no closed form, so it is estimated by averaging importance weights over "
+        f"{count(result.n_samples, 'draw')} of the latent variables for each row, which on "
+        "average falls short of the truth, never beyond it."
+    )
+
+
+def _how_sound(result: LogLikelihood) -> str:
+    size = float(np.median(result.effective_sample_sizes))
+    return (
+        "The effective sample size says how many of the draws the average really rests on: "
+        f"{number(size, 1)} of {result.n_samples:,} for the median row. {judge(size)[1]}"
+    )
 
 
 def _warnings(subject: Subject, *, quick: bool) -> list[str]:
@@ -143,8 +159,12 @@ def _warnings(subject: Subject, *, quick: bool) -> list[str]:
         found.append("This data set has no test split: every number and picture on this page is "
                      "of training rows, which flatters the model.")  # fmt: skip
     if quick:
-        found.append("No evaluation was passed to the page: this is a quick estimate on a few "
-                     "rows with few samples.")  # fmt: skip
+        what = (
+            "of a few rows"
+            if subject.is_exact
+            else "a quick estimate on a few rows with few samples"
+        )
+        found.append(f"No evaluation was passed to the page: this is {what}.")
     if _fractions_of_bits(subject):
         found.append("Grey values were taken as fractions of a bit (binarize='none'): the value "
                      "is not the likelihood of any data.")  # fmt: skip

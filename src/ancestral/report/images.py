@@ -77,8 +77,10 @@ def imputation(subject: Subject) -> Section:
     plates, rows = [], []
     for name, gaps in damages(len(x), subject.image_shape or (), subject.seed).items():
         damaged = np.where(gaps, np.nan, x)
-        repairs = [_repair(subject, damaged, number) for number in range(REPAIRS)]
-        guesses = (repairs[0], np.mean(repairs, axis=0), means[None])
+        n_repairs = 1 if subject.is_exact else REPAIRS
+        repairs = [_repair(subject, damaged, number) for number in range(n_repairs)]
+        together = [np.mean(repairs, axis=0)] if n_repairs > 1 else []
+        guesses = (repairs[0], *together, means[None])
         errors = [_error(x, guess, gaps & ~np.isnan(x)) for guess in guesses]
         rows.append((name, f"{gaps.mean():.0%}", *map(short, errors)))
         strip = np.concatenate([x[shown], damaged[shown], repairs[0][shown]])
@@ -92,17 +94,34 @@ def imputation(subject: Subject) -> Section:
             )
         )
     words = [
-        f"Parts of {subject.split} images are taken away (orange) and the model fills them in: it "
-        "encodes, draws latent variables, decodes into the gap, and so on for "
-        f"{ROUNDS} rounds (pseudo-Gibbs sampling). What was left is not touched.",
+        f"Parts of {subject.split} images are taken away (orange) and the model fills them in: "
+        f"{_how_filled(subject)} What was left is not touched.",
         "The table has the mean squared error over the missing pixels of "
-        f"{count(len(x), 'image')}; the baseline puts the training mean of a pixel in its place. "
-        "A single repair is one guess among many, and can be plausible and still differ from the "
-        f"original; the mean of {REPAIRS} is less sharp and closer to it.",
+        f"{count(len(x), 'image')}; the baseline puts the training mean of a pixel in its place."
+        + _how_varied(subject),
     ]
-    head = ("missing", "share", "one repair", f"mean of {REPAIRS} repairs", "training mean")
+    repaired = ("repair",) if subject.is_exact else ("one repair", f"mean of {REPAIRS} repairs")
+    head = ("missing", "share", *repaired, "training mean")
     table = Table("Mean squared error on missing pixels (lower is better)", head, rows)
     return Section("imputation", "Filling in what is missing", words, plates, table)
+
+
+def _how_filled(subject: Subject) -> str:
+    if subject.is_exact:
+        return "by what it expects there given the rest."
+    return (
+        f"it encodes, draws latent variables, decodes into the gap, and so on for {ROUNDS} rounds "
+        "(pseudo-Gibbs sampling)."
+    )
+
+
+def _how_varied(subject: Subject) -> str:
+    if subject.is_exact:
+        return ""
+    return (
+        " A single repair is one guess among many, and can be plausible and still differ from the "
+        f"original; the mean of {REPAIRS} is less sharp and closer to it."
+    )
 
 
 def _repair(subject: Subject, damaged: np.ndarray, number: int) -> np.ndarray:

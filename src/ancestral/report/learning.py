@@ -61,10 +61,10 @@ def _words(subject: Subject, terms: Sequence[str], held_out: Mapping[str, Curve]
     seconds = history[-1].get("seconds", float("nan")) if len(history) else float("nan")
     meanings = [MEANINGS[t] for t in terms if t in MEANINGS]
     dashed = any(curve[0] for curve in held_out.values())
+    rounds = count(len(history), "iteration" if subject.is_exact else "epoch")
     words = [
-        f"The loss is what training minimises{_bound(subject)}. It went through "
-        f"{count(len(history), 'epoch')} in {number(seconds, 1)} seconds. A curve that still falls "
-        "at its end asks for more epochs.",
+        f"The loss is what training minimises{_bound(subject)}. It went through {rounds} in "
+        f"{number(seconds, 1)} seconds. A curve that still falls at its end asks for more.",
     ]
     if meanings:
         words.append(f"It is the sum of its terms: {listed(meanings)}.")
@@ -80,6 +80,8 @@ def _bound(subject: Subject) -> str:
     """Say what the loss is for a model of rows."""
     if not isinstance(subject.estimator, LatentEstimator):
         return ", averaged over rows"
+    if subject.is_exact:
+        return ", in nats a row: the negative log-likelihood"
     return ", in nats a row: for a variational method the negative of a bound on the log-likelihood"
 
 

@@ -52,6 +52,11 @@ class Subject:
     targets: np.ndarray | None = None
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the likelihood of the model is known in closed form."""
+        return isinstance(self.estimator, LatentEstimator) and self.estimator.is_exact
+
+    @property
     def split(self) -> str:
         """Which rows are shown, in a word."""
         return "training" if self.dataset.x_test is None else "test"

@@ -1,0 +1,127 @@
+"""Probabilistic backpropagation: regression by a Bayesian neural network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import RegressorMixin
+
+from ancestral.assumed import GaussianWeights
+from ancestral.checkpoint import Checkpoint
+from ancestral.data import Batch, Data
+from ancestral.fields import Count, RandomState, Sizes
+from ancestral.labels import TargetLearner
+from ancestral.methods.deep import Modules
+from ancestral.rows import RowEstimator
+from ancestral.train import rounds
+
+
+class PBP(RegressorMixin, TargetLearner, RowEstimator):
+    """Bayesian neural network by probabilistic backpropagation (Hernandez-Lobato and Adams, 2015).
+
+    y = f(x) + noise, f a network of rectified units; weights and the precisions of weights and
+    noise have posteriors, of which Gaussians and Gammas are kept. Rows are visited one by one, each
+    moves these to the moments of the posterior, and after every pass the prior is taken in anew. A
+    prediction has a mean and an honest spread, wide where there were no rows. There is no rate to
+    choose and nothing to hold out.
+
+    Parameters
+    ----------
+    hidden : list of int
+        Widths of the hidden layers.
+    max_epochs : int
+        Passes over the rows.
+    likelihood : {"gaussian"}
+        Columns are numbers, standardised inside, as the target is.
+
+    References
+    ----------
+    Probabilistic Backpropagation for Scalable Learning of Bayesian Neural Networks,
+    https://arxiv.org/abs/1502.05336
+
+    Examples
+    --------
+    >>> x = np.linspace(-2, 2, 40)[:, None]
+    >>> y = x[:, 0] ** 2
+    >>> pbp = PBP(hidden=(20,), max_epochs=20, random_state=0).fit(x, y)
+    >>> near, far = pbp.predict([[0.5], [8.0]], return_std=True)[1]
+    >>> pbp.score(x, y) > 0.9, bool(far > near)
+    (True, True)
+    """
+
+    hidden: Sizes = (50,)
+    max_epochs: Count = 40
+    likelihood: Literal["gaussian"] = "gaussian"
+
+    _learns_from_gaps = False
+    _several_targets = False
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Return the mean of p(y | x) for every row, [n_samples], in the units of the target.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows.
+        return_std : bool
+            Return its standard deviation too, that of the noise included.
+        """
+
+        def moments(batch: Batch) -> torch.Tensor:
+            mean, variance = self.model_(batch.x)
+            return torch.stack([mean, (variance + self.model_.noise.variance).sqrt()], -1)
+
+        found = self._map_rows(X, moments).astype(np.float64)
+        (location,), (scale,) = self.target_location_, self.target_scale_
+        mean, std = found[:, 0] * scale + location, found[:, 1] * scale
+        return (mean, std) if return_std else mean
+
+    def draw(self, X: Any, *, random_state: RandomState = None) -> np.ndarray:
+        """Draw y from p(y | x) for every row, [n_samples].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows.
+        random_state : int, RandomState, Generator or None
+            By default derived from the fit's own.
+        """
+        mean, std = self.predict(X, return_std=True)
+        with self._noise(random_state):
+            return mean + std * torch.randn(len(mean), dtype=torch.float64).numpy()
+
+    def _build(self) -> Modules:
+        columns = self._columns()
+        return {"columns_": columns, "model_": GaussianWeights(columns.n_features, self.hidden)}
+
+    def _initialise(self, data: Data) -> None:
+        """Means start at random, and everything else at its prior."""
+
+    def _check_combination(self) -> None:
+        """There is nothing to contradict."""
+
+    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+        self.n_rows_, model = len(data), self.model_.double()
+        batch = data.in_precision(torch.float64).take(torch.arange(len(data), device=data.device))
+        assert batch.y is not None
+        x, y = batch.x, batch.y[:, 0].double()
+
+        def visit(epoch: int) -> float:
+            order = np.random.default_rng([self.seed_, epoch]).permutation(len(x))
+            total = sum(model.observe(x[i], y[i]) for i in order)
+            model.refine_prior()
+            return -total / len(x)
+
+        self.history_ = rounds(
+            model,
+            visit,
+            n_rounds=self.max_epochs,
+            callbacks=self._callbacks(),
+            checkpoint=checkpoint,
+        )
+        model.float()
+
+    if TYPE_CHECKING:
+        model_: GaussianWeights
