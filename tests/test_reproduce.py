@@ -241,6 +241,13 @@ def test_a_data_set_with_validation_rows_of_its_own(place, monkeypatch):
     assert "n_valid" not in config.data_options
 
 
+def test_a_seed_may_be_a_split_of_the_data():
+    for row in ("boston-housing/pbp", "boston-housing/pbp-density"):
+        config = recipes.find(row)[0].config("fast", 7)
+        assert config.data_options == {"split": 7}
+        assert config.options["random_state"] == 7
+
+
 def test_what_a_row_starts_from_comes_first(place):
     jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
     assert in_order(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
@@ -673,6 +680,25 @@ def test_the_results_page_says_what_the_records_say(results_page):
         trained = recipes.find(record["row"])[0].of is None
         if trained and record["split"] == "test" and record["size"] != "smoke":
             assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
+
+
+def test_records_were_made_by_the_settings_that_the_recipes_have_now():
+    """Those of trials too: with what they changed, a command makes each of them again."""
+    for record in records.read([ROOT / "results"]):
+        assert records.path_of(record, ROOT / "results").is_file()
+        recipe, valid = recipes.find(record["row"])[0], record["split"] == "valid"
+        changes = tuple(
+            (k, tuple(v) if type(v) is list else v) for k, v in record["changes"].items()
+        )
+        job = Job(recipe, record["size"], record["seed"], valid, changes)
+        for model in job.models():
+            made = [fit["options"] for fit in record["fits"] if fit["row"] == model.recipe.row]
+            if made:  # what was taken from a shipped model may have left no fit
+                options = json.loads(json.dumps(model.config(Path("runs")).options))
+                for what in ("verbose", *model.parts()):
+                    options.pop(what, None)
+                stage = model.stage if len(made) > 1 else 0
+                assert made[stage] == options, records.path_of(record, ROOT)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
