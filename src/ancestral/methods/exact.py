@@ -50,6 +50,9 @@ class ExactEstimator(LatentEstimator, ABC):
     def _entries(self, data: Data) -> int:
         """Return how many numbers are expected of a row."""
 
+    def _rows_at_once(self, data: Data) -> int:
+        return max(1, ENTRIES // self._entries(data))
+
     def _check_combination(self) -> None:
         """There is nothing to contradict."""
 
@@ -62,7 +65,7 @@ class ExactEstimator(LatentEstimator, ABC):
             data.in_precision(wide),
             max_iter=self.max_iter,
             tol=self.tol,
-            rows_at_once=max(1, ENTRIES // self._entries(data)),
+            rows_at_once=self._rows_at_once(data),
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
         )

@@ -16,7 +16,7 @@ from ancestral.distributions import centre
 from ancestral.exact import LatentClasses, Statistics, added
 from ancestral.fields import Count, Weight
 from ancestral.methods.deep import Modules
-from ancestral.methods.exact import ENTRIES, ExactEstimator
+from ancestral.methods.exact import ExactEstimator
 from ancestral.networks import one_hot
 from ancestral.preprocess import ColumnKind, Columns
 
@@ -128,7 +128,7 @@ class MixtureModel(ExactEstimator):
         shares = self._first_shares(data)
         total: Statistics | None = None
         everyone: Statistics | None = None
-        for batch in data.in_precision(wide).parts(max(1, ENTRIES // self._entries(data))):
+        for batch in data.in_precision(wide).parts(self._rows_at_once(data)):
             weights = shares[batch.index].to(data.device, wide)
             total = added(total, model.sums(batch, weights))
             everyone = added(everyone, model.sums(batch, torch.ones_like(weights[:, :1])))
