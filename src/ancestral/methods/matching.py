@@ -211,7 +211,8 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher)
     It learns the distribution of the targets given the row, not only their mean, if rows that are
     alike are compared with one another. The discrepancy weighs eigenvectors of the kernel of rows
     by e / (e + lambda)^2: a small lambda, as for classification, looks at single rows, of which
-    there is one target each, and a deterministic answer is then the best. So lambda is large here.
+    there is one target each, and a deterministic answer is then the best. So lambda is large here,
+    and ``form="unbiased"`` mends what is left of this.
 
     Parameters
     ----------
@@ -220,6 +221,10 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher)
         heuristic's.
     regularization : float
         lambda of the regression in feature space: a twentieth of a batch or so.
+    form : {"cmmd", "unbiased"}
+        The published formula, which has one answer for every row in a step and leaves a spread that
+        is too small; or that with two, by which the spread comes out right. See
+        ``objectives.ConditionalMMD``.
     prior : float
         As of a classifier, but none by default: beside a discrepancy that a large lambda makes
         small it would decide everything.
@@ -243,6 +248,7 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher)
     """
 
     regularization: Positive = 10.0
+    form: Literal["cmmd", "unbiased"] = "cmmd"
     prior: Weight = 0.0
     output_variances: Variances = "auto"
     bounded: bool = False
@@ -295,4 +301,4 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances_)
-        return self._matched(cmmd("x", "y", *kernels, self.regularization))
+        return self._matched(cmmd("x", "y", *kernels, self.regularization, form=self.form))

@@ -20,9 +20,7 @@ class Student(Taught):
 
     Asked about rows near those given, the teacher draws targets from its p(y | x), all its weights
     integrated out; one network that has learnt these predicts as the whole posterior does
-    (Korattikara et al., 2015). A student that compares rows by a kernel is as unsure as its teacher
-    only if very many are compared at once: a ``batch_size`` of a thousand, a ``regularization`` of
-    a fifth of that.
+    (Korattikara et al., 2015). A student by ``form="unbiased"`` is as unsure as its teacher.
 
     Parameters
     ----------

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ancestral.discrepancy import Kernels, biased_mmd2, regression_operator, ridge_inverse
 from ancestral.kernels import DeltaKernel, as_kernel
-from ancestral.models import Run
+from ancestral.models import Generator, Run
 from ancestral.networks import one_hot
 from ancestral.objectives.base import Objective
 
-Form = Literal["cmmd", "diagonal", "classwise"]
+Form = Literal["cmmd", "unbiased", "diagonal", "classwise"]
 TINY = 1e-10
 """Keeps the root of a discrepancy differentiable where it vanishes."""
 
@@ -67,11 +67,22 @@ class ConditionalMMD:
         lambda.
     n_classes : int, optional
         Class indices in ``y`` become one-hot.
-    form : {"cmmd", "diagonal", "classwise"}
-        The formula, Tr(W (L_d + L_s - 2 L_ds)); or one of the two that the authors' scripts
-        compute in its place: its diagonal entries only, sum_i K_ii (K~^-1)_ii^2 (L_d + L_s -
-        L_ds)_ii, a weighted kernel regression (their classifier); or N^2 times the sum over
+    form : {"cmmd", "unbiased", "diagonal", "classwise"}
+        The formula, Tr(W (L_d + L_s - 2 L_ds)), of one generated output for every input; the same
+        with two, compared with each other in L_s: see below; or one of the two that the authors'
+        scripts compute in its place: its diagonal entries only, sum_i K_ii (K~^-1)_ii^2 (L_d + L_s
+        - L_ds)_ii, a weighted kernel regression (their classifier); or N^2 times the sum over
         classes of the MMD^2 inside each (their generator; inputs are labels then).
+
+    Notes
+    -----
+    A generated output compared with itself is as like as can be, wherever it lies: with one for
+    every input the diagonal of L_s is constant, while that of L_ds draws each output to the real
+    one. The generator gains by answering with less spread than the data have, the more so the
+    less W compares different rows (the smaller lambda is). Two independent outputs leave no
+    constant: averaged over noise, the value is the discrepancy of the generator's own conditional
+    distribution, which has its minimum where the two distributions agree. With W = 1 it is the
+    kernel score of each row (Gneiting and Raftery, 2007).
     """
 
     def __init__(
@@ -97,14 +108,17 @@ class ConditionalMMD:
         self.regularization, self.form = regularization, form
         self._known: dict[tuple[int, ...], _RealRows] = {}
 
-    def __call__(self, _: nn.Module, run: Run) -> Tensor:
+    def __call__(self, model: nn.Module, run: Run) -> Tensor:
         """Return the discrepancy of one run of a generator."""
         sample = run.sample
         assert sample is not None
         real = self._field(run, self.outputs).to(sample.dtype)
         known = self._real_rows(run, real)
         rows, drawn = _at(known.rows, real), _at(known.rows, sample)
-        own, between = self.output_kernel(drawn, drawn), self.output_kernel(rows, drawn)
+        other = _at(known.rows, _again(model, run)) if self.form == "unbiased" else drawn
+        own, between = self.output_kernel(drawn, other), self.output_kernel(rows, drawn)
+        if self.form == "unbiased":
+            between = (between + self.output_kernel(rows, other)) / 2
         if self.form == "diagonal":
             moving = own.diagonal(dim1=-2, dim2=-1) - between.diagonal(dim1=-2, dim2=-1)
         else:
@@ -156,10 +170,17 @@ class ConditionalMMD:
         if self.form == "classwise":
             share = gram.sum(1) / n
             return gram / (share * share.unsqueeze(1))
-        if self.form == "cmmd":
+        if self.form in ("cmmd", "unbiased"):
             return regression_operator(gram, self.regularization)
         inverse = ridge_inverse(gram, self.regularization)
         return gram.diagonal() * inverse.diagonal() ** 2
+
+
+def _again(model: nn.Module, run: Run) -> Tensor:
+    """Draw once more at the conditions of a run."""
+    if not isinstance(model, Generator):
+        raise TypeError(f"form='unbiased' draws twice, and {type(model).__name__} is no Generator")
+    return model.sample(len(run.batch.x), model.condition_of(run.batch))
 
 
 def _padded(one: Tensor, n: int) -> Tensor:
