@@ -276,8 +276,8 @@ def taught(tmp_path_factory):
 def test_a_student_predicts_as_its_teacher_does_whatever_the_targets(taught):
     teacher, path = taught
     x, y = toy()
-    how = {"hidden": (50, 50), "learning_rate": 1e-2, "max_epochs": 40, "random_state": 0}
-    student = ancestral.CGMMNRegressor(teacher=path, n_questions=1000, **how).fit(x, 0 * y)
+    how = {"hidden": (50, 50), "learning_rate": 1e-2, "max_epochs": 20, "random_state": 0}
+    student = ancestral.CGMMNRegressor(teacher=path, form="unbiased", **how).fit(x, 0 * y)
     at = np.linspace(-2.5, 2.5, 50)[:, None]
     (mean, std), (theirs, spread) = (e.predict(at, return_std=True) for e in (student, teacher))
     assert np.sqrt(np.mean((mean - theirs) ** 2)) < 0.5

@@ -696,6 +696,33 @@ def test_only_images_have_halves(tmp_path):
         load(tmp_path / "rows.npy", halves=True)
 
 
+def test_few_labels_are_as_many_of_every_class_and_true():
+    whole = load("digits")
+    few = load("digits", n_labels=30, label_seed=1)
+    kept = few.y_train >= 0
+    assert np.bincount(few.y_train[kept]).tolist() == [3] * 10
+    np.testing.assert_array_equal(few.y_train[kept], whole.y_train[kept])
+    np.testing.assert_array_equal(few.y_test, whole.y_test)
+    assert few.checksum == whole.checksum
+    assert "Labels of 30 training rows are known, drawn with seed 1" in few.note
+    other = load("digits", n_labels=30, label_seed=2)
+    assert (other.y_train != few.y_train).any()
+    inside = load("digits", n_valid=300, n_labels=30)  # held-out rows keep theirs
+    np.testing.assert_array_equal(inside.y_valid, whole.y_train[-300:])
+
+
+@pytest.mark.parametrize("n", [0, -10, 7, 100_000])
+def test_a_number_of_labels_that_can_not_be_balanced_is_named(n):
+    with pytest.raises(DataError, match=f"n_labels={n}: expected a multiple of the 10 classes"):
+        load("digits", n_labels=n)
+
+
+def test_only_rows_with_classes_have_few_labels(tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((5, 4)))
+    with pytest.raises(DataError, match="n_labels=2: rows of rows have no classes"):
+        load(tmp_path / "rows.npy", n_labels=2)
+
+
 def test_dataset_is_frozen():
     with pytest.raises(FrozenInstanceError):
         load("digits").name = "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import jaxtyping
 import mpmath
@@ -13,6 +14,7 @@ from jaxtyping import TypeCheckError
 from scipy.spatial.distance import cdist
 from torch import nn
 
+from ancestral.conditional import standard_normal
 from ancestral.data import Batch
 from ancestral.discrepancy import (
     cmmd2,
@@ -35,7 +37,7 @@ from ancestral.kernels import (
     gaussian_gram,
     median_variance,
 )
-from ancestral.models import Run
+from ancestral.models import Generator, Run
 from ancestral.networks import one_hot
 from ancestral.objectives import cmmd, mmd
 
@@ -265,6 +267,40 @@ def test_d8_the_classifier_script_is_a_weighted_regression():
     (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="diagonal").terms.values()
     got = term(NOTHING, Run(Batch(x, y1), sample=y2))
     torch.testing.assert_close(got, (weights * grams.diagonal()).sum())
+
+
+class Answers(Generator):
+    """A generator of y = x + h whose noise is told, one draw of all rows after another."""
+
+    def __init__(self, *told):
+        super().__init__(nn.Identity(), standard_normal(1), "x")
+        self.told = list(told)
+
+    def sample(self, n, c=None):
+        return c + self.told.pop(0)
+
+
+def test_two_draws_measure_the_distribution_that_is_drawn_from():
+    # with fair bits as noise, the mean over all pairs of draws is the discrepancy of the mean
+    # embedding of what is drawn for each row, which is computed here from all answers of a row
+    (x, y), bits = (rand(3, 1), rand(3, 1, seed=1)), list(product([0.0, 1.0], repeat=3))
+    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="unbiased").terms.values()
+    draws = [torch.tensor(b).double()[:, None] for b in bits]
+    values = [term(Answers(b), Run(Batch(x, y), sample=x + a)) for a, b in product(draws, draws)]
+    kernel = GaussianKernel((2.0,))
+    answers = torch.cat([x, x + 1])
+    mean = torch.cat([torch.eye(3), torch.eye(3)]).double() / 2  # of a row's two answers
+    own, between = mean.T @ kernel(answers, answers) @ mean, kernel(y, answers) @ mean
+    operator = regression_operator(GaussianKernel((1.0,))(x, x), 0.1)
+    expected = (operator * (kernel(y, y) + own - 2 * between)).sum()
+    torch.testing.assert_close(torch.stack(values).mean(), expected)
+    assert expected > 0
+
+
+def test_two_draws_need_what_can_be_drawn_from():
+    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="unbiased").terms.values()
+    with pytest.raises(TypeError, match="Module is no Generator"):
+        term(NOTHING, Run(Batch(rand(3, 1), rand(3, 1)), sample=rand(3, 1)))
 
 
 def test_d9_the_generator_script_sums_the_classes():

@@ -842,6 +842,21 @@ def test_a_regressor_finds_the_mean():
     assert CGMMNRegressor(**how, max_epochs=40).fit(x, y).score(x, y) > 0.8
 
 
+@pytest.mark.parametrize(
+    ("form", "least", "most"), [("unbiased", 0.85, 1.15), ("cmmd", 0.0, 0.85)]
+)
+def test_two_draws_a_row_find_the_spread_and_one_does_not(form, least, most):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (2000, 1))
+    y = x[:, 0] + (0.5 + 0.4 * x[:, 0]) * rng.normal(size=2000)
+    how = {"hidden": (50,), "n_noise": 3, "learning_rate": 1e-2, "random_state": 0, "n_draws": 500}
+    model = CGMMNRegressor(form=form, regularization=1.0, max_epochs=40, **how).fit(x, y)
+    at = np.array([[-0.6], [0.0], [0.6]])
+    _, spread = model.predict(at, return_std=True)
+    ratio = spread / (0.5 + 0.4 * at[:, 0])
+    assert least < ratio.min() <= ratio.max() < most
+
+
 @pytest.mark.parametrize("y", [None, np.full(1000, np.nan), np.zeros(999), np.zeros((1000, 1, 1))])
 def test_bad_targets_are_named(y):
     with pytest.raises(ValueError, match=r"y|inconsistent"):

@@ -167,6 +167,10 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
         "--n-valid", type=int, metavar="N", help="last training rows made the validation split"
     )
     fit.add_argument("--n-train", type=int, metavar="N", help="the first N training rows only")
+    fit.add_argument(
+        "--n-labels", type=int, metavar="N", help="labels of N training rows only, balanced"
+    )
+    fit.add_argument("--label-seed", type=int, metavar="N", help="of the draw of those rows")
     if "fit" in arguments:
         named = [a for a in arguments if a in methods.METHODS]
         if named:

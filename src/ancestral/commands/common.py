@@ -40,6 +40,8 @@ def data_options(options: Namespace) -> dict[str, Any]:
         "test_fraction": getattr(options, "test_fraction", None),
         "n_valid": getattr(options, "n_valid", None),
         "n_train": getattr(options, "n_train", None),
+        "n_labels": getattr(options, "n_labels", None),
+        "label_seed": getattr(options, "label_seed", None),
         "grayscale": options.grayscale or None,
         "contrast": options.contrast or None,
         "halves": options.halves or None,
@@ -77,7 +79,7 @@ def table_like(config: Config | None, options: Namespace) -> pl.DataFrame | None
 def _how_to_read(config: Config | None) -> dict[str, Any]:
     """Return how the run's own data were read, for other data of the kind."""
     known = {} if config is None else config.data_options
-    aside = ("test_fraction", "n_valid", "n_train", "split")
+    aside = ("test_fraction", "n_valid", "n_train", "n_labels", "label_seed", "split")
     return {k: v for k, v in known.items() if k not in aside}
 
 

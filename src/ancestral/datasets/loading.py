@@ -13,6 +13,7 @@ from ancestral.datasets.catalogue import check_options, find, load_entry
 from ancestral.datasets.core import DataError, Dataset, content_checksum
 from ancestral.datasets.entries import ENTRIES
 from ancestral.datasets.pictures import load_images
+from ancestral.datasets.splits import few_labels
 from ancestral.datasets.tables import load_csv, load_parquet, read_csv, read_parquet
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def load(
     *,
     n_valid: int | None = None,
     n_train: int | None = None,
+    n_labels: int | None = None,
+    label_seed: int = 0,
     contrast: bool = False,
     halves: bool = False,
     **options: Any,
@@ -51,6 +54,11 @@ def load(
         data that have none of their own.
     n_train : int, optional
         Keep only the first so many training rows.
+    n_labels : int, optional
+        Keep the labels of only so many training rows, as many of every class; the others become
+        unlabelled, -1.
+    label_seed : int
+        Of the draw of those rows.
     contrast : bool
         Normalise the contrast of images globally, then locally, as the max-margin papers do with
         SVHN: real values take the place of bytes.
@@ -93,6 +101,8 @@ def load(
         dataset = dataset.held_out(n_valid)
     if n_train is not None:
         dataset = dataset.first(n_train)
+    if n_labels is not None:
+        dataset = few_labels(dataset, n_labels, label_seed)
     if contrast:
         dataset = dataset.with_contrast()
     return dataset.halved() if halves else dataset

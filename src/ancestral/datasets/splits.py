@@ -1,4 +1,4 @@
-"""Seeded splits.
+"""Seeded splits, and the choice of the few rows whose labels are known.
 
 All draws come from `numpy.random.RandomState`, whose stream numpy keeps frozen, so that a
 declared split outlasts upgrades.
@@ -6,9 +6,11 @@ declared split outlasts upgrades.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from ancestral.datasets.core import DataError
+from ancestral.datasets.core import UNLABELLED, DataError, Dataset, has_label
 
 
 def shuffled(n: int, seed: int) -> np.ndarray:
@@ -46,6 +48,43 @@ def per_class(y: np.ndarray, n_each: int, rng: np.random.RandomState) -> np.ndar
         rng.choice(np.flatnonzero(y == label), n_each, replace=False) for label in np.unique(y)
     ]
     return np.sort(np.concatenate(draws))
+
+
+def few_labels(dataset: Dataset, n_labels: int, seed: int = 0) -> Dataset:
+    """Return the data with the labels of `n_labels` training rows, as many of every class.
+
+    The other training rows are unlabelled, -1. The checksum stays.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Rows with classes.
+    n_labels : int
+        Labels that stay.
+    seed : int
+        Of the draw of their rows.
+
+    Raises
+    ------
+    DataError
+        If rows have no classes, or there are too few of one.
+    """
+    y = dataset.y_train
+    if y is None or dataset.class_names is None:
+        raise DataError(f"n_labels={n_labels}: rows of {dataset.name} have no classes")
+    rows = np.flatnonzero(has_label(y))
+    classes, counts = np.unique(y[rows], return_counts=True)
+    each, rest = divmod(n_labels, len(classes))
+    if rest or not 1 <= each <= counts.min():
+        raise DataError(
+            f"n_labels={n_labels}: expected a multiple of the {len(classes)} classes, and at most "
+            f"{counts.min()} rows of each, which the rarest in {dataset.name} has"
+        )
+    kept = rows[per_class(y[rows], each, np.random.RandomState(seed))]
+    few = np.full_like(y, UNLABELLED)
+    few[kept] = y[kept]
+    note = f"{dataset.note} Labels of {n_labels} training rows are known, drawn with seed {seed}."
+    return replace(dataset, y_train=few, note=note.strip())
 
 
 def hold_out(
