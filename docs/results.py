@@ -204,15 +204,15 @@ def selection(chosen: Sequence[Standing]) -> str:
     first = chosen[0].records[0]
     what = "error, %" if first["metric"] == ERROR else "log-likelihood"
     lines = [
-        "Settings were chosen on held-out training images "
-        f"({first['metric']}, {first['evaluations'][0]['n_rows']:,} images):\n",
+        "Settings were chosen on held-out training rows "
+        f"({first['metric']}, {first['evaluations'][0]['n_rows']:,} rows):\n",
         f"| row | changed in the recipe | held-out {what} | seeds | training |",
         "|" + " --- |" * 5,
     ]
     for s in chosen:
         changes = ", ".join(f"`{change}`" for change in s.changes).replace("|", r"\|") or "nothing"
         lines.append(
-            f"| {s.recipe.title}, {s.size} | {changes} | {s.value:.2f} ± {s.standard_error:.2f} | "
+            f"| {s.recipe.title}, {s.size} | {changes} | {s.recipe.written(s.value)} ± {s.recipe.written(s.standard_error)} | "
             f"{s.n_seeds} | {duration(s.seconds)} |"
         )
     command = f"`{chosen[0].command}`"
