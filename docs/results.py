@@ -211,9 +211,10 @@ def selection(chosen: Sequence[Standing]) -> str:
     ]
     for s in chosen:
         changes = ", ".join(f"`{change}`" for change in s.changes).replace("|", r"\|") or "nothing"
+        found = " ± ".join(s.recipe.written(v) for v in (s.value, s.standard_error))
         lines.append(
-            f"| {s.recipe.title}, {s.size} | {changes} | {s.recipe.written(s.value)} ± {s.recipe.written(s.standard_error)} | "
-            f"{s.n_seeds} | {duration(s.seconds)} |"
+            f"| {s.recipe.title}, {s.size} | {changes} | {found} | {s.n_seeds} | "
+            f"{duration(s.seconds)} |"
         )
     command = f"`{chosen[0].command}`"
     return "\n".join([*lines, f"\nEach is a command like {command}.\n"])

@@ -168,6 +168,8 @@ class ClassConditionalVAE(
 
     def _objective(self) -> Objective:
         bound = class_bound(self.alpha, everywhere=not self.all_labelled_)
+        if not self.all_labelled_:
+            bound = replace(bound, n_samples=len(self.classes_))
         return bound if self.codes is None else of_codes(bound)
 
     def _players(self) -> Player:
