@@ -156,12 +156,27 @@ def test_unlabelled_rows_help():
     assert m2.score(X[1000:], Y[1000:]) > alone.score(X[1000:], Y[1000:])
 
 
+@pytest.mark.parametrize(("n_labels", "n_samples"), [(1000, 1), (500, 10)])
+def test_a_row_without_a_label_counts_as_much_work_as_all_classes(n_labels, n_samples):
+    y = np.where(np.arange(1000) < n_labels, Y[:1000], -1)
+    model = ClassConditionalVAE(**SMALL, max_epochs=1).fit(X[:1000], y)
+    assert model._objective().n_samples == n_samples
+
+
 def test_it_survives_saving_and_is_dense_only(fitted, tmp_path):
     fitted.save(tmp_path / "m2")
     again = ancestral.load(tmp_path / "m2")
     np.testing.assert_array_equal(again.decision_function(X[:9]), fitted.decision_function(X[:9]))
     with pytest.raises(ValueError, match="network='mnist'"):
         ClassConditionalVAE(network="mnist", image_shape=(8, 8)).fit(X[:20], Y[:20])
+
+
+def test_few_labels_from_the_command_line(tmp_path):
+    run, how = tmp_path / "run", ["--max-epochs", "1", "--hidden", "5", "--no-report"]
+    told = ["class-conditional-vae", "digits", "--n-labels", "50", "--label-seed", "3"]
+    assert main(["fit", *told, *how, "--out", str(run)]) == 0
+    assert ancestral.experiment.open_run(run)[1].dataset().y_train.tolist().count(-1) == 1450
+    assert main(["fit", *told[:2], "--n-labels", "7", *how, "--out", str(tmp_path / "r")]) == 2
 
 
 def test_from_the_command_line(tmp_path, capsys):
