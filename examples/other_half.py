@@ -3,9 +3,8 @@
 Run it:  python examples/other_half.py          (scikit-learn's digits, a minute or two)
          python examples/other_half.py mnist    (a quarter of an hour)
 
-Left halves that are alike have to count as one condition, or the best answer to each is the mean of
-the right ones: so many rows are compared at once, by a kernel that is not narrow, and lambda is
-not small.
+Each step draws two right halves for every left one and compares them with each other: with one, the
+best answer to a left half that has been seen once is the right half that was seen with it.
 """
 
 import sys
@@ -18,8 +17,8 @@ import ancestral
 from ancestral.datasets import Dataset
 from ancestral.kernels import median_variance
 
-HOW = {"digits": {"max_epochs": 300}, "mnist": {"max_epochs": 40, "hidden": (1000, 1000)}}
-SHOWN, DRAWS, BATCH = 12, 5, 1500
+HOW = {"digits": {"max_epochs": 300}, "mnist": {"max_epochs": 30, "hidden": (1000, 1000)}}
+SHOWN, DRAWS, BATCH = 12, 5, 500
 
 
 def halves(rows: np.ndarray, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -35,9 +34,14 @@ def learn(data: Dataset, batch: int = BATCH, **how) -> ancestral.CGMMNRegressor:
     left, right = halves(data.x_train, data)
     width = 0.15 * float(median_variance(torch.from_numpy(left[:batch])))
     how = {"hidden": (400, 400), "n_noise": 10, "learning_rate": 2e-3, "n_draws": DRAWS} | how
-    how["bounded"] = True
     model = ancestral.CGMMNRegressor(
-        input_variances=(width,), regularization=batch / 60, batch_size=batch, **how, random_state=0
+        form="unbiased",
+        input_variances=(width,),
+        regularization=1.0,
+        bounded=True,
+        batch_size=batch,
+        random_state=0,
+        **how,
     )
     return model.fit(left, right)
 
