@@ -26,7 +26,8 @@ SOURCE = DOCS.parent / "results"
 README, MARK = DOCS.parent / "README.md", "<!-- written by docs/results.py -->\n"
 EFFECT = "mnist-margin"
 """The table whose rows differ in C, drawn over it."""
-HEADLINES = ("mnist-density", "ocr-density", "mnist-iwae", "mnist-classes")
+HEADLINES = ("mnist-density", "ocr-density", "mnist-iwae", "mnist-classes", "boston-housing")
+UNITS = {"log_likelihood": "nats", "target_density": "nats", "error": "%"}
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a", "#4f6d9c", "#b03a48", "#9a9a9a")
 HEAD = """\
 # Results
@@ -57,8 +58,9 @@ def headlines(found: Sequence[Record]) -> str:
     lines = ["| | published | ours |", "| --- | --- | --- |"]
     for name in HEADLINES:
         table = recipes.tables()[name]
-        stand = [s for s in standings(table.rows, found) if s.size == "fast" and s.recipe.published]
-        unit = "%" if table.rows[0].protocol.metric == "error" else "nats"
+        rows = [row for row in table.rows if row.published and row.protocol.metric in UNITS]
+        stand = [s for s in standings(rows, found) if s.size == "fast"]
+        unit = UNITS[rows[0].protocol.metric]
         lines += [f"| **{table.title}** | {unit} | {unit} |"]
         for s in stand:
             row = cells(s)

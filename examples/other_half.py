@@ -1,7 +1,8 @@
 """The other half of a digit, given one: conditional moment matching draws what it was not shown.
 
 Run it:  python examples/other_half.py          (scikit-learn's digits, a minute or two)
-         python examples/other_half.py mnist    (a quarter of an hour)
+         python examples/other_half.py mnist    (ten minutes)
+         python examples/other_half.py mnist zoo/mnist-samples-cgmmn-half     (fitted before)
 
 Each step draws two right halves for every left one and compares them with each other: with one, the
 best answer to a left half that has been seen once is the right half that was seen with it.
@@ -62,7 +63,11 @@ def sheet(model: ancestral.CGMMNRegressor, data: Dataset) -> np.ndarray:
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "digits"
     digits = ancestral.datasets.load(name)
-    page = sheet(learn(digits, **HOW[name]), digits)
+    if sys.argv[2:]:
+        model = ancestral.load(sys.argv[2]).set_params(n_draws=DRAWS)
+    else:
+        model = learn(digits, **HOW[name])
+    page = sheet(model, digits)
     zoom = 900 // page.shape[1] or 1
     Image.fromarray((255 * page).astype(np.uint8)).resize(
         (page.shape[1] * zoom, page.shape[0] * zoom), Image.Resampling.NEAREST
