@@ -842,9 +842,7 @@ def test_a_regressor_finds_the_mean():
     assert CGMMNRegressor(**how, max_epochs=40).fit(x, y).score(x, y) > 0.8
 
 
-@pytest.mark.parametrize(
-    ("form", "least", "most"), [("unbiased", 0.85, 1.15), ("cmmd", 0.0, 0.85)]
-)
+@pytest.mark.parametrize(("form", "least", "most"), [("unbiased", 0.85, 1.15), ("cmmd", 0.0, 0.85)])
 def test_two_draws_a_row_find_the_spread_and_one_does_not(form, least, most):
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (2000, 1))
