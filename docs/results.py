@@ -26,7 +26,15 @@ SOURCE = DOCS.parent / "results"
 README, MARK = DOCS.parent / "README.md", "<!-- written by docs/results.py -->\n"
 EFFECT = "mnist-margin"
 """The table whose rows differ in C, drawn over it."""
-HEADLINES = ("mnist-density", "ocr-density", "mnist-iwae", "mnist-classes", "boston-housing")
+HEADLINES = (
+    "mnist-density",
+    "ocr-density",
+    "mnist-iwae",
+    "mnist-belief",
+    "mnist-classes",
+    "mnist-labels",
+    "boston-housing",
+)
 UNITS = {"log_likelihood": "nats", "target_density": "nats", "error": "%"}
 COLOURS = ("#22303c", "#b5652a", "#4a7a6a", "#8a5a83", "#7a7a4a", "#4f6d9c", "#b03a48", "#9a9a9a")
 HEAD = """\
