@@ -38,7 +38,7 @@ from ancestral.tables import has_missing
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
 """Importance samples and rows of the first look at the likelihood that every run takes."""
 
-WAYS = ("start", "autoencoder", "codes", "verbose", "checkpoint", "log")
+WAYS = ("start", "autoencoder", "codes", "teacher", "verbose", "checkpoint", "log")
 """Options that say where other files are, or how a run shows itself: they change no model."""
 
 CONFIG, VERSIONS, REPORT = "config.toml", "versions.json", "report.html"
