@@ -115,10 +115,12 @@ class ConditionalMMD:
         real = self._field(run, self.outputs).to(sample.dtype)
         known = self._real_rows(run, real)
         rows, drawn = _at(known.rows, real), _at(known.rows, sample)
-        other = _at(known.rows, _again(model, run)) if self.form == "unbiased" else drawn
-        own, between = self.output_kernel(drawn, other), self.output_kernel(rows, drawn)
         if self.form == "unbiased":
-            between = (between + self.output_kernel(rows, other)) / 2
+            again = _at(known.rows, _again(model, run))
+            own = self.output_kernel(drawn, again)
+            between = (self.output_kernel(rows, drawn) + self.output_kernel(rows, again)) / 2
+        else:
+            own, between = self.output_kernel(drawn, drawn), self.output_kernel(rows, drawn)
         if self.form == "diagonal":
             moving = own.diagonal(dim1=-2, dim2=-1) - between.diagonal(dim1=-2, dim2=-1)
         else:
