@@ -1,6 +1,6 @@
 """The other half of a digit, given one: conditional moment matching draws what it was not shown.
 
-Run it:  python examples/other_half.py          (scikit-learn's digits, a minute or two)
+Run it:  python examples/other_half.py          (scikit-learn's digits, half a minute)
          python examples/other_half.py mnist    (ten minutes)
          python examples/other_half.py mnist zoo/mnist-samples-cgmmn-half     (fitted before)
 

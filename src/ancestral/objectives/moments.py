@@ -81,8 +81,8 @@ class ConditionalMMD:
     one. The generator gains by answering with less spread than the data have, the more so the
     less W compares different rows (the smaller lambda is). Two independent outputs leave no
     constant: averaged over noise, the value is the discrepancy of the generator's own conditional
-    distribution, which has its minimum where the two distributions agree. With W = 1 it is the
-    kernel score of each row (Gneiting and Raftery, 2007).
+    distribution; averaged over data too, it is least where the two distributions agree. With W = 1
+    it is the kernel score of each row (Gneiting and Raftery, 2007).
     """
 
     def __init__(
