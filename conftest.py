@@ -1,9 +1,9 @@
-"""Shape annotations are checked at run time, in tests only, and each starts at the same seed."""
+"""Test configuration: run-time checks of shape annotations, and a fixed seed for every test."""
 
 import os
 from collections.abc import Iterator
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel
 
 import jaxtyping
 import numpy as np
@@ -16,35 +16,36 @@ CHECKED = ("distributions", "conditional", "networks", "models", "kernels", "obj
 jaxtyping.install_import_hook([f"ancestral.{name}" for name in CHECKED], "beartype.beartype")
 
 CHECKED_STEPS = 20
-"""Of each training: the shapes of later steps are those of these, and checking takes time."""
+"""Number of training steps with shape checks; shapes in later steps are the same, and the checks
+are slow."""
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _later_steps_go_unchecked() -> Iterator[None]:
+def _disable_shape_checks_of_later_steps() -> Iterator[None]:
     from ancestral.train.state import Training
 
     take_step = Training.take_step
 
-    def taken(training: Training, data: object, index: torch.Tensor) -> None:
-        before = jaxtyping.config.jaxtyping_disable
+    def partly_checked_step(training: Training, data: object, index: torch.Tensor) -> None:
+        previous = jaxtyping.config.jaxtyping_disable
         jaxtyping.config.update("jaxtyping_disable", training.step >= CHECKED_STEPS)
         try:
             take_step(training, data, index)
         finally:
-            jaxtyping.config.update("jaxtyping_disable", before)
+            jaxtyping.config.update("jaxtyping_disable", previous)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "take_step", taken)
+        patch.setattr(Training, "take_step", partly_checked_step)
         yield
 
 
 @pytest.fixture(autouse=True)
-def _the_same_numbers_in_any_order() -> None:
-    """No test depends on the ones that ran before it on its worker."""
+def _fixed_seed() -> None:
+    """Make results of a test independent of the tests that ran before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
-def _names_in_examples(doctest_namespace: dict[str, object]) -> None:
-    """What every example in a docstring may take as imported."""
+def _doctest_names(doctest_namespace: dict[str, object]) -> None:
+    """Names that docstring examples use without importing them."""
     doctest_namespace |= {"np": np, "torch": torch, "nn": torch.nn}

@@ -1,6 +1,6 @@
-"""Trains small models compiled and uncompiled and prints where they end: run by test_engine.
+"""Train small models compiled and eagerly and print the results as JSON; run by test_engine.py.
 
-In a process of its own, since functions whose types are checked at run time can't be compiled.
+A separate process is needed because functions with run-time type checks can't be compiled.
 """
 
 import contextlib
@@ -38,44 +38,51 @@ CASES = {
 
 
 def vae(d=20, batch_norm=False):
-    style = {"activation": "relu" if batch_norm else "tanh", "batch_norm": batch_norm}
+    options = {"activation": "relu" if batch_norm else "tanh", "batch_norm": batch_norm}
     with engine.seeded(0):
         model = LatentModel(
             standard_normal(3),
-            Bernoulli(MLP(3, (16,), d, **style)),
-            Gaussian(MLP(d, (16,), heads=(3, 3), **style)),
+            Bernoulli(MLP(3, (16,), d, **options)),
+            Gaussian(MLP(d, (16,), heads=(3, 3), **options)),
         )
         model.classifier = linear_scores(3, 2)
     return model
 
 
-def end(model):
+def flat_parameters(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
 
 
-def fitted(model, objective, *, optimizer=None, epochs=3, y=None, device="cpu", **how):
+def train_small_model(
+    model, objective, *, optimizer=None, epochs=3, y=None, device="cpu", **kwargs
+):
+    """Train a model on random images; return its parameters and the loss of each epoch."""
     x = np.random.default_rng(0).random((64, 20), dtype=np.float32)
     player = Player(model.to(device), objective, optimizer or adam(1e-2))
     data = Data(x, y, on_batch=bernoulli_draw, device=device)
-    history = train(model, player, data, max_epochs=epochs, batch_size=16, **how)
-    return end(model), history.curve("loss")
+    history = train(model, player, data, max_epochs=epochs, batch_size=16, **kwargs)
+    return flat_parameters(model), history.curve("loss")
 
 
-def both_ways(objective, style, how):
-    how = how | {"precision": "float32"}
-    plain, plain_losses = fitted(vae(**style), objective(), compile=False, **how)
-    compiled, compiled_losses = fitted(vae(**style), objective(), compile=True, **how)
+def train_eager_and_compiled(objective, network_options, options):
+    options = options | {"precision": "float32"}
+    eager, eager_losses = train_small_model(
+        vae(**network_options), objective(), compile=False, **options
+    )
+    compiled, compiled_losses = train_small_model(
+        vae(**network_options), objective(), compile=True, **options
+    )
     return {
-        "start": end(vae(**style)),
-        "plain": plain,
-        "plain_losses": plain_losses,
+        "initial": flat_parameters(vae(**network_options)),
+        "eager": eager,
+        "eager_losses": eager_losses,
         "compiled": compiled,
         "compiled_losses": compiled_losses,
     }
 
 
-def resumed():
-    """Stopped after five steps, then gone on with from the checkpoint, which knows it compiled."""
+def train_resumed():
+    """Parameters after training stopped at step five and resumed; the checkpoint has the plan."""
 
     class StoppedError(Exception):
         pass
@@ -85,15 +92,15 @@ def resumed():
             raise StoppedError
 
     with tempfile.TemporaryDirectory() as folder:
-        kept = Checkpoint(Path(folder) / "state", identity="elbo", every=0.0)
+        checkpoint = Checkpoint(Path(folder) / "state", identity="elbo", every=0.0)
         with contextlib.suppress(StoppedError):
-            how = {"compile": True, "precision": "float32", "callbacks": [stop]}
-            fitted(vae(), elbo(), checkpoint=kept, **how)
-        return fitted(vae(), elbo(), checkpoint=kept)[0]
+            options = {"compile": True, "precision": "float32", "callbacks": [stop]}
+            train_small_model(vae(), elbo(), checkpoint=checkpoint, **options)
+        return train_small_model(vae(), elbo(), checkpoint=checkpoint)[0]
 
 
-class Weighted:
-    """A term whose weight is doubled after every epoch."""
+class WeightedTerm:
+    """Term whose weight doubles after every epoch."""
 
     weight = 1.0
 
@@ -104,48 +111,54 @@ class Weighted:
         self.weight *= 2 if progress.event == "epoch" else 1
 
 
-def annealed():
-    term, model = Weighted(), nn.Linear(2, 1)
+def train_with_weighted_term():
+    term, model = WeightedTerm(), nn.Linear(2, 1)
     with torch.no_grad():
         model.weight.fill_(1.0)
     player = Player(model, Objective({"size": term}, lambda model, batch: None), adam(0.0))
-    data, how = Data(torch.zeros(4, 1)), {"compile": True, "callbacks": [term.double]}
-    return train(model, player, data, max_epochs=3, **how).curve("size")
+    data, options = Data(torch.zeros(4, 1)), {"compile": True, "callbacks": [term.double]}
+    return train(model, player, data, max_epochs=3, **options).curve("size")
 
 
-def told(compile):
-    """M2, some rows without a label: classes are summed over, and its networks read a context."""
+def class_conditional_losses(compile):
+    """Losses of M2 with unlabelled samples: a sum over classes, networks that read a context."""
     x = np.random.default_rng(0).integers(0, 2, (64, 20))
     y = np.where(np.arange(64) < 40, x[:, 0], -1)
-    how = {"hidden": (16,), "n_latents": 2, "max_epochs": 3, "batch_size": 16, "random_state": 0}
-    m2 = ClassConditionalVAE(**how, compile=compile, precision="float32", device="cpu").fit(x, y)
+    options = {"hidden": (16,), "n_latents": 2, "max_epochs": 3, "batch_size": 16}
+    engine_options = {"compile": compile, "precision": "float32", "device": "cpu"}
+    m2 = ClassConditionalVAE(**options, **engine_options, random_state=0).fit(x, y)
     return m2.history_.curve("loss")
 
 
-def separated(compile):
-    """A machine on rows that it reads from a context."""
-    machine = FeatureModel(Read("x"), linear_scores(20, 2))
-    loss = hinge(1.0, 1.0, lambda run: run.taps["features"])
-    how = {"compile": compile, "y": np.arange(64) % 2, "precision": "float32"}
-    return fitted(machine, loss, **how)[1]
+def linear_svm_losses(compile):
+    """Losses of a linear SVM whose features are read from a context."""
+    svm = FeatureModel(Read("x"), linear_scores(20, 2))
+    loss = hinge(1.0, 1.0, lambda run: run.features)
+    options = {"compile": compile, "y": np.arange(64) % 2, "precision": "float32"}
+    return train_small_model(svm, loss, **options)[1]
 
 
 def main():
-    results = {name: both_ways(*case) for name, case in CASES.items()}
-    results["elbo"]["again"], _ = fitted(vae(), elbo(), compile=True, precision="float32")
-    results["elbo"]["resumed"] = resumed()
-    results["annealed"] = annealed()
+    results = {name: train_eager_and_compiled(*case) for name, case in CASES.items()}
+    options = {"compile": True, "precision": "float32"}
+    results["elbo"]["repeated"], _ = train_small_model(vae(), elbo(), **options)
+    results["elbo"]["resumed"] = train_resumed()
+    results["annealed"] = train_with_weighted_term()
     for precision in ("float32", "bfloat16"):
-        for name, compile in (("plain", False), ("compiled", True)):
-            how = {"precision": precision, "compile": compile, "epochs": 20}
-            _, losses = fitted(vae(batch_norm=True), elbo(), **how)
+        for name, compile in (("eager", False), ("compiled", True)):
+            options = {"precision": precision, "compile": compile, "epochs": 20}
+            _, losses = train_small_model(vae(batch_norm=True), elbo(), **options)
             results[f"{name}-{precision}"] = losses
-    for precision in ("float32", "bfloat16"):  # scores that start as ties
-        how = {"precision": precision, "compile": True, "y": np.arange(64) % 2}
-        results[f"hinge-{precision}"] = fitted(vae(), hinge(), **how)[1]
-    for name, learn in (("told", told), ("separated", separated)):
-        results[name] = {"plain": learn(False), "compiled": learn(True)}
-    results["validates"] = Distribution._validate_args
+    for precision in ("float32", "bfloat16"):  # initial scores are tied
+        options = {"precision": precision, "compile": True, "y": np.arange(64) % 2}
+        results[f"hinge-{precision}"] = train_small_model(vae(), hinge(), **options)[1]
+    losses_by_name = {
+        "class-conditional": class_conditional_losses,
+        "linear-svm": linear_svm_losses,
+    }
+    for name, losses_of in losses_by_name.items():
+        results[name] = {"eager": losses_of(False), "compiled": losses_of(True)}
+    results["validate_args"] = Distribution._validate_args
     print(json.dumps(results))
 
 

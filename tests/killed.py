@@ -1,7 +1,9 @@
-"""Train with a checkpoint, killed at random instants until N kills are done, then left in peace.
+"""Train with a checkpoint in processes that are killed at random times; run by test_checkpoint.py.
 
-Run by test_checkpoint.py:  python killed.py FOLDER N_KILLS
-Writes FOLDER/undisturbed.pt and FOLDER/resumed.pt: final state and history of both.
+Usage: python killed.py FOLDER N_KILLS
+
+After N_KILLS kills, the last process runs to the end. Writes FOLDER/uninterrupted.pt and
+FOLDER/resumed.pt with the final parameters and history of each.
 """
 
 import os
@@ -26,47 +28,48 @@ from ancestral.train import train
 torch.set_num_threads(1)
 
 
-def fit(target: Path, checkpoint: Checkpoint | None) -> None:
+def fit(path: Path, checkpoint: Checkpoint | None) -> None:
+    """Train a model and save its final parameters and history."""
     torch.manual_seed(0)
     model = LatentModel(
         standard_normal(4),
         Bernoulli(MLP(4, (16,), 64, activation="relu", batch_norm=True)),
         Gaussian(MLP(64, (16,), heads=(4, 4))),
     )
-    rows = np.random.default_rng(0).random((300, 64)).astype(np.float32)
+    x = np.random.default_rng(0).random((300, 64)).astype(np.float32)
     history = train(
         model,
         {
             "p": Player(model.likelihood, iwae(3), adam(cosine(1e-2)), every=2),
             "q": Player(model.posterior, iwae(3), adam(cosine(1e-2))),
         },
-        Data(rows[:250], on_epoch=bernoulli_draw),
+        Data(x[:250], on_epoch=bernoulli_draw),
         max_epochs=60,
         batch_size=20,
         random_state=3,
-        validation=Data(rows[250:]),
+        validation=Data(x[250:]),
         checkpoint=checkpoint,
     )
     records = [{k: v for k, v in record.items() if k != "seconds"} for record in history]
-    torch.save({"model": model.state_dict(), "history": records}, target)
+    torch.save({"model": model.state_dict(), "history": records}, path)
 
 
 def main(folder: Path, n_kills: int) -> None:
-    fit(folder / "undisturbed.pt", None)
-    moments, kills = random.Random(0), 0
+    fit(folder / "uninterrupted.pt", None)
+    rng, count = random.Random(0), 0
     while True:
-        child = os.fork()
-        if child == 0:
-            kept = Checkpoint(folder / "state.checkpoint", identity="one", every=0.0)
-            fit(folder / "resumed.pt", kept)
+        pid = os.fork()
+        if pid == 0:
+            checkpoint = Checkpoint(folder / "state.checkpoint", identity="one", every=0.0)
+            fit(folder / "resumed.pt", checkpoint)
             os._exit(0)
-        if kills < n_kills:
-            time.sleep(moments.uniform(0.02, 0.15))
-            os.kill(child, signal.SIGKILL)
-            kills += 1
-        _, status = os.waitpid(child, 0)
+        if count < n_kills:
+            time.sleep(rng.uniform(0.02, 0.15))
+            os.kill(pid, signal.SIGKILL)
+            count += 1
+        _, status = os.waitpid(pid, 0)
         if os.WIFEXITED(status):
-            print(kills, os.WEXITSTATUS(status))
+            print(count, os.WEXITSTATUS(status))
             return
 
 

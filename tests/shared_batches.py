@@ -1,4 +1,4 @@
-"""Small models to train in one process, or under torchrun in several: run by test_parallel."""
+"""Train small models in one process, or in several under torchrun; used by test_parallel.py."""
 
 import json
 import sys
@@ -20,12 +20,12 @@ from ancestral.train import Player, train
 
 
 def vae(batch_norm=False):
-    style = {"activation": "relu", "batch_norm": batch_norm}
+    options = {"activation": "relu", "batch_norm": batch_norm}
     with engine.seeded(0):
         model = LatentModel(
             standard_normal(3),
-            Bernoulli(MLP(3, (16,), 20, **style)),
-            Gaussian(MLP(20, (16,), heads=(3, 3), **style)),
+            Bernoulli(MLP(3, (16,), 20, **options)),
+            Gaussian(MLP(20, (16,), heads=(3, 3), **options)),
         )
         model.classifier = nn.Linear(3, 2)
     return model
@@ -45,10 +45,10 @@ def two_layers():
 
 CASES = {
     "iwae": (vae, lambda: iwae(4), {}),
-    # without Adam, which makes steps of rounding errors where batch norm leaves no gradient
+    # Adam would amplify rounding errors of gradients that are zero because of batch norm
     "batch-norm": (lambda: vae(batch_norm=True), lambda: elbo(), {"optimizer": sgd(0.03)}),
     "hinge": (vae, lambda: elbo() + hinge(3.0), {}),
-    "labelled": (vae, lambda: elbo() + hinge(3.0), {"n_labelled": 5}),  # no two equal parts
+    "labelled": (vae, lambda: elbo() + hinge(3.0), {"n_labelled": 5}),  # shards have unequal counts
     "resampled": (vae, lambda: iwae(8, n_resampled=2), {}),
     "sparse": (vae, lambda: elbo() + sparse_units(), {}),
     "two-layers": (two_layers, lambda: iwae(3), {}),
@@ -56,36 +56,40 @@ CASES = {
 }
 
 
-def fitted(make, objective, *, optimizer=None, **how):
+def train_small_model(make_model, objective, *, optimizer=None, **kwargs):
+    """Train a model on random images; return its parameters and history without times."""
     x = np.random.default_rng(0).random((64, 20), dtype=np.float32)
     y = np.random.default_rng(1).integers(-1, 2, 64)
-    model = make()
+    model = make_model()
     player = Player(model, objective(), clipped(optimizer or adam(1e-2), 5.0))
     data = Data(x, y, on_batch=bernoulli_draw)
-    history = train(model, player, data, max_epochs=3, batch_size=16, precision="float32", **how)
-    end = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+    kwargs = kwargs | {"max_epochs": 3, "batch_size": 16, "precision": "float32"}
+    history = train(model, player, data, **kwargs)
+    parameters = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
     return {
-        "end": end,
+        "parameters": parameters,
         "history": [{k: v for k, v in r.items() if k != "seconds"} for r in history],
     }
 
 
-def refused(**how):
+def error_message(objective):
+    """Message of the ValueError that training raises, or an empty string."""
     try:
-        fitted(vae, **how)
+        train_small_model(vae, objective)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def main(out):
+def main(path):
     parallel.join(torch.device("cpu"))
     results = {
-        name: fitted(make, objective, **how) for name, (make, objective, how) in CASES.items()
+        name: train_small_model(make_model, objective, **options)
+        for name, (make_model, objective, options) in CASES.items()
     }
-    results["mmd"] = refused(objective=lambda: mmd([1.0]))
+    results["mmd"] = error_message(lambda: mmd([1.0]))
     if parallel.is_main():
-        out.write_text(json.dumps(results))
+        path.write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Annealed importance sampling against closed forms and quadrature (exact checks A7 and A8)."""
+"""Annealed importance sampling against closed forms and quadrature."""
 
 import math
 
@@ -21,14 +21,14 @@ QUICK = Annealing(n_steps=30, n_chains=16, n_leapfrog=5, first_step_size=0.2)
 
 
 def conjugate():
-    """A2: z ~ N(0, 1), x | z ~ N(z, 0.25), and a poor q = N(0.8, 0.49)."""
+    """Model z ~ N(0, 1), x | z ~ N(z, 0.25), with a poor approximation q = N(0.8, 0.49)."""
     q = Constant(torch.tensor([0.8]), torch.tensor([0.49]).log())
     likelihood = Gaussian(nn.Identity(), log_var=math.log(0.25))
     return LatentModel(standard_normal(1), likelihood, Gaussian(Rows(q))).double()
 
 
 class Rows(nn.Module):
-    """Constant outputs, one for every row."""
+    """Constant network outputs, repeated for every row."""
 
     def __init__(self, constant):
         super().__init__()
@@ -39,7 +39,7 @@ class Rows(nn.Module):
 
 
 def analyser():
-    """A3's loadings and noise with zero mean: the marginal is a known Gaussian."""
+    """Factor analysis with loadings W, noise PSI and zero mean; the marginal is Gaussian."""
     loading = nn.Linear(2, 3, bias=False).double()
     with torch.no_grad():
         loading.weight.copy_(W)
@@ -53,7 +53,7 @@ MARGINAL = MultivariateNormal(torch.zeros(3).double(), W @ W.T + PSI.diag())
 
 
 def pixels():
-    """A small MLP decoder of six bits with one latent variable."""
+    """VAE of six bits with one latent variable and a small MLP decoder."""
     with engine.seeded(3):
         decoder = MLP(1, (8,), 6)
         for p in decoder.parameters():
@@ -62,59 +62,59 @@ def pixels():
     return LatentModel(standard_normal(1), Bernoulli(decoder), Gaussian(encoder)).double().eval()
 
 
-def test_a8_the_mean_weight_is_unbiased():
+def test_ais_mean_weight_is_unbiased():
     x = torch.full((2000, 1), 1.5, dtype=torch.float64)
-    short = Annealing(n_steps=4, n_chains=1, n_leapfrog=3, first_step_size=0.3)
-    got = annealed_log_likelihood(conjugate(), Data(x, dtype=torch.float64), short)
-    weights = np.exp(got.values)
+    annealing = Annealing(n_steps=4, n_chains=1, n_leapfrog=3, first_step_size=0.3)
+    result = annealed_log_likelihood(conjugate(), Data(x, dtype=torch.float64), annealing)
+    weights = np.exp(result.values)
     error = weights.std() / math.sqrt(len(weights))
     assert error < 0.01
     assert weights.mean() == pytest.approx(0.145074, abs=4 * error)
-    assert got.mean < -1.930510308862
+    assert result.mean < -1.930510308862
 
 
-def test_a8_the_sandwich_holds_and_closes():
+def test_bidirectional_bounds_hold_and_tighten_with_more_distributions():
     exact, gaps = [], []
     for n_steps in (3, 20, 120):
-        how = Annealing(n_steps=n_steps, n_chains=4, n_leapfrog=5, first_step_size=0.2)
-        found = sandwich(analyser(), 200, how, seed=1)
+        annealing = Annealing(n_steps=n_steps, n_chains=4, n_leapfrog=5, first_step_size=0.2)
+        bounds = sandwich(analyser(), 200, annealing, seed=1)
         with engine.seeded(1):
             _, x = analyser().draw(200)
         exact = MARGINAL.log_prob(x).numpy()
-        below, above = found.lower.values - exact, found.upper.values - exact
-        assert below.mean() < 4 * below.std() / math.sqrt(200)
-        assert above.mean() > -4 * above.std() / math.sqrt(200)
-        gaps.append(found.gap)
+        lower_error, upper_error = bounds.lower.values - exact, bounds.upper.values - exact
+        assert lower_error.mean() < 4 * lower_error.std() / math.sqrt(200)
+        assert upper_error.mean() > -4 * upper_error.std() / math.sqrt(200)
+        gaps.append(bounds.gap)
     assert gaps[0] > gaps[1] > gaps[2] > -0.01
-    assert gaps[2] < gaps[0] / 10  # it falls like one over the number of distributions
+    assert gaps[2] < gaps[0] / 10  # the gap is about 1 / n_steps
 
 
 @pytest.mark.parametrize("start", ["prior", "posterior"])
-def test_against_the_marginal_of_factor_analysis(start):
+def test_ais_matches_closed_form_marginal_of_factor_analysis(start):
     x = MARGINAL.sample((50,))
-    how = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, start=start, first_step_size=0.2)
-    got = annealed_log_likelihood(analyser(), Data(x, dtype=torch.float64), how)
+    annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, start=start, first_step_size=0.2)
+    result = annealed_log_likelihood(analyser(), Data(x, dtype=torch.float64), annealing)
     exact = MARGINAL.log_prob(x).numpy()
-    np.testing.assert_allclose(got.values, exact, atol=0.35)
-    assert abs((got.values - exact).mean()) < 0.05
-    assert "AIS" in str(got)
+    np.testing.assert_allclose(result.values, exact, atol=0.35)
+    assert abs((result.values - exact).mean()) < 0.05
+    assert "AIS" in str(result)
 
 
-def test_missing_entries_are_integrated_out():
+def test_ais_integrates_out_missing_entries():
     x = MARGINAL.sample((50,))
     x[:, 1] = math.nan
-    how = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, first_step_size=0.2)
+    annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, first_step_size=0.2)
     data = Data(x, missing=True, dtype=torch.float64)
-    got = annealed_log_likelihood(analyser(), data, how)
-    seen = [0, 2]
+    result = annealed_log_likelihood(analyser(), data, annealing)
+    observed = [0, 2]
     marginal = MultivariateNormal(
-        torch.zeros(2).double(), MARGINAL.covariance_matrix[seen][:, seen]
+        torch.zeros(2).double(), MARGINAL.covariance_matrix[observed][:, observed]
     )
-    exact = marginal.log_prob(x[:, seen]).numpy()
-    assert abs((got.values - exact).mean()) < 0.05
+    exact = marginal.log_prob(x[:, observed]).numpy()
+    assert abs((result.values - exact).mean()) < 0.05
 
 
-def test_a7_a_network_decoder_against_quadrature_and_importance_sampling():
+def test_ais_and_importance_sampling_match_quadrature_for_network_decoder():
     model = pixels()
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (12, 6)).astype(float))
     grid = torch.linspace(-9, 9, 20_001, dtype=torch.float64).unsqueeze(-1)
@@ -125,40 +125,40 @@ def test_a7_a_network_decoder_against_quadrature_and_importance_sampling():
     data = Data(x, dtype=torch.float64)
     sampled = log_likelihood(model, data, 5000)
     annealed = annealed_log_likelihood(model, data, Annealing(n_leapfrog=5, first_step_size=0.1))
-    for found in (sampled, annealed):
-        errors = found.monte_carlo_errors
-        assert (np.abs(found.values - exact) < 4 * errors).all()
+    for result in (sampled, annealed):
+        errors = result.monte_carlo_errors
+        assert (np.abs(result.values - exact) < 4 * errors).all()
     assert annealed.monte_carlo_errors.max() < 0.1
 
 
-def test_hamiltonian_moves_leave_a_correlated_gaussian_as_it_is():
+def test_hmc_leaves_correlated_gaussian_invariant():
     target = MultivariateNormal(
         torch.tensor([1.0, -2.0]).double(), torch.tensor([[1.0, 0.6], [0.6, 0.5]]).double()
     )
     with engine.seeded(0):
         z = target.sample((20_000,))
         for _ in range(5):
-            z, moved = hamiltonian(target.log_prob, z, torch.tensor(0.5), 4)
-    assert 0.3 < moved.double().mean() < 0.99  # neither all nor none: the test bites
+            z, accepted = hamiltonian(target.log_prob, z, torch.tensor(0.5), 4)
+    assert 0.3 < accepted.double().mean() < 0.99  # both acceptances and rejections occur
     np.testing.assert_allclose(z.mean(0), target.mean, atol=0.03)
     np.testing.assert_allclose(torch.cov(z.T), target.covariance_matrix, atol=0.04)
 
 
-def test_the_same_seed_repeats_and_the_users_stream_is_left_alone():
+def test_ais_is_reproducible_and_leaves_global_random_state_unchanged():
     model, data = analyser(), Data(MARGINAL.sample((5,)), dtype=torch.float64)
     torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first, again = (annealed_log_likelihood(model, data, QUICK, seed=2) for _ in range(2))
-    np.testing.assert_array_equal(first.values, again.values)
-    assert torch.equal(before, torch.get_rng_state())
+    state = torch.get_rng_state()
+    first, second = (annealed_log_likelihood(model, data, QUICK, seed=2) for _ in range(2))
+    np.testing.assert_array_equal(first.values, second.values)
+    assert torch.equal(state, torch.get_rng_state())
 
 
-def test_what_cannot_be_annealed_is_refused():
+def test_discrete_latents_and_invalid_annealing_settings_raise():
     bits = Bernoulli(MLP(3, (), 2))
     model = LatentModel(bits, Bernoulli(MLP(2, (), 3)), bits)
     with pytest.raises(ValueError, match="continuous"):
         annealed_log_likelihood(model, Data(torch.zeros(4, 3)), QUICK)
-    for bad in (
+    for invalid in (
         {"n_steps": 0},
         {"n_chains": -1},
         {"start": "middle"},
@@ -166,40 +166,41 @@ def test_what_cannot_be_annealed_is_refused():
         {"n_chains": 2.5},
         {"first_step_size": math.nan},
     ):
-        with pytest.raises(ValueError, match=next(iter(bad))):
-            Annealing(**bad)
+        with pytest.raises(ValueError, match=next(iter(invalid))):
+            Annealing(**invalid)
 
 
-def test_compiled_and_uncompiled_annealing_agree():
+def test_compiled_ais_matches_eager_ais():
     model = pixels()
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (4, 6)).astype(float))
-    short = Annealing(n_steps=3, n_chains=2, n_leapfrog=2, first_step_size=0.1)
+    annealing = Annealing(n_steps=3, n_chains=2, n_leapfrog=2, first_step_size=0.1)
     data = Data(x, dtype=torch.float64)
-    plain, fast = (
-        annealed_log_likelihood(model, data, short, compile=how) for how in (False, True)
+    eager, compiled = (
+        annealed_log_likelihood(model, data, annealing, compile=compile)
+        for compile in (False, True)
     )
-    assert fast.values == pytest.approx(plain.values, abs=1e-10)
+    assert compiled.values == pytest.approx(eager.values, abs=1e-10)
 
 
-def test_an_estimator_anneals_in_the_units_of_its_rows():
+def test_estimator_ais_uses_the_units_of_the_data():
     x = np.random.default_rng(0).normal(5, 3, (60, 2))
     vae = VAE(n_latents=1, hidden=(8,), max_epochs=30, random_state=0).fit(x)
-    how = Annealing(n_steps=200, n_chains=8, n_leapfrog=5, first_step_size=0.2)
-    annealed, plain = vae.log_likelihood(x, annealing=how), vae.log_likelihood(x, 5000)
+    annealing = Annealing(n_steps=200, n_chains=8, n_leapfrog=5, first_step_size=0.2)
+    annealed, sampled = vae.log_likelihood(x, annealing=annealing), vae.log_likelihood(x, 5000)
     assert annealed.estimator == "AIS"
-    assert annealed.mean == pytest.approx(plain.mean, abs=0.05)
-    assert -0.05 < vae.sandwich(30, how).gap < 0.2
-    own = vae.log_likelihood(vae.sample(500, random_state=0), 500)
-    off = own.mean - vae.sandwich(500, QUICK).lower.mean
-    assert abs(off) < 6 * own.standard_error
-    first, again = (vae.sandwich(30, QUICK) for _ in range(2))
-    assert first.gap == again.gap
+    assert annealed.mean == pytest.approx(sampled.mean, abs=0.05)
+    assert -0.05 < vae.sandwich(30, annealing).gap < 0.2
+    on_samples = vae.log_likelihood(vae.sample(500, random_state=0), 500)
+    difference = on_samples.mean - vae.sandwich(500, QUICK).lower.mean
+    assert abs(difference) < 6 * on_samples.standard_error
+    first, second = (vae.sandwich(30, QUICK) for _ in range(2))
+    assert first.gap == second.gap
 
 
-def test_an_evaluation_is_called_by_all_that_its_values_depend_on():
+def test_scoring_description_distinguishes_annealing_settings():
     names = [
-        str(Scoring(annealing=how))
-        for how in (Annealing(), Annealing(n_leapfrog=5), Annealing(first_step_size=0.01))
+        str(Scoring(annealing=annealing))
+        for annealing in (Annealing(), Annealing(n_leapfrog=5), Annealing(first_step_size=0.01))
     ]
     assert names[0] == "AIS_16, 1000 steps from the prior"
     assert len(set(names)) == 3

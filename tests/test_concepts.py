@@ -1,4 +1,4 @@
-"""The concepts hold for what comes next: each system in about ten lines from public parts."""
+"""Integration: models of each kind composed from public parts in about ten lines each."""
 
 import numpy as np
 import pytest
@@ -53,38 +53,39 @@ def vae(n_latents=8, n_in=64):
     )
 
 
-def falls(history, name="loss", by=0.0):
+def assert_decreases(history, name="loss", by=0.0):
+    """Check that a training curve is finite and ends lower than it starts by at least ``by``."""
     curve = history.curve(name)
     assert curve[-1] < curve[0] - by
     assert np.isfinite(curve).all()
 
 
-def test_bound_plus_hinge_share_one_run():
+def test_elbo_and_hinge_share_one_forward_pass():
     model = vae()
     model.classifier = linear(8, 10)
     runs = []
     objective = elbo() + hinge(c=10.0)
-    counted = type(objective)(objective.terms, lambda m, b: runs.append(1) or objective.run(m, b))
-    y = np.where(np.arange(len(Y)) % 3 == 0, -1, Y)  # a third is unlabelled
+    counting = type(objective)(objective.terms, lambda m, b: runs.append(1) or objective.run(m, b))
+    y = np.where(np.arange(len(Y)) % 3 == 0, -1, Y)  # a third of the labels is missing
     data = Data(X, y, on_batch=bernoulli_draw)
-    history = train(model, Player(model, counted, adam(3e-3)), data, max_epochs=8)
-    falls(history, "hinge", by=1.0)
-    falls(history, "reconstruction")
+    history = train(model, Player(model, counting, adam(3e-3)), data, max_epochs=8)
+    assert_decreases(history, "hinge", by=1.0)
+    assert_decreases(history, "reconstruction")
     assert len(runs) == history[-1]["step"]
     with torch.no_grad():
         scores = model.classifier(posterior_mean(model.run(Batch(torch.from_numpy(X)))))
     assert (scores.argmax(-1).numpy() == Y).mean() > 0.8
 
 
-def test_hinge_on_tapped_hidden_features():
+def test_hinge_on_hidden_activations_of_the_encoder():
     posterior = nn.Sequential(linear(64, 32), nn.Tanh(), Tap("h"), MLP(32, heads=(4, 4)))
     model = LatentModel(standard_normal(4), Bernoulli(MLP(4, (32,), 64)), Gaussian(posterior))
     model.classifier = linear(32, 10)
     objective = elbo() + hinge(features=lambda run: run.taps["h"])
-    falls(train(model, Player(model, objective), Data(X, Y), max_epochs=3), "hinge")
+    assert_decreases(train(model, Player(model, objective), Data(X, Y), max_epochs=3), "hinge")
 
 
-def test_gan_is_two_players():
+def test_gan_training_with_two_players():
     model = nn.Module()
     noise = Fixed(Uniform(-torch.ones(8), torch.ones(8)))
     model.generator = Generator(nn.Sequential(MLP(8, (64,), 64), nn.Sigmoid()), noise)
@@ -94,19 +95,19 @@ def test_gan_is_two_players():
         "generator": Player(model.generator, generator_loss(), adam(1e-3, betas=(0.5, 0.999))),
     }
     history = train(model, players, Data(X), max_epochs=12)
-    falls(history, "critic.loss")
+    assert_decreases(history, "critic.loss")
     with torch.no_grad():
         sample = model.generator.sample(500).numpy()
     assert np.abs(sample.mean(0) - X.mean(0)).mean() < 0.6 * np.abs(0.5 - X.mean(0)).mean()
 
 
-def test_moment_matching_network():
+def test_moment_matching_network_training():
     noise = Fixed(Uniform(-torch.ones(8), torch.ones(8)))
     model = Generator(nn.Sequential(MLP(8, (64,), 64), nn.Sigmoid()), noise)
-    falls(train(model, Player(model, mmd([2.0, 5.0, 10.0])), Data(X), max_epochs=3))
+    assert_decreases(train(model, Player(model, mmd([2.0, 5.0, 10.0])), Data(X), max_epochs=3))
 
 
-def test_conditional_moment_matching_caches_the_operator_by_batch_index():
+def test_cmmd_caches_one_regression_operator_per_batch():
     model = Generator(
         nn.Sequential(MLP(64 + 4, (64,), 10), nn.Sigmoid()),
         Fixed(Uniform(torch.zeros(4), torch.ones(4))),
@@ -117,14 +118,14 @@ def test_conditional_moment_matching_caches_the_operator_by_batch_index():
     history = train(
         model, Player(model, objective), data, max_epochs=12, batch_size=200, shuffle=False
     )
-    falls(history, by=1.0)
-    assert len(objective.terms["cmmd"]._known) == history[0]["step"]  # one for each batch
+    assert_decreases(history, by=1.0)
+    assert len(objective.terms["cmmd"]._known) == history[0]["step"]  # one per batch
     with torch.no_grad():
         prediction = model.run(data.take(torch.arange(len(X)))).sample.argmax(-1)
     assert (prediction.numpy() == Y).mean() > 0.8
 
 
-def test_sigmoid_belief_net_by_vimco():
+def test_sigmoid_belief_net_training_with_vimco():
     layers = (16, 8)
     model = LatentModel(
         prior=Chain(
@@ -137,30 +138,34 @@ def test_sigmoid_belief_net_by_vimco():
     )
     data = Data(X, on_batch=bernoulli_draw)
     history = train(model, Player(model, vimco(5), adam(3e-3)), data, max_epochs=10)
-    falls(history, "bound", by=3.0)
+    assert_decreases(history, "bound", by=3.0)
 
 
-def test_factor_analysis_by_its_exact_masked_likelihood():
+def test_factor_analysis_training_with_exact_masked_likelihood():
     varied = X[:, X.std(0) > 0.05].astype(np.float64)
-    damaged = np.where(np.random.default_rng(0).random(varied.shape) < 0.2, np.nan, varied)
+    incomplete = np.where(np.random.default_rng(0).random(varied.shape) < 0.2, np.nan, varied)
     d = varied.shape[1]
     model = FactorAnalyser(0.1 * torch.randn(d, 5), torch.full((d,), 0.3), torch.zeros(d)).double()
-    data = Data(damaged, missing=True, dtype=torch.float64)
-    falls(train(model, Player(model, nll(), adam(0.03)), data, max_epochs=10), "nll", by=10.0)
+    data = Data(incomplete, missing=True, dtype=torch.float64)
+    assert_decreases(
+        train(model, Player(model, nll(), adam(0.03)), data, max_epochs=10), "nll", by=10.0
+    )
 
 
-def test_network_with_batch_norm_and_memory():
+def test_iwae_training_with_batch_norm_and_memory():
     decoder = nn.Sequential(linear(8, 64), BatchNorm(64), nn.ReLU(), Memory(64, 10), linear(64, 64))
     encoder = MLP(64, (64,), heads=(8, 8), activation="relu", batch_norm=True)
     model = LatentModel(standard_normal(8), Bernoulli(decoder), Gaussian(encoder))
     optimizer = clipped(adam(3e-3, eps=1e-4), norm=5.0, value=1.0)
     data = Data(X, on_batch=bernoulli_draw)
-    falls(train(model, Player(model, iwae(5), optimizer), data, max_epochs=6), "bound", by=3.0)
+    assert_decreases(
+        train(model, Player(model, iwae(5), optimizer), data, max_epochs=6), "bound", by=3.0
+    )
     memory = decoder[3].compose
-    assert memory.a[2].abs().max() > 0  # the composition has begun to listen to the memory
+    assert memory.a[2].abs().max() > 0  # the memory's coefficients are fitted
 
 
-def test_class_conditional_model_reads_labels():
+def test_class_conditional_vae_samples_resemble_their_class():
     model = LatentModel(
         prior=standard_normal(8),
         likelihood=Bernoulli(nn.Sequential(Read("z", "y", n_classes=10), MLP(18, (64,), 64))),
@@ -169,29 +174,29 @@ def test_class_conditional_model_reads_labels():
         ),
     )
     data = Data(X, Y, on_batch=bernoulli_draw)
-    falls(train(model, Player(model, elbo(), adam(3e-3)), data, max_epochs=30))
+    assert_decreases(train(model, Player(model, elbo(), adam(3e-3)), data, max_epochs=30))
     with torch.no_grad():
         zeros = model.sample(200, torch.zeros(200, dtype=torch.long), mean=True).mean(0).numpy()
     distances = [np.square(zeros - X[k == Y].mean(0)).sum() for k in range(10)]
     assert int(np.argmin(distances)) == 0
 
 
-def test_two_objectives_with_a_common_term_are_refused():
+def test_sum_of_objectives_with_a_common_term_raises():
     with pytest.raises(ValueError, match="reconstruction"):
         elbo() + elbo()
 
 
-def test_a_term_that_is_not_finite_is_named():
+def test_non_finite_error_names_the_term():
     from ancestral.objectives import Objective
     from ancestral.train import NonFiniteError
 
     model = vae()
-    bad = Objective({"broken": lambda model, run: run.log_px.mean() * torch.inf})
-    with pytest.raises(NonFiniteError, match=r"'broken' became -inf at step 1.*learning_rate"):
-        train(model, Player(model, elbo() + bad), Data(X), max_epochs=1)
+    non_finite = Objective({"broken": lambda model, run: run.log_px.mean() * torch.inf})
+    with pytest.raises(NonFiniteError, match=r"'broken' is -inf at step 1.*learning_rate"):
+        train(model, Player(model, elbo() + non_finite), Data(X), max_epochs=1)
 
 
-def test_players_move_disjoint_parameters_in_turn():
+def test_player_updates_only_its_own_parameters():
     model = vae()
     before = [p.clone() for p in model.likelihood.parameters()]
     train(model, Player(model.posterior, elbo()), Data(X[:200]), max_epochs=1)
@@ -199,7 +204,7 @@ def test_players_move_disjoint_parameters_in_turn():
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_normal_prior_is_a_buffer_that_moves_with_the_model():
+def test_standard_normal_prior_is_a_buffer_and_follows_the_model_dtype():
     model = vae().double()
     assert model.prior().loc.dtype == torch.float64
     assert isinstance(model.prior(), Normal)

@@ -1,4 +1,4 @@
-"""M2: the class as a latent variable, against models whose posterior is known, and on digits."""
+"""Class-conditional VAE (M2, M1+M2): exact models, digits, saving, command line."""
 
 import json
 import math
@@ -35,8 +35,8 @@ def fitted():
 # ---- the bound
 
 
-def known_model():
-    """Two classes of three bits that z says nothing of, with exact posteriors."""
+def model_with_exact_posterior():
+    """Model of two classes of three bits, independent of z, with exact posteriors."""
     logits = torch.tensor([[1.0, -1.0, 0.5], [-2.0, 0.3, 0.0]])
     bits = nn.Linear(2, 3, bias=False)
     posterior = nn.Linear(3, 2)
@@ -47,11 +47,11 @@ def known_model():
         posterior.bias.copy_(-nn.functional.softplus(logits).sum(1))
         heads.weight.zero_()
         heads.bias.zero_()
-    rest = Gaussian(nn.Sequential(heads, Split()))
+    q_z = Gaussian(nn.Sequential(heads, Split()))
     model = LatentModel(
         ClassFirst(equal_classes(2), Same(1), (2, 1)),
         Bernoulli(nn.Sequential(Take(0, 2), bits)),
-        ClassFirst(Classes(posterior), rest, (2, 1), look=Read("x")),
+        ClassFirst(Classes(posterior), q_z, (2, 1), look=Read("x")),
     )
     x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
     log_pxy = torch.distributions.Bernoulli(logits=logits).log_prob(x[:, None]).sum(-1)
@@ -63,13 +63,13 @@ class Split(nn.Module):
         return u.chunk(2, -1)
 
 
-def bound(model, x, y, **how):
-    terms = class_bound(0.0, **how)(model, Batch(x, torch.tensor(y)))
+def bound(model, x, y, **kwargs):
+    terms = class_bound(0.0, **kwargs)(model, Batch(x, torch.tensor(y)))
     return -sum(terms.values()).item()
 
 
-def test_the_bound_is_tight_where_posteriors_are_exact():
-    model, x, log_pxy = known_model()
+def test_class_bound_equals_log_likelihood_for_exact_posteriors():
+    model, x, log_pxy = model_with_exact_posterior()
     labelled = log_pxy[torch.arange(3), torch.tensor([0, 1, 1])].mean()
     unlabelled = log_pxy.logsumexp(1).mean()
     mixed = (log_pxy[0, 1] + log_pxy[1:].logsumexp(1).sum()) / 3
@@ -81,14 +81,14 @@ def test_the_bound_is_tight_where_posteriors_are_exact():
     assert bound(model, x, [1, -1, -1], everywhere=True) == pytest.approx(mixed.item(), abs=1e-5)
 
 
-def test_the_class_is_summed_out_of_densities():
-    model, x, log_pxy = known_model()
-    found = log_likelihood(model, ancestral.data.Data(x), 10)
-    np.testing.assert_allclose(found.values, log_pxy.logsumexp(1), atol=1e-5)
+def test_log_likelihood_sums_over_classes():
+    model, x, log_pxy = model_with_exact_posterior()
+    result = log_likelihood(model, ancestral.data.Data(x), 10)
+    np.testing.assert_allclose(result.values, log_pxy.logsumexp(1), atol=1e-5)
 
 
-def test_a_class_that_is_out_of_the_question_leaves_gradients_finite():
-    model, x, _ = known_model()
+def test_gradients_are_finite_for_saturated_class_posterior():
+    model, x, _ = model_with_exact_posterior()
     with torch.no_grad():
         model.posterior.label.network.weight.mul_(300)
     terms = class_bound(0.1, everywhere=True)(model, Batch(x, torch.tensor([1, -1, -1])))
@@ -96,8 +96,8 @@ def test_a_class_that_is_out_of_the_question_leaves_gradients_finite():
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_labels_are_told_by_the_network_as_alpha_says():
-    model, x, log_pxy = known_model()
+def test_classification_term_is_scaled_by_alpha():
+    model, x, log_pxy = model_with_exact_posterior()
     terms = class_bound(0.5)(model, Batch(x, torch.tensor([0, 1, 1])))
     log_qy = log_pxy.log_softmax(1)[torch.arange(3), torch.tensor([0, 1, 1])]
     assert terms["classes"].item() == pytest.approx(-0.5 * log_qy.mean().item(), abs=1e-5)
@@ -105,8 +105,8 @@ def test_labels_are_told_by_the_network_as_alpha_says():
     assert none["classes"] == 0
 
 
-def test_ancestral_sampling_of_a_class_and_what_comes_of_it():
-    model, _, _ = known_model()
+def test_prior_samples_are_one_hot_class_and_latent():
+    model, _, _ = model_with_exact_posterior()
     vector = draw(model.prior(), (200,))
     assert vector.shape == (200, 3)
     assert (vector[:, :2].sum(1) == 1).all()
@@ -116,70 +116,72 @@ def test_ancestral_sampling_of_a_class_and_what_comes_of_it():
 # ---- the estimator
 
 
-def test_it_learns_digits_and_stays_a_density_model(fitted):
+def test_m2_on_digits_accuracy_likelihood_and_imputation(fitted):
     assert fitted.score(X[1000:], Y[1000:]) > 0.7
     assert fitted.predict_proba(X[:3]).shape == (3, 10)
     assert fitted.log_likelihood(X[1000:1100], 50).mean > -35
     assert fitted.transform(X[:3]).shape == (3, 13)
-    gaps = X[:5].copy()
-    gaps[:, :20] = np.nan
-    filled = fitted.impute(gaps, n_iter=3)
-    assert np.isfinite(filled).all()
+    incomplete = X[:5].copy()
+    incomplete[:, :20] = np.nan
+    imputed = fitted.impute(incomplete, n_iter=3)
+    assert np.isfinite(imputed).all()
 
 
-def test_a_rows_class_does_not_depend_on_its_neighbours(fitted):
+def test_decision_function_is_batch_invariant(fitted):
     np.testing.assert_array_equal(
         fitted.decision_function(X[:7])[3], fitted.decision_function(X[3:4])[0]
     )
 
 
-def test_rows_of_a_class(fitted):
-    drawn = fitted.sample(300, np.repeat([0, 1, 4], 100), mean=True)
-    assert (fitted.predict(drawn) == np.repeat([0, 1, 4], 100)).mean() > 0.8
+def test_sampling_of_given_classes(fitted):
+    samples = fitted.sample(300, np.repeat([0, 1, 4], 100), mean=True)
+    assert (fitted.predict(samples) == np.repeat([0, 1, 4], 100)).mean() > 0.8
     assert fitted.sample(4, y=3).shape == fitted.sample(4).shape == (4, 64)
     with pytest.raises(ValueError, match="unknown classes 11"):
         fitted.sample(2, [3, 11])
     with pytest.raises(ValueError, match="expected one class, or 3 of them"):
         fitted.sample(3, [1, 2])
     vae = ancestral.VAE(**SMALL, max_epochs=1).fit(X[:50])
-    with pytest.raises(ValueError, match="does not draw rows of a class"):
+    with pytest.raises(ValueError, match="does not generate rows of a class"):
         vae.sample(2, 3)
 
 
-def test_unlabelled_rows_help():
-    few = Y[:1000].copy()
-    few[60:] = -1
-    how = QUICK | {"hidden": (50,), "alpha": 5.0, "decision": "network"}
-    m2 = ClassConditionalVAE(**how | {"max_epochs": 30}).fit(X[:1000], few)
-    alone = {"max_epochs": 50, "batch_size": 20}
-    alone = ClassConditionalVAE(**how | alone).fit(X[:60], few[:60])
-    assert m2.score(X[1000:], Y[1000:]) > alone.score(X[1000:], Y[1000:])
+def test_unlabelled_samples_improve_accuracy():
+    partial_labels = Y[:1000].copy()
+    partial_labels[60:] = -1
+    kwargs = QUICK | {"hidden": (50,), "alpha": 5.0, "decision": "network"}
+    m2 = ClassConditionalVAE(**kwargs | {"max_epochs": 30}).fit(X[:1000], partial_labels)
+    supervised = {"max_epochs": 50, "batch_size": 20}
+    supervised = ClassConditionalVAE(**kwargs | supervised).fit(X[:60], partial_labels[:60])
+    assert m2.score(X[1000:], Y[1000:]) > supervised.score(X[1000:], Y[1000:])
 
 
 @pytest.mark.parametrize(("n_labels", "n_samples"), [(1000, 1), (500, 10)])
-def test_a_row_without_a_label_counts_as_much_work_as_all_classes(n_labels, n_samples):
+def test_objective_samples_per_row_with_and_without_unlabelled(n_labels, n_samples):
     y = np.where(np.arange(1000) < n_labels, Y[:1000], -1)
     model = ClassConditionalVAE(**SMALL, max_epochs=1).fit(X[:1000], y)
     assert model._objective().n_samples == n_samples
 
 
-def test_it_survives_saving_and_is_dense_only(fitted, tmp_path):
+def test_m2_save_load_and_dense_network_check(fitted, tmp_path):
     fitted.save(tmp_path / "m2")
-    again = ancestral.load(tmp_path / "m2")
-    np.testing.assert_array_equal(again.decision_function(X[:9]), fitted.decision_function(X[:9]))
+    loaded = ancestral.load(tmp_path / "m2")
+    np.testing.assert_array_equal(loaded.decision_function(X[:9]), fitted.decision_function(X[:9]))
     with pytest.raises(ValueError, match="network='mnist'"):
         ClassConditionalVAE(network="mnist", image_shape=(8, 8)).fit(X[:20], Y[:20])
 
 
-def test_few_labels_from_the_command_line(tmp_path):
-    run, how = tmp_path / "run", ["--max-epochs", "1", "--hidden", "5", "--no-report"]
-    told = ["class-conditional-vae", "digits", "--n-labels", "50", "--label-seed", "3"]
-    assert main(["fit", *told, *how, "--out", str(run)]) == 0
+def test_n_labels_command_line_option(tmp_path):
+    run, options = tmp_path / "run", ["--max-epochs", "1", "--hidden", "5", "--no-report"]
+    command = ["class-conditional-vae", "digits", "--n-labels", "50", "--label-seed", "3"]
+    assert main(["fit", *command, *options, "--out", str(run)]) == 0
     assert ancestral.experiment.open_run(run)[1].dataset().y_train.tolist().count(-1) == 1450
-    assert main(["fit", *told[:2], "--n-labels", "7", *how, "--out", str(tmp_path / "r")]) == 2
+    assert (
+        main(["fit", *command[:2], "--n-labels", "7", *options, "--out", str(tmp_path / "r")]) == 2
+    )
 
 
-def test_from_the_command_line(tmp_path, capsys):
+def test_m2_command_line(tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "rows.npy"
     options = ["--n-latents", "3", "--hidden", "20", "--max-epochs", "2", "--n-train", "300"]
     options += ["--n-decision-samples", "2"]
@@ -198,108 +200,106 @@ def test_from_the_command_line(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def below(tmp_path_factory):
-    where = tmp_path_factory.mktemp("below") / "vae"
-    how = {"n_latents": 10, "hidden": (40,), "learning_rate": 5e-3, "max_epochs": 60}
-    ancestral.VAE(**how, random_state=0).fit(X[:1000]).save(where)
-    return str(where)
+def base_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base_path") / "vae"
+    kwargs = {"n_latents": 10, "hidden": (40,), "learning_rate": 5e-3, "max_epochs": 60}
+    ancestral.VAE(**kwargs, random_state=0).fit(X[:1000]).save(path)
+    return str(path)
 
 
 @pytest.fixture(scope="module")
-def on_codes(below):
-    how = SMALL | {"hidden": (50,), "max_epochs": 60, "batch_norm": False}
-    model = ClassConditionalVAE(**how, n_decision_samples=20, codes=below)
+def m1m2(base_path):
+    kwargs = SMALL | {"hidden": (50,), "max_epochs": 60, "batch_norm": False}
+    model = ClassConditionalVAE(**kwargs, n_decision_samples=20, codes=base_path)
     return model.fit(X[:1000], Y[:1000])
 
 
-def test_a_model_on_codes_learns_classes_and_leaves_the_one_below_as_it_was(
-    on_codes, below, tmp_path
-):
-    assert on_codes.score(X[1000:], Y[1000:]) > 0.75
-    vae = ancestral.load(below)
-    was, now = vae.model_.state_dict(), on_codes.model_.bottom.state_dict()
-    assert all(torch.equal(was[k], now[k]) for k in was)
-    on_codes.save(tmp_path / "both")
-    again = ancestral.load(tmp_path / "both")
-    np.testing.assert_array_equal(again.predict(X[:50]), on_codes.predict(X[:50]))
-    np.testing.assert_array_equal(again.sample(4, y=3), on_codes.sample(4, y=3))
+def test_m1m2_accuracy_and_unchanged_base_model(m1m2, base_path, tmp_path):
+    assert m1m2.score(X[1000:], Y[1000:]) > 0.75
+    vae = ancestral.load(base_path)
+    before, after = vae.model_.state_dict(), m1m2.model_.bottom.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    m1m2.save(tmp_path / "both")
+    loaded = ancestral.load(tmp_path / "both")
+    np.testing.assert_array_equal(loaded.predict(X[:50]), m1m2.predict(X[:50]))
+    np.testing.assert_array_equal(loaded.sample(4, y=3), m1m2.sample(4, y=3))
 
 
-def test_a_model_on_codes_is_a_density_of_rows_that_gains_by_a_better_prior(on_codes, below):
-    plain = ancestral.load(below).log_likelihood(X[:1000], 200).mean
-    assert plain < on_codes.log_likelihood(X[:1000], 200).mean < plain + 2
-    assert on_codes.transform(X[:3]).shape == (3, 10 + 3 + 10)
-    assert on_codes.active_units(X[:100])[0] > 5
-    sevens = on_codes.sample(50, y=7, mean=True)
-    assert (on_codes.predict(sevens) == 7).mean() > 0.5
-    gaps = X[:5].copy()
-    gaps[:, :20] = np.nan
-    assert np.isfinite(on_codes.impute(gaps, n_iter=3)).all()
+def test_m1m2_likelihood_exceeds_that_of_its_base_model(m1m2, base_path):
+    plain = ancestral.load(base_path).log_likelihood(X[:1000], 200).mean
+    assert plain < m1m2.log_likelihood(X[:1000], 200).mean < plain + 2
+    assert m1m2.transform(X[:3]).shape == (3, 10 + 3 + 10)
+    assert m1m2.active_units(X[:100])[0] > 5
+    sevens = m1m2.sample(50, y=7, mean=True)
+    assert (m1m2.predict(sevens) == 7).mean() > 0.5
+    incomplete = X[:5].copy()
+    incomplete[:, :20] = np.nan
+    assert np.isfinite(m1m2.impute(incomplete, n_iter=3)).all()
 
 
 @pytest.fixture(scope="module")
-def idle(below, tmp_path_factory):
-    """A VAE of which two codes out of ten say nothing: that below, their weights set to zero."""
-    vae = ancestral.load(below)
+def vae_with_inactive_codes(base_path, tmp_path_factory):
+    """The base VAE with two of ten codes made inactive by small encoder weights."""
+    vae = ancestral.load(base_path)
     *_, mean_head, _ = (m for m in vae.model_.posterior.modules() if isinstance(m, nn.Linear))
     with torch.no_grad():
         mean_head.weight[[2, 7]] *= 1e-3
-    where = tmp_path_factory.mktemp("idle") / "vae"
-    vae.save(where)
-    return vae, str(where)
+    path = tmp_path_factory.mktemp("vae_with_inactive_codes") / "vae"
+    vae.save(path)
+    return vae, str(path)
 
 
-def test_codes_that_say_nothing_are_left_out(idle, tmp_path):
-    vae, where = idle
-    how = SMALL | {"hidden": (50,), "max_epochs": 40, "batch_norm": False, "codes": where}
-    model = ClassConditionalVAE(**how, n_decision_samples=10, code_spread=0.1)
+def test_code_spread_excludes_inactive_codes(vae_with_inactive_codes, tmp_path):
+    vae, path = vae_with_inactive_codes
+    kwargs = SMALL | {"hidden": (50,), "max_epochs": 40, "batch_norm": False, "codes": path}
+    model = ClassConditionalVAE(**kwargs, n_decision_samples=10, code_spread=0.1)
     model.fit(X[:1000], Y[:1000])
     spread = vae.transform(X[:1000]).std(0)
-    kept = np.flatnonzero(spread > 0.1)
-    assert model.codes_kept_ == kept.tolist()
+    active = np.flatnonzero(spread > 0.1)
+    assert model.codes_kept_ == active.tolist()
     assert set(range(10)) - set(model.codes_kept_) == {2, 7}
     top = model.model_.top
     latent = top.draw_latents(30)
     p = top.decode(latent)
-    others = torch.tensor([2, 7])
-    assert not p.mean[:, others].any()  # N(0, 1), whatever the class
-    assert (p.stddev[:, others] == 1).all()
-    assert p.mean[:, kept].std(0).min() > 0
+    inactive = torch.tensor([2, 7])
+    assert not p.mean[:, inactive].any()  # N(0, 1) for every class
+    assert (p.stddev[:, inactive] == 1).all()
+    assert p.mean[:, active].std(0).min() > 0
     codes = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
     changed = codes.clone()
-    changed[:, others] += 3.0
-    q, again = (top.encode(Batch(c)).first.logits for c in (codes, changed))
-    assert torch.equal(q, again)
-    changed[:, kept[0]] += 3.0
+    changed[:, inactive] += 3.0
+    q, changed_q = (top.encode(Batch(c)).first.logits for c in (codes, changed))
+    assert torch.equal(q, changed_q)
+    changed[:, active[0]] += 3.0
     assert not torch.equal(q, top.encode(Batch(changed)).first.logits)
     model.save(tmp_path / "both")
     loaded = ancestral.load(tmp_path / "both")
     np.testing.assert_array_equal(loaded.decision_function(X[:9]), model.decision_function(X[:9]))
     assert loaded.codes_kept_ == model.codes_kept_
     assert loaded.score(X[1000:], Y[1000:]) > 0.5
-    plain = vae.log_likelihood(X[:200], 100).mean  # whose codes had N(0, 1) for a prior
+    plain = vae.log_likelihood(X[:200], 100).mean  # prior N(0, 1) of all codes
     assert plain < loaded.log_likelihood(X[:200], 100).mean < plain + 2
 
 
-def test_a_spread_that_leaves_nothing_is_refused(below):
-    with pytest.raises(ValueError, match=r"code_spread=50\.0: no code of codes=.* most by"):
-        ClassConditionalVAE(**QUICK, codes=below, code_spread=50.0).fit(X[:100], Y[:100])
-    with pytest.raises(ValueError, match=r"code_spread=0\.1 is for a model on codes"):
+def test_invalid_code_spread_raises(base_path):
+    with pytest.raises(ValueError, match=r"code_spread=50\.0 exceeds the standard deviation of ev"):
+        ClassConditionalVAE(**QUICK, codes=base_path, code_spread=50.0).fit(X[:100], Y[:100])
+    with pytest.raises(ValueError, match=r"code_spread=0\.1 requires codes"):
         ClassConditionalVAE(**QUICK, code_spread=0.1).fit(X[:100], Y[:100])
 
 
-def test_a_failed_fit_leaves_the_model_below_to_be_read_again(below):
-    model = ClassConditionalVAE(**QUICK | {"max_epochs": 1}, codes=below, batch_size=1)
+def test_base_model_is_reloaded_after_failed_fit(base_path):
+    model = ClassConditionalVAE(**QUICK | {"max_epochs": 1}, codes=base_path, batch_size=1)
     with pytest.raises(ValueError, match="batch"):
         model.fit(X, Y)
     model.set_params(batch_size=100).fit(X, Y)
-    saved = ancestral.load(below).model_.state_dict()
+    saved = ancestral.load(base_path).model_.state_dict()
     torch.testing.assert_close(model.model_.bottom.state_dict(), saved, rtol=0, atol=0)
 
 
-def test_codes_of_other_rows_are_refused(below, fitted, tmp_path):
+def test_codes_of_other_data_raise(base_path, fitted, tmp_path):
     with pytest.raises(ValueError, match=r"codes=.*was fitted to 64 columns"):
-        ClassConditionalVAE(**QUICK, codes=below).fit(X[:, :30], Y)
+        ClassConditionalVAE(**QUICK, codes=base_path).fit(X[:, :30], Y)
     ancestral.Autoencoder(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "coder")
     with pytest.raises(ValueError, match="Autoencoder: expected a saved model with latent"):
         ClassConditionalVAE(**QUICK, codes=str(tmp_path / "coder")).fit(X, Y)

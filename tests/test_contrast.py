@@ -1,4 +1,4 @@
-"""Contrast of images, against the formulas pixel by pixel."""
+"""Contrast normalisation, compared with the formulas pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -13,66 +13,68 @@ IMAGES = RNG.integers(0, 256, (3, 3 * 12 * 10)).astype(np.uint8)
 SHAPE = (3, 12, 10)
 
 
-def window():
+def gaussian_window():
     i = np.arange(7) - 3
-    bell = np.exp(-(i[:, None] ** 2 + i[None] ** 2) / (2 * 2.0**2))
-    return bell / bell.sum()
+    weights = np.exp(-(i[:, None] ** 2 + i[None] ** 2) / (2 * 2.0**2))
+    return weights / weights.sum()
 
 
-def test_global_contrast_has_mean_zero_and_length_one():
-    done = global_contrast(IMAGES.astype(np.float64))
-    np.testing.assert_allclose(done.mean(1), 0, atol=1e-15)
-    np.testing.assert_allclose((done**2).sum(1), 1)
-    np.testing.assert_allclose(done, global_contrast(IMAGES / 255.0))
+def test_global_contrast_normalization_has_zero_mean_and_unit_norm():
+    normalized = global_contrast(IMAGES.astype(np.float64))
+    np.testing.assert_allclose(normalized.mean(1), 0, atol=1e-15)
+    np.testing.assert_allclose((normalized**2).sum(1), 1)
+    np.testing.assert_allclose(normalized, global_contrast(IMAGES / 255.0))
     assert not global_contrast(np.full((1, 5), 7.0)).any()
 
 
-def test_local_contrast_is_the_formula():
+def test_local_contrast_normalization_matches_formula():
     x = RNG.normal(size=(2, 360))
     maps = x.reshape(2, 3, 12, 10)
-    for n, done in enumerate(local_contrast(x, SHAPE).reshape(maps.shape)):
+    for n, normalized in enumerate(local_contrast(x, SHAPE).reshape(maps.shape)):
         for channel, image in enumerate(maps[n]):
-            around = convolve2d(image, window(), mode="full")[3:-3, 3:-3]
-            spread = np.sqrt(convolve2d(image**2, window(), mode="full")[3:-3, 3:-3])
-            divisor = np.maximum(np.maximum(spread, spread.mean()), 1e-4)
-            np.testing.assert_allclose(done[channel], (image - around) / divisor, atol=1e-12)
+            mean = convolve2d(image, gaussian_window(), mode="full")[3:-3, 3:-3]
+            std = np.sqrt(convolve2d(image**2, gaussian_window(), mode="full")[3:-3, 3:-3])
+            divisor = np.maximum(np.maximum(std, std.mean()), 1e-4)
+            np.testing.assert_allclose(normalized[channel], (image - mean) / divisor, atol=1e-12)
 
 
-def test_the_smallest_spread_holds_faint_images_down():
+def test_minimum_std_limits_contrast_of_faint_images():
     faint = 1e-6 * RNG.normal(size=(1, 360))
     assert np.abs(local_contrast(faint, SHAPE)).max() < 0.1
 
 
-def test_blocks_and_precision():
-    many = np.repeat(IMAGES, 500, 0)
-    done = normalise_contrast(many, SHAPE)
-    assert done.dtype == np.float32
+def test_contrast_normalization_in_blocks_is_float32_and_matches_float64():
+    images = np.repeat(IMAGES, 500, 0)
+    normalized = normalise_contrast(images, SHAPE)
+    assert normalized.dtype == np.float32
     exact = local_contrast(global_contrast(IMAGES.astype(np.float64)), SHAPE)
-    np.testing.assert_allclose(done[::500], exact, atol=1e-4)
-    np.testing.assert_array_equal(done[499], done[0])
+    np.testing.assert_allclose(normalized[::500], exact, atol=1e-4)
+    np.testing.assert_array_equal(normalized[499], normalized[0])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"window": 6}, "odd number"), ({"sigma": 0.0}, "sigma"), ({"window": 0}, "window")],
 )
-def test_bad_windows(options, message):
+def test_local_contrast_rejects_invalid_window_and_sigma(options, message):
     with pytest.raises(ValueError, match=message):
         local_contrast(IMAGES, SHAPE, **options)
 
 
-def test_images_are_needed(tmp_path, capsys):
-    with pytest.raises(ValueError, match=r"image_shape=\(2, 2\) does not describe"):
+def test_contrast_normalization_requires_images(tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"image_shape=\(2, 2\) does not match"):
         local_contrast(IMAGES, (2, 2))
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n3,4\n5,6\n")
     assert main(["fit", "vae", str(table), "--contrast", "--out", str(tmp_path / "run")]) == 2
-    assert "is for images" in capsys.readouterr().err
+    assert "requires images" in capsys.readouterr().err
 
 
-def test_a_data_set_with_its_contrast_normalised(tmp_path):
+def test_load_with_contrast_normalization(tmp_path):
     np.savez(tmp_path / "pictures.npz", x=IMAGES.reshape(3, *SHAPE), y=np.arange(3))
-    plain, done = (datasets.load(tmp_path / "pictures.npz", contrast=c) for c in (False, True))
-    np.testing.assert_array_equal(done.x_train, normalise_contrast(IMAGES, SHAPE))
-    assert done.checksum == plain.checksum
-    assert "Contrast normalised" in done.note
+    original, normalized = (
+        datasets.load(tmp_path / "pictures.npz", contrast=c) for c in (False, True)
+    )
+    np.testing.assert_array_equal(normalized.x_train, normalise_contrast(IMAGES, SHAPE))
+    assert normalized.checksum == original.checksum
+    assert "Contrast normalised" in normalized.note

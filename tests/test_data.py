@@ -1,4 +1,4 @@
-"""Rows, minibatches, masks: what goes in comes out, in order, once."""
+"""Data sets on a device: minibatches, masks, transforms and fingerprints."""
 
 import numpy as np
 import pytest
@@ -14,17 +14,17 @@ RNG = np.random.default_rng(0)
 
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(st.integers(1, 50), st.integers(1, 60), st.booleans(), st.integers(0, 3))
-def test_every_row_is_visited_and_every_batch_has_one_shape(n, size, shuffle, epoch):
+def test_epoch_visits_every_row_in_batches_of_constant_size(n, size, shuffle, epoch):
     data = Data(RNG.random((n, 2)))
     batches = list(data.batches(size, seed=1, epoch=epoch, shuffle=shuffle))
     assert {len(b) for b in batches} == {min(size, n)}
     assert len(batches) == -(-n // min(size, n))
     order = torch.cat(batches)
     assert set(order.tolist()) == set(range(n))
-    assert len(set(order[:n].tolist())) == n  # once each, before the last batch is filled up
+    assert len(set(order[:n].tolist())) == n  # each once, before the last batch is completed
 
 
-def test_order_depends_on_seed_and_epoch_alone():
+def test_batch_order_is_determined_by_seed_and_epoch():
     data = Data(RNG.random((30, 2)))
     order = {
         (s, e): torch.cat(list(data.batches(7, seed=s, epoch=e))).tolist()
@@ -37,11 +37,11 @@ def test_order_depends_on_seed_and_epoch_alone():
 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 50))
-def test_chunks_of_one_size_give_back_all_rows(n, size):
+def test_padded_chunks_have_constant_size_and_cover_all_rows(n, size):
     x = RNG.random((n, 3))
-    parts = [(b.x, k) for b, k in Data(x, dtype=torch.float64).chunks(size)]
-    assert {len(part) for part, _ in parts} == {size}
-    np.testing.assert_array_equal(torch.cat([part[:k] for part, k in parts]), x)
+    chunks = [(b.x, k) for b, k in Data(x, dtype=torch.float64).chunks(size)]
+    assert {len(chunk) for chunk, _ in chunks} == {size}
+    np.testing.assert_array_equal(torch.cat([chunk[:k] for chunk, k in chunks]), x)
 
 
 def test_missing_entries_are_zero_and_masked():
@@ -51,19 +51,19 @@ def test_missing_entries_are_zero_and_masked():
     np.testing.assert_array_equal(batch.mask, [[1, 0, 1], [0, 0, 0]])
 
 
-def test_bytes_become_pixels_only_when_taken():
+def test_bytes_are_scaled_when_batch_is_taken():
     data = Data(np.array([[0, 51, 255]], dtype=np.uint8), unit=1 / 255)
     assert data.x.dtype == torch.uint8
     torch.testing.assert_close(data.take(torch.tensor([0])).x, torch.tensor([[0.0, 0.2, 1.0]]))
 
 
-def test_double_precision_is_kept_until_the_offset_is_gone():
+def test_float64_offset_is_subtracted_before_cast_to_float32():
     x = 1.6e9 + np.array([[0.25], [0.5]])
     batch = Data(x, on_batch=lambda rows: rows - 1.6e9).take(torch.tensor([0, 1]))
     np.testing.assert_array_equal(batch.x, [[0.25], [0.5]])
 
 
-def test_bits_of_an_epoch_stay_for_the_epoch():
+def test_epoch_transform_is_constant_within_epoch():
     data = Data(np.full((100, 20), 0.5), on_epoch=bernoulli_draw)
     rows = torch.arange(100)
     torch.manual_seed(0)
@@ -75,7 +75,7 @@ def test_bits_of_an_epoch_stay_for_the_epoch():
     assert not torch.equal(data.take(rows).x, first)
 
 
-def test_mapped_rows_are_drawn_at_the_visit(tmp_path):
+def test_epoch_transform_of_memory_mapped_rows_is_applied_per_batch(tmp_path):
     np.save(tmp_path / "x.npy", np.full((50, 20), 0.5, dtype=np.float32))
     data = Data(np.load(tmp_path / "x.npy", mmap_mode="r"), on_epoch=bernoulli_draw)
     data.start_epoch()
@@ -85,18 +85,18 @@ def test_mapped_rows_are_drawn_at_the_visit(tmp_path):
 @pytest.mark.parametrize(
     "x", [np.arange(12.0).reshape(4, 3)[::-1], np.arange(12.0).reshape(3, 4).T]
 )
-def test_arrays_of_any_layout(x):
+def test_arrays_of_any_memory_layout(x):
     np.testing.assert_array_equal(Data(x, dtype=torch.float64).take(torch.arange(4)).x, x)
 
 
-def test_fingerprint_knows_the_rows():
+def test_fingerprint_depends_on_values_order_and_dtype():
     x = RNG.random((500, 3))
     assert Data(x).fingerprint() == Data(x.copy()).fingerprint()
     others = [x[::-1], x[:-1], x.astype(np.float32), x + 1]
     assert len({Data(o).fingerprint() for o in [x, *others]}) == 5
 
 
-def test_mixed_seeds_differ():
+def test_mix_seed_is_injective_for_small_integers():
     seeds = {mix_seed(a, b) for a in range(30) for b in range(30)}
     assert len(seeds) == 900
     assert all(0 <= s < 2**63 for s in seeds)

@@ -1,5 +1,6 @@
-"""Data sets: known counts and means of the catalogue, round trips of the user's formats, and a
-clear refusal of everything damaged. No test leaves this machine."""
+"""Data sets: published counts and means, round trips of file formats, and errors for damaged files.
+
+Downloads use a local server only."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch, tmp_path):
-    """Keep every test from the user's cache and from proxies."""
+def _isolated(monkeypatch, tmp_path):
+    """Replace the user's cache folder, and bypass proxies."""
     monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("ancestral.datasets.catalogue.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -49,7 +50,7 @@ def no_data(monkeypatch):
     monkeypatch.delenv("ANCESTRAL_DATA", raising=False)
 
 
-# ---------------------------------------------------------------- catalogue, against known facts
+# ------------------------------------------------------------- catalogue, against published facts
 
 SHAPES = {
     "digits": (1500, 0, 297, 64, "float32"),
@@ -68,11 +69,11 @@ LETTER_COUNTS = [
 ]
 
 
-loaded = cache(load)  # the larger sets are looked at by more than one test
+load_cached = cache(load)  # several tests use the larger data sets
 
 
-def joined(data, key):
-    return np.concatenate([a for part, a in data.arrays().items() if part.startswith(key)])
+def concatenate_splits(data, key):
+    return np.concatenate([a for name, a in data.arrays().items() if name.startswith(key)])
 
 
 def counts(y):
@@ -83,7 +84,7 @@ def counts(y):
     "name", [n if n == "digits" else pytest.param(n, marks=needs_data) for n in SHAPES]
 )
 def test_sizes_dtype_and_checksum(name):
-    data = loaded(name)
+    data = load_cached(name)
     *sizes, width, dtype = SHAPES[name]
     splits = (data.x_train, data.x_valid, data.x_test)
     assert [0 if x is None else len(x) for x in splits] == sizes
@@ -94,21 +95,23 @@ def test_sizes_dtype_and_checksum(name):
     assert data.licence
 
 
-def test_digits_are_scikit_learns():
+def test_digits_equal_scikit_learn_digits():
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    data = loaded("digits")
-    rows = np.concatenate([joined(data, "x") * 16, joined(data, "y")[:, None]], axis=1)
+    data = load_cached("digits")
+    rows = np.concatenate(
+        [concatenate_splits(data, "x") * 16, concatenate_splits(data, "y")[:, None]], axis=1
+    )
     assert sorted(map(tuple, rows)) == sorted(map(tuple, np.c_[x, y]))
-    # Stratified: a class gives its share of the 297 test rows, to within one row.
+    # Stratified: the class counts of the 297 test rows are proportional, to within one row.
     share = np.bincount(y) * 297 / 1797
     assert np.all(np.abs(np.bincount(data.y_test) - share) < 1)
 
 
 @needs_data
 def test_mnist_counts_and_mean():
-    data = loaded("mnist")
+    data = load_cached("mnist")
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert counts(data.y_train) == train
@@ -118,18 +121,18 @@ def test_mnist_counts_and_mean():
 
 
 @needs_data
-def test_binarized_mnist_means_and_kinship_with_mnist():
-    data = loaded("binarized_mnist")
+def test_binarized_mnist_means_agree_with_mnist():
+    data = load_cached("binarized_mnist")
     means = [data.x_train.mean(), data.x_valid.mean(), data.x_test.mean()]
     assert means == pytest.approx([0.130562, 0.131127, 0.132512], abs=5e-7)
-    # Bits are draws from the grey values: a pixel's mean over the test set must agree.
-    grey = loaded("mnist").x_test.mean(axis=0) / 255
+    # Pixels are Bernoulli samples of the grey values, so their means over the test set agree.
+    grey = load_cached("mnist").x_test.mean(axis=0) / 255
     assert np.abs(data.x_test.mean(axis=0) - grey).max() < 5 * 0.5 / np.sqrt(10_000)
 
 
 @needs_data
-def test_fashion_counts_and_mean():
-    data = loaded("fashion_mnist")
+def test_fashion_mnist_counts_and_mean():
+    data = load_cached("fashion_mnist")
     assert counts(data.y_train) == [6000] * 10
     assert counts(data.y_test) == [1000] * 10
     assert data.x_train.mean() / 255 == pytest.approx(0.2860, abs=5e-5)
@@ -138,62 +141,64 @@ def test_fashion_counts_and_mean():
 
 @needs_data
 def test_letter_counts_and_mean():
-    data = loaded("ocr_letters")
-    assert counts(joined(data, "y")) == LETTER_COUNTS
-    assert joined(data, "x").mean() == pytest.approx(0.21968, abs=5e-6)
-    # Shuffled, not sorted: every letter is in every split.
+    data = load_cached("ocr_letters")
+    assert counts(concatenate_splits(data, "y")) == LETTER_COUNTS
+    assert concatenate_splits(data, "x").mean() == pytest.approx(0.21968, abs=5e-6)
+    # The letters are shuffled: every letter is in every split.
     assert len(np.unique(data.y_test)) == len(np.unique(data.y_valid)) == 26
 
 
 @needs_data
-def test_omniglot_characters_and_ink():
-    data = loaded("omniglot")
+def test_omniglot_counts_and_mean():
+    data = load_cached("omniglot")
     assert counts(data.y_train) == [15] * 1623
     assert counts(data.y_test) == [5] * 1623
-    assert joined(data, "x").mean() / 255 == pytest.approx(0.0805, abs=5e-5)
+    assert concatenate_splits(data, "x").mean() / 255 == pytest.approx(0.0805, abs=5e-5)
 
 
 @needs_data
-def test_frey_mean_and_range():
-    x = joined(loaded("frey_faces"), "x")
+def test_frey_faces_mean_std_and_range():
+    x = concatenate_splits(load_cached("frey_faces"), "x")
     assert x.mean() / 255 == pytest.approx(0.6057, abs=5e-5)
     assert x.std() / 255 == pytest.approx(0.1761, abs=5e-5)
     assert (x.min(), x.max()) == (8, 238)
 
 
 @needs_data
-def test_svhn_part_counts():
-    data = loaded("svhn_part")
+def test_svhn_part_counts_and_pixel_order():
+    data = load_cached("svhn_part")
     expected = [684, 1968, 1590, 1104, 964, 909, 773, 767, 621, 620]
-    assert counts(joined(data, "y")) == expected
+    assert counts(concatenate_splits(data, "y")) == expected
     with np.load(Path(DATA) / "svhn" / "svhn_test_first10000.npz") as file:
-        first = file["x_test"][8_000]
-    assert np.array_equal(data.x_test[0].reshape(data.image_shape), first.transpose(2, 0, 1))
+        image = file["x_test"][8_000]
+    assert np.array_equal(data.x_test[0].reshape(data.image_shape), image.transpose(2, 0, 1))
 
 
 @needs_data
-def test_boston_target_and_twenty_splits():
-    seen = set()
+def test_boston_housing_targets_and_twenty_distinct_splits():
+    checksums = set()
     for split in range(BOSTON_SPLITS):
         data = load("boston_housing", split=split)
-        y = joined(data, "y")
+        y = concatenate_splits(data, "y")
         assert (y.mean(), y.std()) == pytest.approx((22.5328, 9.1880), abs=5e-5)
-        seen.add(data.checksum)
-    assert len(seen) == BOSTON_SPLITS
+        checksums.add(data.checksum)
+    assert len(checksums) == BOSTON_SPLITS
     assert data.feature_names[5] == "RM"
-    assert np.corrcoef(joined(data, "x")[:, 5], y)[0, 1] == pytest.approx(0.695, abs=1e-3)
+    assert np.corrcoef(concatenate_splits(data, "x")[:, 5], y)[0, 1] == pytest.approx(
+        0.695, abs=1e-3
+    )
 
 
-def test_boston_split_out_of_range():
+def test_boston_housing_rejects_split_out_of_range():
     with pytest.raises(DataError, match="0 to 19"):
         ENTRIES["boston_housing"].build({"x": np.zeros((506, 13)), "y": np.zeros(506)}, split=20)
 
 
-# ------------------------------------------------- the public originals give the same raw arrays
+# ------------------------------------------- public original files, compared with the .npz copies
 
 
 @needs_data
-def test_letter_data_in_another_order_gives_the_same_data_set(tmp_path, monkeypatch):
+def test_ocr_letters_do_not_depend_on_row_order_of_file(tmp_path, monkeypatch):
     with np.load(Path(DATA) / "ocr_letters" / "ocr_letters.npz") as file:
         x, y = file["x"].reshape(-1, 128), file["y"]
     order = np.random.default_rng(0).permutation(len(x))
@@ -209,51 +214,51 @@ def test_letter_data_in_another_order_gives_the_same_data_set(tmp_path, monkeypa
 
 
 @needs_data
-def test_binarized_mnist_from_text(tmp_path):
-    parts = {part: rows[:300] for part, rows in loaded("binarized_mnist").arrays().items()}
+def test_binarized_mnist_from_text_equals_npz(tmp_path):
+    arrays = {name: x[:300] for name, x in load_cached("binarized_mnist").arrays().items()}
     form = ENTRIES["binarized_mnist"].forms[1]
-    for file, part in zip(form.files, ("x_train", "x_valid", "x_test"), strict=True):
-        np.savetxt(tmp_path / file.name, parts[part], fmt="%d")
+    for file, name in zip(form.files, ("x_train", "x_valid", "x_test"), strict=True):
+        np.savetxt(tmp_path / file.name, arrays[name], fmt="%d")
     raw = form.read(*(tmp_path / file.name for file in form.files))
-    assert content_checksum(raw) == content_checksum(parts)
+    assert content_checksum(raw) == content_checksum(arrays)
 
 
 @needs_data
-def test_frey_mat_and_boston_text(tmp_path, monkeypatch):
+def test_frey_faces_from_mat_and_boston_housing_from_text_equal_npz(tmp_path, monkeypatch):
     from scipy.io import savemat
 
     with np.load(Path(DATA) / "frey_faces" / "frey_faces.npz") as file:
         frames = file["x"].reshape(-1, 560).T
     rows = (Path(DATA) / "boston_housing" / "boston_housing.txt").read_text().splitlines()
-    halves = ("\n  ".join([" ".join(r.split()[:11]), " ".join(r.split()[11:])]) for r in rows)
+    lines = ("\n  ".join([" ".join(r.split()[:11]), " ".join(r.split()[11:])]) for r in rows)
     for name in ("frey_faces", "boston_housing"):
         (tmp_path / name).mkdir()
     savemat(tmp_path / "frey_faces" / "frey_rawface.mat", {"ff": frames})
     header = " The Boston house-price data of 1978\n CRIM  per capita crime rate by town\n\n"
-    (tmp_path / "boston_housing" / "boston").write_text(header + "\n".join(halves))
+    (tmp_path / "boston_housing" / "boston").write_text(header + "\n".join(lines))
     monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
     for name in ("frey_faces", "boston_housing"):
         assert load(name).checksum == ENTRIES[name].checksums[0]
 
 
 @needs_data
-def test_shrunk_drawings_equal_the_28x28_file():
+def test_downsampled_omniglot_drawings_equal_npz():
     with np.load(Path(DATA) / "omniglot" / "omniglot_28x28.npz") as file:
-        known = {x.tobytes() for x in file["x"]}
+        expected = {x.tobytes() for x in file["x"]}
     with np.load(Path(DATA) / "omniglot" / "images_evaluation.npz") as file:
-        paper = file["images"][::60].reshape(-1, 105, 105)
-    assert all(formats.shrink(~drawing).tobytes() in known for drawing in paper)
+        drawings = file["images"][::60].reshape(-1, 105, 105)
+    assert all(formats.shrink(~drawing).tobytes() in expected for drawing in drawings)
 
 
-def test_shrink_keeps_the_ink():
+def test_downsampling_of_drawings_preserves_mean():
     ink = np.random.default_rng(0).random((105, 105)) < 0.3
     assert formats.shrink(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
     assert np.all(formats.shrink(np.ones((105, 105), bool)) == 255)
 
 
-def test_drawings_from_a_zip(tmp_path):
+def test_read_drawings_from_zip(tmp_path):
     ink = np.zeros((105, 105), bool)
-    ink[:15, :15] = True  # four by four whole target pixels
+    ink[:15, :15] = True  # four by four target pixels
     stream = BytesIO()
     Image.fromarray(~ink).save(stream, "png")
     path = tmp_path / "images.zip"
@@ -270,7 +275,7 @@ def test_drawings_from_a_zip(tmp_path):
 
 
 def numbered_images(numbers):
-    """Images (32, 32, 3, n) that carry their number in two pixels of different channels."""
+    """Images (32, 32, 3, n) that encode their number in two pixels of different channels."""
     x = np.zeros((32, 32, 3, len(numbers)), np.uint8)
     x[0, 1, 0], x[2, 0, 2] = numbers % 256, numbers // 256
     return x
@@ -293,7 +298,7 @@ def svhn_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_svhn_splits_are_a_partition(svhn_folder):
+def test_svhn_training_and_validation_rows_are_a_stratified_partition(svhn_folder):
     paths = [svhn_folder / "svhn" / f"{s}_32x32.mat" for s in ("train", "extra", "test")]
     raw = housenumbers.read_whole(*paths)
     numbers = {}
@@ -308,20 +313,18 @@ def test_svhn_splits_are_a_partition(svhn_folder):
     assert np.all(numbers["valid"][:40] < 110)
 
 
-def test_svhn_files_are_checked_where_no_content_checksum_is_known(svhn_folder, monkeypatch):
+def test_svhn_files_are_verified_by_published_checksums(svhn_folder, monkeypatch):
     monkeypatch.setenv("ANCESTRAL_DATA", str(svhn_folder))
     with pytest.raises(DataError, match=r"train_32x32\.mat: md5 is .* expected e26dedcc"):
         load("svhn")
     form = ENTRIES["svhn"].forms[0]
-    trusted = tuple(replace(file, checksum=None) for file in form.files)
-    data = load_entry(replace(ENTRIES["svhn"], forms=(replace(form, files=trusted),)))
+    unchecked = tuple(replace(file, checksum=None) for file in form.files)
+    data = load_entry(replace(ENTRIES["svhn"], forms=(replace(form, files=unchecked),)))
     assert data.checksum == content_checksum(data.arrays())
     assert data.image_shape == (3, 32, 32)
 
 
-def test_the_recipe_for_all_of_svhn_runs_on_files_of_its_format(
-    svhn_folder, monkeypatch, tmp_path, capsys
-):
+def test_svhn_recipe_runs_on_synthetic_files(svhn_folder, monkeypatch, tmp_path, capsys):
     from scipy.io import loadmat, savemat
 
     for path in (svhn_folder / "svhn").glob("*.mat"):
@@ -330,18 +333,20 @@ def test_the_recipe_for_all_of_svhn_runs_on_files_of_its_format(
         savemat(path, {"X": noise, "y": y})
     entry = ENTRIES["svhn"]
     form = entry.forms[0]
-    trusted = tuple(replace(file, checksum=None) for file in form.files)
-    monkeypatch.setitem(ENTRIES, "svhn", replace(entry, forms=(replace(form, files=trusted),)))
+    unchecked = tuple(replace(file, checksum=None) for file in form.files)
+    monkeypatch.setitem(ENTRIES, "svhn", replace(entry, forms=(replace(form, files=unchecked),)))
     monkeypatch.setenv("ANCESTRAL_DATA", str(svhn_folder))
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "svhn-classes/cmmva", "--size", "smoke", "--select"]) == 0
-    assert capsys.readouterr().out.count("training") == 2  # a classifier first, then the whole
+    assert (
+        capsys.readouterr().out.count("training") == 2
+    )  # the classifier first, then the full model
     record = json.loads((tmp_path / "results/svhn-classes/cmmva/smoke-0-valid.json").read_text())
     assert record["data_options"] == {"contrast": True, "n_train": 200}
     assert record["evaluations"][0]["n_rows"] == 50
 
 
-def test_svhn_with_only_the_part_in_place(tmp_path, monkeypatch):
+def test_svhn_error_suggests_svhn_part_if_only_its_file_is_present(tmp_path, monkeypatch):
     (tmp_path / "svhn").mkdir()
     (tmp_path / "svhn" / "svhn_test_first10000.npz").touch()
     monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
@@ -349,7 +354,7 @@ def test_svhn_with_only_the_part_in_place(tmp_path, monkeypatch):
         load("svhn")
 
 
-# -------------------------------------------------------- files of the catalogue that are damaged
+# ------------------------------------------------------------------- damaged files of the catalogue
 
 
 def idx(array):
@@ -359,7 +364,7 @@ def idx(array):
 
 @pytest.fixture
 def tiny():
-    """A catalogue entry of MNIST's form, with its files' contents."""
+    """Catalogue entry with the file layout of MNIST, and the contents of its files."""
     rng = np.random.default_rng(0)
     arrays = [
         rng.integers(0, 256, (12, 28, 28)),
@@ -396,43 +401,47 @@ def put(folder, bodies):
 IMAGES, LABELS = f"{IDX[0]}.gz", f"{IDX[1]}.gz"
 TWELVE = np.zeros((12, 28, 28))
 DAMAGE = {
-    "truncated gzip": (IMAGES, lambda body: body[:-50], "unpacked"),
-    "not gzip": (IMAGES, lambda body: b"<html>not found</html>", "unpacked"),
+    "truncated gzip": (IMAGES, lambda body: body[:-50], "decompressed"),
+    "not gzip": (IMAGES, lambda body: b"<html>not found</html>", "decompressed"),
     "empty": (IMAGES, lambda body: b"", "magic number"),
     "labels for images": (IMAGES, lambda body: gzip.compress(idx(np.zeros(12))), "magic number"),
-    "header only": (IMAGES, lambda body: gzip.compress(idx(TWELVE)[:10]), "too few"),
-    "short data": (IMAGES, lambda body: gzip.compress(idx(TWELVE)[:-1]), "header says"),
-    "other pixels": (IMAGES, lambda body: gzip.compress(idx(TWELVE)), "not the expected one"),
-    "fewer labels": (LABELS, lambda body: gzip.compress(idx(np.zeros(11))), "not the expected"),
+    "header only": (IMAGES, lambda body: gzip.compress(idx(TWELVE)[:10]), "fewer than"),
+    "short data": (IMAGES, lambda body: gzip.compress(idx(TWELVE)[:-1]), "expected 9408 from its"),
+    "other pixels": (IMAGES, lambda body: gzip.compress(idx(TWELVE)), "has checksum .*, expected"),
+    "fewer labels": (
+        LABELS,
+        lambda body: gzip.compress(idx(np.zeros(11))),
+        "has checksum .*, expected",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damaged_files_are_refused(case, tiny, tmp_path, monkeypatch):
+def test_damaged_files_raise_data_error(case, tiny, tmp_path, monkeypatch):
     entry, bodies = tiny
     name, damage, message = DAMAGE[case]
     put(tmp_path / "tiny", {**bodies, name: damage(bodies[name])})
     monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as error:
         load_entry(entry)
-    assert name in str(caught.value)
-    assert "good copy" in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert name in str(error.value)
+    assert "valid copy" in str(error.value)
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__ or error.value.__context__ is None
 
 
-def test_files_in_place_are_used_packed_or_not(tiny, tmp_path, monkeypatch):
+def test_compressed_and_uncompressed_files_are_read(tiny, tmp_path, monkeypatch):
     entry, bodies = tiny
-    packed = entry.forms[0]
-    plain = Form(tuple(RemoteFile(f.name[:-3]) for f in packed.files), packed.read)
+    compressed = entry.forms[0]
+    plain = Form(tuple(RemoteFile(f.name[:-3]) for f in compressed.files), compressed.read)
     put(tmp_path / "tiny", {name[:-3]: gzip.decompress(body) for name, body in bodies.items()})
     monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
-    data = load_entry(replace(entry, forms=(packed, plain)))
+    data = load_entry(replace(entry, forms=(compressed, plain)))
     assert data.checksum == entry.checksums[0]
     assert data.class_names == tuple("0123456789")
 
 
-def test_one_file_missing_in_place(tiny, tmp_path, monkeypatch):
+def test_incomplete_data_folder_raises_data_error(tiny, tmp_path, monkeypatch):
     entry, bodies = tiny
     del bodies[LABELS]
     put(tmp_path / "tiny", bodies)
@@ -441,12 +450,12 @@ def test_one_file_missing_in_place(tiny, tmp_path, monkeypatch):
         load_entry(entry)
 
 
-def test_no_files_and_no_address(tiny, no_data):
+def test_missing_files_without_download_raise_data_error(tiny, no_data):
     with pytest.raises(DataError, match=r"Put train-images.* ANCESTRAL_DATA"):
         load_entry(tiny[0])
 
 
-def test_data_variable_that_names_no_folder(monkeypatch):
+def test_invalid_data_folder_variable_raises_data_error(monkeypatch):
     monkeypatch.setenv("ANCESTRAL_DATA", "/nowhere/at/all")
     with pytest.raises(DataError, match="is not a folder"):
         load("mnist")
@@ -463,7 +472,7 @@ def test_data_variable_that_names_no_folder(monkeypatch):
         ("svhn/svhn_test_first10000.npz", b"PK\x03\x04"),
     ],
 )
-def test_damaged_originals_are_refused(name, body, tmp_path, monkeypatch):
+def test_damaged_original_files_raise_data_error(name, body, tmp_path, monkeypatch):
     path = tmp_path / name
     put(path.parent, {path.name: body})
     monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
@@ -471,7 +480,7 @@ def test_damaged_originals_are_refused(name, body, tmp_path, monkeypatch):
         load("svhn_part" if path.parent.name == "svhn" else path.parent.name)
 
 
-def test_arrays_of_wrong_shape_are_refused(tmp_path, monkeypatch):
+def test_catalogue_arrays_of_wrong_shape_raise_data_error(tmp_path, monkeypatch):
     path = tmp_path / "omniglot" / "omniglot_28x28.npz"
     path.parent.mkdir()
     np.savez(path, x=np.zeros((4, 28, 28), np.uint8), character=np.ones(4), drawer=np.ones(3))
@@ -480,7 +489,7 @@ def test_arrays_of_wrong_shape_are_refused(tmp_path, monkeypatch):
         load("omniglot")
 
 
-def test_pickles_are_never_opened(tmp_path, monkeypatch):
+def test_pickled_arrays_raise_data_error(tmp_path, monkeypatch):
     path = tmp_path / "frey_faces" / "frey_faces.npz"
     path.parent.mkdir()
     np.savez(path, x=np.array([{}], object))
@@ -495,14 +504,14 @@ def test_pickles_are_never_opened(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server():
-    """Serve ``server.answers`` (path -> status, body, promised length) and count the requests."""
+    """Local server of ``server.answers``: path -> (status, body, declared length)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.server.requests.append(self.path)
-            status, body, promised = self.server.answers.get(self.path, (404, b"", 0))
+            status, body, length = self.server.answers.get(self.path, (404, b"", 0))
             self.send_response(status)
-            self.send_header("Content-Length", str(promised))
+            self.send_header("Content-Length", str(length))
             self.end_headers()
             self.wfile.write(body)
 
@@ -520,7 +529,7 @@ def server():
 
 
 def serve(server, entry, bodies, checksums=True):
-    """Return the entry with addresses at the server, which answers with the bodies."""
+    """Return the entry with addresses of the server, which responds with the bodies."""
     server.answers = {f"/{name}": (200, body, len(body)) for name, body in bodies.items()}
     files = tuple(
         replace(f, url=server.url + f.name, checksum=f.checksum if checksums else None)
@@ -529,7 +538,7 @@ def serve(server, entry, bodies, checksums=True):
     return replace(entry, forms=(replace(entry.forms[0], files=files),))
 
 
-def test_download_then_cache(server, tiny, tmp_path, no_data, capsys):
+def test_download_is_cached(server, tiny, tmp_path, no_data, capsys):
     entry = serve(server, *tiny)
     data = load_entry(entry, cache=tmp_path)
     assert data.checksum == entry.checksums[0]
@@ -540,34 +549,34 @@ def test_download_then_cache(server, tiny, tmp_path, no_data, capsys):
     assert sorted(p.name for p in (tmp_path / "tiny").iterdir()) == sorted(tiny[1])
 
 
-def test_interrupted_download_goes_on_where_it_stopped(server, tiny, tmp_path, no_data):
+def test_only_missing_files_are_downloaded(server, tiny, tmp_path, no_data):
     entry = serve(server, *tiny)
     put(tmp_path / "tiny", {IMAGES: tiny[1][IMAGES]})
     load_entry(entry, cache=tmp_path)
     assert len(server.requests) == 3
 
 
-BAD_ANSWERS = {
-    "corrupted": (lambda body: (200, b"x" + body[1:], len(body)), "is refused"),
-    "truncated": (lambda body: (200, body[:-9], len(body)), "failed|is refused"),
+FAILED_RESPONSES = {
+    "corrupted": (lambda body: (200, b"x" + body[1:], len(body)), "is invalid"),
+    "truncated": (lambda body: (200, body[:-9], len(body)), "failed|is invalid"),
     "404": (lambda body: (404, b"", 0), "failed .*404"),
     "500": (lambda body: (500, b"", 0), "failed .*500"),
 }
 
 
-@pytest.mark.parametrize("case", BAD_ANSWERS)
-def test_bad_answers_leave_nothing(case, server, tiny, tmp_path, no_data):
+@pytest.mark.parametrize("case", FAILED_RESPONSES)
+def test_failed_downloads_leave_no_files(case, server, tiny, tmp_path, no_data):
     entry, bodies = tiny
-    answer, message = BAD_ANSWERS[case]
+    respond, message = FAILED_RESPONSES[case]
     entry = serve(server, entry, bodies)
-    server.answers[f"/{IMAGES}"] = answer(bodies[IMAGES])
-    with pytest.raises(DataError, match=message) as caught:
+    server.answers[f"/{IMAGES}"] = respond(bodies[IMAGES])
+    with pytest.raises(DataError, match=message) as error:
         load_entry(entry, cache=tmp_path)
-    assert IMAGES in str(caught.value)
+    assert IMAGES in str(error.value)
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
-def test_no_server(tiny, tmp_path, no_data):
+def test_unreachable_server_raises_data_error(tiny, tmp_path, no_data):
     entry, _ = tiny
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
         url = f"http://127.0.0.1:{http.server_port}/"
@@ -576,16 +585,16 @@ def test_no_server(tiny, tmp_path, no_data):
         load_entry(replace(entry, forms=(Form(files, read_idx_splits),)), cache=tmp_path)
 
 
-def test_wrong_content_without_a_published_checksum_is_thrown_away(server, tiny, tmp_path, no_data):
+def test_download_with_wrong_content_checksum_is_deleted(server, tiny, tmp_path, no_data):
     entry, bodies = tiny
     other = {**bodies, IMAGES: gzip.compress(idx(TWELVE))}
     entry = serve(server, entry, other, checksums=False)
-    with pytest.raises(DataError, match="not the expected one"):
+    with pytest.raises(DataError, match=r"has checksum \w+, expected"):
         load_entry(entry, cache=tmp_path)
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
-def test_every_address_has_a_check():
+def test_every_catalogue_entry_has_checksums():
     for entry in ENTRIES.values():
         files = [file for form in entry.forms for file in form.files]
         assert entry.checksums or all(file.checksum for file in files), entry.name
@@ -595,7 +604,7 @@ def test_every_address_has_a_check():
 # ------------------------------------------------------------------------------ names and options
 
 
-def test_names_and_descriptions():
+def test_names_and_describe_cover_the_catalogue():
     assert set(datasets.names()) == {*SHAPES, "svhn"}
     for name in datasets.names():
         line = str(datasets.describe(name))
@@ -604,23 +613,23 @@ def test_names_and_descriptions():
         assert "\n" not in line
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("minst", "mnist"), ("Boston-Housing", "boston")])
-def test_unknown_name_offers_the_closest(typed, meant):
+@pytest.mark.parametrize(("name", "suggestion"), [("minst", "mnist"), ("Boston-Housing", "boston")])
+def test_unknown_name_suggests_closest_name(name, suggestion):
     for function in (load, datasets.describe):
-        with pytest.raises(DataError, match=rf"Did you mean '{meant}.*Names: digits, mnist"):
-            function(typed)
+        with pytest.raises(DataError, match=rf"Did you mean '{suggestion}.*Names: digits, mnist"):
+            function(name)
 
 
-def test_unknown_options_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"digits does not take split; it has no options"):
+def test_unknown_options_raise_data_error(tmp_path):
+    with pytest.raises(DataError, match=r"digits has no option split; it takes no options"):
         load("digits", split=1)
     path = tmp_path / "x.npy"
     np.save(path, np.zeros((2, 2)))
-    with pytest.raises(DataError, match=r"does not take target; its options are test_fraction"):
+    with pytest.raises(DataError, match=r"has no option target; valid options: test_fraction"):
         load(path, target="y")
 
 
-def test_import_is_light():
+def test_import_does_not_load_heavy_dependencies():
     code = (
         "import sys, ancestral.datasets as d; d.names(); d.describe('mnist')\n"
         "heavy = {'torch', 'sklearn', 'scipy', 'pooch', 'polars', 'PIL'} & set(sys.modules)\n"
@@ -639,22 +648,22 @@ def test_public_functions_are_documented():
 # ------------------------------------------------------------------------------- Dataset, checksum
 
 
-def test_checksum_is_the_documented_hash():
+def test_content_checksum_matches_documented_definition():
     x, y = np.arange(6, dtype=">f8").reshape(2, 3), np.array([1, 0])
-    by_hand = hashlib.sha256(b"x_train <f8 2x3\n" + x.astype("<f8").tobytes())
-    by_hand.update(b"y_train <i8 2\n" + y.astype("<i8").tobytes())
-    assert content_checksum({"y_train": y, "x_train": x, "x_test": None}) == by_hand.hexdigest()
-    assert content_checksum({"x_train": np.asfortranarray(x), "y_train": y}) == by_hand.hexdigest()
+    expected = hashlib.sha256(b"x_train <f8 2x3\n" + x.astype("<f8").tobytes())
+    expected.update(b"y_train <i8 2\n" + y.astype("<i8").tobytes())
+    assert content_checksum({"y_train": y, "x_train": x, "x_test": None}) == expected.hexdigest()
+    assert content_checksum({"x_train": np.asfortranarray(x), "y_train": y}) == expected.hexdigest()
 
 
-def test_checksum_does_not_depend_on_blocks(monkeypatch):
+def test_content_checksum_does_not_depend_on_block_size(monkeypatch):
     x = np.random.default_rng(0).random((50, 3))
-    whole = content_checksum({"x_train": x})
+    expected = content_checksum({"x_train": x})
     monkeypatch.setattr("ancestral.datasets.core.BLOCK_BYTES", 100)
-    assert content_checksum({"x_train": x}) == whole
+    assert content_checksum({"x_train": x}) == expected
 
 
-BAD_SETS = [
+INCONSISTENT_ARRAYS = [
     ({"x_train": np.zeros(3)}, "expected \\(rows, features\\)"),
     ({"x_train": np.zeros((0, 3))}, "at least one"),
     ({"x_train": np.zeros((2, 3)), "y_train": np.zeros(3)}, "y_train has 3 rows"),
@@ -665,61 +674,61 @@ BAD_SETS = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "message"), BAD_SETS)
-def test_dataset_refuses_arrays_that_do_not_fit(fields, message):
+@pytest.mark.parametrize(("fields", "message"), INCONSISTENT_ARRAYS)
+def test_dataset_rejects_inconsistent_arrays(fields, message):
     with pytest.raises(DataError, match=message):
         datasets.Dataset(name="mine", **fields)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 5), np.uint8), ((3, 2, 4), np.float64)])
-def test_halves_of_images_side_by_side_are_the_images(shape, dtype, tmp_path):
+def test_left_and_right_halves_concatenate_to_images(shape, dtype, tmp_path):
     images = np.random.default_rng(0).integers(2, 255, (10, *shape)).astype(dtype)
     np.savez(
         tmp_path / "pictures.npz", x_train=images, x_test=images[:3], y_train=np.arange(10) % 2
     )
     data = load(tmp_path / "pictures.npz", n_valid=2, halves=True)
     assert (len(data.x_train), len(data.x_valid), len(data.x_test)) == (8, 2, 3)
-    for split, whole in (("train", images[:8]), ("valid", images[8:]), ("test", images[:3])):
+    for split, expected in (("train", images[:8]), ("valid", images[8:]), ("test", images[:3])):
         left = getattr(data, f"x_{split}").reshape(-1, *data.image_shape)
         right = getattr(data, f"y_{split}").reshape(-1, *data.target_shape)
         unit = 255 if dtype == np.uint8 else 1
         assert left.dtype == dtype
         assert right.dtype == np.float32
-        np.testing.assert_allclose(np.concatenate([left, right * unit], -1), whole, rtol=1e-6)
+        np.testing.assert_allclose(np.concatenate([left, right * unit], -1), expected, rtol=1e-6)
     assert (data.image_shape[-1], data.target_shape[-1]) == (2, shape[-1] - 2)
     assert data.checksum == load(tmp_path / "pictures.npz").checksum
 
 
-def test_only_images_have_halves(tmp_path):
+def test_halves_require_images(tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((5, 4)))
-    with pytest.raises(DataError, match="halves=True is for images"):
+    with pytest.raises(DataError, match="halves=True requires images"):
         load(tmp_path / "rows.npy", halves=True)
 
 
-def test_few_labels_are_as_many_of_every_class_and_true():
-    whole = load("digits")
+def test_n_labels_selects_equally_many_true_labels_per_class():
+    full = load("digits")
     few = load("digits", n_labels=30, label_seed=1)
-    kept = few.y_train >= 0
-    assert np.bincount(few.y_train[kept]).tolist() == [3] * 10
-    np.testing.assert_array_equal(few.y_train[kept], whole.y_train[kept])
-    np.testing.assert_array_equal(few.y_test, whole.y_test)
-    assert few.checksum == whole.checksum
-    assert "Labels of 30 training rows are known, drawn with seed 1" in few.note
+    labelled = few.y_train >= 0
+    assert np.bincount(few.y_train[labelled]).tolist() == [3] * 10
+    np.testing.assert_array_equal(few.y_train[labelled], full.y_train[labelled])
+    np.testing.assert_array_equal(few.y_test, full.y_test)
+    assert few.checksum == full.checksum
+    assert "Only 30 training rows are labelled, sampled with seed 1" in few.note
     other = load("digits", n_labels=30, label_seed=2)
     assert (other.y_train != few.y_train).any()
-    inside = load("digits", n_valid=300, n_labels=30)  # held-out rows keep theirs
-    np.testing.assert_array_equal(inside.y_valid, whole.y_train[-300:])
+    with_valid = load("digits", n_valid=300, n_labels=30)  # validation labels are unchanged
+    np.testing.assert_array_equal(with_valid.y_valid, full.y_train[-300:])
 
 
 @pytest.mark.parametrize("n", [0, -10, 7, 100_000])
-def test_a_number_of_labels_that_can_not_be_balanced_is_named(n):
-    with pytest.raises(DataError, match=f"n_labels={n}: expected a multiple of the 10 classes"):
+def test_n_labels_must_be_a_multiple_of_the_number_of_classes(n):
+    with pytest.raises(DataError, match=f"n_labels={n}: expected a positive multiple of 10"):
         load("digits", n_labels=n)
 
 
-def test_only_rows_with_classes_have_few_labels(tmp_path):
+def test_n_labels_requires_class_labels(tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((5, 4)))
-    with pytest.raises(DataError, match="n_labels=2: rows of rows have no classes"):
+    with pytest.raises(DataError, match="n_labels=2: rows has no class labels"):
         load(tmp_path / "rows.npy", n_labels=2)
 
 
@@ -728,10 +737,10 @@ def test_dataset_is_frozen():
         load("digits").name = "other"
 
 
-# --------------------------------------------------------------------------------- the user's .npy
+# -------------------------------------------------------------------------------------- .npy files
 
 
-def test_npy_is_mapped_not_copied(tmp_path):
+def test_npy_is_memory_mapped_without_copy(tmp_path):
     x = np.random.default_rng(0).random((20, 4, 5))
     np.save(tmp_path / "x.npy", x)
     data = load(tmp_path / "x.npy", test_fraction=0.25, shuffle=False)
@@ -747,7 +756,7 @@ def test_npy_is_mapped_not_copied(tmp_path):
 
 def test_npy_larger_than_memory(tmp_path):
     path = tmp_path / "sparse.npy"
-    shape = (1 << 26, 1 << 14)  # a tebibyte, none of it written
+    shape = (1 << 26, 1 << 14)  # a sparse file of one tebibyte
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(file, header)
@@ -763,7 +772,7 @@ def test_npy_larger_than_memory(tmp_path):
     assert data.x_train[-1, -1] == 0
 
 
-def test_npy_of_zeros_and_ones_is_bits(tmp_path):
+def test_uint8_npy_of_zeros_and_ones_is_read_as_bool(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2, (10, 8)).astype(np.uint8)
     np.save(tmp_path / "bits.npy", bits)
     np.save(tmp_path / "bytes.npy", bits * 2)
@@ -772,9 +781,9 @@ def test_npy_of_zeros_and_ones_is_bits(tmp_path):
     assert load(tmp_path / "bytes.npy").x_train.dtype == np.uint8
 
 
-BAD_ARRAYS = {
+INVALID_ARRAYS = {
     "column": (np.zeros(4), r"reshape\(-1, 1\)"),
-    "scalar": (np.array(1.0), "neither rows"),
+    "scalar": (np.array(1.0), "is not supported"),
     "text": (np.array([["a"]]), "expected numbers"),
     "complex": (np.zeros((2, 2), complex), "expected numbers"),
     "object": (np.array([[None]], object), "plain array"),
@@ -784,18 +793,18 @@ BAD_ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_bad_npy(case, tmp_path):
-    array, message = BAD_ARRAYS[case]
+@pytest.mark.parametrize("case", INVALID_ARRAYS)
+def test_invalid_npy_raises_data_error(case, tmp_path):
+    array, message = INVALID_ARRAYS[case]
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(DataError, match=message):
         load(tmp_path / "x.npy")
 
 
-# --------------------------------------------------------------------------------- the user's .npz
+# -------------------------------------------------------------------------------------- .npz files
 
 
-def test_npz_round_trip_of_all_parts(tmp_path):
+def test_npz_round_trip_of_all_splits(tmp_path):
     digits = load("digits")
     np.savez(tmp_path / "mine.npz", **digits.arrays())
     data = load(str(tmp_path / "mine.npz"))
@@ -804,7 +813,7 @@ def test_npz_round_trip_of_all_parts(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("x", "y"), ("X", "Y"), ("data", "y"), ("X_train", "y_train")])
-def test_npz_names(names, tmp_path):
+def test_npz_array_names(names, tmp_path):
     x, y = np.arange(12.0).reshape(6, 2), np.array([2, 0, 1, 2, 0, -1], np.int32)
     np.savez(tmp_path / "a.npz", **dict(zip(names, (x, y), strict=True)), other=np.zeros(3))
     data = load(tmp_path / "a.npz")
@@ -831,7 +840,7 @@ def test_npz_channels_last_images_and_text_labels(tmp_path):
     assert data.y_test.tolist() == [1]
 
 
-def test_text_minus_one_is_no_class_and_bits_are_false_and_true(tmp_path):
+def test_text_minus_one_is_unlabelled_and_bool_labels_are_classes(tmp_path):
     (tmp_path / "t.csv").write_text("a,kind,bit\n1,dog,true\n2,-1,false\n3,,true\n4,cat,true\n")
     table = load(tmp_path / "t.csv", target="kind", drop="bit")
     assert table.class_names == ("cat", "dog")
@@ -863,19 +872,23 @@ def test_npz_dtypes(dtype, expected, tmp_path):
     assert np.array_equal(data.x_train, x)
 
 
-BAD_NPZ = [
-    ({"images": np.zeros((2, 2)), "z": np.zeros(1)}, {}, "holds the arrays images, z; expected"),
+INVALID_NPZ = [
+    ({"images": np.zeros((2, 2)), "z": np.zeros(1)}, {}, "contains the arrays images, z; expected"),
     ({}, {}, r"\(none\)"),
     ({"x": np.zeros((2, 2)), "y": np.zeros(3)}, {}, "y_train has 3 rows"),
     ({"x": np.zeros((2, 2)), "y": np.zeros(2, complex)}, {}, "labels"),
-    ({"x_train": np.ones((4, 2)), "x_test": np.ones((4, 2))}, {"test_fraction": 0.5}, "its own"),
+    (
+        {"x_train": np.ones((4, 2)), "x_test": np.ones((4, 2))},
+        {"test_fraction": 0.5},
+        "contains x_test",
+    ),
     ({"x": np.zeros((2, 2))}, {"test_fraction": 0.1}, "leaves a split empty"),
     ({"x": np.zeros((2, 2))}, {"test_fraction": 1.5}, "leaves a split empty"),
 ]
 
 
-@pytest.mark.parametrize(("arrays", "options", "message"), BAD_NPZ)
-def test_bad_npz(arrays, options, message, tmp_path):
+@pytest.mark.parametrize(("arrays", "options", "message"), INVALID_NPZ)
+def test_invalid_npz_raises_data_error(arrays, options, message, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
         load(tmp_path / "a.npz", **options)
@@ -884,20 +897,20 @@ def test_bad_npz(arrays, options, message, tmp_path):
 def test_test_fraction_is_a_seeded_partition(tmp_path):
     x = np.arange(40.0).reshape(20, 2)
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(20))
-    first, again, other = (
+    data, repeated, other = (
         load(tmp_path / "a.npz", test_fraction=0.3, seed=seed) for seed in (1, 1, 2)
     )
-    assert (len(first.x_train), len(first.x_test)) == (14, 6)
-    assert first.checksum == again.checksum != other.checksum
-    assert sorted(joined(first, "y")) == list(range(20))
-    assert np.array_equal(first.x_test, x[first.y_test])
-    assert "seed 1" in first.note
+    assert (len(data.x_train), len(data.x_test)) == (14, 6)
+    assert data.checksum == repeated.checksum != other.checksum
+    assert sorted(concatenate_splits(data, "y")) == list(range(20))
+    assert np.array_equal(data.x_test, x[data.y_test])
+    assert "seed 1" in data.note
 
 
-# ------------------------------------------------------------------ the user's .csv, .parquet
+# ----------------------------------------------------------------------- .csv and .parquet files
 
 
-def table(path, frame):
+def write_table(path, frame):
     frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path)
     return path
 
@@ -912,7 +925,7 @@ def test_table_round_trip(suffix, tmp_path):
             "tame": [True, False, True],
         }
     )
-    data = load(table(tmp_path / f"pets{suffix}", frame), target="kind")
+    data = load(write_table(tmp_path / f"pets{suffix}", frame), target="kind")
     expected = [[1.5, 3, 1], [np.nan, 4, 0], [1.7, np.nan, 1]]
     np.testing.assert_array_equal(data.x_train, expected)
     assert data.x_train.dtype == np.float64
@@ -925,7 +938,7 @@ def test_table_round_trip(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_numeric_targets(suffix, tmp_path):
     frame = pl.DataFrame({"a": [1.0, 2.0], "price": [1.5, 2.5], "label": [1, -1]})
-    path = table(tmp_path / f"t{suffix}", frame)
+    path = write_table(tmp_path / f"t{suffix}", frame)
     price, label = load(path, target="price"), load(path, target="label")
     assert price.y_train.dtype == np.float64
     assert price.y_train.tolist() == [1.5, 2.5]
@@ -934,22 +947,22 @@ def test_numeric_targets(suffix, tmp_path):
     assert label.y_train.flags.writeable
 
 
-def test_parquet_keeps_bytes_bits_and_single_precision(tmp_path):
+def test_parquet_preserves_uint8_bool_and_float32(tmp_path):
     for dtype, cells in ((np.uint8, [0, 200]), (np.float32, [0.5, 1]), (np.bool_, [True, False])):
         frame = pl.DataFrame({"a": np.array(cells, dtype), "b": np.array(cells, dtype)})
-        x = load(table(tmp_path / "t.parquet", frame)).x_train
+        x = load(write_table(tmp_path / "t.parquet", frame)).x_train
         assert x.dtype == dtype
         assert x.tolist() == [[cells[0]] * 2, [cells[1]] * 2]
 
 
-def test_csv_that_pandas_wrote(tmp_path):
+def test_csv_written_by_pandas(tmp_path):
     import pandas as pd
 
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 3)), columns=list("abc"))
     frame.iloc[3, 1] = np.nan
     frame.to_csv(tmp_path / "t.csv", index=False)
     data = load(tmp_path / "t.csv", test_fraction=0.2, seed=3)
-    rows = joined(data, "x")
+    rows = concatenate_splits(data, "x")
     np.testing.assert_array_equal(np.sort(rows, axis=0), np.sort(frame.to_numpy(), axis=0))
 
 
@@ -968,46 +981,46 @@ def test_csv_dialects(text, options, expected, tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "t.csv", **options).x_train, expected)
 
 
-BAD_CSV = [
+INVALID_CSV = [
     ("", {}, "not a readable table"),
     ("a,b\n", {}, "no rows"),
     ("a,city,zip\n1,Rome,x\n2,Oslo,y\n", {}, "'city' .*Rome.*'zip'.*target"),
-    ("a,city,zip\n1,Rome,x\n2,Oslo,y\n", {"target": "city"}, "not numbers: 'zip'"),
+    ("a,city,zip\n1,Rome,x\n2,Oslo,y\n", {"target": "city"}, "not numeric: 'zip'"),
     ("a;b\n1;2\n", {}, "separator"),
     ("a,b\n1,2\n", {"target": "c"}, "no column 'c'.*a, b"),
     ("colour,b\n1,2\n", {"target": "color"}, "Did you mean 'colour'"),
-    ("a\n1\n", {"target": "a"}, "no column is left"),
+    ("a\n1\n", {"target": "a"}, "no feature columns"),
     ("a,y\n1,2\n3,\n", {"target": "y"}, "1 empty cells"),
     (",a\n0,1\n", {}, "has no name"),
     ("1.5,2\n3,4\n", {}, "header=False"),
     ("a,b\n1,2,3\n", {}, "line 2 has 3 cells, the first line 2"),
     ("a;b\n1;2\n", {}, "pass separator=';'"),
-    ("1.5,NA\n2,3\n", {}, "pass header=False"),
+    ("1.5,NA\n2,3\n", {}, "Pass header=False"),
     ("a,b\n1,2\n", {"drop": "c"}, "no column 'c'"),
     ("a,b\n" + "1,2\n" * 20_000 + "1,late\n", {}, "'b' .'late' in row 20001"),
 ]
 
 
-@pytest.mark.parametrize(("text", "options", "message"), BAD_CSV)
-def test_bad_csv(text, options, message, tmp_path):
+@pytest.mark.parametrize(("text", "options", "message"), INVALID_CSV)
+def test_invalid_csv_raises_data_error(text, options, message, tmp_path):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         load(tmp_path / "t.csv", **options)
 
 
-def test_bad_parquet(tmp_path):
+def test_invalid_parquet_raises_data_error(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(DataError, match="not a readable parquet"):
         load(tmp_path / "t.parquet")
-    nested = table(tmp_path / "n.parquet", pl.DataFrame({"a": [[1, 2], [3]]}))
-    with pytest.raises(DataError, match="not numbers: 'a'"):
+    nested = write_table(tmp_path / "n.parquet", pl.DataFrame({"a": [[1, 2], [3]]}))
+    with pytest.raises(DataError, match="not numeric: 'a'"):
         load(nested)
 
 
-# ------------------------------------------------------------------------ the user's images
+# ------------------------------------------------------------------------ folders of images
 
 
-def picture(path, seed, size=(6, 5), mode="L"):
+def write_image(path, seed, size=(6, 5), mode="L"):
     channels = () if mode == "L" else (len(mode),)
     x = np.random.default_rng(seed).integers(0, 256, (*size, *channels)).astype(np.uint8)
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -1016,45 +1029,46 @@ def picture(path, seed, size=(6, 5), mode="L"):
 
 
 def test_grey_images_round_trip(tmp_path):
-    known = [picture(tmp_path / f"{name}", i) for i, name in enumerate(["a.png", "b.bmp", "c.PNG"])]
+    names = ["a.png", "b.bmp", "c.PNG"]
+    images = [write_image(tmp_path / name, i) for i, name in enumerate(names)]
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".hidden.png").write_text("no image")
     data = load(tmp_path)
     assert data.image_shape == (6, 5)
     assert data.x_train.dtype == np.uint8
-    assert np.array_equal(data.x_train.reshape(3, 6, 5), known)
+    assert np.array_equal(data.x_train.reshape(3, 6, 5), images)
 
 
 def test_colour_images_with_classes(tmp_path):
-    known = [
-        picture(tmp_path / kind / f"{i}.png", i, mode="RGB")
+    images = [
+        write_image(tmp_path / kind / f"{i}.png", i, mode="RGB")
         for i, kind in enumerate(["cat", "cat", "dog"])
     ]
     data = load(str(tmp_path))
     assert data.image_shape == (3, 6, 5)
-    assert np.array_equal(data.x_train.reshape(3, 3, 6, 5), np.transpose(known, (0, 3, 1, 2)))
+    assert np.array_equal(data.x_train.reshape(3, 3, 6, 5), np.transpose(images, (0, 3, 1, 2)))
     assert data.class_names == ("cat", "dog")
     assert data.y_train.tolist() == [0, 0, 1]
     grey = load(tmp_path, grayscale=True)
-    luma = np.array(known) @ [0.299, 0.587, 0.114]  # ITU-R 601-2
+    luma = np.array(images) @ [0.299, 0.587, 0.114]  # ITU-R 601-2
     assert np.abs(grey.x_train.reshape(3, 6, 5) - luma).max() < 1
 
 
-def test_grey_among_colour_becomes_colour(tmp_path):
-    grey = picture(tmp_path / "a.png", 0)
-    picture(tmp_path / "b.png", 1, mode="RGB")
+def test_grey_image_among_colour_images_is_read_as_rgb(tmp_path):
+    grey = write_image(tmp_path / "a.png", 0)
+    write_image(tmp_path / "b.png", 1, mode="RGB")
     x = load(tmp_path).x_train[0].reshape(3, 6, 5)
     assert np.array_equal(x, np.stack([grey] * 3))
 
 
-def test_bits_become_black_and_white(tmp_path):
+def test_one_bit_image_is_read_as_0_and_255(tmp_path):
     Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "a.png")
     assert np.array_equal(load(tmp_path).x_train.reshape(4, 4), 255 * np.eye(4))
 
 
-def test_images_of_different_sizes(tmp_path):
-    picture(tmp_path / "a.png", 0)
-    picture(tmp_path / "b.png", 1, size=(7, 5))
+def test_images_of_different_sizes_need_size(tmp_path):
+    write_image(tmp_path / "a.png", 0)
+    write_image(tmp_path / "b.png", 1, size=(7, 5))
     with pytest.raises(DataError, match=r"a\.png is \(6, 5\) and .*b\.png is \(7, 5\)"):
         load(tmp_path)
     data = load(tmp_path, size=(3, 4))
@@ -1062,56 +1076,58 @@ def test_images_of_different_sizes(tmp_path):
     assert data.x_train.shape == (2, 12)
 
 
-def test_resizing_keeps_a_flat_image_flat(tmp_path):
+def test_resizing_preserves_constant_image(tmp_path):
     Image.new("RGB", (50, 40), (10, 20, 30)).save(tmp_path / "a.png")
     x = load(tmp_path, size=(8, 9)).x_train.reshape(3, 8, 9)
     assert np.array_equal(x, np.broadcast_to(np.array([10, 20, 30])[:, None, None], x.shape))
 
 
-def test_photographs_are_turned(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     image = Image.new("L", (4, 2), 0)
     image.putpixel((0, 0), 255)
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown after a quarter turn to the right
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to display
     image.save(tmp_path / "a.png", exif=exif)
     data = load(tmp_path)
     assert data.image_shape == (4, 2)
-    assert np.argmax(data.x_train[0].reshape(4, 2)) == 1  # top left has gone top right
+    assert (
+        np.argmax(data.x_train[0].reshape(4, 2)) == 1
+    )  # the top left pixel moves to the top right
 
 
-def deep(path):
+def write_16_bit_image(path):
     Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(path / "a.png")
 
 
-def cut(path):
-    picture(path / "a.png", 0, size=(64, 64))
+def write_truncated_image(path):
+    write_image(path / "a.png", 0, size=(64, 64))
     (path / "a.png").write_bytes((path / "a.png").read_bytes()[:2000])
 
 
-BAD_FOLDERS = {
-    "empty": (lambda path: None, {}, "holds no images"),
+INVALID_FOLDERS = {
+    "empty": (lambda path: None, {}, "contains no images"),
     "no image": (lambda path: (path / "a.png").write_text("text"), {}, "not a readable image"),
-    "cut off": (cut, {}, "not a readable image .*truncated"),
-    "deep": (deep, {}, "more than 8 bits"),
-    "empty class": (lambda path: (path / "cat").mkdir(), {}, "this class holds no images"),
+    "truncated": (write_truncated_image, {}, "not a readable image .*truncated"),
+    "16 bits": (write_16_bit_image, {}, "more than 8 bits"),
+    "empty class": (lambda path: (path / "cat").mkdir(), {}, "this class contains no images"),
     "mixed": (
-        lambda path: [picture(path / "a.png", 0), picture(path / "cat" / "b.png", 0)],
+        lambda path: [write_image(path / "a.png", 0), write_image(path / "cat" / "b.png", 0)],
         {},
-        "beside sub-folders",
+        "contains both images .* and sub-folders",
     ),
-    "bad size": (lambda path: picture(path / "a.png", 0), {"size": 28}, r"\(height, width\)"),
+    "bad size": (lambda path: write_image(path / "a.png", 0), {"size": 28}, r"\(height, width\)"),
 }
 
 
-@pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_bad_folder(case, tmp_path):
-    make, options, message = BAD_FOLDERS[case]
-    make(tmp_path)
+@pytest.mark.parametrize("case", INVALID_FOLDERS)
+def test_invalid_image_folder_raises_data_error(case, tmp_path):
+    create, options, message = INVALID_FOLDERS[case]
+    create(tmp_path)
     with pytest.raises(DataError, match=message):
         load(tmp_path, **options)
 
 
-# ----------------------------------------------------------------------------------- bad paths
+# ------------------------------------------------------------------------------- invalid paths
 
 
 @pytest.mark.parametrize(
@@ -1119,15 +1135,15 @@ def test_bad_folder(case, tmp_path):
     [
         ("gone.csv", "no such file"),
         ("gone/", "no such file"),
-        ("there.xlsx", r"ending in '\.xlsx'"),
+        ("table.xlsx", r"ending in '\.xlsx'"),
         ("broken.npy", "not a readable .npy"),
         ("broken.npz", "not a readable .npz"),
         ("empty.npz", "not a readable .npz"),
     ],
 )
-def test_bad_paths(name, message, tmp_path):
-    for present in ("there.xlsx", "broken.npy", "broken.npz"):
-        (tmp_path / present).write_bytes(b"nonsense")
+def test_invalid_paths_raise_data_error(name, message, tmp_path):
+    for file in ("table.xlsx", "broken.npy", "broken.npz"):
+        (tmp_path / file).write_bytes(b"nonsense")
     (tmp_path / "empty.npz").touch()
     with pytest.raises(DataError, match=message):
         load(f"{tmp_path}/{name}")

@@ -1,4 +1,4 @@
-"""Kernels, their features, discrepancies of two samples, and the test built on them."""
+"""Kernels, kernel features, MMD, its two-sample test, and conditional MMD."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from ancestral.kernels import (
     gaussian_gram,
     median_variance,
 )
-from ancestral.models import Generator, Run
+from ancestral.models import Generator, GeneratorRun
 from ancestral.networks import one_hot
 from ancestral.objectives import cmmd, mmd
 
-NOTHING = nn.Module()
+EMPTY_MODEL = nn.Module()
 SMOOTH = [
     GaussianKernel((0.5, 3.0)),
     LaplaceKernel(2.0),
@@ -50,7 +50,7 @@ SMOOTH = [
 
 
 class LinearKernel(Kernel):
-    """Anyone can add a kernel."""
+    """User-defined kernel a^T b."""
 
     def __call__(self, a, b):
         return a @ b.T
@@ -64,7 +64,7 @@ def rand(*shape, seed=0):
 
 
 @pytest.mark.parametrize("kernel", SMOOTH)
-def test_kernels_against_scipy(kernel):
+def test_gram_matrices_match_scipy_and_gradcheck(kernel):
     a, b = rand(5, 3), rand(4, 3, seed=1)
     d2, d1 = cdist(a, b, "sqeuclidean"), cdist(a, b, "cityblock")
     expected = {
@@ -76,12 +76,12 @@ def test_kernels_against_scipy(kernel):
     assert torch.autograd.gradcheck(lambda x: kernel(x, b).sum(), a.requires_grad_())
 
 
-def test_the_delta_kernel_knows_equal_rows():
+def test_delta_kernel_of_one_hot_labels():
     codes = one_hot(torch.tensor([0, 1, 0]), 3)
     assert DeltaKernel()(codes, codes).tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 
-def test_kernels_without_meaning_are_refused():
+def test_invalid_kernels_raise():
     for variances in ((), (1.0, 0.0), (math.nan,), (1.0, math.inf), (-1.0,)):
         with pytest.raises(ValueError, match="variances="):
             GaussianKernel(variances)
@@ -93,56 +93,56 @@ def test_kernels_without_meaning_are_refused():
         median_variance(torch.zeros(5, 2))
 
 
-def test_median_heuristic_against_all_pairs():
+def test_median_heuristic_matches_all_pairs():
     x = rand(101, 4)
     pairs = cdist(x, x)[np.triu_indices(101, 1)]
     assert median_variance(x) == pytest.approx(np.median(pairs**2) / 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_one_row_far_away_makes_no_others_coincide(dtype):
+def test_median_heuristic_is_robust_to_an_outlier(dtype):
     a, b = rand(100, 2), rand(100, 2, seed=1) + 3
     b[0] = -9999
-    both = torch.cat([a, b]).to(dtype)
-    pairs = cdist(both, both)[np.triu_indices(200, 1)]
-    assert median_variance(both) == pytest.approx(np.median(pairs**2) / 2, rel=0.01)
+    pooled = torch.cat([a, b]).to(dtype)
+    pairs = cdist(pooled, pooled)[np.triu_indices(200, 1)]
+    assert median_variance(pooled) == pytest.approx(np.median(pairs**2) / 2, rel=0.01)
     assert two_sample_test(a, b).p_value == 0.001
 
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
-def test_rows_that_repeat_do_not_count_for_the_median(offset):
-    few = rand(8, 30)
-    pairs = cdist(few, few)[np.triu_indices(8, 1)]
-    far = (few.repeat(25, 1) + offset).float()
-    assert median_variance(far) == pytest.approx(np.median(np.sort(pairs**2)[:-1]) / 2, rel=0.1)
-    assert median_variance(far) == pytest.approx(median_variance(far.double()), rel=1e-4)
+def test_median_heuristic_ignores_duplicate_rows(offset):
+    unique = rand(8, 30)
+    pairs = cdist(unique, unique)[np.triu_indices(8, 1)]
+    x = (unique.repeat(25, 1) + offset).float()
+    assert median_variance(x) == pytest.approx(np.median(np.sort(pairs**2)[:-1]) / 2, rel=0.1)
+    assert median_variance(x) == pytest.approx(median_variance(x.double()), rel=1e-4)
 
 
 @pytest.mark.parametrize("kernel", SMOOTH)
-def test_random_features_average_to_the_kernel(kernel):
+def test_random_features_approximate_the_kernel(kernel):
     x = rand(6, 3).float()
     phi = RandomFeatures(kernel, 3, n_frequencies=40_000)
     n_parts = len(getattr(kernel, "variances", (1,)))
-    gap = phi(x) @ phi(x).T - kernel(x, x)
-    assert gap.abs().max() < 5 * n_parts / math.sqrt(40_000)
+    error = phi(x) @ phi(x).T - kernel(x, x)
+    assert error.abs().max() < 5 * n_parts / math.sqrt(40_000)
 
 
 @pytest.mark.parametrize("kernel", [*SMOOTH, LinearKernel()])
-def test_nystrom_features_are_exact_at_landmarks(kernel):
+def test_nystrom_features_are_exact_at_landmarks_and_lower_bounds_elsewhere(kernel):
     x = rand(8, 3)
     phi = NystromFeatures(kernel, x)
     torch.testing.assert_close(phi(x) @ phi(x).T, kernel(x, x), atol=1e-9, rtol=1e-7)
-    some = NystromFeatures(kernel, x[:4])
-    gap = (kernel(x, x) - some(x) @ some(x).T).diagonal()
-    assert (gap > -1e-9).all()  # a projection never overshoots
+    phi = NystromFeatures(kernel, x[:4])
+    residual = (kernel(x, x) - phi(x) @ phi(x).T).diagonal()
+    assert (residual > -1e-9).all()  # a projection does not increase the norm
 
 
-# ---- discrepancies of two samples
+# ---- maximum mean discrepancy
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "linear"])
-def test_unbiased_estimators_average_to_the_closed_form(estimator):
-    """D1: N(0, 1) and N(1, 1), variance 1."""
+def test_unbiased_mmd2_estimators_match_closed_form_for_gaussians(estimator):
+    """Samples of N(0, 1) and N(1, 1), Gaussian kernel of variance 1."""
     values = [
         mmd2(rand(200, 1, seed=i), rand(200, 1, seed=1000 + i) + 1, [1.0], estimator).item()
         for i in range(200)
@@ -151,16 +151,16 @@ def test_unbiased_estimators_average_to_the_closed_form(estimator):
     assert np.mean(values) == pytest.approx(0.177267634920, abs=4 * error)
 
 
-def test_the_biased_estimator_is_above_by_what_theory_says():
-    """D2, at N = 20."""
-    draws = [(rand(20, 1, seed=i), rand(20, 1, seed=1000 + i) + 1) for i in range(400)]
-    both = [[mmd2(a, b, [1.0], e).item() for e in ("biased", "unbiased")] for a, b in draws]
-    within = 1 / math.sqrt(3)  # E k(x, x') of N(0, 1) at variance 1
-    gap = np.mean(both, axis=0) @ [1, -1]
-    assert gap == pytest.approx(2 * (1 - within) / 20, rel=0.02)
+def test_bias_of_biased_mmd2_matches_theory():
+    """Samples of 20 points of N(0, 1) and N(1, 1)."""
+    samples = [(rand(20, 1, seed=i), rand(20, 1, seed=1000 + i) + 1) for i in range(400)]
+    values = [[mmd2(a, b, [1.0], e).item() for e in ("biased", "unbiased")] for a, b in samples]
+    mean_kernel = 1 / math.sqrt(3)  # E k(x, x') of N(0, 1) at variance 1
+    bias = np.mean(values, axis=0) @ [1, -1]
+    assert bias == pytest.approx(2 * (1 - mean_kernel) / 20, rel=0.02)
 
 
-def test_features_at_a_hundred_thousand_points():
+def test_feature_and_linear_mmd2_at_100000_points():
     a, b = rand(100_000, 1).float(), rand(100_000, 1, seed=1).float() + 1
     phi = RandomFeatures([1.0], 1, n_frequencies=1000)
     assert mmd2_of_features(phi(a), phi(b)).item() == pytest.approx(0.177267634920, abs=0.02)
@@ -168,61 +168,62 @@ def test_features_at_a_hundred_thousand_points():
     assert linear == pytest.approx(0.177267634920, abs=0.02)
 
 
-def test_the_permutation_test_is_calibrated_and_has_power():
+def test_permutation_test_calibration_and_power():
     p = [
         two_sample_test(
             rand(20, 2, seed=2 * i), rand(30, 2, seed=2 * i + 1), n_permutations=99, random_state=i
         ).p_value
         for i in range(200)
     ]
-    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.09  # 0.05 by right
+    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.09  # the nominal level is 0.05
     assert 0.4 < np.mean(p) < 0.6
-    found = two_sample_test(rand(50, 2), rand(50, 2, seed=1) + 1.2)
-    assert found.p_value == 0.001
-    assert found.mmd2 > found.permuted.max()
-    assert "p = 0.001 (999 permutations)" in str(found)
+    result = two_sample_test(rand(50, 2), rand(50, 2, seed=1) + 1.2)
+    assert result.p_value == 0.001
+    assert result.mmd2 > result.permuted.max()
+    assert "p = 0.001 (999 permutations)" in str(result)
 
 
-def test_samples_too_small_are_refused():
+def test_mmd2_rejects_too_small_or_unequal_samples():
     with pytest.raises(ValueError, match="two points"):
         mmd2(rand(1, 2), rand(5, 2), [1.0], "unbiased")
     with pytest.raises(ValueError, match="same size"):
         mmd2(rand(4, 2), rand(5, 2), [1.0], "linear")
 
 
-# ---- conditional discrepancies
+# ---- conditional maximum mean discrepancy
 
 
 def sets(n=12, m=9):
+    """Two sets of inputs and outputs, of sizes n and m."""
     first = rand(n, 2), rand(n, 3, seed=1)
     return first, (rand(m, 2, seed=2), rand(m, 3, seed=3))
 
 
-def test_d6_linear_kernels_compare_two_ridge_regressions_of_any_sizes():
-    found = sets()
+def test_conditional_mmd2_with_linear_kernels_is_distance_of_ridge_regressions():
+    pairs = sets()
     maps = [
-        y.T @ x @ torch.linalg.inv(x.T @ x + 0.3 * torch.eye(2, dtype=x.dtype)) for x, y in found
+        y.T @ x @ torch.linalg.inv(x.T @ x + 0.3 * torch.eye(2, dtype=x.dtype)) for x, y in pairs
     ]
-    got = conditional_mmd2(*found, LinearKernel(), LinearKernel(), 0.3)
+    got = conditional_mmd2(*pairs, LinearKernel(), LinearKernel(), 0.3)
     torch.testing.assert_close(got, (maps[0] - maps[1]).square().sum(), atol=1e-12, rtol=1e-10)
 
 
-def test_d4_inputs_that_say_nothing_leave_the_plain_discrepancy():
+def test_conditional_mmd2_with_constant_inputs_is_scaled_mmd2():
     (_, y1), (_, y2) = sets(8, 8)
-    same = torch.ones(8, 1).double()
-    got = conditional_mmd2((same, y1), (same, y2), [1.0], [1.0, 4.0], 0.5)
+    constant = torch.ones(8, 1).double()
+    got = conditional_mmd2((constant, y1), (constant, y2), [1.0], [1.0, 4.0], 0.5)
     torch.testing.assert_close(got, (8 / 8.5) ** 2 * mmd2(y1, y2, [1.0, 4.0]))
 
 
-def test_three_traces_agree_with_the_form_at_equal_inputs():
+def test_cmmd_objective_matches_conditional_mmd2_at_equal_inputs():
     (x, y1), (_, y2) = sets(10, 10)
     objective = cmmd("x", "y", [1.0], [2.0], 0.1)
     (term,) = objective.terms.values()
-    got = term(NOTHING, Run(Batch(x, y1), sample=y2))
+    got = term(EMPTY_MODEL, GeneratorRun(Batch(x, y1), sample=y2))
     torch.testing.assert_close(got, conditional_mmd2((x, y1), (x, y2), [1.0], [2.0], 0.1))
 
 
-def test_d7_symmetric_and_blind_to_order():
+def test_conditional_mmd2_is_symmetric_and_permutation_invariant():
     first, second = sets()
     value = conditional_mmd2(first, second, [1.0], [1.0], 0.1)
     assert value > 0
@@ -233,7 +234,7 @@ def test_d7_symmetric_and_blind_to_order():
 
 
 @pytest.mark.parametrize("regularization", [1e-3, 1e-6])
-def test_little_regularisation_is_stable(regularization):
+def test_regression_operator_with_small_regularization_matches_inverse(regularization):
     x, y = rand(100, 5), rand(100, 2, seed=1)
     gram = GaussianKernel((1.0, 9.0, 20.0, 40.0, 80.0))(x, x)
     operator = regression_operator(gram, regularization)
@@ -241,79 +242,82 @@ def test_little_regularisation_is_stable(regularization):
     expected = inverse @ gram.numpy() @ inverse
     assert np.abs(operator.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
     assert conditional_mmd2((x, y), (x, y + 1), [1.0, 9.0], [1.0], regularization) > 0
-    twice = torch.cat([x[:3], x[:3]])
+    duplicates = torch.cat([x[:3], x[:3]])
     with pytest.raises(ValueError, match="singular with regularization=0"):
-        conditional_mmd2((twice, twice), (twice, twice), [1.0], [1.0], 0.0)
+        conditional_mmd2((duplicates, duplicates), (duplicates, duplicates), [1.0], [1.0], 0.0)
 
 
 @pytest.mark.parametrize("n", [500, 1500])
 @pytest.mark.parametrize("regularization", [1e-3, 1e-6])
-def test_many_inputs_in_the_plane_are_stable(n, regularization):
+def test_regression_operator_of_ill_conditioned_gram_matches_eigendecomposition(n, regularization):
     x = rand(n, 2)
     gram = GaussianKernel((1.0, 9.0, 20.0, 40.0, 80.0))(x, x)
     values, vectors = np.linalg.eigh(gram.numpy())
-    shares = np.clip(values, 0, None) / (np.clip(values, 0, None) + regularization) ** 2
-    expected = (vectors * shares) @ vectors.T
+    weights = np.clip(values, 0, None) / (np.clip(values, 0, None) + regularization) ** 2
+    expected = (vectors * weights) @ vectors.T
     got = regression_operator(gram, regularization).numpy()
     assert np.linalg.norm(got - expected, 2) < 1e-4 / (4 * regularization)
 
 
-def test_d8_the_classifier_script_is_a_weighted_regression():
+def test_diagonal_cmmd_is_a_weighted_regression_loss():
     (x, y1), (_, y2) = sets(7, 7)
     gram, kernel = GaussianKernel((1.0,))(x, x), GaussianKernel((2.0,))
     inverse = torch.linalg.inv(gram + 0.1 * torch.eye(7).double())
     weights = gram.diagonal() * inverse.diagonal() ** 2
     grams = kernel(y1, y1) + kernel(y2, y2) - kernel(y1, y2)
     (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="diagonal").terms.values()
-    got = term(NOTHING, Run(Batch(x, y1), sample=y2))
+    got = term(EMPTY_MODEL, GeneratorRun(Batch(x, y1), sample=y2))
     torch.testing.assert_close(got, (weights * grams.diagonal()).sum())
 
 
-class Answers(Generator):
-    """A generator of y = x + h whose noise is told, one draw of all rows after another."""
+class FixedNoiseGenerator(Generator):
+    """Generator of y = x + h with a predefined sequence of noise batches h."""
 
-    def __init__(self, *told):
+    def __init__(self, *noise_batches):
         super().__init__(nn.Identity(), standard_normal(1), "x")
-        self.told = list(told)
+        self.noise_batches = list(noise_batches)
 
     def sample(self, n, c=None):
-        return c + self.told.pop(0)
+        return c + self.noise_batches.pop(0)
 
 
-def test_two_draws_measure_the_distribution_that_is_drawn_from():
-    # with fair bits as noise, the mean over all pairs of draws is the discrepancy of the mean
-    # embedding of what is drawn for each row, which is computed here from all answers of a row
+def test_unbiased_cmmd_estimates_the_discrepancy_of_the_generator_distribution():
+    # with fair Bernoulli noise, the mean over all pairs of samples is the discrepancy of the mean
+    # embedding of the generator's distribution at each row, computed here from all its outputs
     (x, y), bits = (rand(3, 1), rand(3, 1, seed=1)), list(product([0.0, 1.0], repeat=3))
     (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="unbiased").terms.values()
-    draws = [torch.tensor(b).double()[:, None] for b in bits]
-    values = [term(Answers(b), Run(Batch(x, y), sample=x + a)) for a, b in product(draws, draws)]
+    noise = [torch.tensor(b).double()[:, None] for b in bits]
+    values = [
+        term(FixedNoiseGenerator(b), GeneratorRun(Batch(x, y), sample=x + a))
+        for a, b in product(noise, noise)
+    ]
     kernel = GaussianKernel((2.0,))
-    answers = torch.cat([x, x + 1])
-    mean = torch.cat([torch.eye(3), torch.eye(3)]).double() / 2  # of a row's two answers
-    own, between = mean.T @ kernel(answers, answers) @ mean, kernel(y, answers) @ mean
+    outputs = torch.cat([x, x + 1])
+    mean = torch.cat([torch.eye(3), torch.eye(3)]).double() / 2  # over the two outputs of a row
+    generated, cross = mean.T @ kernel(outputs, outputs) @ mean, kernel(y, outputs) @ mean
     operator = regression_operator(GaussianKernel((1.0,))(x, x), 0.1)
-    expected = (operator * (kernel(y, y) + own - 2 * between)).sum()
+    expected = (operator * (kernel(y, y) + generated - 2 * cross)).sum()
     torch.testing.assert_close(torch.stack(values).mean(), expected)
     assert expected > 0
 
 
-def test_two_draws_need_what_can_be_drawn_from():
+def test_unbiased_cmmd_requires_a_generator():
     (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="unbiased").terms.values()
-    with pytest.raises(TypeError, match="Module is no Generator"):
-        term(NOTHING, Run(Batch(rand(3, 1), rand(3, 1)), sample=rand(3, 1)))
+    with pytest.raises(TypeError, match=r"needs a Generator.*got Module"):
+        term(EMPTY_MODEL, GeneratorRun(Batch(rand(3, 1), rand(3, 1)), sample=rand(3, 1)))
 
 
-def test_d9_the_generator_script_sums_the_classes():
+def test_classwise_cmmd_is_sum_of_mmd2_per_class():
     y = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2, 1, 0])
     x, sample = rand(10, 4), rand(10, 4, seed=1)
     objective = cmmd("y", "x", [1.0], [1.0, 10.0], n_classes=3, form="classwise")
     (term,) = objective.terms.values()
-    got = term(NOTHING, Run(Batch(x, y), sample=sample))
+    got = term(EMPTY_MODEL, GeneratorRun(Batch(x, y), sample=sample))
     classes = [mmd2(x[y == c], sample[y == c], [1.0, 10.0]) for c in range(3)]
     torch.testing.assert_close(got, 100 * sum(classes))
 
 
-def test_d11_a_student_that_does_as_the_teacher_has_no_discrepancy():
+def test_conditional_mmd2_increases_with_noise_on_the_outputs():
     x = rand(30, 1)
     y = x.sin()
     values = [
@@ -324,41 +328,43 @@ def test_d11_a_student_that_does_as_the_teacher_has_no_discrepancy():
     assert values[0] < values[1] < values[2]
 
 
-def test_d3_the_root_of_half_the_discrepancy():
+def test_mmd_root_loss_value_and_finite_gradient_at_equal_samples():
     x, sample = rand(9, 2), rand(9, 2, seed=1)
     (term,) = mmd([1.0], root=True).terms.values()
-    got = term(NOTHING, Run(Batch(x), sample=sample))
+    got = term(EMPTY_MODEL, GeneratorRun(Batch(x), sample=sample))
     torch.testing.assert_close(got, (mmd2(x, sample, [1.0]) / 2).sqrt(), atol=1e-8, rtol=1e-8)
-    start = x.clone().requires_grad_()
-    term(NOTHING, Run(Batch(x), sample=start)).backward()
-    assert start.grad.isfinite().all()
+    equal_sample = x.clone().requires_grad_()
+    term(EMPTY_MODEL, GeneratorRun(Batch(x), sample=equal_sample)).backward()
+    assert equal_sample.grad.isfinite().all()
 
 
-def test_the_standard_error_of_mmd_is_its_spread_over_samples():
+def test_mmd2_standard_error_matches_standard_deviation_over_samples():
     for shift in (0.0, 0.7):
-        found = [pair(seed, shift) for seed in range(300)]
-        values, errors = np.array(found).T
+        estimates = [mmd2_and_standard_error(seed, shift) for seed in range(300)]
+        values, errors = np.array(estimates).T
         assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.25)
 
 
-def pair(seed, shift):
+def mmd2_and_standard_error(seed, shift):
     generator = torch.Generator().manual_seed(seed)
     a, b = torch.randn(2, 100, 2, generator=generator, dtype=torch.float64)
     b = b + shift
     return float(mmd2(a, b, [1.0], "unbiased")), mmd2_standard_error(a, b, [1.0])
 
 
-def test_the_discrepancy_of_samples_that_are_almost_the_same_is_never_negative():
+def test_mmd2_of_nearly_equal_samples_is_nonnegative_with_finite_gradient():
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
         a = torch.randn(40, 5, generator=generator)
         b = a + 1e-5 * torch.randn(40, 5, generator=generator)
         assert mmd2(a, b.requires_grad_(), [1.0, 1e4]).item() >= 0
-        term = mmd([1.0, 1e4], root=True).terms["mmd"](NOTHING, Run(Batch(a), sample=b))
+        term = mmd([1.0, 1e4], root=True).terms["mmd"](
+            EMPTY_MODEL, GeneratorRun(Batch(a), sample=b)
+        )
         assert torch.autograd.grad(term, b)[0].isfinite().all()
 
 
-def test_samples_of_two_precisions_are_compared_in_the_higher():
+def test_mmd2_of_mixed_precision_samples_is_computed_in_the_wider_dtype():
     a, b = rand(50, 2).double(), rand(50, 2).double() + 1
     exact = mmd2(a, b, [1.0])
     for pair in ((a.float(), b), (a, b.float())):
@@ -372,17 +378,17 @@ def test_samples_of_two_precisions_are_compared_in_the_higher():
     ("call", "message"),
     [
         (lambda a: mmd2(a, a, [1.0], "best"), "estimator='best'"),
-        (lambda a: mmd2(a[0], a[1], [1.0]), "expected rows"),
+        (lambda a: mmd2(a[0], a[1], [1.0]), r"expected \[n, d\]"),
         (lambda a: mmd2(a, a[:, :1], [1.0]), "same columns"),
         (lambda a: mmd2(a.long(), a, [1.0]), "floating point"),
-        (lambda a: two_sample_test(a, a.where(a < 1, torch.nan)), "missing"),
+        (lambda a: two_sample_test(a, a.where(a < 1, torch.nan)), "contains NaN"),
         (lambda a: mmd2(a, a[:0], [1.0]), "50 and 0 rows"),
         (lambda a: two_sample_test(a[:0], a), "0 and 50 rows"),
         (lambda a: mmd2_standard_error(a, a[:20], [1.0]), "50 and 20 rows"),
-        (lambda a: median_variance(a.where(a < 1, torch.nan)), "missing"),
-        (lambda a: mmd2(a.where(a < 1, torch.nan), a, [1.0]), "a holds infinite or missing"),
-        (lambda a: mmd2(a, a / 0, [1.0]), "b holds infinite or missing"),
-        (lambda a: mmd2_standard_error(a, a * math.nan, [1.0]), "b holds"),
+        (lambda a: median_variance(a.where(a < 1, torch.nan)), "contains NaN"),
+        (lambda a: mmd2(a.where(a < 1, torch.nan), a, [1.0]), "a contains NaN or infinite"),
+        (lambda a: mmd2(a, a / 0, [1.0]), "b contains NaN or infinite"),
+        (lambda a: mmd2_standard_error(a, a * math.nan, [1.0]), "b contains"),
         (lambda a: mmd2_of_features(a, a[:, :1]), "same columns"),
         (lambda a: mmd2_of_features(a[:0], a), "0 and 50 rows"),
         (lambda a: two_sample_test(a, a, n_permutations=0), "n_permutations=0"),
@@ -393,61 +399,61 @@ def test_samples_of_two_precisions_are_compared_in_the_higher():
         (lambda _: RationalQuadraticKernel(alpha=0.0), "alpha=0.0"),
         (lambda _: RandomFeatures([1.0], 2, n_frequencies=0), "n_frequencies=0"),
         (lambda _: RandomFeatures([1.0], 0), "d=0"),
-        (lambda a: RandomFeatures([1.0], 3)(a), "as many columns"),
-        (lambda a: NystromFeatures([1.0], a[:0]), r"landmarks of the shape \(0, 2\)"),
+        (lambda a: RandomFeatures([1.0], 3)(a), "same number of columns"),
+        (lambda a: NystromFeatures([1.0], a[:0]), r"landmarks of shape \(0, 2\)"),
     ],
 )
-def test_what_can_not_be_compared_is_named(call, message):
+def test_invalid_input_raises_and_names_the_argument(call, message):
     with pytest.raises(ValueError, match=message):
         call(rand(50, 2))
 
 
-@pytest.mark.parametrize("wide", [2, 3])
+@pytest.mark.parametrize("n_columns", [2, 3])
 @pytest.mark.parametrize("kernel", [*SMOOTH, DeltaKernel()])
-def test_points_of_other_spaces_are_refused(kernel, wide, unchecked_shapes):
-    narrow, points = rand(4, 1), rand(4, wide)
+def test_points_with_different_numbers_of_columns_raise(kernel, n_columns, unchecked_shapes):
+    narrow, points = rand(4, 1), rand(4, n_columns)
     for pair in ((narrow, points), (points, narrow)):
-        with pytest.raises(ValueError, match="as many columns"):
+        with pytest.raises(ValueError, match="same number of columns"):
             kernel(*pair)
-    with pytest.raises(ValueError, match="as many columns"):
+    with pytest.raises(ValueError, match="same number of columns"):
         gaussian_gram(points, narrow, [1.0])
-    with pytest.raises(ValueError, match="as many columns"):
+    with pytest.raises(ValueError, match="same number of columns"):
         NystromFeatures(kernel, points)(narrow)
 
 
 @pytest.fixture
 def unchecked_shapes():
-    """As the user runs it: shapes in annotations are not looked at."""
+    """Disable the run-time check of shape annotations, which exists in tests only."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-CONDITIONAL = [
+INCONSISTENT_SETS = [
     ({"y2": (10, 3)}, "outputs and other outputs.*same columns"),
     ({"x2": (10, 1)}, "inputs and other inputs.*same columns"),
     ({"y1": (9, 1)}, "first: 10 inputs and 9 outputs"),
-    ({"y1": (10,), "y2": (10,)}, "outputs.*expected rows"),
+    ({"y1": (10,), "y2": (10,)}, r"outputs.*expected \[n, d\]"),
     ({"x1": (0, 2), "y1": (0, 1)}, "0 and 10 rows"),
 ]
 
 
-@pytest.mark.parametrize(("shapes", "message"), CONDITIONAL)
-def test_sets_that_do_not_fit_together_are_named(shapes, message):
-    usual = {"x1": (10, 2), "y1": (10, 1), "x2": (10, 2), "y2": (10, 1)}
-    x1, y1, x2, y2 = (rand(*shape) for shape in (usual | shapes).values())
+@pytest.mark.parametrize(("shapes", "message"), INCONSISTENT_SETS)
+def test_conditional_mmd2_with_inconsistent_shapes_raises(shapes, message):
+    valid = {"x1": (10, 2), "y1": (10, 1), "x2": (10, 2), "y2": (10, 1)}
+    x1, y1, x2, y2 = (rand(*shape) for shape in (valid | shapes).values())
     with pytest.raises(ValueError, match=message):
         conditional_mmd2((x1, y1), (x2, y2), [1.0], [1.0])
 
 
-def test_values_that_are_missing_from_sets_are_named():
+def test_conditional_mmd2_with_nan_raises_and_names_the_argument():
     x, y = rand(10, 2), rand(10, 1)
-    gone = torch.full_like(y, math.nan)
-    for first, name in (((x, gone), "outputs"), ((x * math.nan, y), "inputs")):
-        with pytest.raises(ValueError, match=f"^{name} holds infinite or missing"):
+    missing = torch.full_like(y, math.nan)
+    for first, name in (((x, missing), "outputs"), ((x * math.nan, y), "inputs")):
+        with pytest.raises(ValueError, match=f"^{name} contains NaN or infinite"):
             conditional_mmd2(first, (x, y), [1.0], [1.0])
-    with pytest.raises(ValueError, match=r"^other outputs holds"):
-        conditional_mmd2((x, y), (x, gone), [1.0], [1.0])
+    with pytest.raises(ValueError, match=r"^other outputs contains"):
+        conditional_mmd2((x, y), (x, missing), [1.0], [1.0])
 
 
 @pytest.mark.parametrize(
@@ -459,22 +465,22 @@ def test_values_that_are_missing_from_sets_are_named():
         (((0, 0), (0, 1), (0, 1)), "0 and 0 rows"),
     ],
 )
-def test_operators_and_outputs_that_do_not_fit_together_are_named(shapes, message):
+def test_cmmd2_with_inconsistent_shapes_raises(shapes, message):
     with pytest.raises(ValueError, match=message):
         cmmd2(*(rand(*shape) for shape in shapes), [1.0])
 
 
-def test_missing_outputs_and_operators_are_named():
+def test_cmmd2_with_nan_raises_and_names_the_argument():
     y = rand(3, 1)
-    bad = torch.full((3, 3), math.nan).double()
-    with pytest.raises(ValueError, match=r"^operator holds"):
-        cmmd2(bad, y, y, [1.0])
-    with pytest.raises(ValueError, match=r"^generated holds"):
-        cmmd2(torch.eye(3), y, bad[:, :1], [1.0])
+    nans = torch.full((3, 3), math.nan).double()
+    with pytest.raises(ValueError, match=r"^operator contains"):
+        cmmd2(nans, y, y, [1.0])
+    with pytest.raises(ValueError, match=r"^generated contains"):
+        cmmd2(torch.eye(3), y, nans[:, :1], [1.0])
 
 
 @pytest.mark.parametrize("regularization", [-0.5, math.nan, math.inf])
-def test_a_regularisation_is_finite_and_not_negative(regularization):
+def test_negative_or_non_finite_regularization_raises(regularization):
     x, y = rand(5, 2), rand(5, 1)
     for call in (regression_operator, ridge_inverse):
         with pytest.raises(ValueError, match=f"regularization={regularization}: expected a number"):
@@ -483,7 +489,7 @@ def test_a_regularisation_is_finite_and_not_negative(regularization):
         conditional_mmd2((x, y), (x, y), [1.0], [1.0], regularization)
 
 
-def test_conditional_discrepancies_are_never_negative():
+def test_conditional_mmd2_and_cmmd2_are_nonnegative():
     for seed in range(50):
         x, y = rand(15, 2, seed=seed), rand(15, 1, seed=100 + seed)
         assert conditional_mmd2((x, y), (x, y), [1.0], [1.0], 1e-6).item() >= 0
@@ -492,14 +498,14 @@ def test_conditional_discrepancies_are_never_negative():
 
 
 @pytest.mark.parametrize(("setting", "value"), [("form", "diag"), ("inputs", "z")])
-def test_conditional_moments_refuse_what_they_do_not_know(setting, value):
-    how = {"inputs": "x", "outputs": "y", "input_kernel": [1.0], "output_kernel": [1.0]}
+def test_cmmd_rejects_unknown_options(setting, value):
+    kwargs = {"inputs": "x", "outputs": "y", "input_kernel": [1.0], "output_kernel": [1.0]}
     with pytest.raises((ValueError, TypeCheckError), match=value):
-        cmmd(**how | {setting: value})
+        cmmd(**kwargs | {setting: value})
 
 
 @pytest.mark.parametrize("regularization", [1e-4, 1e-6, 1e-8])
-def test_repeated_inputs_against_60_digits(regularization):
+def test_conditional_mmd2_of_repeated_inputs_matches_mpmath_at_60_digits(regularization):
     x, y, kernel = rand(15, 2).repeat(2, 1), rand(30, 1), GaussianKernel((1.0,))
     with mpmath.workdps(60):
         gram = mpmath.matrix(kernel(x, x).tolist())
@@ -510,11 +516,11 @@ def test_repeated_inputs_against_60_digits(regularization):
     assert cmmd2(regression_operator(kernel(x, x), regularization), y, y + 1, kernel).item() == (
         pytest.approx(expected, rel=1e-8 + 1e-13 / regularization)
     )
-    given = ((x, y), (x, y + 1), kernel, kernel, regularization)
-    assert conditional_mmd2(*given).item() == pytest.approx(expected, rel=1e-3)
+    arguments = ((x, y), (x, y + 1), kernel, kernel, regularization)
+    assert conditional_mmd2(*arguments).item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_repeated_inputs_are_singular_before_the_factor_of_their_matrix_fails():
+def test_repeated_inputs_with_negligible_regularization_raise_singular_error():
     x, y = rand(30, 2).repeat(2, 1), rand(60, 1)
     for regularization in (0.0, 1e-12):
         with pytest.raises(ValueError, match=f"singular with regularization={regularization}"):

@@ -1,4 +1,4 @@
-"""The scikit-learn contract, reproducibility, saving, and what users bring."""
+"""The scikit-learn contract, reproducibility, saving, input types, training options."""
 
 import pickle
 from itertools import pairwise
@@ -43,17 +43,21 @@ from ancestral.storage import ModelFileError
 X = load_digits().data / 16
 SMALL = {"n_latents": 3, "hidden": (20,), "random_state": 0, "device": "cpu"}
 QUICK = SMALL | {"max_epochs": 2, "n_evaluation_samples": 10}
-MONTE_CARLO = "score_samples draws importance samples for each row of the batch it is given"
+MONTE_CARLO = "score_samples draws importance samples jointly for all samples of a batch"
 
 
-UNLABELLED = "-1 marks an unlabelled row and is no class"
+UNLABELLED = "-1 marks an unlabelled sample and cannot be a class"
 
 
 def expected_failures(estimator):
-    sampled = ("check_methods_subset_invariance", "check_methods_sample_order_invariance")
-    draws = hasattr(estimator, "score_samples") and not isinstance(estimator, ExactEstimator)
-    found = dict.fromkeys(sampled, MONTE_CARLO) if draws else {}
-    return found | ({"check_classifiers_classes": UNLABELLED} if is_classifier(estimator) else {})
+    checks = ("check_methods_subset_invariance", "check_methods_sample_order_invariance")
+    is_monte_carlo = hasattr(estimator, "score_samples") and not isinstance(
+        estimator, ExactEstimator
+    )
+    failures = dict.fromkeys(checks, MONTE_CARLO) if is_monte_carlo else {}
+    return failures | (
+        {"check_classifiers_classes": UNLABELLED} if is_classifier(estimator) else {}
+    )
 
 
 @parametrize_with_checks(
@@ -86,14 +90,14 @@ def test_scikit_learn_contract(estimator, check):
 
 
 @pytest.mark.parametrize("method", ["transform", "reconstruct"])
-def test_a_row_does_not_depend_on_its_neighbours(method):
+def test_inference_is_batch_invariant(method):
     apply = getattr(VAE(**QUICK).fit(X), method)
-    together, alone = apply(X[:300]), np.concatenate([apply(X[i : i + 1]) for i in range(5)])
-    np.testing.assert_array_equal(together[:5], alone)
+    batch, single = apply(X[:300]), np.concatenate([apply(X[i : i + 1]) for i in range(5)])
+    np.testing.assert_array_equal(batch[:5], single)
 
 
 @pytest.mark.parametrize("cls", [VAE, IWAE])
-def test_two_fits_with_one_seed_are_identical_to_the_bit(cls):
+def test_fits_with_equal_seed_are_bitwise_identical(cls):
     first, second = (cls(**QUICK).fit(X) for _ in range(2))
     for a, b in zip(first.model_.parameters(), second.model_.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -105,7 +109,7 @@ def test_two_fits_with_one_seed_are_identical_to_the_bit(cls):
     assert other.history_[-1]["loss"] != losses[0][-1]
 
 
-def test_nothing_of_the_user_is_touched():
+def test_global_random_streams_and_torch_settings_are_unchanged():
     torch.manual_seed(7)
     np.random.seed(7)  # noqa: NPY002
     streams = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -143,7 +147,7 @@ def test_nothing_of_the_user_is_touched():
         "tied",
     ],
 )
-def test_saved_and_loaded_it_answers_the_same(estimator, tmp_path):
+def test_loaded_model_gives_identical_results(estimator, tmp_path):
     rows = X[:, X.std(0) > 0]
     estimator = clone(estimator).fit(rows)
     estimator.save(tmp_path / "model")
@@ -159,7 +163,7 @@ def test_saved_and_loaded_it_answers_the_same(estimator, tmp_path):
     np.testing.assert_array_equal(pickled.transform(rows[:9]), estimator.transform(rows[:9]))
 
 
-def test_a_linear_gaussian_vae_is_as_good_as_factor_analysis():
+def test_linear_gaussian_vae_matches_factor_analysis_likelihood():
     rng = np.random.default_rng(0)
     loading = rng.normal(size=(6, 2))
     rows = rng.normal(size=(3000, 2)) @ loading.T + rng.normal(size=(3000, 6)) + 10
@@ -173,7 +177,7 @@ def test_a_linear_gaussian_vae_is_as_good_as_factor_analysis():
     assert np.median(result.effective_sample_sizes) > 100
 
 
-def test_log_likelihood_is_in_the_units_of_the_rows():
+def test_log_likelihood_is_in_units_of_the_data():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(400, 3))
     plain = VAE(**QUICK, likelihood="gaussian").fit(rows)
@@ -182,48 +186,48 @@ def test_log_likelihood_is_in_the_units_of_the_rows():
     assert shift == pytest.approx(3 * np.log(1000), abs=1e-3)
 
 
-def test_missing_entries_are_integrated_out():
+def test_missing_values_are_integrated_out():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(2000, 1))
     rows = np.hstack([z, z]) + 0.3 * rng.normal(size=(2000, 2))
-    holes = np.where(rng.random(rows.shape) < 0.3, np.nan, rows)
-    how = {"max_epochs": 100, "batch_size": 200, "learning_rate": 1e-2}
-    vae = VAE(n_latents=1, hidden=(20,), random_state=0, **how).fit(holes)
+    incomplete = np.where(rng.random(rows.shape) < 0.3, np.nan, rows)
+    kwargs = {"max_epochs": 100, "batch_size": 200, "learning_rate": 1e-2}
+    vae = VAE(n_latents=1, hidden=(20,), random_state=0, **kwargs).fit(incomplete)
     probe = np.array([[1.5, np.nan], [-1.5, np.nan], [np.nan, np.nan]])
     variance = 1 + 0.09
     exact = -0.5 * (np.log(2 * np.pi * variance) + probe[0, 0] ** 2 / variance)
     values = vae.score_samples(probe)
     assert values[0] == pytest.approx(exact, abs=0.25)
-    assert values[2] == pytest.approx(0.0, abs=0.5)  # nothing observed: log 1, by sampling
+    assert values[2] == pytest.approx(0.0, abs=0.5)  # no observed value: log 1, by sampling
     many = np.repeat(probe[:2], 200, 0)
-    filled = vae.impute(many, n_iter=50)
-    np.testing.assert_array_equal(filled[:, 0], many[:, 0])
+    imputed = vae.impute(many, n_iter=50)
+    np.testing.assert_array_equal(imputed[:, 0], many[:, 0])
     conditional_mean = 1.5 / variance
-    assert filled[:200, 1].mean() == pytest.approx(conditional_mean, abs=0.25)
-    assert filled[200:, 1].mean() == pytest.approx(-conditional_mean, abs=0.25)
+    assert imputed[:200, 1].mean() == pytest.approx(conditional_mean, abs=0.25)
+    assert imputed[200:, 1].mean() == pytest.approx(-conditional_mean, abs=0.25)
 
 
-def test_columns_of_mixed_kinds():
+def test_mixed_column_types():
     rng = np.random.default_rng(0)
     code = rng.integers(0, 3, 1500)
     rows = np.column_stack(
         [code * 4 + rng.normal(size=1500), code, rng.poisson(1 + 5 * code), code == 2]
     ).astype(float)
     kinds = ("gaussian", "categorical", "poisson", "bernoulli")
-    how = {"hidden": (40,), "max_epochs": 40, "batch_size": 150, "learning_rate": 1e-2}
-    sample = (vae := VAE(**SMALL | how, likelihood=kinds)).fit(rows).sample(2000)
+    kwargs = {"hidden": (40,), "max_epochs": 40, "batch_size": 150, "learning_rate": 1e-2}
+    sample = (vae := VAE(**SMALL | kwargs, likelihood=kinds)).fit(rows).sample(2000)
     assert set(np.unique(sample[:, 1])) <= {0, 1, 2}
     assert set(np.unique(sample[:, 3])) <= {0, 1}
     assert (sample[:, 2] == np.round(sample[:, 2])).all()
     expected = np.corrcoef(rows[:, 0], rows[:, 2])[0, 1]
     assert np.corrcoef(sample[:, 0], sample[:, 2])[0, 1] == pytest.approx(expected, abs=0.1)
-    holes = rows[:300].copy()
-    holes[:, 1] = np.nan
-    assert (vae.impute(holes)[:, 1] == code[:300]).mean() > 0.85
+    incomplete = rows[:300].copy()
+    incomplete[:, 1] = np.nan
+    assert (vae.impute(incomplete)[:, 1] == code[:300]).mean() > 0.85
 
 
 @pytest.mark.parametrize("binarize", ["batch", "epoch", "once", "none"])
-def test_binarisation(binarize):
+def test_likelihood_under_binarize_modes(binarize):
     vae = VAE(**QUICK, binarize=binarize).fit(X)
     bits = (np.random.default_rng(5).random(X.shape) < X).astype(float)
     direct = vae.log_likelihood(bits).values
@@ -235,7 +239,7 @@ def test_binarisation(binarize):
         assert means[0] == pytest.approx(vae.log_likelihood(bits, 20).mean, abs=0.5)
 
 
-def test_pandas_and_polars_go_in_and_come_out():
+def test_pandas_and_polars_input_and_output():
     frame = pd.DataFrame(X[:200], columns=[f"pixel{j}" for j in range(64)])
     vae = VAE(**QUICK).fit(frame)
     assert list(vae.feature_names_in_) == list(frame.columns)
@@ -246,13 +250,13 @@ def test_pandas_and_polars_go_in_and_come_out():
     assert isinstance(out, pl.DataFrame)
 
 
-def test_torch_bytes_bits_and_memory_maps_go_in(tmp_path):
+def test_uint8_bool_tensor_and_memmap_inputs(tmp_path):
     bytes_ = np.round(X * 255).astype(np.uint8)
     floats = VAE(**QUICK).fit(bytes_ / np.float32(255))
     expected = floats.transform(bytes_ / np.float32(255))
     np.save(tmp_path / "x.npy", bytes_)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    for rows in (bytes_, torch.from_numpy(bytes_), mapped):
+    memmap = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for rows in (bytes_, torch.from_numpy(bytes_), memmap):
         fitted = VAE(**QUICK).fit(rows)
         assert set(fitted.likelihood_) == {"bernoulli"}
         np.testing.assert_allclose(fitted.transform(rows), expected, atol=1e-5)
@@ -263,28 +267,28 @@ def test_torch_bytes_bits_and_memory_maps_go_in(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_a_memory_map_stays_on_disk(tmp_path, dtype):
+def test_memmap_is_not_loaded_into_memory(tmp_path, dtype):
     rows = np.round(X * 255).astype(dtype) if dtype == np.uint8 else X.astype(dtype)
     np.save(tmp_path / "x.npy", rows)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    memmap = np.load(tmp_path / "x.npy", mmap_mode="r")
     vae = VAE(**QUICK)
-    data = vae._prepare(mapped, None, torch.device("cpu"))
+    data = vae._prepare(memmap, None, torch.device("cpu"))
     assert isinstance(data.x, np.memmap)
     part = data.subset(np.arange(10, 20))
     assert isinstance(part.x, np.memmap)
     vae.binarize = "none"
-    part = vae._prepare(mapped, None, torch.device("cpu")).subset(np.arange(10, 20))
+    part = vae._prepare(memmap, None, torch.device("cpu")).subset(np.arange(10, 20))
     np.testing.assert_allclose(part.take(torch.tensor([3])).x[0], X[13], atol=2e-3)
 
 
-def test_large_whole_numbers_keep_every_digit():
+def test_large_integers_are_not_rounded():
     rows = np.c_[1_600_000_001 + np.arange(60), np.arange(60) % 7]
-    for given in (rows, pl.DataFrame(rows, schema=["a", "b"]), pd.DataFrame(rows)):
-        vae = VAE(**QUICK).fit(given)
-        np.testing.assert_array_equal(vae.impute(given, n_iter=1), rows)
+    for data in (rows, pl.DataFrame(rows, schema=["a", "b"]), pd.DataFrame(rows)):
+        vae = VAE(**QUICK).fit(data)
+        np.testing.assert_array_equal(vae.impute(data, n_iter=1), rows)
 
 
-def test_small_counts_in_bytes_are_counts():
+def test_small_uint8_values_are_counts_not_pixels():
     counts = np.random.default_rng(0).integers(0, 3, (200, 4)).astype(np.uint8)
     vae = VAE(**QUICK, likelihood="categorical").fit(counts)
     assert vae.n_categories_ == [3, 3, 3, 3]
@@ -292,15 +296,15 @@ def test_small_counts_in_bytes_are_counts():
     np.testing.assert_array_equal(vae.score_samples(counts), expected.score_samples(counts * 1.0))
 
 
-def test_masked_arrays_hide_what_they_mask():
+def test_masked_array_entries_are_missing():
     masked = np.ma.masked_array(X, mask=X > 0.9)
     vae = VAE(**QUICK).fit(masked)
-    filled = vae.impute(masked, n_iter=1)
-    assert not np.isnan(filled).any()
-    assert (filled[masked.mask] != X[masked.mask]).all()
+    imputed = vae.impute(masked, n_iter=1)
+    assert not np.isnan(imputed).any()
+    assert (imputed[masked.mask] != X[masked.mask]).all()
 
 
-def test_whatever_the_users_torch_settings():
+def test_fit_is_independent_of_default_dtype_and_grad_mode():
     expected = VAE(**QUICK).fit(X).transform(X[:5])
     torch.set_default_dtype(torch.float64)
     try:
@@ -312,52 +316,52 @@ def test_whatever_the_users_torch_settings():
     np.testing.assert_array_equal(fitted.transform(X[:5]), expected)
 
 
-def test_in_a_pipeline_and_a_search():
+def test_pipeline_and_grid_search():
     pipe = make_pipeline(MinMaxScaler(clip=True), VAE(**QUICK))
     search = GridSearchCV(pipe, {"vae__n_latents": [1, 2]}, cv=2, error_score="raise")
     search.fit(X[:100] * 16)
     assert np.isfinite(search.best_score_)
 
 
-def test_fields_may_be_numpy_scalars(tmp_path):
+def test_numpy_scalar_parameters(tmp_path):
     vae = VAE(**QUICK | {"n_latents": np.int64(2), "learning_rate": np.float32(1e-3)}).fit(X)
     vae.save(tmp_path / "model")
     assert ancestral.load(tmp_path / "model").transform(X).shape == (len(X), 2)
 
 
-def test_a_fitted_model_moves_to_a_device():
+def test_to_moves_model_to_device():
     vae = VAE(**QUICK)
     with pytest.raises(NotFittedError):
         vae.to("cpu")
     vae.fit(X)
     with pytest.raises(ValueError, match="device='gpu' can't be used here"):
         vae.to("gpu")
-    assert vae.to("meta") is vae  # the device that every machine has besides
+    assert vae.to("meta") is vae  # available on every machine
     assert {p.device.type for p in vae.model_.parameters()} == {"meta"}
 
 
-def test_held_out_curve():
+def test_validation_curves_in_history():
     vae = VAE(**QUICK, validation_fraction=0.2).fit(X)
     assert "validation.loss" in vae.history_[-1]
     assert len(vae.history_.curve("validation.kl")) == 2
 
 
-def test_epochs_auto_grow_for_small_data():
-    """By how many steps a pass has."""
+def test_automatic_number_of_epochs_by_batches_per_epoch():
+    """The number of epochs depends on the number of batches per epoch."""
     assert VAE()._n_epochs(600) == 20
     assert VAE()._n_epochs(15) == 134
     assert VAE()._n_epochs(1) == 1000
     assert VAE(max_epochs=3)._n_epochs(10) == 3
 
 
-def test_as_it_comes_it_learns_how_columns_of_a_small_table_hang_together():
+def test_default_vae_beats_independent_gaussians_on_iris():
     rows = load_iris().data
-    apart = -0.5 * np.log(2 * np.pi * np.e * rows[::2].var(0)).sum()
-    assert VAE(random_state=0).fit(rows[::2]).score(rows[1::2]) > apart + 2
+    independent = -0.5 * np.log(2 * np.pi * np.e * rows[::2].var(0)).sum()
+    assert VAE(random_state=0).fit(rows[::2]).score(rows[1::2]) > independent + 2
 
 
 class BetaVAE(DeepLatentEstimator):
-    """The example of CONTRIBUTING.md: a system in one class."""
+    """Example of CONTRIBUTING.md: an estimator in one class."""
 
     beta: Positive = 4.0
 
@@ -367,32 +371,32 @@ class BetaVAE(DeepLatentEstimator):
         return Objective({**bound.terms, **weighted}, bound.run)
 
 
-def test_a_new_system_is_one_class():
+def test_new_estimator_as_a_single_class():
     assert clone(BetaVAE(beta=3.0)).get_params()["beta"] == 3.0
     with pytest.raises(ValueError, match="beta=-1"):
         BetaVAE(**QUICK, beta=-1.0).fit(X)
     settings = SMALL | {"max_epochs": 8}
-    used = [BetaVAE(**settings, beta=b).fit(X).history_[-1]["kl"] / b for b in (0.1, 8.0)]
-    assert used[0] > 2 * used[1]  # a dear KL term is used less
+    kl_values = [BetaVAE(**settings, beta=b).fit(X).history_[-1]["kl"] / b for b in (0.1, 8.0)]
+    assert kl_values[0] > 2 * kl_values[1]  # a larger weight reduces the KL term
 
 
-# ---- how training starts and goes
+# ---- initialisation and optimizers
 
 
-def test_training_starts_from_another_model(tmp_path):
+def test_start_initialises_from_saved_model(tmp_path):
     x = np.random.default_rng(0).integers(0, 2, (200, 6)).astype(float)
     shape = {"n_latents": 2, "hidden": (8,), "random_state": 0}
     first = VAE(**shape, max_epochs=3).fit(x)
     first.save(tmp_path / "run/model")
-    still = {"max_epochs": 1, "learning_rate": 1e-12}
+    frozen = {"max_epochs": 1, "learning_rate": 1e-12}
     for path in ("run", "run/model"):
-        again = IWAE(**shape, **still, start=str(tmp_path / path)).fit(x)
+        restarted = IWAE(**shape, **frozen, start=str(tmp_path / path)).fit(x)
         for name, value in first.model_.state_dict().items():
             if "running" not in name and not name.endswith((".mean", ".var")):
                 torch.testing.assert_close(
-                    value, again.model_.state_dict()[name], atol=1e-6, rtol=0
+                    value, restarted.model_.state_dict()[name], atol=1e-6, rtol=0
                 )
-    again.save(tmp_path / "again")
+    restarted.save(tmp_path / "again")
     assert IWAE.load(tmp_path / "again").start is None
     wider = VAE(n_latents=2, hidden=(9,), start=str(tmp_path / "run"))
     with pytest.raises(ValueError, match=r"start=.* another shape"):
@@ -402,7 +406,7 @@ def test_training_starts_from_another_model(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "stale_adam", "adagrad", "sgd"])
-def test_every_optimiser_learns(optimizer):
+def test_optimizers_reduce_loss(optimizer):
     x = np.random.default_rng(0).integers(0, 2, (200, 1)) * np.ones((1, 6))
     rate = {"adam": 0.01, "stale_adam": 0.05, "adagrad": 0.1, "sgd": 0.01}[optimizer]
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=60, random_state=0, optimizer=optimizer)
@@ -421,35 +425,35 @@ def test_every_optimiser_learns(optimizer):
         ({"optimizer": "stale_adam", "epsilon": 0.1}, stale_adam(1e-3, eps=0.1)),
     ],
 )
-def test_momentum_reaches_the_update_rule(fields, rule):
-    moved = []
+def test_momentum_and_epsilon_are_passed_to_optimizer(fields, rule):
+    results = []
     for optimizer in (VAE(schedule="constant", **fields)._optimizer(), rule):
         x = torch.ones(3)
         state = optimizer.init(x, [x.shape])
         for step in range(5):
             gradient = torch.tensor([1.0, -1.0, 0.5]) * (step - 2.5)
             optimizer.update(x, gradient, state, optimizer.rates(step, 5))
-        moved.append(x)
-    torch.testing.assert_close(moved[0], moved[1], atol=0, rtol=0)
-    assert not torch.equal(moved[0], torch.ones(3))
+        results.append(x)
+    torch.testing.assert_close(results[0], results[1], atol=0, rtol=0)
+    assert not torch.equal(results[0], torch.ones(3))
 
 
 @pytest.mark.parametrize("warmup", [0, 7])
-def test_momentum_changes_where_the_learning_rate_drops(warmup):
+def test_momentum_changes_at_learning_rate_drops(warmup):
     vae = VAE(optimizer="sgd", momentum=(0.5, 0.9, 0.99), drops=(2, 3), max_epochs=4)
     vae.set_params(schedule="constant", learning_rate=1.0, drop_factor=10.0, warmup=warmup)
     optimizer, n_steps = vae._optimizer(), 40
-    found = [optimizer.rates(step, n_steps) for step in range(warmup, n_steps)]
+    rates = [optimizer.rates(step, n_steps) for step in range(warmup, n_steps)]
     n = n_steps - warmup
-    assert found[0] == pytest.approx((1.0, 0.5))
-    changes = [i for i, pair in enumerate(pairwise(found)) if pair[0] != pair[1]]
+    assert rates[0] == pytest.approx((1.0, 0.5))
+    changes = [i for i, pair in enumerate(pairwise(rates)) if pair[0] != pair[1]]
     assert [i + 1 for i in changes] == [-(-n // 2), -(-3 * n // 4)]
-    assert found[changes[0] + 1] == pytest.approx((0.1, 0.9))
-    assert found[-1] == pytest.approx((0.01, 0.99))
+    assert rates[changes[0] + 1] == pytest.approx((0.1, 0.9))
+    assert rates[-1] == pytest.approx((0.01, 0.99))
 
 
-def test_weights_decay_with_the_learning_rate():
-    """Where no gradient reaches, n steps leave a weight (1 - rate decay)^n of itself."""
+def test_weight_decay_is_scaled_by_learning_rate():
+    """Without a gradient, n steps multiply a weight by (1 - rate decay)^n."""
     x = np.zeros((40, 3))
     vae = VAE(hidden=(), n_latents=2, batch_size=20, likelihood="bernoulli", random_state=0)
     vae.set_params(max_epochs=5, schedule="constant", learning_rate=0.01, weight_decay=2.0)
@@ -460,6 +464,6 @@ def test_weights_decay_with_the_learning_rate():
     np.testing.assert_allclose(share, (1 - 0.01 * 2.0) ** 10, rtol=1e-5)
 
 
-def test_sgd_has_no_epsilon():
+def test_epsilon_with_sgd_raises():
     with pytest.raises(ValueError, match=r"epsilon=0\.1: optimizer='sgd'"):
         VAE(optimizer="sgd", epsilon=0.1).fit(np.zeros((4, 2)))

@@ -1,4 +1,4 @@
-"""Importance-sampled likelihoods, their errors, and what evaluation must leave alone."""
+"""Importance-sampled log-likelihoods, their standard errors, and unchanged global state."""
 
 from __future__ import annotations
 
@@ -37,16 +37,18 @@ QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 def conjugate(q_mean=0.8, q_variance=0.49):
-    """z ~ N(0, 1), x | z ~ N(z, 0.25), one q(z) for all x."""
+    """Model z ~ N(0, 1), x | z ~ N(z, 0.25), with one q(z) for all x."""
 
-    def line(weight, bias, variance):
+    def linear_gaussian(weight, bias, variance):
         layer = nn.Linear(1, 1).double()
         nn.init.constant_(layer.weight, weight)
         nn.init.constant_(layer.bias, bias)
         return Gaussian(layer, nn.Parameter(torch.tensor([variance], dtype=torch.float64).log()))
 
     prior = standard_normal(1).double()
-    return LatentModel(prior, line(1.0, 0.0, 0.25), line(0.0, q_mean, q_variance)).eval()
+    likelihood = linear_gaussian(1.0, 0.0, 0.25)
+    posterior = linear_gaussian(0.0, q_mean, q_variance)
+    return LatentModel(prior, likelihood, posterior).eval()
 
 
 def small_vae(d=5):
@@ -67,8 +69,8 @@ def bits(n, d=5):
 
 def streamed(log_w, sizes):
     total = ImportanceSum(log_w.shape[1])
-    for part in torch.from_numpy(log_w).split(sizes):
-        total.add(part)
+    for chunk in torch.from_numpy(log_w).split(sizes):
+        total.add(chunk)
     return total
 
 
@@ -82,7 +84,7 @@ def streamed(log_w, sizes):
     st.sampled_from([-5000.0, 0.0, 5000.0]),
     st.integers(0, 99),
 )
-def test_importance_sum_against_mpmath(sizes, spread, shift, seed):
+def test_importance_sum_matches_mpmath(sizes, spread, shift, seed):
     n = sum(sizes)
     log_w = np.random.default_rng(seed).normal(shift, spread, (n, 2))
     total = streamed(log_w, sizes)
@@ -100,11 +102,11 @@ def test_importance_sum_against_mpmath(sizes, spread, shift, seed):
             if n > 1:
                 variance = (square - n * mean**2) / (n - 1)
                 error = float(mpmath.sqrt(max(variance, 0) / n) / mean)
-                got = total.standard_error()[column].item()
-                assert got == pytest.approx(error, rel=1e-6, abs=1e-7)
+                estimate = total.standard_error()[column].item()
+                assert estimate == pytest.approx(error, rel=1e-6, abs=1e-7)
 
 
-def test_importance_sum_of_equal_and_of_vanishing_weights():
+def test_importance_sum_of_equal_and_zero_weights():
     total = streamed(np.full((7, 2), -3.0), [3, 4])
     torch.testing.assert_close(total.log_mean(), torch.full((2,), -3.0).double())
     torch.testing.assert_close(total.effective_sample_size(), torch.full((2,), 7.0).double())
@@ -116,46 +118,48 @@ def test_importance_sum_of_equal_and_of_vanishing_weights():
     assert streamed(log_w[:1], [1]).log_mean().item() == -math.inf
 
 
-def test_importance_sum_of_one_sample_has_no_error():
+def test_importance_sum_of_one_sample_has_nan_standard_error():
     total = streamed(np.array([[0.3]]), [1])
     assert total.effective_sample_size().item() == pytest.approx(1)
     assert math.isnan(total.standard_error().item())
 
 
-# ---- the estimate
+# ---- log_likelihood
 
 
-def test_likelihood_is_unbiased_and_its_errors_are_right():
-    """500 equal rows are 500 replicates: their spread must be what every one of them claims."""
+def test_likelihood_is_unbiased_and_standard_errors_match_replicates():
+    """500 equal rows are 500 replicates, whose standard deviation matches each standard error."""
     px, n, k = stats.norm(0, math.sqrt(1.25)).pdf(1.5), 500, 200
     result = log_likelihood(conjugate(), rows(np.full((n, 1), 1.5)), k, rows_per_chunk=250)
     estimates = np.exp(result.values)
     assert abs(estimates.mean() - px) < 4 * estimates.std() / math.sqrt(n)
     assert result.values.std() == pytest.approx(result.monte_carlo_errors.mean(), rel=0.15)
     assert (result.values.mean() - math.log(px)) < 0
-    # chi2 + 1 = S / ESS for many samples
+    # S / ESS converges to chi2(p || q) + 1
     assert k / result.effective_sample_sizes.mean() == pytest.approx(1.52307, rel=0.05)
 
 
-def test_summary_over_rows():
+def test_log_likelihood_mean_and_standard_error_over_rows():
     values = np.array([-1.0, -2.5, -4.0, -0.5])
     result = LogLikelihood(values, values, values, 10)
     assert result.mean == pytest.approx(-2.0)
     assert result.standard_error == pytest.approx(stats.sem(values))
-    one = LogLikelihood(values[:1], values[:1], values[:1], 10)
-    assert math.isnan(one.standard_error)
+    single_row = LogLikelihood(values[:1], values[:1], values[:1], 10)
+    assert math.isnan(single_row.standard_error)
 
 
 @QUICK
 @given(st.integers(1, 13), st.integers(1, 9), st.integers(1, 20), st.integers(1, 9))
-def test_chunks_leave_no_row_out(n, rows_per_chunk, n_samples, samples_per_chunk):
+def test_log_likelihood_is_exact_for_exact_posterior(
+    n, rows_per_chunk, n_samples, samples_per_chunk
+):
     x = np.random.default_rng(n).normal(size=(n, 1))
-    posterior = conjugate()
-    posterior.posterior.network.weight.data.fill_(0.8)
-    posterior.posterior.network.bias.data.zero_()
-    posterior.posterior.log_var.data.fill_(math.log(0.2))
+    model = conjugate()
+    model.posterior.network.weight.data.fill_(0.8)
+    model.posterior.network.bias.data.zero_()
+    model.posterior.log_var.data.fill_(math.log(0.2))
     result = log_likelihood(
-        posterior, rows(x), n_samples,
+        model, rows(x), n_samples,
         rows_per_chunk=rows_per_chunk, samples_per_chunk=samples_per_chunk,
     )  # fmt: skip
     expected = stats.norm(0, math.sqrt(1.25)).logpdf(x[:, 0])
@@ -165,47 +169,47 @@ def test_chunks_leave_no_row_out(n, rows_per_chunk, n_samples, samples_per_chunk
 
 
 def test_missing_entries_are_integrated_out():
-    """The likelihood of two pixels is the sum over the third."""
+    """The likelihood of two observed bits is the sum over the values of the missing one."""
     model, x = small_vae(3), bits(1, 3)
-    both = np.repeat(x, 2, axis=0)
-    both[:, 1] = [0, 1]
-    missing = both[:1].copy()
+    completions = np.repeat(x, 2, axis=0)
+    completions[:, 1] = [0, 1]
+    missing = completions[:1].copy()
     missing[0, 1] = np.nan
     data = Data(missing, missing=True, dtype=torch.float64)
-    # q does not see the mask: give it a wide net, the same for every row
+    # q does not depend on the mask here: use one broad q for every row
     model.posterior = Gaussian(nn.Linear(3, 2), log_var=0.5).double()
     nn.init.zeros_(model.posterior.network.weight)
-    one = log_likelihood(model, data, 20_000)
-    two = log_likelihood(model, rows(both), 20_000, seed=1)
-    error = math.hypot(*two.monte_carlo_errors, *one.monte_carlo_errors)
-    assert abs(one.values[0] - special.logsumexp(two.values)) < 4 * error
+    marginal = log_likelihood(model, data, 20_000)
+    joint = log_likelihood(model, rows(completions), 20_000, seed=1)
+    error = math.hypot(*joint.monte_carlo_errors, *marginal.monte_carlo_errors)
+    assert abs(marginal.values[0] - special.logsumexp(joint.values)) < 4 * error
     assert error < 0.02
 
 
-class Impatient(LatentModel):
-    """A model that can be run ten times."""
+class RunLimitedModel(LatentModel):
+    """Model that fails after ten runs."""
 
     def run(self, batch, k=1):
         self.n_runs = getattr(self, "n_runs", 0) + 1
-        assert self.n_runs <= 10, "it does not end"
+        assert self.n_runs <= 10, "log_likelihood does not terminate"
         return super().run(batch, k)
 
 
 @pytest.mark.parametrize(
     "arguments", [{"n_samples": 0}, {"samples_per_chunk": 0}, {"rows_per_chunk": 0}]
 )
-def test_settings_without_meaning_are_refused(arguments):
+def test_non_positive_numbers_of_samples_and_chunk_sizes_raise(arguments):
     model = conjugate()
-    model = Impatient(model.prior, model.likelihood, model.posterior)
+    model = RunLimitedModel(model.prior, model.likelihood, model.posterior)
     with pytest.raises(ValueError, match=next(iter(arguments))):
         log_likelihood(model, rows([[1.0]]), **arguments)
 
 
-# ---- what is the user's
+# ---- global state
 
 
-def surroundings():
-    """Everything global that belongs to the user."""
+def global_state():
+    """Random states and global settings of numpy and torch."""
     return (
         torch.get_rng_state().tolist(),
         np.random.get_state()[1].tolist(),  # noqa: NPY002
@@ -217,18 +221,18 @@ def surroundings():
     )
 
 
-def user_calls():
+def library_calls():
     x = bits(30)
     grey = np.random.default_rng(1).random((30, 5))
-    holes = np.where(grey < 0.3, np.nan, x)
+    incomplete = np.where(grey < 0.3, np.nan, x)
     model = small_vae()
-    fitted = VAE(n_latents=2, hidden=(4,), max_epochs=2, random_state=0).fit(holes)
+    fitted = VAE(n_latents=2, hidden=(4,), max_epochs=2, random_state=0).fit(incomplete)
 
-    def loop():
+    def run_training():
         train(model, Player(model, elbo(), adam()), rows(x), max_epochs=2, batch_size=8)
 
     return {
-        "train": loop,
+        "train": run_training,
         "log_likelihood": lambda: log_likelihood(model, rows(x), 20),
         "fit": lambda: VAE(
             n_latents=2, hidden=(4,), max_epochs=2, binarize="epoch", batch_norm=True
@@ -236,24 +240,24 @@ def user_calls():
         "fit_iwae": lambda: IWAE(n_latents=(2, 1), hidden=(4,), max_epochs=2, random_state=3).fit(
             x
         ),
-        "score_samples": lambda: fitted.score_samples(holes),
+        "score_samples": lambda: fitted.score_samples(incomplete),
         "sample": lambda: fitted.sample(4),
-        "impute": lambda: fitted.impute(holes, n_iter=3),
+        "impute": lambda: fitted.impute(incomplete, n_iter=3),
         "transform": lambda: fitted.transform(x),
     }
 
 
-@pytest.mark.parametrize("name", list(user_calls()))
-def test_streams_and_switches_of_the_user_are_untouched(name):
-    call = user_calls()[name]
-    before = surroundings()
+@pytest.mark.parametrize("name", list(library_calls()))
+def test_global_random_state_and_settings_are_unchanged(name):
+    call = library_calls()[name]
+    state = global_state()
     call()
-    assert surroundings() == before
+    assert global_state() == state
 
 
-def test_streams_are_untouched_when_training_fails():
+def test_global_state_is_unchanged_when_training_fails():
     model, x = small_vae(), bits(10)
-    before = surroundings()
+    state = global_state()
 
     def fail(progress):
         if progress.event == "step":
@@ -261,10 +265,10 @@ def test_streams_are_untouched_when_training_fails():
 
     with pytest.raises(KeyboardInterrupt):
         train(model, Player(model, elbo(), adam()), rows(x), max_epochs=1, callbacks=[fail])
-    assert surroundings() == before
+    assert global_state() == state
 
 
-def test_the_users_stream_does_not_change_results():
+def test_results_do_not_depend_on_global_random_state():
     x, results = bits(20), []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -275,52 +279,51 @@ def test_the_users_stream_does_not_change_results():
         np.testing.assert_array_equal(a, b)
 
 
-def test_standardised_columns_keep_the_units_of_the_user():
-    """With log p in the user's units, the density of scaled rows falls by the log of the scale."""
+def test_log_density_of_standardised_features_is_in_original_units():
+    """Scaling a feature by c decreases the log-density by log c."""
     x = np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 5.0] + [0.0, 40.0]
-    settings_ = {"n_latents": 1, "hidden": (4,), "max_epochs": 3, "random_state": 0}
-    plain = VAE(**settings_, likelihood="gaussian").fit(x)
-    scaled = VAE(**settings_, likelihood="gaussian").fit(x * [1000.0, 1.0])
-    expected = plain.score_samples(x) - math.log(1000)
+    options = {"n_latents": 1, "hidden": (4,), "max_epochs": 3, "random_state": 0}
+    original = VAE(**options, likelihood="gaussian").fit(x)
+    scaled = VAE(**options, likelihood="gaussian").fit(x * [1000.0, 1.0])
+    expected = original.score_samples(x) - math.log(1000)
     np.testing.assert_allclose(scaled.score_samples(x * [1000.0, 1.0]), expected, atol=1e-2)
 
 
-# ---- latent units in use
+# ---- active latent units
 
 
-def test_unit_variances_against_the_exact_ones():
-    """Linear posteriors: E_q[z | x] = A x, so its variance over rows is that of A x; one unit is
-    cut off x."""
-    slopes = torch.tensor([[1.0, 0.0], [0.5, -0.5], [0.0, 0.0]], dtype=torch.float64)
+def test_unit_variances_match_closed_form_for_linear_posterior():
+    """Linear posterior means E_q[z | x] = A x have the variance of A x; one row of A is zero."""
+    coefficients = torch.tensor([[1.0, 0.0], [0.5, -0.5], [0.0, 0.0]], dtype=torch.float64)
     heads = nn.Linear(2, 6).double()
     with torch.no_grad():
-        heads.weight.zero_()[:3] = slopes
+        heads.weight.zero_()[:3] = coefficients
         heads.bias.zero_()
     q = Gaussian(nn.Sequential(heads, Halves()))
     model = LatentModel(standard_normal(3).double(), Bernoulli(nn.Linear(3, 2).double()), q)
     x = np.random.default_rng(0).normal(size=(500, 2))
-    exact = (x @ slopes.numpy().T).var(0, ddof=1)
-    got = unit_variances(model, rows(x), n_samples=400)
-    assert got == pytest.approx(exact, abs=0.05)
+    exact = (x @ coefficients.numpy().T).var(0, ddof=1)
+    variances = unit_variances(model, rows(x), n_samples=400)
+    assert variances == pytest.approx(exact, abs=0.05)
     assert exact[2] == 0
-    assert abs(got[2]) < 0.001  # an average of draws would say 1/400 more
-    assert unit_variances(model, rows(x), n_samples=400) == pytest.approx(got, abs=0)
-    for bad in ({"n_samples": 1}, {}):
+    assert abs(variances[2]) < 0.001  # the naive variance of sample means is biased by 1 / 400
+    assert unit_variances(model, rows(x), n_samples=400) == pytest.approx(variances, abs=0)
+    for invalid in ({"n_samples": 1}, {}):
         with pytest.raises(ValueError, match="at least 2"):
-            unit_variances(model, rows(x if bad else x[:1]), **bad)
+            unit_variances(model, rows(x if invalid else x[:1]), **invalid)
 
 
 class Halves(nn.Module):
-    """Mean and log-variance side by side, taken apart."""
+    """Split of concatenated means and log-variances."""
 
     def forward(self, u):
         return u.chunk(2, -1)
 
 
-def test_active_units_by_layer():
+def test_active_units_per_layer_match_thresholded_unit_variances():
     x = np.random.default_rng(0).integers(0, 2, (300, 1)) * np.ones((1, 8))
     flip = np.random.default_rng(1).random(x.shape) < 0.02
-    bits = np.abs(x - flip)  # one bit of information in every row
+    bits = np.abs(x - flip)  # one bit of information per row
     vae = VAE(n_latents=(4, 3), hidden=((16,), (16,)), max_epochs=40, random_state=0).fit(bits)
     active = vae.active_units(bits)
     assert len(active) == 2
@@ -331,64 +334,62 @@ def test_active_units_by_layer():
     assert vae.active_units(bits, threshold=1e6) == (0, 0)
 
 
-# ---- two models on the same rows
+# ---- paired comparison of models
 
 
-def test_a_comparison_is_paired():
+def test_compare_matches_paired_t_test():
     rng = np.random.default_rng(0)
-    hard = rng.normal(-90, 20, 400)  # what is hard for both cancels
-    edge = rng.normal(0.3, 1.0, 400)
+    common = rng.normal(-90, 20, 400)  # cancels in the paired difference
+    advantage = rng.normal(0.3, 1.0, 400)
     n = np.full(400, 1.0)
-    first, second = LogLikelihood(hard + edge, n, n, 10), LogLikelihood(hard, n, n, 10)
-    got = compare(first, second)
+    first, second = LogLikelihood(common + advantage, n, n, 10), LogLikelihood(common, n, n, 10)
+    difference = compare(first, second)
     t = stats.ttest_rel(first.values, second.values)
-    assert got.mean / got.standard_error == pytest.approx(t.statistic)
-    assert got.standard_error < 0.1 * first.standard_error
-    assert got.share == pytest.approx((edge > 0).mean())
+    assert difference.mean / difference.standard_error == pytest.approx(t.statistic)
+    assert difference.standard_error < 0.1 * first.standard_error
+    assert difference.share == pytest.approx((advantage > 0).mean())
     with pytest.raises(ValueError, match="400 and 399 rows"):
-        compare(first, LogLikelihood(hard[1:], n[1:], n[1:], 10))
+        compare(first, LogLikelihood(common[1:], n[1:], n[1:], 10))
 
 
-# ---- an evaluation that is interrupted
+# ---- interrupted evaluations
 
 
 @pytest.mark.parametrize("annealing", [None, Annealing(n_steps=3, n_chains=2, n_leapfrog=2)])
-@pytest.mark.parametrize("due", [True, False])  # from time to time, and at the interrupt itself
-def test_an_interrupted_evaluation_goes_on_to_the_same_values(
-    tmp_path, monkeypatch, annealing, due
-):
+@pytest.mark.parametrize("due", [True, False])  # saved periodically, or only at the interrupt
+def test_interrupted_evaluation_resumes_to_identical_values(tmp_path, monkeypatch, annealing, due):
     x = bits(450)
     vae = VAE(n_latents=2, hidden=(4,), max_epochs=1, random_state=0).fit(x)
-    state = tmp_path / "state"
-    how = {"annealing": annealing, "checkpoint": str(state)}
-    whole = vae.log_likelihood(x, 30, annealing=annealing)
+    path = tmp_path / "state"
+    options = {"annealing": annealing, "checkpoint": str(path)}
+    uninterrupted = vae.log_likelihood(x, 30, annealing=annealing)
     monkeypatch.setattr(Checkpoint, "is_due", lambda self: due)
-    seeded, seen = engine.seed, []
+    seed, calls = engine.seed, []
 
-    def interrupted(*which):
-        seen.append(which)
-        if len(seen) == 4:
+    def interrupt_at_fourth_chunk(*args):
+        calls.append(args)
+        if len(calls) == 4:
             raise KeyboardInterrupt
-        seeded(*which)
+        seed(*args)
 
-    with monkeypatch.context() as once:
-        once.setattr(engine, "seed", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "seed", interrupt_at_fourth_chunk)
         with pytest.raises(KeyboardInterrupt):
-            vae.log_likelihood(x, 30, **how)
-    assert state.exists()
+            vae.log_likelihood(x, 30, **options)
+    assert path.exists()
     with pytest.raises(CheckpointError, match="another"):
-        vae.log_likelihood(x[::-1], 30, **how)
-    with monkeypatch.context() as once:
-        n_before = len(seen)
-        once.setattr(engine, "seed", lambda *which: (seen.append(which), seeded(*which)))
-        again = vae.log_likelihood(x, 30, **how)
-    assert len(seen) - n_before == 2  # of five chunks three were done
-    assert np.array_equal(again.values, whole.values)
-    assert np.array_equal(again.effective_sample_sizes, whole.effective_sample_sizes)
-    assert not state.exists()
+        vae.log_likelihood(x[::-1], 30, **options)
+    with monkeypatch.context() as patch:
+        n_calls = len(calls)
+        patch.setattr(engine, "seed", lambda *args: (calls.append(args), seed(*args)))
+        resumed = vae.log_likelihood(x, 30, **options)
+    assert len(calls) - n_calls == 2  # three of five chunks were finished
+    assert np.array_equal(resumed.values, uninterrupted.values)
+    assert np.array_equal(resumed.effective_sample_sizes, uninterrupted.effective_sample_sizes)
+    assert not path.exists()
 
 
-def test_a_likelihood_that_is_not_compiled_does_not_load_the_compiler():
+def test_eager_log_likelihood_does_not_import_torch_dynamo():
     script = """
 import sys, numpy as np, ancestral
 x = np.eye(8)
@@ -396,7 +397,7 @@ vae = ancestral.VAE(n_latents=2, hidden=(4,), max_epochs=1, random_state=0).fit(
 vae.log_likelihood(x, 5)
 print("torch._dynamo" in sys.modules)
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "False"
+    assert process.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Models whose likelihood is known exactly, against the numbers worked out for them by hand."""
+"""Models with exact likelihood, compared with closed forms, enumeration and quadrature."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from ancestral.data import Batch, Data
 from ancestral.distributions import kl, log_prob
 from ancestral.evaluate import ImportanceSum, log_likelihood
 from ancestral.impute import pseudo_gibbs
-from ancestral.models import Game, Generator, LatentModel, Run
+from ancestral.models import Game, Generator, LatentModel, LatentRun
 from ancestral.networks import MLP, Constant, Take, calibrate, set_output_bias
 from ancestral.objectives import critic_loss, elbo, iwae, log_mean_exp
 from ancestral.optim import adam, cosine
 from ancestral.train import Player, train
 
-LOG_PX = -1.930510308862  # of the conjugate model at x = 1.5
+LOG_PX = -1.930510308862  # log p(x) of the conjugate model at x = 1.5
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
 
@@ -45,8 +45,8 @@ def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def line(weight, bias, variance):
-    """N(W c + b, diag(variance)) with everything fixed."""
+def linear_gaussian(weight, bias, variance):
+    """N(W c + b, diag(variance)) with fixed parameters."""
     weight = tensor(weight)
     layer = nn.Linear(weight.shape[1], weight.shape[0]).double()
     layer.load_state_dict({"weight": weight, "bias": tensor(bias)})
@@ -54,7 +54,7 @@ def line(weight, bias, variance):
 
 
 class AffineTril(nn.Module):
-    """c -> (A c + b, the rows of a constant Cholesky factor, its diagonal logged)."""
+    """c -> (A c + b, entries of a constant Cholesky factor with logarithmic diagonal)."""
 
     def __init__(self, weight, bias, covariance):
         super().__init__()
@@ -80,11 +80,11 @@ def regression(joint_mean, joint_covariance, outputs, inputs):
 
 
 def conjugate(q_mean=0.8, q_variance=0.49):
-    """z ~ N(0, 1), x | z ~ N(z, 0.25), q(z | x) the same for every x."""
+    """z ~ N(0, 1), x | z ~ N(z, 0.25), and q(z | x) equal for all x."""
     return LatentModel(
         prior=standard_normal(1).double(),
-        likelihood=line([[1.0]], [0.0], [0.25]),
-        posterior=line([[0.0]], [q_mean], [q_variance]),
+        likelihood=linear_gaussian([[1.0]], [0.0], [0.25]),
+        posterior=linear_gaussian([[0.0]], [q_mean], [q_variance]),
     )
 
 
@@ -93,20 +93,20 @@ def conjugate_batch(n=1):
 
 
 def factor_model():
-    """The factor analyser of the checks as (loading, mean, noise variances, x)."""
+    """A factor analyser and one observation as (loading, mean, noise variances, x)."""
     loading = tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 0.3]])
     mu, psi, x = tensor([0.1, -0.2, 0.3]), tensor([0.5, 0.2, 1.0]), tensor([1.0, 0.5, -0.7])
     return loading, mu, psi, x
 
 
 def exact_factor_model():
-    """The same as a latent model with its exact posterior."""
+    """The model of ``factor_model`` as a latent-variable model with its exact posterior."""
     loading, mu, psi, _ = factor_model()
     covariance = torch.linalg.inv(torch.eye(2).double() + loading.T @ (loading / psi[:, None]))
     gain = covariance @ (loading / psi[:, None]).T
     return LatentModel(
         prior=standard_normal(2).double(),
-        likelihood=line(loading.tolist(), mu.tolist(), psi.tolist()),
+        likelihood=linear_gaussian(loading.tolist(), mu.tolist(), psi.tolist()),
         posterior=FullGaussian(AffineTril(gain, -gain @ mu, covariance)),
     )
 
@@ -128,27 +128,25 @@ def bits(n, d, seed=0):
 
 
 def log_weights(model, batch, z):
-    """Log importance weights at given latent vectors [k, batch, n_latents]."""
+    """Log importance weights at latent vectors z [k, batch, n_latents]."""
     log_px = log_prob(model.decode(z), batch.x, batch.mask)
-    return Run(batch, model.encode(batch), model.prior(), z, log_px).log_w
+    return LatentRun(batch, model.encode(batch), model.prior(), z, log_px).log_w
 
 
 def hermite(n):
-    """Nodes and weights for the expectation under N(0, 1)."""
+    """Gauss-Hermite nodes and weights for expectations under N(0, 1)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)
     return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
 
 
 def conjugate_bound(k, n_nodes=80):
-    """L_K of the conjugate model by a product rule over the k noises."""
+    """L_K of the conjugate model by a product quadrature rule over the k noise variables."""
     nodes, weights = hermite(n_nodes)
     model, batch = conjugate(), conjugate_batch(n_nodes)
     log_w = log_weights(model, batch, (0.8 + 0.7 * nodes).view(1, -1, 1))[0]
-    total = 0.0
     grids = torch.meshgrid(*[log_w] * k, indexing="ij")
     masses = torch.meshgrid(*[weights] * k, indexing="ij")
-    total = log_mean_exp(torch.stack(grids)) * torch.stack(masses).prod(0)
-    return total.sum().item()
+    return (log_mean_exp(torch.stack(grids)) * torch.stack(masses).prod(0)).sum().item()
 
 
 def sampled_bound(k, n_rows, seed=0):
@@ -158,24 +156,24 @@ def sampled_bound(k, n_rows, seed=0):
     return values.mean().item(), values.std().item() / math.sqrt(n_rows)
 
 
-# ---- A: bounds
+# ---- variational bounds
 
 
-def test_a1_kl_to_the_standard_normal():
+def test_kl_of_gaussian_to_standard_normal():
     q, p = Normal(tensor([0.3]), tensor([0.7])), Normal(tensor([0.0]), tensor([1.0]))
     assert kl(q, p).item() == pytest.approx(0.146674943939, abs=1e-11)
 
 
 @QUICK
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(0.1, 3)), min_size=1, max_size=5))
-def test_a1_kl_general_form(entries):
+def test_kl_of_diagonal_gaussian_matches_closed_form(entries):
     mean, scale = (tensor(list(v)) for v in zip(*entries, strict=True))
     expected = sum(0.5 * (m * m + s * s - 1 - math.log(s * s)) for m, s in entries)
     got = kl(Normal(mean, scale), standard_normal(len(entries)).double()()).item()
     assert got == pytest.approx(expected, abs=1e-9)
 
 
-def test_a2_log_px_and_elbo_by_both_routes():
+def test_elbo_is_log_px_minus_kl_to_the_exact_posterior():
     marginal = stats.norm(0, math.sqrt(1.25)).logpdf(1.5)
     assert marginal == pytest.approx(LOG_PX, abs=1e-11)
     assert conjugate_bound(1) == pytest.approx(-2.607466296583, abs=1e-9)
@@ -185,7 +183,7 @@ def test_a2_log_px_and_elbo_by_both_routes():
 
 
 @pytest.mark.parametrize(("k", "expected"), [(2, -2.155062976), (3, -2.053268088)])
-def test_a2_multi_sample_bounds_by_quadrature(k, expected):
+def test_iwae_bound_matches_quadrature(k, expected):
     assert conjugate_bound(k) == pytest.approx(expected, abs=1e-6)
 
 
@@ -201,20 +199,20 @@ def test_a2_multi_sample_bounds_by_quadrature(k, expected):
         (500, -1.93104, 2e-4, 4_000),
     ],
 )
-def test_a2_multi_sample_bounds_by_sampling(k, expected, error, n_rows):
+def test_iwae_bound_by_sampling_matches_quadrature(k, expected, error, n_rows):
     value, standard_error = sampled_bound(k, n_rows)
     assert standard_error < 0.02
     assert abs(value - expected) < 4 * math.hypot(standard_error, error)
 
 
-def test_a2_bounds_rise_strictly_to_log_px():
+def test_iwae_bound_increases_with_k_below_log_px():
     values = [conjugate_bound(1), conjugate_bound(2), conjugate_bound(3)]
     values += [sampled_bound(k, n)[0] for k, n in ((10, 20_000), (50, 20_000))]
     assert values == sorted(set(values))
     assert values[-1] < LOG_PX
 
 
-def test_a2_gap_falls_as_chi_squared_over_2k():
+def test_iwae_gap_is_chi_squared_over_2k():
     nodes, weights = hermite(80)
     batch = conjugate_batch(80)
     log_w = log_weights(conjugate(), batch, (0.8 + 0.7 * nodes).view(1, -1, 1))[0]
@@ -222,7 +220,7 @@ def test_a2_gap_falls_as_chi_squared_over_2k():
     assert chi2 == pytest.approx(0.52307, abs=1e-5)
     with torch.no_grad(), engine.seeded(1):
         bound = log_mean_exp(conjugate().run(conjugate_batch(5000), 500).log_w)
-    # the mean weight is p(x) on average: less its excess, the gap has hardly any variance
+    # the mean weight estimates p(x) without bias: its relative error is a control variate
     excess = torch.expm1(bound - LOG_PX)
     gap = excess - (bound - LOG_PX)
     assert gap.mean().item() == pytest.approx(5.23e-4, abs=4 * gap.std().item() / math.sqrt(5000))
@@ -230,12 +228,12 @@ def test_a2_gap_falls_as_chi_squared_over_2k():
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])
-def test_a2_exact_posterior_has_no_variance(k):
+def test_importance_weights_of_exact_posterior_are_constant(k):
     log_w = conjugate(1.2, 0.2).run(conjugate_batch(50), k).log_w
     torch.testing.assert_close(log_w, torch.full_like(log_w, LOG_PX), atol=1e-9, rtol=0)
 
 
-def test_a3_factor_analyser_marginal_and_posterior():
+def test_factor_analyser_marginal_and_posterior_match_closed_form():
     loading, mu, psi, x = factor_model()
     analyser = FactorAnalyser(loading, mu, psi.log())
     assert analyser.log_prob(x).item() == pytest.approx(-5.370401987756, abs=1e-10)
@@ -246,7 +244,7 @@ def test_a3_factor_analyser_marginal_and_posterior():
     torch.testing.assert_close(posterior.covariance_matrix, covariance, atol=1e-11, rtol=0)
 
 
-def test_a3_exact_posterior_makes_every_weight_the_marginal():
+def test_factor_analysis_importance_weights_equal_the_marginal():
     model, x = exact_factor_model(), torch.from_numpy(np.random.default_rng(0).normal(size=(20, 3)))
     loading, mu, psi, _ = factor_model()
     marginal = stats.multivariate_normal(mu, loading @ loading.T + psi.diag()).logpdf(x)
@@ -258,8 +256,11 @@ def test_a3_exact_posterior_makes_every_weight_the_marginal():
     assert result.monte_carlo_errors.max() < 1e-6
 
 
-def best_diagonal_bound(shift, log_variance):
-    """ELBO of the factor model at q = N(posterior mean + shift, diag), by an exact product rule."""
+def diagonal_elbo(shift, log_variance):
+    """ELBO of the factor model at q = N(posterior mean + shift, diag), by exact quadrature.
+
+    Returns the values with sampled and with analytic KL divergence.
+    """
     loading, mu, psi, x = factor_model()
     posterior = FactorAnalyser(loading, mu, psi.log()).posterior(x).mean.detach()
     q = Normal(posterior + shift, torch.exp(0.5 * log_variance))
@@ -267,16 +268,18 @@ def best_diagonal_bound(shift, log_variance):
     noise = torch.cartesian_prod(nodes, nodes)
     mass = torch.cartesian_prod(weights, weights).prod(-1)
     z = (q.loc + q.scale * noise).unsqueeze(1)
-    log_px = log_prob(line(loading.tolist(), mu.tolist(), psi.tolist())(z), x.unsqueeze(0))
-    run = Run(Batch(x.unsqueeze(0)), q, standard_normal(2).double()(), z, log_px)
+    log_px = log_prob(
+        linear_gaussian(loading.tolist(), mu.tolist(), psi.tolist())(z), x.unsqueeze(0)
+    )
+    run = LatentRun(Batch(x.unsqueeze(0)), q, standard_normal(2).double()(), z, log_px)
     analytic = (mass * log_px[:, 0]).sum() - kl(q, run.prior)
     return (mass * run.log_w[:, 0]).sum(), analytic
 
 
-def test_a3_best_diagonal_posterior():
+def test_elbo_of_optimal_diagonal_posterior_and_its_zero_gradient():
     shift = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     log_variance = tensor([1 / 7, 0.151745068285]).log().requires_grad_()
-    bound, analytic = best_diagonal_bound(shift, log_variance)
+    bound, analytic = diagonal_elbo(shift, log_variance)
     assert bound.item() == pytest.approx(-5.398949316476, abs=1e-9)
     assert analytic.item() == pytest.approx(-5.398949316476, abs=1e-9)
     assert -5.370401987756 - bound.item() == pytest.approx(0.028547328720, abs=1e-9)
@@ -285,15 +288,15 @@ def test_a3_best_diagonal_posterior():
 
 
 @pytest.mark.parametrize("k", [1, 3, 20])
-def test_a4_posterior_collapse(k):
+def test_iwae_bound_with_collapsed_posterior_equals_log_px(k):
     with torch.no_grad():
         model = conjugate(0.0, 1.0)
-        model.likelihood = line([[0.0]], [0.4], [0.25])
+        model.likelihood = linear_gaussian([[0.0]], [0.4], [0.25])
         bound = iwae(k)(model, conjugate_batch(30))["bound"].item()
     assert -bound == pytest.approx(stats.norm(0.4, 0.5).logpdf(1.5), abs=1e-9)
 
 
-def test_a5_gradient_of_the_bound_is_the_weighted_sum_of_gradients():
+def test_iwae_gradient_is_the_importance_weighted_sum_of_gradients():
     model, batch, k = small_vae(), Batch(bits(4, 6)), 5
     parameters = list(model.parameters())
     with engine.seeded(0):
@@ -310,7 +313,7 @@ def test_a5_gradient_of_the_bound_is_the_weighted_sum_of_gradients():
 
 
 @pytest.mark.parametrize("objective", [iwae(3), elbo(2), elbo(2, "sampled")])
-def test_a5_gradients_by_finite_differences(objective):
+def test_objective_gradients_match_finite_differences(objective):
     model, batch = small_vae(3, 1), Batch(bits(2, 3))
     names, values = zip(*model.named_parameters(), strict=True)
     inputs = tuple(v.detach().clone().requires_grad_() for v in values)
@@ -325,7 +328,7 @@ def test_a5_gradients_by_finite_differences(objective):
 
 
 class _Loss(nn.Module):
-    """The loss of an objective as a forward pass, its parameters named as the model's are."""
+    """Loss of an objective as a forward pass, with the parameter names of the model."""
 
     def __init__(self, model, objective):
         super().__init__()
@@ -337,7 +340,7 @@ class _Loss(nn.Module):
         return self.loss(batch)
 
 
-def test_a5_score_has_mean_zero():
+def test_score_function_has_mean_zero():
     parameters = tensor([0.8, math.log(0.49)]).requires_grad_()
     n = 100_000
     rows = parameters.expand(n, 2)
@@ -350,7 +353,7 @@ def test_a5_score_has_mean_zero():
     assert (scores.std(0) > 0.1).all()
 
 
-def test_a6_estimators_of_the_elbo_have_equal_means():
+def test_analytic_and_sampled_elbo_have_equal_means():
     model, batch, n = conjugate(), conjugate_batch(), 100_000
     with torch.no_grad(), engine.seeded(0):
         run = model.run(batch, n)
@@ -365,8 +368,8 @@ def test_a6_estimators_of_the_elbo_have_equal_means():
             assert sum(terms.values()).item() == pytest.approx(-values.mean().item(), abs=1e-9)
 
 
-class EachRow(nn.Module):
-    """q(z | x) = N(mean, variance), with parameters of its own for every row of a batch."""
+class RowwiseGaussian(nn.Module):
+    """Parameters of q(z | x) = N(mean, variance), separate for each row of a batch."""
 
     def __init__(self, mean, variance, n):
         super().__init__()
@@ -377,21 +380,21 @@ class EachRow(nn.Module):
         return self.mean, self.log_var
 
 
-def gradient_for_q(mean, variance, objective, n):
-    """Gradients of the loss in q's mean and log-variance, one for each of n draws."""
+def posterior_gradients(mean, variance, objective, n):
+    """Gradients [n, 2] of the loss in q's mean and log-variance, one per sample."""
     model = conjugate()
-    model.posterior = Gaussian(rows := EachRow(mean, variance, n))
+    model.posterior = Gaussian(rows := RowwiseGaussian(mean, variance, n))
     with engine.seeded(0):
         loss = n * sum(objective(model, conjugate_batch(n)).values())
     return torch.cat(torch.autograd.grad(loss, (rows.mean, rows.log_var)), 1)
 
 
-def test_a6_the_path_gradient_has_the_same_mean_and_vanishes_at_the_posterior():
+def test_path_gradient_is_unbiased_and_vanishes_at_the_exact_posterior():
     n = 3000
-    path, plain = (gradient_for_q(0.8, 0.49, elbo(1, kl), n) for kl in ("path", "analytic"))
+    path, analytic = (posterior_gradients(0.8, 0.49, elbo(1, kl), n) for kl in ("path", "analytic"))
     assert path.shape == (n, 2)
-    error = torch.sqrt((path.var(0) + plain.var(0)) / n)
-    assert (abs(path.mean(0) - plain.mean(0)) <= 4 * error).all()
+    error = torch.sqrt((path.var(0) + analytic.var(0)) / n)
+    assert (abs(path.mean(0) - analytic.mean(0)) <= 4 * error).all()
     assert (path.mean(0).abs() > 4 * error).any()
     model, batch = conjugate(), conjugate_batch()
     with torch.no_grad():
@@ -399,9 +402,9 @@ def test_a6_the_path_gradient_has_the_same_mean_and_vanishes_at_the_posterior():
     assert values[0].item() == pytest.approx(values[1].item(), abs=0.05)
 
     # the exact posterior N(0.8 x, 0.2)
-    still, noisy = (gradient_for_q(1.2, 0.2, elbo(1, kl), 20) for kl in ("path", "sampled"))
-    assert still.abs().max() < 1e-12
-    assert noisy.abs().max() > 0.1
+    path, sampled = (posterior_gradients(1.2, 0.2, elbo(1, kl), 20) for kl in ("path", "sampled"))
+    assert path.abs().max() < 1e-12
+    assert sampled.abs().max() > 0.1
 
 
 def quadrature_log_px(model, x):
@@ -416,7 +419,7 @@ def quadrature_log_px(model, x):
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
-def test_a7_importance_sampling_against_quadrature(kind):
+def test_importance_sampled_log_likelihood_matches_quadrature(kind):
     model = small_vae(4, 1, seed=3)
     x = bits(3, 4, seed=1)
     if kind == "gaussian":
@@ -430,7 +433,10 @@ def test_a7_importance_sampling_against_quadrature(kind):
 
 
 def two_layers():
-    """h2 ~ N(0, 1), h1 | h2 in two dimensions, x | h1 in three; and the joint Gaussian of all."""
+    """h2 ~ N(0, 1), h1 | h2 in two dimensions, x | h1 in three dimensions.
+
+    Returns the prior, the likelihood, and mean and covariance of the joint Gaussian (h1, h2, x).
+    """
     w1, b1, v1 = [[1.0], [-0.5]], [0.2, 0.1], [0.6, 0.3]
     w0, b0, v0 = [[1.0, 0.4], [0.0, 1.5], [-0.7, 0.2]], [0.1, 0.0, -0.3], [0.5, 0.2, 0.8]
     a1, a0 = tensor(w1), tensor(w0)
@@ -446,20 +452,20 @@ def two_layers():
             torch.cat([a0 @ s11, a0 @ s12, s00], 1),
         ]
     )
-    prior = Chain([standard_normal(1).double(), line(w1, b1, v1)], (1, 2), reverse=True)
-    likelihood = line(w0, b0, v0)
+    prior = Chain([standard_normal(1).double(), linear_gaussian(w1, b1, v1)], (1, 2), reverse=True)
+    likelihood = linear_gaussian(w0, b0, v0)
     likelihood.network = nn.Sequential(Take(0, 2), likelihood.network)
     return prior, likelihood, mean, covariance
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_a9_two_stochastic_layers_against_the_exact_marginal(exact):
+def test_two_stochastic_layers_match_the_exact_gaussian_marginal(exact):
     prior, likelihood, mean, covariance = two_layers()
     bottom = regression(mean, covariance, [0, 1], [3, 4, 5])
     top = regression(mean, covariance, [2], [0, 1])
-    spread = 1.0 if exact else 1.3
+    scale = 1.0 if exact else 1.3
     posterior = Chain(
-        [FullGaussian(AffineTril(*bottom[:2], spread * bottom[2])), FullGaussian(AffineTril(*top))],
+        [FullGaussian(AffineTril(*bottom[:2], scale * bottom[2])), FullGaussian(AffineTril(*top))],
         (2, 1),
     )
     model = LatentModel(prior, likelihood, posterior)
@@ -477,31 +483,31 @@ def test_a9_two_stochastic_layers_against_the_exact_marginal(exact):
 
 
 @pytest.mark.parametrize("d", [3, 8])
-def test_a10_bernoulli_probabilities_sum_to_one(d):
+def test_bernoulli_vae_probabilities_sum_to_one(d):
     model = small_vae(d, 1, seed=d)
-    everything = tensor(list(itertools.product([0.0, 1.0], repeat=d)))
+    all_x = tensor(list(itertools.product([0.0, 1.0], repeat=d)))
     nodes, weights = hermite(40)
     with torch.no_grad():
-        log_px_z = log_prob(model.decode(nodes.view(-1, 1, 1)), everything)
+        log_px_z = log_prob(model.decode(nodes.view(-1, 1, 1)), all_x)
     torch.testing.assert_close(log_px_z.exp().sum(1), torch.ones(40).double(), atol=1e-9, rtol=0)
     px = (weights.unsqueeze(1) * log_px_z.exp()).sum(0)
     assert px.sum().item() == pytest.approx(1, abs=1e-9)
-    x = everything[2 ** (d - 1)]
+    x = all_x[2 ** (d - 1)]
     assert px[2 ** (d - 1)].log().item() == pytest.approx(quadrature_log_px(model, x), abs=1e-6)
 
 
-# ---- E: the game
+# ---- adversarial critic
 
 
 @pytest.mark.parametrize("m", [0.5, 2.0])
-def test_e2_a_logistic_critic_finds_the_best_one(m):
-    """Of data N(0, 1) and samples N(m, 1) its logit is m^2 / 2 - m x, within its own error."""
-    n, moved = 20_000, line([[1.0]], [m], [1.0]).network
+def test_logistic_critic_converges_to_the_optimal_logit_of_two_gaussians(m):
+    """For data N(0, 1) and samples N(m, 1), the logit is m^2 / 2 - m x within standard errors."""
+    n, shift = 20_000, linear_gaussian([[1.0]], [m], [1.0]).network
     with engine.seeded(0):
         data = Data(torch.randn(n, 1, dtype=torch.float64), dtype=torch.float64)
         noise = standard_normal(1).double()
         critic = nn.Linear(1, 1).double()
-    game = Game(Generator(moved, noise), critic)
+    game = Game(Generator(shift, noise), critic)
     player = Player(critic, critic_loss(), adam(cosine(0.05)))
     train(game, player, data, max_epochs=8, batch_size=200)
     logit = torch.cat([critic.bias, critic.weight[0]]).detach()
@@ -513,35 +519,35 @@ def test_e2_a_logistic_critic_finds_the_best_one(m):
     assert (np.abs(logit.numpy() - [m * m / 2, -m]) < 4 * error).all()
 
 
-# ---- F: classical models
+# ---- classical models
 
 
-def test_f1_one_step_of_em_is_read_off_the_gradient():
-    """The steps of EM are gradients of the log-likelihood times matrices (Xu and Jordan, 1996)."""
+def test_em_step_of_gaussian_mixture_matches_gradient_identity():
+    """An EM step is a matrix times the gradient of the log-likelihood (Xu and Jordan, 1996)."""
     x = tensor([[-1.2], [0.0], [2.5]])
     logits = nn.Parameter(tensor([0.3, 0.7]).log())
     components = Constant(tensor([[-1.0], [2.0]]), tensor([[0.25], [2.25]]).log())
     before = Mixture(Gaussian(components), logits)
     means, log_var = components.values
-    slopes = torch.autograd.grad(before.log_prob(x).sum(), (logits, means, log_var))
+    gradients = torch.autograd.grad(before.log_prob(x).sum(), (logits, means, log_var))
     with torch.no_grad():
-        mass = 3 * logits.softmax(0) + slopes[0]  # responsibilities, summed over rows
-        step = log_var.exp() * slopes[1] / mass[:, None]
-        around = log_var.exp() * (1 + 2 * slopes[2] / mass[:, None])  # the old means
-        found = mass / 3, means + step, around - step.square()
+        mass = 3 * logits.softmax(0) + gradients[0]  # responsibilities, summed over rows
+        step = log_var.exp() * gradients[1] / mass[:, None]
+        moment = log_var.exp() * (1 + 2 * gradients[2] / mass[:, None])  # about the old means
+        updated = mass / 3, means + step, moment - step.square()
     expected = (
         tensor([0.405904694497, 0.594095305503]),
         tensor([[-0.906944186341], [1.349053306419]]),
         tensor([[0.265785266708], [1.751155351997]]),
     )
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=0)
-    after = Mixture(Gaussian(Constant(found[1], found[2].log())), found[0].log())
+    for value, expected_value in zip(updated, expected, strict=True):
+        torch.testing.assert_close(value, expected_value, atol=1e-11, rtol=0)
+    after = Mixture(Gaussian(Constant(updated[1], updated[2].log())), updated[0].log())
     assert after.log_prob(x).sum().item() == pytest.approx(-5.070320798876, abs=1e-10)
 
 
 def belief_network():
-    """The sigmoid belief network of the checks."""
+    """Prior and likelihood of a sigmoid belief network with 3 hidden and 4 visible units."""
     weight = tensor([[1, -2, 0.5], [0.3, 0.8, -1], [0, 1.5, 2], [-1, 0, 1]])
     layer = nn.Linear(3, 4).double()
     layer.load_state_dict({"weight": weight, "bias": tensor([0.1, -0.2, 0.3, 0.0])})
@@ -549,23 +555,23 @@ def belief_network():
     return prior, Bernoulli(layer)
 
 
-def test_f2_sigmoid_belief_network_by_enumeration():
+def test_sigmoid_belief_network_marginal_and_posterior_by_enumeration():
     prior, likelihood = belief_network()
     h = tensor(list(itertools.product([0.0, 1.0], repeat=3)))
     x = tensor(list(itertools.product([0.0, 1.0], repeat=4)))
     joint = prior.log_prob(h).unsqueeze(1) + likelihood.log_prob(x, h.unsqueeze(1))
     log_px = joint.logsumexp(0)
     assert log_px.exp().sum().item() == pytest.approx(1, abs=1e-12)
-    seen = 0b1011
-    assert log_px[seen].item() == pytest.approx(-1.995020870374, abs=1e-11)
+    index = 0b1011
+    assert log_px[index].item() == pytest.approx(-1.995020870374, abs=1e-11)
     expected = [0.078037339, 0.342971652, 0.012481229, 0.059051314]
     expected += [0.063299438, 0.341544544, 0.014860078, 0.087754405]
-    posterior = (joint[:, seen] - log_px[seen]).exp()
+    posterior = (joint[:, index] - log_px[index]).exp()
     torch.testing.assert_close(posterior, tensor(expected), atol=1e-9, rtol=0)
 
 
 def em_step(p, x):
-    """One step of EM of probabilistic PCA, by the exact posterior."""
+    """One EM step of probabilistic PCA with the exact posterior."""
     z, centred = p.posterior(x), x - x.mean(0)
     moment = z.mean.T @ z.mean + z.covariance_matrix.sum(0)
     loading = torch.linalg.solve(moment, z.mean.T @ centred).T
@@ -574,7 +580,7 @@ def em_step(p, x):
     return FactorAnalyser(loading, x.mean(0), variance.log().expand(len(loading)))
 
 
-def test_f4_probabilistic_pca_in_closed_form_and_as_the_limit_of_em():
+def test_probabilistic_pca_em_converges_to_the_closed_form():
     n, d, q = 200, 4, 2
     with engine.seeded(0), torch.no_grad():
         x = torch.randn(n, d).double() @ torch.randn(d, d).double() + 3
@@ -583,41 +589,42 @@ def test_f4_probabilistic_pca_in_closed_form_and_as_the_limit_of_em():
         for _ in range(400):
             em = em_step(em, x)
             values.append(em.log_prob(x).sum().item())
-    values_of_s, u = (part.flip(-1) for part in torch.linalg.eigh(torch.cov(x.T, correction=0)))
-    kept, variance = values_of_s[:q], values_of_s[q:].mean()
-    loading = u[:, :q] * (kept - variance).sqrt()
+    eigenvalues, u = (part.flip(-1) for part in torch.linalg.eigh(torch.cov(x.T, correction=0)))
+    leading, variance = eigenvalues[:q], eigenvalues[q:].mean()
+    loading = u[:, :q] * (leading - variance).sqrt()
     best = FactorAnalyser(loading, x.mean(0), variance.log().expand(d))
-    parts = d * math.log(2 * math.pi) + kept.log().sum() + (d - q) * variance.log() + d
+    parts = d * math.log(2 * math.pi) + leading.log().sum() + (d - q) * variance.log() + d
     assert best.log_prob(x).sum().item() == pytest.approx(-n / 2 * parts.item(), abs=1e-8)
-    slopes = torch.autograd.grad(best.log_prob(x).mean(), list(best.parameters()))
-    assert max(slopes[0].abs().max(), slopes[1].abs().max(), slopes[2].sum().abs()) < 1e-12
-    assert np.diff(values).min() > -1e-9  # never falls
+    gradients = torch.autograd.grad(best.log_prob(x).mean(), list(best.parameters()))
+    norms = gradients[0].abs().max(), gradients[1].abs().max(), gradients[2].sum().abs()
+    assert max(norms) < 1e-12
+    assert np.diff(values).min() > -1e-9  # EM does not decrease the likelihood
     assert values[-1] == pytest.approx(-n / 2 * parts.item(), abs=1e-6)
     torch.testing.assert_close(em.loading @ em.loading.T, loading @ loading.T, atol=1e-5, rtol=0)
     torch.testing.assert_close(em.log_psi[0].exp(), variance, atol=1e-5, rtol=0)
 
 
-def test_f6_a_denoising_autoencoder_shrinks_each_direction_by_its_variance():
-    """t^2 / (t^2 + s^2) of what is seen, and an error of t^2 s^2 / (t^2 + s^2)."""
+def test_linear_denoising_autoencoder_matches_closed_form_shrinkage():
+    """Shrinkage t^2 / (t^2 + s^2) and error t^2 s^2 / (t^2 + s^2) per principal direction."""
     s, rng = 0.8, np.random.default_rng(0)
-    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
-    x = rng.normal(size=(4000, 2)) * [1.3, 0.4] @ turn.T
+    rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
+    x = rng.normal(size=(4000, 2)) * [1.3, 0.4] @ rotation.T
     scale, centred = x.std(0), x - x.mean(0)
     covariance = np.cov((centred / scale).T, ddof=0)
-    how = {"n_latents": 2, "hidden": (), "code": "linear", "jitter": (s,), "random_state": 0}
-    coder = Autoencoder(**how, learning_rate=0.02, max_epochs=30).fit(x)
+    kwargs = {"n_latents": 2, "hidden": (), "code": "linear", "jitter": (s,), "random_state": 0}
+    coder = Autoencoder(**kwargs, learning_rate=0.02, max_epochs=30).fit(x)
     got = np.linalg.lstsq(centred / scale, (coder.reconstruct(x) - x.mean(0)) / scale)[0]
     t2, u = np.linalg.eigh(covariance)
     np.testing.assert_allclose(got, u * (t2 / (t2 + s**2)) @ u.T, atol=0.02)
-    least = (t2 * s**2 / (t2 + s**2)).sum()
+    minimum = (t2 * s**2 / (t2 + s**2)).sum()
     loss = coder.history_[-1]["reconstruction"]
-    assert loss == pytest.approx(least / 2 + math.log(2 * math.pi), rel=0.02)
+    assert loss == pytest.approx(minimum / 2 + math.log(2 * math.pi), rel=0.02)
 
 
-# ---- G: a Bayesian predictor distilled
+# ---- distillation of a Bayesian predictor
 
 
-def test_g6_a_linear_gaussian_student_reaches_the_mean_of_bayesian_regression():
+def test_cgmmn_regressor_distils_bayesian_linear_regression():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, 15)
     y = 0.5 - 1.5 * x + 0.3 * rng.normal(size=15)
@@ -628,24 +635,25 @@ def test_g6_a_linear_gaussian_student_reaches_the_mean_of_bayesian_regression():
     a = features(x)
     covariance = np.linalg.inv(np.eye(2) + a.T @ a / 0.09)
     weights = covariance @ a.T @ y / 0.09
-    shown = rng.uniform(-1, 1, 4000)
-    drawn = rng.multivariate_normal(weights, covariance, 4000)
-    targets = (features(shown) * drawn).sum(1) + 0.3 * rng.normal(size=4000)
-    how = {"hidden": (), "n_noise": 1, "noise": "normal", "n_draws": 2000, "random_state": 0}
-    student = CGMMNRegressor(**how, max_epochs=20, learning_rate=0.02).fit(shown[:, None], targets)
-    ends = np.array([-0.8, 0.0, 0.8])
-    mean, spread = student.predict(ends[:, None], return_std=True)
-    truth = features(ends) @ weights
-    variance = 0.09 + np.einsum("ni,ij,nj->n", features(ends), covariance, features(ends))
-    assert (np.abs(mean - truth) < 0.1 * np.sqrt(variance)).all()
-    teacher = list(zip(truth, variance, strict=True))
-    apart = gaussian_mmd2(*teacher[:2], 1.0)
-    for p, q in zip(teacher, zip(mean, spread**2, strict=True), strict=True):
-        assert gaussian_mmd2(p, q, 1.0) < 0.01 * apart
+    inputs = rng.uniform(-1, 1, 4000)
+    sampled_weights = rng.multivariate_normal(weights, covariance, 4000)
+    targets = (features(inputs) * sampled_weights).sum(1) + 0.3 * rng.normal(size=4000)
+    kwargs = {"hidden": (), "n_noise": 1, "noise": "normal", "n_draws": 2000, "random_state": 0}
+    student = CGMMNRegressor(**kwargs, max_epochs=20, learning_rate=0.02)
+    student.fit(inputs[:, None], targets)
+    x_test = np.array([-0.8, 0.0, 0.8])
+    mean, std = student.predict(x_test[:, None], return_std=True)
+    expected_mean = features(x_test) @ weights
+    variance = 0.09 + np.einsum("ni,ij,nj->n", features(x_test), covariance, features(x_test))
+    assert (np.abs(mean - expected_mean) < 0.1 * np.sqrt(variance)).all()
+    teacher = list(zip(expected_mean, variance, strict=True))
+    reference = gaussian_mmd2(*teacher[:2], 1.0)  # between predictions at two inputs
+    for p, q in zip(teacher, zip(mean, std**2, strict=True), strict=True):
+        assert gaussian_mmd2(p, q, 1.0) < 0.01 * reference
 
 
 def gaussian_mmd2(p, q, g):
-    """D1: squared MMD of two Gaussians on the line, kernel exp(-(a - b)^2 / (2 g))."""
+    """Squared MMD of two Gaussians (mean, variance) with kernel exp(-(a - b)^2 / (2 g))."""
 
     def k(p, q):
         total = p[1] + q[1] + g
@@ -654,12 +662,12 @@ def gaussian_mmd2(p, q, g):
     return k(p, p) + k(q, q) - 2 * k(p, q)
 
 
-# ---- H: the whole system
+# ---- evaluation and reproducibility
 
 
 @QUICK
 @given(st.integers(1, 40), st.sampled_from([1.0, 50.0, 2000.0]), st.integers(0, 100))
-def test_h_log_mean_exp_against_mpmath(k, spread, seed):
+def test_log_mean_exp_matches_mpmath(k, spread, seed):
     log_w = torch.from_numpy(np.random.default_rng(seed).normal(-900, spread, (k, 2)))
     with mpmath.workdps(50):
         expected = [
@@ -669,24 +677,25 @@ def test_h_log_mean_exp_against_mpmath(k, spread, seed):
     np.testing.assert_allclose(log_mean_exp(log_w), expected, rtol=1e-12)
 
 
-def test_h_likelihood_is_invariant_to_a_permutation_of_pixels():
+def test_log_likelihood_is_invariant_to_permutation_of_pixels():
     model, x = small_vae(), bits(8, 6)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     set_output_bias(model.likelihood, torch.linspace(-1, 1, 6))
     permuted = copy.deepcopy(model)
     with torch.no_grad():
-        first, last = permuted.posterior.network[0], permuted.likelihood.network[-1]
-        first.weight.copy_(first.weight[:, order])
-        last.weight.copy_(last.weight[order])
-        last.bias.copy_(last.bias[order])
+        input_layer, output_layer = permuted.posterior.network[0], permuted.likelihood.network[-1]
+        input_layer.weight.copy_(input_layer.weight[:, order])
+        output_layer.weight.copy_(output_layer.weight[order])
+        output_layer.bias.copy_(output_layer.bias[order])
     values = log_likelihood(model, Data(x, dtype=torch.float64), 50).values
-    other = log_likelihood(permuted, Data(x[:, order], dtype=torch.float64), 50).values
-    np.testing.assert_allclose(other, values, atol=1e-10)
-    unmoved = log_likelihood(model, Data(x[:, order], dtype=torch.float64), 50).values
-    assert np.abs(unmoved - values).max() > 1e-3
+    permuted_values = log_likelihood(permuted, Data(x[:, order], dtype=torch.float64), 50).values
+    np.testing.assert_allclose(permuted_values, values, atol=1e-10)
+    mismatched = log_likelihood(model, Data(x[:, order], dtype=torch.float64), 50).values
+    assert np.abs(mismatched - values).max() > 1e-3
 
 
-def trained(seed):
+def train_small_vae(seed):
+    """State and bound curve of a small VAE with fixed initialisation, trained with ``seed``."""
     with engine.seeded(5):
         model = small_vae(batch_norm=True)
     data = Data(bits(50, 6), dtype=torch.float64)
@@ -697,18 +706,20 @@ def trained(seed):
     return model.state_dict(), history.curve("bound")
 
 
-def test_h_the_same_seed_gives_the_same_bits():
-    (state, curve), (again, same_curve), (other, _) = trained(1), trained(1), trained(2)
-    assert all(torch.equal(state[k], again[k]) for k in state)
-    assert curve == same_curve
-    assert any(not torch.equal(state[k], other[k]) for k in state)
+def test_training_and_evaluation_are_bitwise_reproducible_for_a_seed():
+    state, curve = train_small_vae(1)
+    repeated_state, repeated_curve = train_small_vae(1)
+    other_state, _ = train_small_vae(2)
+    assert all(torch.equal(state[k], repeated_state[k]) for k in state)
+    assert curve == repeated_curve
+    assert any(not torch.equal(state[k], other_state[k]) for k in state)
     model, data = small_vae(), Data(bits(5, 6), dtype=torch.float64)
     first, second = (log_likelihood(model, data, 20, seed=3).values for _ in range(2))
     assert (first == second).all()
     assert (first != log_likelihood(model, data, 20, seed=4).values).all()
 
 
-def test_h_evaluation_changes_neither_parameters_nor_buffers():
+def test_evaluation_changes_neither_parameters_nor_buffers():
     model, x = small_vae(batch_norm=True), bits(30, 6)
     calibrate(model, lambda: model.run(Batch(x)))
     before = copy.deepcopy(model.state_dict())
@@ -723,22 +734,22 @@ def test_h_evaluation_changes_neither_parameters_nor_buffers():
     assert all(p.grad is None for p in model.parameters())
 
 
-class Recorder(LatentModel):
-    """A model that keeps the log-weights it hands out."""
+class RecordingModel(LatentModel):
+    """Latent-variable model that records the log-weights of all runs."""
 
     def run(self, batch, k=1):
         run = super().run(batch, k)
-        self.seen = [*getattr(self, "seen", []), run.log_w]
+        self.log_w = [*getattr(self, "log_w", []), run.log_w]
         return run
 
 
 @pytest.mark.parametrize(("n_samples", "chunk"), [(50, 7), (50, 50), (3, 100)])
-def test_h_chunked_bound_equals_unchunked(n_samples, chunk):
+def test_chunked_log_likelihood_equals_unchunked(n_samples, chunk):
     model, x = small_vae(), bits(5, 6)
-    recorder = Recorder(model.prior, model.likelihood, model.posterior)
+    recorder = RecordingModel(model.prior, model.likelihood, model.posterior)
     data = Data(x, dtype=torch.float64)
     result = log_likelihood(recorder, data, n_samples, samples_per_chunk=chunk)
-    log_w = torch.cat(recorder.seen)
+    log_w = torch.cat(recorder.log_w)
     assert len(log_w) == n_samples
     np.testing.assert_allclose(result.values, log_mean_exp(log_w), atol=1e-12)
     total = ImportanceSum(5)

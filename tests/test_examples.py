@@ -1,4 +1,4 @@
-"""The examples run, and their models learn."""
+"""The scripts in examples/ and the commands in docs/guide.md run and fit useful models."""
 
 import importlib.util
 import shlex
@@ -24,52 +24,52 @@ def load(name, folder=EXAMPLES):
 @pytest.mark.parametrize(
     "variant", ["mixture_prior", "full_covariance_posterior", "laplace_posterior"]
 )
-def test_variants_learn(variant):
+def test_combined_blocks_exceed_independent_bernoulli_likelihood(variant):
     blocks = load("combine_blocks")
     result = blocks.fit_and_score(getattr(blocks, variant), max_epochs=15)
     mean = blocks.TRAINING.mean(0).clip(1e-3, 1 - 1e-3)
     bits = blocks.TEST
-    without_latents = (bits * np.log(mean) + (1 - bits) * np.log(1 - mean)).sum(1)
-    gain = result.values - without_latents
+    baseline = (bits * np.log(mean) + (1 - bits) * np.log(1 - mean)).sum(1)
+    gain = result.values - baseline
     assert gain.mean() > 4 * gain.std() / np.sqrt(len(gain))
 
 
-def test_quickstart(tmp_path, monkeypatch, capsys):
+def test_quickstart_prints_log_likelihood_and_saves_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     load("quickstart")
     assert "nats (L_1000)" in capsys.readouterr().out
     assert (tmp_path / "digits-vae" / "model.json").is_file()
 
 
-def test_halves_are_drawn_beside_the_half_that_is_given():
+def test_other_half_samples_vary_and_improve_on_mean_prediction():
     other = load("other_half")
     digits = other.ancestral.datasets.load("digits")
     model = other.learn(digits, 300, hidden=(100,), max_epochs=60, learning_rate=5e-3)
     left, right = other.halves(digits.x_test, digits)
-    drawn = model.draw(left)
-    assert drawn.shape == (other.DRAWS, *right.shape)
-    assert drawn.std(0).mean() > 0.02
-    by_mean = (right - other.halves(digits.x_train, digits)[1].mean(0)) ** 2
-    assert ((right - drawn.mean(0)) ** 2).mean() < by_mean.mean()
+    samples = model.draw(left)
+    assert samples.shape == (other.DRAWS, *right.shape)
+    assert samples.std(0).mean() > 0.02
+    baseline = (right - other.halves(digits.x_train, digits)[1].mean(0)) ** 2
+    assert ((right - samples.mean(0)) ** 2).mean() < baseline.mean()
     page = other.sheet(model, digits)
     assert page.shape == ((1 + other.DRAWS) * 10, other.SHOWN * 10)
     np.testing.assert_allclose(page[1:9, 1:9], digits.x_test[0].reshape(8, 8), atol=1e-6)
 
 
-def test_the_picture_of_a_game_shows_densities():
+def test_gan_figure_shows_normalised_densities_and_best_critic():
     process = load("process", EXAMPLES.parent / "docs")
     (moment,) = process.play((15,))
     for density in (moment.p, moment.q):
         assert abs(density.sum() * np.diff(moment.x)[0] - 1) < 0.02
-    seen = np.minimum(moment.p, moment.q) > 0.01
-    best, odds = moment.best_critic[seen], moment.p[seen] / moment.q[seen]
+    support = np.minimum(moment.p, moment.q) > 0.01
+    best, odds = moment.best_critic[support], moment.p[support] / moment.q[support]
     np.testing.assert_allclose(best / (1 - best), odds)
     assert 0 < moment.critic.min() < moment.critic.max() < 1
     assert len(process.draw([moment]).axes) == 2
 
 
 def commands(section):
-    """The commands that a section of the guide shows, as lists of words."""
+    """Commands in a section of the guide, as lists of arguments."""
     guide = (EXAMPLES.parent / "docs" / "guide.md").read_text()
     text = guide.partition(f"## {section}\n")[2].partition("\n## ")[0]
     blocks = text.split("```")[1::2]
@@ -77,16 +77,17 @@ def commands(section):
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def test_the_commands_of_the_guide_do_what_it_says(tmp_path, monkeypatch, capsys):
+def test_commands_of_the_guide_write_the_described_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng, flowers = np.random.default_rng(0), load_iris()
-    gaps = np.where(rng.random(flowers.data.shape) < 0.1, np.nan, flowers.data)
-    table = pl.DataFrame(gaps, schema=["a", "b", "c", "d"]).fill_nan(None)
+    incomplete = np.where(rng.random(flowers.data.shape) < 0.1, np.nan, flowers.data)
+    table = pl.DataFrame(incomplete, schema=["a", "b", "c", "d"]).fill_nan(None)
     table.with_columns(species=flowers.target_names[flowers.target]).write_csv("flowers.csv")
     for name, *arguments in commands("The command line"):
         assert name == "ancestral"
-        quick = ["--no-report"] if arguments[0] == "fit" else []  # `report` writes one
-        assert main([*arguments, *quick]) == 0, capsys.readouterr().err
+        # the command `report` of the guide writes the report
+        options = ["--no-report"] if arguments[0] == "fit" else []
+        assert main([*arguments, *options]) == 0, capsys.readouterr().err
     assert Path("samples.png").stat().st_size > 1000
     assert pl.read_csv("filled.csv").null_count().sum_horizontal().item() == 0
     assert pl.read_csv("filled.csv")["species"].to_list() == list(

@@ -1,4 +1,4 @@
-"""Hyper-parameter fields: what passes, what is refused, what text means."""
+"""Tests of hyper-parameter validation, text parsing and docstring inheritance."""
 
 from typing import Literal
 
@@ -22,13 +22,13 @@ from ancestral.fields import (
 
 NESTED = Sizes | tuple[Sizes, ...]
 
-GOOD = [
+VALID = [
     (3, Count), (np.int64(3), Count), (0.5, Positive), (1, Positive), (np.float32(0.1), Positive),
     (0.0, Fraction), (True, bool), (None, Count | None), ((1, 2), Sizes), ([1, 2], Sizes),
     ((), Sizes), (((1,), (2, 3)), NESTED), ("auto", Count | Literal["auto"]),
     (np.random.default_rng(0), RandomState), (np.random.RandomState(0), RandomState),
 ]  # fmt: skip
-BAD = [
+INVALID = [
     (0, Count), (True, Count), (1.0, Count), ("3", Count), (0, Positive), (1.0, Fraction),
     (-0.1, Fraction), (float("nan"), Positive), (1, bool), ((1, 0), Sizes), (5, Sizes),
     ("often", Count | Literal["auto"]), (1.5, RandomState), (True, Literal[0, 1]),
@@ -36,13 +36,13 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "hint"), GOOD, ids=str)
-def test_good(value, hint):
+@pytest.mark.parametrize(("value", "hint"), VALID, ids=str)
+def test_check_accepts_valid_values(value, hint):
     check("field", value, hint)
 
 
-@pytest.mark.parametrize(("value", "hint"), BAD, ids=str)
-def test_bad(value, hint):
+@pytest.mark.parametrize(("value", "hint"), INVALID, ids=str)
+def test_check_rejects_invalid_values(value, hint):
     with pytest.raises(ValueError, match=r"field=.*expected "):
         check("field", value, hint)
 
@@ -68,49 +68,51 @@ def test_bad(value, hint):
         ("7", RandomState, 7),
     ],
 )
-def test_text(text, hint, value):
+def test_parse_text(text, hint, value):
     assert parse("field", text, hint) == value
 
 
 @pytest.mark.parametrize(
     ("text", "hint"), [("0", Count), ("a,b", Sizes), ("1.5", Count), ("", Count)]
 )
-def test_text_that_means_nothing(text, hint):
+def test_parse_rejects_invalid_text(text, hint):
     with pytest.raises(ValueError, match=r"field=.*expected"):
         parse("field", text, hint)
 
 
-def test_words():
+def test_describe_returns_readable_constraints():
     assert describe(Count | Literal["auto"]) == "a whole number of at least 1, or auto"
     assert describe(Fraction) == "a number of at least 0 and below 1"
 
 
 @pytest.mark.parametrize("method", list(methods.METHODS))
-def test_the_help_of_a_method_tells_of_every_field_in_plain_words(method):
-    told = field_help(methods.find(method).load())
-    assert set(told) == set(hints(methods.find(method).load()))
-    assert not [text for text in told.values() if not text or "`" in text]
+def test_help_describes_every_field_without_markup(method):
+    descriptions = field_help(methods.find(method).load())
+    assert set(descriptions) == set(hints(methods.find(method).load()))
+    assert not [text for text in descriptions.values() if not text or "`" in text]
 
 
-def test_what_a_class_says_of_a_parameter_counts_and_bases_say_the_rest():
-    class Warm(VAE):
-        """One more.
+def test_docstring_inherits_parameter_entries_of_base_classes():
+    class Annealed(VAE):
+        """VAE with further parameters.
 
         Parameters
         ----------
         warmup, heat : int
-            Ours.
+            Annealing parameters.
 
         References
         ----------
-        Nothing.
+        None.
         """
 
         warmup: Count = 5
         heat: Count = 1
 
-    found = parameters(Warm.__doc__)
-    assert list(found)[:3] == ["warmup", "heat", "n_latent_samples"]
-    assert found["warmup"] == found["heat"] == "warmup, heat : int\n    Ours.\n"
-    assert Warm.__doc__.count("Other Parameters") == Warm.__doc__.count("References") == 1
-    assert Warm.__doc__.endswith("Nothing.")
+    docstring = Annealed.__doc__
+    entries = parameters(docstring)
+    assert list(entries)[:3] == ["warmup", "heat", "n_latent_samples"]
+    expected = "warmup, heat : int\n    Annealing parameters.\n"
+    assert entries["warmup"] == entries["heat"] == expected
+    assert docstring.count("Other Parameters") == docstring.count("References") == 1
+    assert docstring.endswith("None.")

@@ -1,4 +1,4 @@
-"""Models that can only be drawn from: GMMN, CGMMN, GAN, and how like the data their samples are."""
+"""Implicit models (GMMN, CGMMN, GAN), their likelihood estimates and sample-quality metrics."""
 
 from __future__ import annotations
 
@@ -62,25 +62,25 @@ def fitted(cls, **settings):
     return cls(**QUICK[cls] | settings).fit(X, Y)
 
 
-# ---- manners that all share
+# ---- common behaviour of generators
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
-def test_samples_can_be_repeated_and_survive_saving(cls, tmp_path):
+def test_samples_are_reproducible_and_identical_after_loading(cls, tmp_path):
     model = fitted(cls)
-    drawn = model.sample(20)
-    assert drawn.shape == (20, 64)
-    assert drawn.min() >= 0
-    assert drawn.max() <= 1
-    np.testing.assert_array_equal(drawn, model.sample(20))
-    assert not np.array_equal(drawn, model.sample(20, random_state=1))
+    samples = model.sample(20)
+    assert samples.shape == (20, 64)
+    assert samples.min() >= 0
+    assert samples.max() <= 1
+    np.testing.assert_array_equal(samples, model.sample(20))
+    assert not np.array_equal(samples, model.sample(20, random_state=1))
     model.save(tmp_path / "m")
-    np.testing.assert_array_equal(load(tmp_path / "m").sample(20), drawn)
-    again = fitted(cls)
-    np.testing.assert_array_equal(again.sample(20), drawn)
+    np.testing.assert_array_equal(load(tmp_path / "m").sample(20), samples)
+    refitted = fitted(cls)
+    np.testing.assert_array_equal(refitted.sample(20), samples)
 
 
-def test_a_game_saved_without_its_critic_draws_the_same_and_starts_nothing(tmp_path):
+def test_gan_saved_without_critic_samples_but_cannot_start_training(tmp_path):
     model = fitted(GAN)
     model.save(tmp_path / "whole")
     model.save(tmp_path / "shipped", whole=False)
@@ -95,77 +95,82 @@ def test_a_game_saved_without_its_critic_draws_the_same_and_starts_nothing(tmp_p
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
-def test_a_diary_shows_the_same_noise_again_and_again(cls, tmp_path):
+def test_sample_log_contains_samples_of_fixed_noise(cls, tmp_path):
     model = fitted(cls, max_epochs=5, validation_fraction=0.2, precision="float32")
     epochs, pages = model.diary()
     assert epochs == [1, 2, 3, 4, 5]
     assert pages.shape == (5, 10, 64)
     source = model._source
     with engine.seeded(model.seed_, 0), torch.no_grad():
-        last = source.at(source.draw_noise(10), model._conditions(torch.arange(10)))
-    np.testing.assert_allclose(pages[-1], last.numpy(), atol=1e-6)
+        expected = source.at(source.draw_noise(10), model._class_conditions(torch.arange(10)))
+    np.testing.assert_allclose(pages[-1], expected.numpy(), atol=1e-6)
     assert np.abs(np.diff(pages, axis=0)).max((1, 2)).min() > 0
     model.save(tmp_path / "m")
     np.testing.assert_array_equal(load(tmp_path / "m").diary()[1], pages)
-    apart = model.history_.curve("validation.told_apart")
-    assert len(apart) == len(model.history_.curve("validation.mmd2")) == 5
-    assert min(apart) > 0.5
+    accuracies = model.history_.curve("validation.told_apart")
+    assert len(accuracies) == len(model.history_.curve("validation.mmd2")) == 5
+    assert min(accuracies) > 0.5
 
 
-def test_batch_normalisation_has_statistics_before_training_ends():
-    how = {"batch_norm": True, "max_epochs": 40, "learning_rate": 3e-3, "validation_fraction": 0.2}
-    model = fitted(GMMN, **how)
-    seen = model.history_.curve("validation.mmd2")[-1]
-    later = likeness(model.sample(300), X[:300]).mmd2
-    assert seen < 2 * later + 0.01
+def test_validation_metrics_use_batch_norm_statistics():
+    kwargs = {
+        "batch_norm": True,
+        "max_epochs": 40,
+        "learning_rate": 3e-3,
+        "validation_fraction": 0.2,
+    }
+    model = fitted(GMMN, **kwargs)
+    during = model.history_.curve("validation.mmd2")[-1]
+    after = likeness(model.sample(300), X[:300]).mmd2
+    assert during < 2 * after + 0.01
 
 
-def test_a_diary_begins_anew(tmp_path):
+def test_sample_log_is_cleared_when_training_starts(tmp_path):
     fitted(GAN, max_epochs=9).save(tmp_path / "first")
-    again = fitted(GAN, max_epochs=3, start=str(tmp_path / "first"))
-    assert again.diary()[0] == [1, 2, 3]
+    refitted = fitted(GAN, max_epochs=3, start=str(tmp_path / "first"))
+    assert refitted.diary()[0] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
-def test_rows_with_gaps_are_refused(cls):
-    gaps = np.where(np.arange(X.size).reshape(X.shape) == 7, np.nan, X)
-    with pytest.raises(ValueError, match=r"NaN.*fill the gaps first"):
-        cls(**QUICK[cls]).fit(gaps, Y)
+def test_generators_raise_on_missing_values(cls):
+    incomplete = np.where(np.arange(X.size).reshape(X.shape) == 7, np.nan, X)
+    with pytest.raises(ValueError, match=r"NaN.*does not support missing values"):
+        cls(**QUICK[cls]).fit(incomplete, Y)
 
 
-def test_too_few_held_out_rows_are_named():
+def test_too_few_validation_samples_raise():
     with pytest.raises(ValueError, match=r"validation_fraction=0.1 leaves 3 rows"):
         GAN(**QUICK[GAN], validation_fraction=0.1).fit(X[:30])
 
 
-def test_rare_bits_can_be_held_out():
+def test_validation_mmd_is_finite_for_rare_bits():
     rare = (np.random.default_rng(0).random((200, 3)) < 0.05).astype(float)
     model = GAN(**QUICK[GAN], validation_fraction=0.2).fit(rare)
     assert np.isfinite(model.history_.curve("validation.mmd2")).all()
 
 
-def test_a_game_stops_where_samples_are_nearest_to_held_out_rows():
+def test_gan_early_stopping_uses_validation_mmd():
     stopped = fitted(GAN, max_epochs=30, validation_fraction=0.2, patience=2)
     distances = stopped.history_.curve("validation.mmd2")
     assert len(distances) in (int(np.argmin(distances)) + 3, 30)
 
 
-# ---- a likelihood, with noise on top
+# ---- likelihood with observation noise
 
 
-def test_a_linear_generator_with_noise_has_the_likelihood_of_a_factor_analyser():
+def test_ais_of_linear_generator_matches_factor_analysis():
     torch.manual_seed(0)
     network, variance = nn.Linear(2, 5), 0.3
     model = Observed(Generator(network, standard_normal(2)), variance).eval()
     x = torch.randn(20, 5)
     covariance = network.weight @ network.weight.T + variance * torch.eye(5)
     exact = MultivariateNormal(network.bias, covariance).log_prob(x).detach().numpy()
-    how = Annealing(n_steps=100, n_chains=16, n_leapfrog=5)
-    found = annealed_log_likelihood(model, Data(x), how)
-    errors = np.hypot(found.monte_carlo_errors, 0.05)
-    assert (np.abs(found.values - exact) / errors).max() < 4
-    assert abs((found.values - exact).mean()) < 0.1
-    assert abs(sandwich(model, 20, how).gap) < 0.2
+    annealing = Annealing(n_steps=100, n_chains=16, n_leapfrog=5)
+    result = annealed_log_likelihood(model, Data(x), annealing)
+    errors = np.hypot(result.monte_carlo_errors, 0.05)
+    assert (np.abs(result.values - exact) / errors).max() < 4
+    assert abs((result.values - exact).mean()) < 0.1
+    assert abs(sandwich(model, 20, annealing).gap) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -178,7 +183,7 @@ def test_a_linear_generator_with_noise_has_the_likelihood_of_a_factor_analyser()
         ("bits", 0.5, 1 / 4),
     ],
 )
-def test_noise_has_the_moments_of_its_kind(kind, mean, variance):
+def test_noise_distributions_have_expected_moments(kind, mean, variance):
     with engine.seeded(0):
         h = noise(kind, 3)().sample((20_000,)).double()
     assert h.shape == (20_000, 3)
@@ -192,78 +197,78 @@ def test_noise_has_the_moments_of_its_kind(kind, mean, variance):
 
 
 @pytest.mark.parametrize("kind", ["uniform", "unit", "centred"])
-def test_uniform_noise_seen_with_noise_has_the_likelihood_of_a_blurred_interval(kind):
+def test_ais_of_uniform_noise_matches_closed_form(kind):
     (low, high), scale = BOUNDS[kind], 0.2
     model = Observed(Generator(nn.Identity(), noise(kind, 1)), scale**2).eval()
     x = torch.linspace(low - 0.3, high + 0.3, 9).unsqueeze(1)
     edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, high)]
     exact = ((edges[0] - edges[1]).log() - math.log(high - low)).squeeze(1).numpy()
-    found = annealed_log_likelihood(model, Data(x), Annealing(n_steps=100, n_leapfrog=5))
-    np.testing.assert_allclose(found.values, exact, atol=0.4)
-    assert abs((found.values - exact).mean()) < 0.12
+    result = annealed_log_likelihood(model, Data(x), Annealing(n_steps=100, n_leapfrog=5))
+    np.testing.assert_allclose(result.values, exact, atol=0.4)
+    assert abs((result.values - exact).mean()) < 0.12
 
 
-def test_generators_are_annealed(tmp_path, capsys):
+def test_ais_of_generators_api_and_command_line(tmp_path, capsys):
     model = fitted(ConditionalGAN)
-    how = {"annealing": Annealing(n_steps=3, n_chains=2, n_leapfrog=2), "variance": 0.1}
-    found = model.log_likelihood(X[:4], Y[:4], **how)
-    assert np.isfinite(found.values).all()
-    assert not np.allclose(found.values, model.log_likelihood(X[:4], Y[:4] + 1, **how).values)
-    assert len(model.sandwich(4, **how).upper.values) == 4
-    with pytest.raises(ValueError, match="tell theirs"):
-        model.log_likelihood(X[:4], **how)
+    kwargs = {"annealing": Annealing(n_steps=3, n_chains=2, n_leapfrog=2), "variance": 0.1}
+    result = model.log_likelihood(X[:4], Y[:4], **kwargs)
+    assert np.isfinite(result.values).all()
+    assert not np.allclose(result.values, model.log_likelihood(X[:4], Y[:4] + 1, **kwargs).values)
+    assert len(model.sandwich(4, **kwargs).upper.values) == 4
+    with pytest.raises(ValueError, match="is class-conditional: give the classes"):
+        model.log_likelihood(X[:4], **kwargs)
     with pytest.raises(ValueError, match="variance"):
         model.log_likelihood(X[:4], Y[:4], variance=0.0)
     with pytest.raises(ValueError, match="'prior'"):
         model.log_likelihood(X[:4], Y[:4], variance=0.1, annealing=Annealing(start="posterior"))
     with pytest.raises(ValueError, match="bernoulli"):
         fitted(GMMN, noise="bits").log_likelihood(X[:4], variance=0.1)
-    with pytest.raises(ValueError, match="knows no classes"):
+    with pytest.raises(ValueError, match="GMMN is not class-conditional"):
         fitted(GMMN).log_likelihood(X[:4], Y[:4], variance=0.1)
     table = datasets.Dataset(name="t", x_train=X[:4], y_train=Y[:4] + 1)
     other = ConditionalGAN(**QUICK[ConditionalGAN]).fit(X, Y + 1)
-    rows = Scoring(split="train", annealing=how["annealing"])
+    rows = Scoring(split="train", annealing=kwargs["annealing"])
     metric, _ = observe(other, table, rows, 0.1)
-    assert metric["value"] == pytest.approx(other.log_likelihood(X[:4], Y[:4] + 1, **how).mean)
+    assert metric["value"] == pytest.approx(other.log_likelihood(X[:4], Y[:4] + 1, **kwargs).mean)
     model.save(tmp_path / "m")
-    told = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--rows", 4)
-    seen = (*told, "--observation-variance", 0.1)
+    command = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--rows", 4)
+    noisy_command = (*command, "--observation-variance", 0.1)
     out = tmp_path / "rows.csv"
-    assert main([str(a) for a in (*seen, "--annealed", "--out", out)]) == 0
+    assert main([str(a) for a in (*noisy_command, "--annealed", "--out", out)]) == 0
     assert "with noise of variance 0.1" in capsys.readouterr().out
     assert len(out.read_text().splitlines()) == 5
-    assert main([str(a) for a in (*seen, "--two-sided", 4)]) == 0
+    assert main([str(a) for a in (*noisy_command, "--two-sided", 4)]) == 0
     assert "gap" in capsys.readouterr().out
-    for bad in (seen, (*told, "--annealed"), (*told, "--two-sided", 4)):
-        assert main([str(a) for a in bad]) == 2
+    for arguments in (noisy_command, (*command, "--annealed"), (*command, "--two-sided", 4)):
+        assert main([str(a) for a in arguments]) == 2
         assert "observation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
-def test_real_values_come_in_the_users_units(cls):
+def test_samples_are_in_units_of_the_data(cls):
     rows = 1000 + 50 * np.random.default_rng(0).normal(size=(400, 3))
-    how = {"max_epochs": 60, "learning_rate": 2e-3}
-    model = cls(**QUICK[cls] | how).fit(rows, np.arange(400) % 2)
-    drawn = model.sample(300)
-    assert np.abs(drawn.mean(0) - 1000).max() < 100
-    assert 5 < drawn.std() < 150
+    kwargs = {"max_epochs": 60, "learning_rate": 2e-3}
+    model = cls(**QUICK[cls] | kwargs).fit(rows, np.arange(400) % 2)
+    samples = model.sample(300)
+    assert np.abs(samples.mean(0) - 1000).max() < 100
+    assert 5 < samples.std() < 150
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
-def test_codes_are_refused(cls):
-    with pytest.raises(ValueError, match="makes bernoulli and gaussian columns"):
+def test_categorical_columns_raise(cls):
+    with pytest.raises(ValueError, match="generates bernoulli and gaussian columns"):
         cls(**QUICK[cls], likelihood="categorical").fit(X.round(), Y)
-    with pytest.raises(ValueError, match="compares rows by a kernel"):
+    with pytest.raises(ValueError, match="the kernel of CGMMNClassifier supports only"):
         CGMMNClassifier(**QUICK[CGMMNClassifier], likelihood="categorical").fit(X.round(), Y)
 
 
 @pytest.mark.parametrize("cls", [GMMN, GAN])
-def test_layers_as_text_make_pictures(cls):
-    how = {"network": "20 | 8x4x4 | u2 3:1", "image_shape": (8, 8), "max_epochs": 1}
+def test_convolutional_generator_from_text_specification(cls):
+    kwargs = {"network": "20 | 8x4x4 | u2 3:1", "image_shape": (8, 8), "max_epochs": 1}
     more = {"critic": "3:8 p2 | 20"} if cls is GAN else {}
-    assert fitted(cls, **how, **more).sample(2).shape == (2, 64)
-    with pytest.raises(ValueError, match="makes 1 x 16 x 16 of rows that are 1 x 8 x 8"):
-        fitted(cls, **how | {"network": "8x8x8 | u2 3:1"})
+    assert fitted(cls, **kwargs, **more).sample(2).shape == (2, 64)
+    with pytest.raises(ValueError, match="has outputs of 1 x 16 x 16: expected 1 x 8 x 8"):
+        fitted(cls, **kwargs | {"network": "8x8x8 | u2 3:1"})
 
 
 @pytest.mark.parametrize(
@@ -277,18 +282,18 @@ def test_layers_as_text_make_pictures(cls):
         (GAN, {"noise": "pink"}, "noise='pink'"),
     ],
 )
-def test_bad_settings_are_named(cls, settings, message):
+def test_invalid_parameters_raise(cls, settings, message):
     with pytest.raises(ValueError, match=message):
         fitted(cls, **settings)
 
 
-def test_bad_labels_are_named():
+def test_invalid_labels_raise():
     model = fitted(CGMMN)
-    with pytest.raises(ValueError, match="unknown classes 11; the model knows 0, 1"):
+    with pytest.raises(ValueError, match="unknown classes 11; the classes of the model are 0, 1"):
         model.sample(2, [3, 11])
     with pytest.raises(ValueError, match="expected one class, or 3 of them"):
         model.sample(3, [1, 2])
-    with pytest.raises(ValueError, match="GAN knows no classes"):
+    with pytest.raises(ValueError, match="GAN does not generate rows of a class"):
         fitted(GAN).sample(2, 3)
     for cls in (CGMMN, CGMMNClassifier, ConditionalGAN):
         with pytest.raises(ValueError, match="5 rows are unlabelled"):
@@ -297,24 +302,24 @@ def test_bad_labels_are_named():
             cls(**QUICK[cls]).fit(X)
 
 
-# ---- what they learn
+# ---- fits
 
 
-def test_moment_matching_brings_the_moments_together():
+def test_gmmn_samples_match_moments_of_data():
     model = fitted(GMMN, max_epochs=30, learning_rate=1e-2, hidden=(64, 64))
-    drawn = model.sample(1000)
-    assert np.abs(drawn.mean(0) - X.mean(0)).mean() < 0.03
-    assert np.abs(drawn.std(0) - X.std(0)).mean() < 0.08
+    samples = model.sample(1000)
+    assert np.abs(samples.mean(0) - X.mean(0)).mean() < 0.03
+    assert np.abs(samples.std(0) - X.std(0)).mean() < 0.08
     assert model.history_[-1]["loss"] < 0.6 * model.history_[0]["loss"]
 
 
 @pytest.mark.parametrize("form", ["cmmd", "classwise"])
-def test_classes_can_be_asked_for(form):
+def test_cgmmn_generates_requested_classes(form):
     model = fitted(CGMMN, form=form, max_epochs=40, learning_rate=5e-3, hidden=(64, 64))
-    drawn = model.sample(10 * len(model.classes_), np.repeat(model.classes_, 10))
+    samples = model.sample(10 * len(model.classes_), np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    _, told = nearest(drawn, centres)
-    assert (told == np.repeat(np.arange(10), 10)).mean() > 0.75  # of real rows 0.9
+    _, predicted = nearest(samples, centres)
+    assert (predicted == np.repeat(np.arange(10), 10)).mean() > 0.75  # 0.9 for data
     one = model.sample(5, 7)
     assert (nearest(one, centres)[1] == 7).mean() >= 0.8
 
@@ -322,9 +327,9 @@ def test_classes_can_be_asked_for(form):
 @pytest.mark.parametrize(
     "settings", [{}, {"n_noise": 0}, {"network": "3:8 p2 | 20", "image_shape": (8, 8)}]
 )
-def test_a_class_is_told_by_the_mean_of_draws(settings, tmp_path):
-    how = {"max_epochs": 25, "learning_rate": 5e-3}
-    model = CGMMNClassifier(**QUICK[CGMMNClassifier] | how | settings).fit(X[:1500], Y[:1500])
+def test_cgmmn_classifier_accuracy_and_output_moments(settings, tmp_path):
+    kwargs = {"max_epochs": 25, "learning_rate": 5e-3}
+    model = CGMMNClassifier(**QUICK[CGMMNClassifier] | kwargs | settings).fit(X[:1500], Y[:1500])
     assert model.score(X[1500:], Y[1500:]) > 0.7
     mean, spread = model.spread(X[:50])
     assert (model.classes_[mean.argmax(1)] == model.predict(X[:50])).all()
@@ -333,7 +338,7 @@ def test_a_class_is_told_by_the_mean_of_draws(settings, tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "c").predict_proba(X), model.predict_proba(X))
 
 
-def test_the_scripts_form_is_a_regression():
+def test_cgmmn_classifier_diagonal_form_accuracy():
     model = fitted(CGMMNClassifier, form="diagonal", max_epochs=25, learning_rate=5e-3)
     assert model.score(X, Y) > 0.8
 
@@ -344,103 +349,105 @@ def ring(n, seed):
     return centres, centres[rng.integers(0, 8, n)] + 0.05 * rng.normal(size=(n, 2))
 
 
-def test_the_game_covers_a_ring_of_eight():
+def test_gan_covers_all_modes_of_gaussian_ring():
     centres, rows = ring(2560, 0)
-    how = {"n_noise": 8, "noise": "normal", "hidden": (128, 128), "critic": (128, 128)}
-    gan = GAN(**how, batch_size=256, learning_rate=2e-3, penalty=0.1, max_epochs=80, random_state=0)
+    kwargs = {"n_noise": 8, "noise": "normal", "hidden": (128, 128), "critic": (128, 128)}
+    gan = GAN(
+        **kwargs, batch_size=256, learning_rate=2e-3, penalty=0.1, max_epochs=80, random_state=0
+    )
     assert modes_covered(gan.fit(rows).sample(2000), centres, radius=0.15) == 8
     assert {"critic.loss", "critic.penalty", "generator.loss"} <= set(gan.history_[0])
 
 
-def test_a_critic_that_sees_classes_teaches_them():
-    how = {"max_epochs": 40, "learning_rate": 2e-3, "hidden": (64, 64), "critic": (64,)}
-    model = fitted(ConditionalGAN, **how)
-    drawn = model.sample(100, np.repeat(model.classes_, 10))
+def test_conditional_gan_generates_requested_classes():
+    kwargs = {"max_epochs": 40, "learning_rate": 2e-3, "hidden": (64, 64), "critic": (64,)}
+    model = fitted(ConditionalGAN, **kwargs)
+    samples = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.7
+    assert (nearest(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.7
 
 
-def test_a_convolving_critic_sees_classes_too(tmp_path):
-    how = {"max_epochs": 25, "learning_rate": 4e-3, "hidden": (64,), "image_shape": (8, 8)}
-    model = fitted(ConditionalGAN, critic="3:8 p2 | 32", **how)
-    drawn = model.sample(100, np.repeat(model.classes_, 10))
+def test_conditional_gan_with_convolutional_critic(tmp_path):
+    kwargs = {"max_epochs": 25, "learning_rate": 4e-3, "hidden": (64,), "image_shape": (8, 8)}
+    model = fitted(ConditionalGAN, critic="3:8 p2 | 32", **kwargs)
+    samples = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    assert (nearest(drawn, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.6
+    assert (nearest(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.6
     model.save(tmp_path / "m")
     same = load(tmp_path / "m").sample(100, np.repeat(model.classes_, 10))
-    np.testing.assert_array_equal(same, drawn)
+    np.testing.assert_array_equal(same, samples)
 
 
 @pytest.mark.parametrize("critic", [(20, 20), "3:8 p2 | 20"])
-def test_no_weight_of_a_spectrally_normalised_critic_stretches(critic, tmp_path):
-    how = {"critic": critic, "spectral_norm": True, "image_shape": (8, 8), "max_epochs": 4}
-    model = fitted(GAN, **how)
+def test_spectral_norm_of_critic_weights_is_one(critic, tmp_path):
+    kwargs = {"critic": critic, "spectral_norm": True, "image_shape": (8, 8), "max_epochs": 4}
+    model = fitted(GAN, **kwargs)
     layers = [m for m in model.model_.critic.modules() if isinstance(m, Spectral)]
     assert len(layers) == 3
     for layer in layers:
         greatest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item()
         assert greatest == pytest.approx(1, rel=0.03)
-    drawn = model.sample(5)
-    assert not np.allclose(fitted(GAN, **how | {"spectral_norm": False}).sample(5), drawn)
+    samples = model.sample(5)
+    assert not np.allclose(fitted(GAN, **kwargs | {"spectral_norm": False}).sample(5), samples)
     model.save(tmp_path / "m")
-    again = load(tmp_path / "m")
-    np.testing.assert_array_equal(again.sample(5), drawn)
+    loaded = load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.sample(5), samples)
     x = torch.rand(4, 64)
-    assert torch.equal(again.model_.critic(x), model.model_.critic(x))
+    assert torch.equal(loaded.model_.critic(x), model.model_.critic(x))
 
 
-def test_a_spectrally_normalised_layer_by_hand():
+def test_spectral_norm_layer_matches_svd():
     for layer, x in ((linear(6, 4), torch.randn(5, 6)), (conv(2, 4), torch.randn(5, 2, 3, 3))):
         with torch.no_grad():
             layer.bias.normal_()
         normalised = Spectral(layer)
         for _ in range(100):
             normalised(x)
-        got = normalised.eval()(x)
-        slope = torch.autograd.grad(got.sum(), layer.weight, retain_graph=True)[0]
+        output = normalised.eval()(x)
+        gradient = torch.autograd.grad(output.sum(), layer.weight, retain_graph=True)[0]
         size = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
         divided = copy.deepcopy(layer)
         with torch.no_grad():
             divided.weight.div_(size)
-        torch.testing.assert_close(got, divided(x), rtol=1e-4, atol=1e-5)
-        # a function of W / sigma(W) does not grow along W
-        assert (slope * layer.weight).sum().abs() < 1e-3
+        torch.testing.assert_close(output, divided(x), rtol=1e-4, atol=1e-5)
+        # a function of W / sigma(W) has zero derivative along W
+        assert (gradient * layer.weight).sum().abs() < 1e-3
 
 
 def conv(n_in, n_out):
     return Conv(n_in, parse_layers(f"3:{n_out}")[0])
 
 
-def test_averaging_and_smoothing_change_the_game():
+def test_averaging_smoothing_and_critic_steps_change_samples():
     plain = fitted(GAN, max_epochs=5).sample(5)
     for settings in ({"averaging": 0.9}, {"smoothing": 0.1}, {"critic_steps": 2}):
         assert not np.allclose(fitted(GAN, max_epochs=5, **settings).sample(5), plain)
 
 
-def test_smoothed_labels_by_hand():
+def test_label_smoothing_and_gradient_penalty_match_formulas():
     game = torch.nn.Module()
     game.critic = torch.nn.Linear(3, 1)
     x = torch.randn(6, 3)
     d = torch.sigmoid(game.critic(x))
-    got = critic_loss(0.1).terms["real"](game, Run(Batch(x)))
+    loss = critic_loss(0.1).terms["real"](game, Run(Batch(x)))
     expected = -(0.9 * d.log() + 0.1 * (1 - d).log()).mean()
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(loss, expected)
     penalty = gradient_penalty(3.0).terms["penalty"](game, Run(Batch(x)))
     torch.testing.assert_close(penalty, 1.5 * game.critic.weight.square().sum())
 
 
-# ---- how like the data
+# ---- sample quality
 
 
-def test_copies_collapses_and_noise_are_told_from_good_samples():
+def test_sample_quality_detects_copies_collapse_and_noise():
     rng = np.random.default_rng(0)
     order = rng.permutation(len(X))
     train, real, good = X[order[:800]], X[order[800:1200]], X[order[1200:1600]]
-    fine = likeness(good, real, train)
-    assert fine.p_value > 0.01
-    assert abs(fine.told_apart - 0.5) < 0.1
-    assert min(fine.precision, fine.recall) > 0.8
-    assert fine.nearest == pytest.approx(fine.real_nearest, rel=0.1)
+    quality = likeness(good, real, train)
+    assert quality.p_value > 0.01
+    assert abs(quality.told_apart - 0.5) < 0.1
+    assert min(quality.precision, quality.recall) > 0.8
+    assert quality.nearest == pytest.approx(quality.real_nearest, rel=0.1)
     copies = likeness(train[:400], real, train)
     assert copies.nearest == 0
     collapsed = likeness(np.repeat(good[:4], 100, axis=0), real, train)
@@ -451,103 +458,105 @@ def test_copies_collapses_and_noise_are_told_from_good_samples():
     assert noisy.p_value == 0.001
 
 
-def test_sorted_rows_are_compared_like_any_others():
+def test_sample_quality_and_validation_split_of_sorted_rows():
     order = np.argsort(Y, kind="stable")
     half = np.random.default_rng(0).permutation(len(X)) < len(X) // 2
-    found = likeness(X[half][:300], X[order[~half[order]]])
-    assert found.p_value > 0.01
-    assert abs(found.told_apart - 0.5) < 0.1
-    assert abs(found.real_mmd2) < 0.02
+    result = likeness(X[half][:300], X[order[~half[order]]])
+    assert result.p_value > 0.01
+    assert abs(result.told_apart - 0.5) < 0.1
+    assert abs(result.real_mmd2) < 0.02
     gan = GAN(**QUICK[GAN] | {"validation_fraction": 0.5, "max_epochs": 1})
-    seen = []
-    gan._look = lambda _, held_out: seen.append(held_out) or {}
+    validation_sets = []
+    gan._look = lambda _, held_out: validation_sets.append(held_out) or {}
     gan.fit(X[order])
-    classes = nearest(seen[0].take(torch.arange(300)).x.numpy(), X)[1]
+    classes = nearest(validation_sets[0].take(torch.arange(300)).x.numpy(), X)[1]
     assert (np.bincount(Y[classes], minlength=10) > 10).all()
 
 
-def test_bits_as_bytes_are_bits():
+def test_uint8_bits_are_not_scaled():
     bits = np.random.default_rng(0).integers(0, 2, (60, 4))
-    drawn = np.random.default_rng(1).random((60, 4))
-    assert likeness(drawn, bits.astype(np.uint8)) == likeness(drawn, bits.astype(float))
-    few = [bits.astype(kind) for kind in (np.uint8, float)]
-    assert parzen(few[0], few[0], few[0]) == parzen(few[1], few[1], few[1])
+    generated = np.random.default_rng(1).random((60, 4))
+    assert likeness(generated, bits.astype(np.uint8)) == likeness(generated, bits.astype(float))
+    arrays = [bits.astype(kind) for kind in (np.uint8, float)]
+    assert parzen(arrays[0], arrays[0], arrays[0]) == parzen(arrays[1], arrays[1], arrays[1])
 
 
-def test_rows_far_from_zero_keep_their_differences():
+def test_gmmn_samples_of_data_with_large_offset_are_distinct():
     far = 1e8 + np.random.default_rng(0).normal(size=(200, 3))
-    drawn = GMMN(hidden=(8,), max_epochs=2, random_state=0).fit(far).sample(100)
-    assert len(np.unique(drawn[:, 0])) == 100
+    samples = GMMN(hidden=(8,), max_epochs=2, random_state=0).fit(far).sample(100)
+    assert len(np.unique(samples[:, 0])) == 100
 
 
-def test_bytes_are_fractions_and_gaps_are_refused():
+def test_sample_quality_scales_bytes_and_raises_on_missing_values():
     rng = np.random.default_rng(0)
-    drawn, real = rng.random((60, 4)), rng.integers(0, 256, (60, 4), dtype=np.uint8)
-    assert likeness(drawn, real).told_apart == likeness(drawn, real / 255).told_apart
+    generated, real = rng.random((60, 4)), rng.integers(0, 256, (60, 4), dtype=np.uint8)
+    assert likeness(generated, real).told_apart == likeness(generated, real / 255).told_apart
     with pytest.raises(ValueError, match="missing"):
-        likeness(np.where(drawn > 0.99, np.nan, drawn), drawn)
+        likeness(np.where(generated > 0.99, np.nan, generated), generated)
 
 
-def test_samples_of_another_shape_are_refused():
-    for drawn in (X[:5], X[:50, :10]):
-        with pytest.raises(ValueError, match="ten rows or more of the same columns"):
-            likeness(drawn, X)
+def test_sample_quality_of_mismatched_shapes_raises():
+    for generated in (X[:5], X[:50, :10]):
+        with pytest.raises(ValueError, match="at least 10 samples each, with the same number"):
+            likeness(generated, X)
     for training in (X[:, :10], X[:0]):
-        with pytest.raises(ValueError, match=r"^training .* expected rows of the same columns"):
+        with pytest.raises(ValueError, match=r"^training .* with the same number of features"):
             likeness(X[:50], X[50:100], training)
-    with pytest.raises(ValueError, match=r"^drawn \(50,\): expected rows"):
+    with pytest.raises(ValueError, match=r"^drawn \(50,\): expected an array \[n, d\]"):
         likeness(X[:50, 0], X[:50, 0])
 
 
-def test_lists_are_compared_like_arrays():
-    few, others = X[:50], X[50:100]
-    assert str(likeness(few.tolist(), others.tolist())) == str(likeness(few, others))
+def test_sample_quality_accepts_lists():
+    a, b = X[:50], X[50:100]
+    assert str(likeness(a.tolist(), b.tolist())) == str(likeness(a, b))
 
 
-class Drawing(GMMN):
-    """A generator whose rows are made by hand."""
+class FixedSampler(GMMN):
+    """Generator whose samples come from a given function."""
 
     def sample(self, n_samples=1, y=None, *, random_state=None):
-        return self.made(np.random.default_rng([7, random_state or 0]), n_samples)
+        return self.generate(np.random.default_rng([7, random_state or 0]), n_samples)
 
 
-def drawing(made, rows):
-    model = Drawing(hidden=(4,), max_epochs=1, random_state=0).fit(rows)
-    model.made = made
+def fixed_sampler(generate, rows):
+    model = FixedSampler(hidden=(4,), max_epochs=1, random_state=0).fit(rows)
+    model.generate = generate
     return model
 
 
-def two_heaps(rng, n):
+def two_clusters(rng, n):
     return rng.normal(size=(n, 2)) + 6 * rng.integers(0, 2, (n, 1))
 
 
-def test_the_rows_of_a_sorted_table_are_chosen_from_all_over_it():
-    rows = two_heaps(np.random.default_rng(0), 5000)
+def test_sample_quality_subsamples_sorted_table_evenly():
+    rows = two_clusters(np.random.default_rng(0), 5000)
     rows = rows[np.argsort(rows.sum(1))]
     table = datasets.Dataset(name="sorted", x_train=rows)
-    found = resemble(drawing(two_heaps, rows), table, Scoring(split="train"))
-    assert found["n_rows"] == found["n"] == 2000
-    assert found["p_value"] > 0.01
-    assert abs(found["mmd2"]) < 4 * found["mmd2_error"]
-    first = resemble(drawing(two_heaps, rows), table, Scoring(split="train", n_rows=500))
-    assert first["n_rows"] == 500
-    assert first["p_value"] == 0.001  # of one heap only: the first rows, as they were asked for
+    result = resemble(fixed_sampler(two_clusters, rows), table, Scoring(split="train"))
+    assert result["n_rows"] == result["n"] == 2000
+    assert result["p_value"] > 0.01
+    assert abs(result["mmd2"]) < 4 * result["mmd2_error"]
+    subset = resemble(fixed_sampler(two_clusters, rows), table, Scoring(split="train", n_rows=500))
+    assert subset["n_rows"] == 500
+    assert subset["p_value"] == 0.001  # n_rows selects the first rows, all from one cluster
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e4])
-def test_a_column_of_large_values_hides_no_other(unit):
+def test_sample_quality_standardises_columns(unit):
     rng = np.random.default_rng(0)
     scale = np.array([1.0, unit])
     rows = rng.normal(size=(400, 2)) * scale + [3.0, 5 * unit]
     table = datasets.Dataset(name="units", x_train=rows[:200], x_test=rows[200:])
 
-    def right(rng, n):
+    def correct(rng, n):
         return rng.normal(size=(n, 2)) * scale + [3.0, 5 * unit]
 
     def shifted(rng, n):
-        return right(rng, n) + np.array([3.0, 0.0])
+        return correct(rng, n) + np.array([3.0, 0.0])
 
-    good, bad = (resemble(drawing(made, rows), table, Scoring()) for made in (right, shifted))
+    good, bad = (
+        resemble(fixed_sampler(generate, rows), table, Scoring()) for generate in (correct, shifted)
+    )
     assert good["p_value"] > 0.01
     assert bad["p_value"] == 0.001
     assert bad["told_apart"] > 0.85
@@ -556,17 +565,17 @@ def test_a_column_of_large_values_hides_no_other(unit):
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
-def test_rows_with_gaps_are_not_compared(split):
+def test_sample_quality_of_rows_with_missing_values_raises(split):
     rows = np.random.default_rng(0).normal(size=(60, 2))
-    gaps = np.where(np.arange(120).reshape(60, 2) == 15, np.nan, rows)
-    parts = {"x_train": rows, "x_test": rows} | {f"x_{split}": gaps}
+    incomplete = np.where(np.arange(120).reshape(60, 2) == 15, np.nan, rows)
+    parts = {"x_train": rows, "x_test": rows} | {f"x_{split}": incomplete}
     table = datasets.Dataset(name="gaps", **parts)
-    what = "training" if split == "train" else split
-    with pytest.raises(ValueError, match=rf"^gaps, {what} rows: 1 of 60 .* row 7 .* fill the gaps"):
-        resemble(drawing(two_heaps, rows), table, Scoring(split="test"))
+    label = "training" if split == "train" else split
+    with pytest.raises(ValueError, match=rf"^gaps, {label} rows: 1 of 60 .* index 7.*impute them"):
+        resemble(fixed_sampler(two_clusters, rows), table, Scoring(split="test"))
 
 
-def test_gaps_in_scored_rows_are_found_before_training(tmp_path, capsys):
+def test_missing_values_in_test_rows_raise_before_training(tmp_path, capsys):
     rows = np.random.default_rng(0).normal(size=(60, 2))
     rows[50, 1] = np.nan
     np.savez(tmp_path / "gaps.npz", x_train=rows[:40], x_test=rows[40:])
@@ -576,72 +585,72 @@ def test_gaps_in_scored_rows_are_found_before_training(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"gaps.npz"}
 
 
-def test_parzen_windows_by_hand():
-    drawn, rows = np.zeros((1, 2)), np.array([[0.0, 0.3], [0.4, 0.0]])
-    found = parzen(drawn, rows, rows, widths=(0.25,))
+def test_parzen_log_likelihood_matches_formula():
+    generated, rows = np.zeros((1, 2)), np.array([[0.0, 0.3], [0.4, 0.0]])
+    result = parzen(generated, rows, rows, widths=(0.25,))
     expected = -0.5 * (0.09 + 0.16) / 2 / 0.0625 - np.log(2 * np.pi * 0.0625)
-    assert found.widths == (0.25,)
-    assert found.mean == pytest.approx(expected)
+    assert result.widths == (0.25,)
+    assert result.mean == pytest.approx(expected)
 
 
-def test_parzen_windows_against_scikit_learn():
+def test_parzen_matches_sklearn_kernel_density():
     rng = np.random.default_rng(0)
-    drawn, valid, test = (rng.normal(size=(n, 3)) for n in (200, 90, 61))
+    generated, valid, test = (rng.normal(size=(n, 3)) for n in (200, 90, 61))
 
-    def by(width, rows):
-        return KernelDensity(bandwidth=width).fit(drawn).score_samples(rows)
+    def score(width, rows):
+        return KernelDensity(bandwidth=width).fit(generated).score_samples(rows)
 
-    found = parzen(drawn, valid, test, widths=(0.2, 0.4, 0.8))
-    best = max((0.2, 0.4, 0.8), key=lambda width: by(width, valid).mean())
-    values = by(best, test)
-    assert found.widths == (best,)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
+    result = parzen(generated, valid, test, widths=(0.2, 0.4, 0.8))
+    best = max((0.2, 0.4, 0.8), key=lambda width: score(width, valid).mean())
+    values = score(best, test)
+    assert result.widths == (best,)
+    assert result.mean == pytest.approx(values.mean())
+    assert result.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
 
 
 @pytest.mark.parametrize("widths", [(), (0.0,), (0.1, -1.0), (math.nan,)])
-def test_windows_without_a_width_are_refused(widths):
+def test_parzen_invalid_widths_raise(widths):
     with pytest.raises(ValueError, match=r"^widths="):
         parzen(X[:20], None, X[20:40], widths)
 
 
-def test_rows_that_windows_can_not_score_are_named():
+def test_parzen_invalid_arrays_raise():
     rows = X[:20]
-    for name, given in {
+    for name, arrays in {
         "valid": (rows, rows[:0], rows),
         "test": (rows, rows, rows[:1]),
         "drawn": (rows[:0], rows, rows),
     }.items():
-        with pytest.raises(ValueError, match=f"^{name} .*rows or more"):
-            parzen(*given)
-    with pytest.raises(ValueError, match=r"^test .*of the 64 columns"):
+        with pytest.raises(ValueError, match=f"^{name} .*expected at least . samples"):
+            parzen(*arrays)
+    with pytest.raises(ValueError, match=r"^test .*with the 64 features"):
         parzen(rows, None, rows[:, :5])
 
 
-def test_without_held_out_rows_each_half_chooses_the_width_of_the_other():
-    drawn = np.zeros((1, 1))
+def test_parzen_cross_validates_width_without_validation_set():
+    generated = np.zeros((1, 1))
     test = np.array([[0.1], [1.0], [-0.1], [-1.0], [0.1]])
-    found = parzen(drawn, None, test, widths=(0.1, 1.0))
-    assert found.widths == (1.0, 0.1)  # of the even rows, the smaller ones, and of the odd ones
+    result = parzen(generated, None, test, widths=(0.1, 1.0))
+    assert result.widths == (1.0, 0.1)  # chosen on even rows (smaller values) and on odd rows
     expected = [norm(0, width).logpdf(x) for x, width in [(0.1, 1.0)] * 3 + [(1.0, 0.1)] * 2]
-    assert found.mean == pytest.approx(np.mean(expected))
-    assert found.standard_error == pytest.approx(np.std(expected, ddof=1) / math.sqrt(5))
+    assert result.mean == pytest.approx(np.mean(expected))
+    assert result.standard_error == pytest.approx(np.std(expected, ddof=1) / math.sqrt(5))
 
 
 @pytest.mark.parametrize("name", ["gmmn", "cgmmn", "gan", "cgmmn-classifier"])
-def test_a_run_from_the_command_line(name, tmp_path, capsys):
+def test_implicit_models_command_line(name, tmp_path, capsys):
     run = tmp_path / "run"
-    how = ["--max-epochs", "2", "--hidden", "20", "--out", str(run)]
-    assert main(["fit", name, "digits", *how]) == 0
-    said = capsys.readouterr().out
+    options = ["--max-epochs", "2", "--hidden", "20", "--out", str(run)]
+    assert main(["fit", name, "digits", *options]) == 0
+    fit_output = capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
-    again = capsys.readouterr().out
+    evaluate_output = capsys.readouterr().out
     if name == "cgmmn-classifier":
-        assert "test error, %" in said
-        assert "test error:" in again
+        assert "test error, %" in fit_output
+        assert "test error:" in evaluate_output
         return
-    assert "MMD^2 of samples" in said
-    assert "recall" in again
+    assert "MMD^2 of samples" in fit_output
+    assert "recall" in evaluate_output
     html = (run / "report.html").read_text()
     assert "How like the data?" in html
     assert ("Drawn of a class" in html) == (name == "cgmmn")
@@ -653,12 +662,12 @@ def test_a_run_from_the_command_line(name, tmp_path, capsys):
     assert main(["evaluate", str(run), "--metric", "error"]) == 2
     capsys.readouterr()
     assert main(["predict", str(run), "digits", "--out", str(tmp_path / "p.csv")]) == 2
-    assert "which does not tell the class of rows" in capsys.readouterr().err
+    assert "which is not a classifier" in capsys.readouterr().err
     assert main(["impute", str(run), "digits", "--out", str(out)]) == 2
 
 
-def table_of_classes(path):
-    """Write 80 rows with a name, two numbers, a class in words and a number to learn."""
+def write_table_with_classes(path):
+    """Write 80 rows: identifier, two numbers, text class and numeric target; return the path."""
     rng = np.random.default_rng(0)
     lines = ["id,a,b,kind,price"]
     for i, (a, b) in enumerate(rng.normal(size=(80, 2))):
@@ -668,39 +677,45 @@ def table_of_classes(path):
 
 
 @pytest.mark.parametrize("kind", ["digits", "table"])
-def test_a_regressor_does_not_learn_the_codes_of_classes(kind, tmp_path, capsys):
-    table = table_of_classes(tmp_path / "t.csv")
-    how = ["--max-epochs", "1", "--hidden", "8", "--no-report", "--out", str(tmp_path / "run")]
+def test_cgmmn_regressor_on_class_labels_raises(kind, tmp_path, capsys):
+    table = write_table_with_classes(tmp_path / "t.csv")
+    options = ["--max-epochs", "1", "--hidden", "8", "--no-report", "--out", str(tmp_path / "run")]
     classes = [table, "--target", "kind", "--drop", "id,price"] if kind == "table" else ["digits"]
-    assert main(["fit", "cgmmn-regressor", *classes, *how]) == 2
-    assert "fit cgmmn-classifier, which learns classes" in capsys.readouterr().err
+    assert main(["fit", "cgmmn-regressor", *classes, *options]) == 2
+    assert "fit the classifier cgmmn-classifier instead" in capsys.readouterr().err
     numbers = [table, "--target", "price", "--drop", "id,kind"]
     halves = ["digits", "--halves"]
-    assert main(["fit", "cgmmn-regressor", *(numbers if kind == "table" else halves), *how]) == 0
+    assert (
+        main(["fit", "cgmmn-regressor", *(numbers if kind == "table" else halves), *options]) == 0
+    )
 
 
-def test_targets_in_words_are_named():
+def test_text_targets_raise():
     with pytest.raises(ValueError, match=r"^y: could not convert .*'up'.*CGMMNClassifier"):
         CGMMNRegressor(**SMALL).fit(X[:4], ["up", "down", "up", "up"])
 
 
-def test_columns_that_were_left_out_may_be_absent(tmp_path):
-    table, run, out = table_of_classes(tmp_path / "t.csv"), tmp_path / "run", tmp_path / "p.csv"
-    read = ["--target", "kind", "--drop", "id,price"]
-    how = ["--max-epochs", "1", "--hidden", "8", "--no-report", "--out", str(run)]
-    assert main(["fit", "cgmmn-classifier", table, *read, *how]) == 0
+def test_predict_accepts_tables_without_dropped_columns(tmp_path):
+    table, run, out = (
+        write_table_with_classes(tmp_path / "t.csv"),
+        tmp_path / "run",
+        tmp_path / "p.csv",
+    )
+    table_options = ["--target", "kind", "--drop", "id,price"]
+    options = ["--max-epochs", "1", "--hidden", "8", "--no-report", "--out", str(run)]
+    assert main(["fit", "cgmmn-classifier", table, *table_options, *options]) == 0
     rows = [line.split(",") for line in (tmp_path / "t.csv").read_text().split()]
-    found = []
-    for kept in ([0, 1, 2, 3, 4], [0, 2, 1], [1, 2], [1, 2, 4]):
+    outputs = []
+    for selection in ([0, 1, 2, 3, 4], [0, 2, 1], [1, 2], [1, 2, 4]):
         new = tmp_path / "new.csv"
-        new.write_text("\n".join(",".join(row[j] for j in kept) for row in rows))
+        new.write_text("\n".join(",".join(row[j] for j in selection) for row in rows))
         assert main(["predict", str(run), str(new), "--out", str(out)]) == 0
-        found.append(out.read_text())
-    assert len(set(found)) == 1
-    said = ["--drop", "price"]  # what is asked for now has to be there
-    assert main(["predict", str(run), str(new), *said, "--out", str(out)]) == 0
+        outputs.append(out.read_text())
+    assert len(set(outputs)) == 1
+    drop = ["--drop", "price"]  # explicitly dropped columns must exist
+    assert main(["predict", str(run), str(new), *drop, "--out", str(out)]) == 0
     new.write_text("a,b\n1,2\n")
-    assert main(["predict", str(run), str(new), *said, "--out", str(out)]) == 2
+    assert main(["predict", str(run), str(new), *drop, "--out", str(out)]) == 2
 
 
 @pytest.mark.parametrize(
@@ -716,13 +731,13 @@ def test_columns_that_were_left_out_may_be_absent(tmp_path):
     ],
     ids=repr,
 )
-def test_kernels_that_can_not_be_are_named_by_their_fields(model, message):
+def test_invalid_kernel_variances_raise(model, message):
     with pytest.raises(ValueError, match=message):
         model.set_params(hidden=(4,), max_epochs=1).fit(X[:40], Y[:40] % 2)
 
 
 @pytest.mark.parametrize("form", ["cmmd", "diagonal"])
-def test_a_singular_kernel_names_the_field(form):
+def test_singular_kernel_matrix_raises(form):
     twice = np.repeat(X[:30], 2, axis=0)
     model = CGMMNClassifier(regularization=1e-14, form=form, hidden=(4,), max_epochs=1)
     with pytest.raises(ValueError, match=r"singular with regularization=1e-14: raise it"):
@@ -731,7 +746,7 @@ def test_a_singular_kernel_names_the_field(form):
         model.set_params(regularization=math.inf).fit(twice, np.repeat(Y[:30], 2) % 2)
 
 
-def test_the_report_of_a_table():
+def test_report_of_generator_on_table():
     rows = np.random.default_rng(0).normal(size=(200, 3))
     table = datasets.Dataset(name="table", x_train=rows)
     html = report.page(fitted_on(rows), table, title="t")
@@ -743,132 +758,138 @@ def fitted_on(rows):
     return GMMN(**QUICK[GMMN]).fit(rows)
 
 
-# ---- targets
+# ---- regression
 
 
-def fork(n, seed=0):
-    """Two branches that part: the mean says nothing, the spread grows."""
+def bimodal_targets(n, seed=0):
+    """Targets on two branches: constant mean, standard deviation increasing with x."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (n, 1))
     return x, 50 + 10 * (1 + x[:, 0]) * np.sign(rng.normal(size=n))
 
 
-def test_a_regressor_draws_both_branches(tmp_path):
-    x, y = fork(1000)
-    how = {"hidden": (64,), "n_noise": 3, "learning_rate": 1e-2, "random_state": 0}
-    model = CGMMNRegressor(**how, max_epochs=60).fit(x, y)
-    ends = np.array([[-0.8], [0.8]])
-    mean, spread = model.predict(ends, return_std=True)
+def test_cgmmn_regressor_fits_bimodal_targets(tmp_path):
+    x, y = bimodal_targets(1000)
+    kwargs = {"hidden": (64,), "n_noise": 3, "learning_rate": 1e-2, "random_state": 0}
+    model = CGMMNRegressor(**kwargs, max_epochs=60).fit(x, y)
+    inputs = np.array([[-0.8], [0.8]])
+    mean, std = model.predict(inputs, return_std=True)
     assert np.abs(mean - 50).max() < 8
-    assert spread[1] > 2 * spread[0]
-    drawn = model.draw(ends)
-    assert drawn.shape == (100, 2)
-    assert 0.25 < (drawn[:, 1] > 50).mean() < 0.75
-    np.testing.assert_allclose(drawn.mean(0), mean, rtol=1e-5)
+    assert std[1] > 2 * std[0]
+    samples = model.draw(inputs)
+    assert samples.shape == (100, 2)
+    assert 0.25 < (samples[:, 1] > 50).mean() < 0.75
+    np.testing.assert_allclose(samples.mean(0), mean, rtol=1e-5)
     model.save(tmp_path / "r")
-    np.testing.assert_array_equal(load(tmp_path / "r").predict(ends), mean)
-    two = CGMMNRegressor(**how, max_epochs=1).fit(x, np.stack([y, -y], 1))
-    assert two.predict(x[:4]).shape == (4, 2)
+    np.testing.assert_array_equal(load(tmp_path / "r").predict(inputs), mean)
+    multi_output = CGMMNRegressor(**kwargs, max_epochs=1).fit(x, np.stack([y, -y], 1))
+    assert multi_output.predict(x[:4]).shape == (4, 2)
     table = datasets.Dataset(name="t", x_train=x, y_train=y)
     assert "What it predicts" in report.page(model, table, title="t")
 
 
-def test_the_order_of_rows_hardly_changes_an_automatic_kernel():
+def test_automatic_kernel_variance_is_robust_to_row_order():
     x = np.linspace(-1, 1, 400)[:, None]
     shuffled = np.random.default_rng(0).permutation(400)
-    how = {"hidden": (5,), "max_epochs": 1, "batch_size": 50, "random_state": 0}
-    found = [
-        CGMMNRegressor(**how).fit(x[rows], x[rows, 0]).input_variances_[0]
+    kwargs = {"hidden": (5,), "max_epochs": 1, "batch_size": 50, "random_state": 0}
+    variances = [
+        CGMMNRegressor(**kwargs).fit(x[rows], x[rows, 0]).input_variances_[0]
         for rows in (np.arange(400), shuffled)
     ]
-    assert 0.6 < found[0] / found[1] < 1.6
+    assert 0.6 < variances[0] / variances[1] < 1.6
 
 
-def test_several_targets_as_csv(tmp_path):
+def test_predict_writes_multiple_targets_as_csv(tmp_path):
     table, run, out = tmp_path / "t.csv", tmp_path / "r", tmp_path / "p.csv"
     np.savetxt(table, X[:50, 2:5], delimiter=",", header="a,b,c", comments="")
-    how = {"hidden": (5,), "max_epochs": 1, "random_state": 0}
-    model = CGMMNRegressor(**how).fit(X[:50, 2:5], X[:50, 3:5])
+    kwargs = {"hidden": (5,), "max_epochs": 1, "random_state": 0}
+    model = CGMMNRegressor(**kwargs).fit(X[:50, 2:5], X[:50, 3:5])
     model.save(run)
     assert main(["predict", str(run), str(table), "--out", str(out)]) == 0
     heads = "target0,target1,standard_deviation0,standard_deviation1"
     assert out.read_text().splitlines()[0] == heads
 
 
-def test_bounded_targets_stay_within_bounds():
+def test_bounded_regressor_draws_lie_in_unit_interval():
     y = np.random.default_rng(0).random((200, 3)) * [1.0, 0.5, 0.0]
-    how = {"hidden": (10,), "max_epochs": 20, "bounded": True, "random_state": 0}
-    model = CGMMNRegressor(**how).fit(X[:200], y)
-    drawn = model.draw(X[200:220])
-    assert drawn.shape == (100, 20, 3)
-    assert 0 <= drawn.min() <= drawn.max() <= 1
-    assert drawn[..., 2].max() < 0.1
+    kwargs = {"hidden": (10,), "max_epochs": 20, "bounded": True, "random_state": 0}
+    model = CGMMNRegressor(**kwargs).fit(X[:200], y)
+    samples = model.draw(X[200:220])
+    assert samples.shape == (100, 20, 3)
+    assert 0 <= samples.min() <= samples.max() <= 1
+    assert samples[..., 2].max() < 0.1
     with pytest.raises(ValueError, match=r"bounded=True: expected targets in \[0, 1\]"):
-        CGMMNRegressor(**how).fit(X[:200], 2 * y)
+        CGMMNRegressor(**kwargs).fit(X[:200], 2 * y)
 
 
-def test_the_other_half_of_an_image_from_the_command_line(tmp_path, capsys):
+def test_image_halves_command_line_metrics_and_report(tmp_path, capsys):
     run = tmp_path / "run"
-    how = ["--bounded", "true", "--hidden", "10", "--n-draws", "7", "--max-epochs", "2"]
-    told = ["fit", "cgmmn-regressor", "digits", "--halves", *how, "--out", str(run)]
-    assert main(told) == 0
+    options = ["--bounded", "true", "--hidden", "10", "--n-draws", "7", "--max-epochs", "2"]
+    command = ["fit", "cgmmn-regressor", "digits", "--halves", *options, "--out", str(run)]
+    assert main(command) == 0
     assert "test root mean squared error" in capsys.readouterr().out
     html = (run / "report.html").read_text()
     for words in ("The rest of an image", "draw 5", "--halves", "root mean squared error"):
         assert words in html
     data = datasets.load("digits", halves=True)
     model = load(run)
-    wrong = np.square(model.predict(data.x_test) - data.y_test)
+    squared_errors = np.square(model.predict(data.x_test) - data.y_test)
     (metric,) = read_metrics(run)
-    assert metric["value"] == pytest.approx(math.sqrt(wrong.mean()))
-    about = {"name": "", "folder": run, "estimator": model, "dataset": data, "rows": Scoring()}
-    (again,) = measure(Subject(**about, protocol=Protocol(metric="target_error")))
-    assert again["value"] == metric["value"]
+    assert metric["value"] == pytest.approx(math.sqrt(squared_errors.mean()))
+    task = {"name": "", "folder": run, "estimator": model, "dataset": data, "rows": Scoring()}
+    (recomputed,) = measure(Subject(**task, protocol=Protocol(metric="target_error")))
+    assert recomputed["value"] == metric["value"]
     section = targets.targets(choose(model, data, seed=0))[0]
     assert section.plates[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]
 
 
-def test_halves_are_joined_to_what_they_were():
+def test_joined_image_halves_equal_original_images():
     images = np.random.default_rng(0).random((6, 3, 4, 5))
     left, right = images[..., :2].reshape(6, -1), images[..., 2:].reshape(6, -1)
     joined = targets._joined(left, (3, 4, 2), right, (3, 4, 3))
     np.testing.assert_array_equal(joined, images.reshape(6, -1))
 
 
-def test_a_regressor_finds_the_mean():
-    x, _ = fork(600)
+def test_cgmmn_regressor_r2_on_sine():
+    x, _ = bimodal_targets(600)
     y = np.sin(3 * x[:, 0])
-    how = {"hidden": (64,), "n_noise": 3, "learning_rate": 1e-2, "random_state": 0}
-    assert CGMMNRegressor(**how, max_epochs=40).fit(x, y).score(x, y) > 0.8
+    kwargs = {"hidden": (64,), "n_noise": 3, "learning_rate": 1e-2, "random_state": 0}
+    assert CGMMNRegressor(**kwargs, max_epochs=40).fit(x, y).score(x, y) > 0.8
 
 
 @pytest.mark.parametrize(("form", "least", "most"), [("unbiased", 0.85, 1.15), ("cmmd", 0.0, 0.85)])
-def test_two_draws_a_row_find_the_spread_and_one_does_not(form, least, most):
+def test_unbiased_cmmd_fits_conditional_std_and_plain_cmmd_does_not(form, least, most):
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (2000, 1))
     y = x[:, 0] + (0.5 + 0.4 * x[:, 0]) * rng.normal(size=2000)
-    how = {"hidden": (50,), "n_noise": 3, "learning_rate": 1e-2, "random_state": 0, "n_draws": 500}
-    model = CGMMNRegressor(form=form, regularization=1.0, max_epochs=40, **how).fit(x, y)
-    at = np.array([[-0.6], [0.0], [0.6]])
-    _, spread = model.predict(at, return_std=True)
-    ratio = spread / (0.5 + 0.4 * at[:, 0])
+    kwargs = {
+        "hidden": (50,),
+        "n_noise": 3,
+        "learning_rate": 1e-2,
+        "random_state": 0,
+        "n_draws": 500,
+    }
+    model = CGMMNRegressor(form=form, regularization=1.0, max_epochs=40, **kwargs).fit(x, y)
+    inputs = np.array([[-0.6], [0.0], [0.6]])
+    _, std = model.predict(inputs, return_std=True)
+    ratio = std / (0.5 + 0.4 * inputs[:, 0])
     assert least < ratio.min() <= ratio.max() < most
 
 
 @pytest.mark.parametrize("y", [None, np.full(1000, np.nan), np.zeros(999), np.zeros((1000, 1, 1))])
-def test_bad_targets_are_named(y):
+def test_invalid_targets_raise(y):
     with pytest.raises(ValueError, match=r"y|inconsistent"):
-        CGMMNRegressor(max_epochs=1).fit(fork(1000)[0], y)
+        CGMMNRegressor(max_epochs=1).fit(bimodal_targets(1000)[0], y)
 
 
-def test_targets_from_the_command_line(tmp_path, capsys):
-    x, y = fork(200)
+def test_cgmmn_regressor_command_line(tmp_path, capsys):
+    x, y = bimodal_targets(200)
     table = tmp_path / "t.csv"
     rows = ["a,price", *(f"{a},{p}" for a, p in zip(x[:, 0], y, strict=True))]
     table.write_text("\n".join(rows))
     run, out = tmp_path / "run", tmp_path / "p.csv"
-    how = ["--target", "price", "--test-fraction", "0.2", "--max-epochs", "2", "--out", str(run)]
-    assert main(["fit", "cgmmn-regressor", str(table), *how]) == 0
+    args = ["--target", "price", "--test-fraction", "0.2", "--max-epochs", "2", "--out", str(run)]
+    assert main(["fit", "cgmmn-regressor", str(table), *args]) == 0
     assert "test root mean squared error" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
     assert "test root mean squared error" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Pseudo-Gibbs sampling against the conditional distribution of a Gaussian."""
+"""Pseudo-Gibbs imputation against the conditional distribution of a Gaussian."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tensor(values):
 
 
 class ExactPosterior(Conditional):
-    """p(z | x) of a factor analyser."""
+    """Exact posterior p(z | x) of a factor analysis model."""
 
     def __init__(self, analyser):
         super().__init__()
@@ -44,7 +44,7 @@ class ExactPosterior(Conditional):
 
 
 def linear_gaussian():
-    """x = mu + W z + noise in four dimensions, with the exact q; and the law of x."""
+    """Model x = mu + W z + noise [4] with the exact posterior; also mean and covariance of x."""
     loading = tensor([[1.0, 0.5], [0.0, -1.0], [0.8, 0.3], [-0.6, 0.9]])
     mu, psi = tensor([0.1, -0.2, 0.3, 1.0]), tensor([0.5, 0.4, 1.0, 0.7])
     layer = nn.Linear(2, 4).double()
@@ -56,11 +56,12 @@ def linear_gaussian():
 
 
 def conditional(mu, covariance, x, mask):
-    """Mean and covariance of the missing entries given the observed ones."""
-    seen, lost = mask.nonzero().flatten(), (1 - mask).nonzero().flatten()
-    gain = torch.linalg.solve(covariance[seen][:, seen], covariance[seen][:, lost]).T
-    mean = mu[lost] + gain @ (x[seen] - mu[seen])
-    return lost, mean, covariance[lost][:, lost] - gain @ covariance[seen][:, lost]
+    """Indices, conditional mean and covariance of the missing entries given the observed ones."""
+    observed, missing = mask.nonzero().flatten(), (1 - mask).nonzero().flatten()
+    cov_om = covariance[observed][:, missing]
+    gain = torch.linalg.solve(covariance[observed][:, observed], cov_om).T
+    mean = mu[missing] + gain @ (x[observed] - mu[observed])
+    return missing, mean, covariance[missing][:, missing] - gain @ cov_om
 
 
 X = tensor([1.5, -1.0, 0.4, 2.0])
@@ -69,65 +70,65 @@ N_CHAINS = 20_000
 
 
 def stationary(fill, mask, n_iter=60):
-    """Many independent chains, long past any memory of where they began."""
+    """Missing entries of independent chains after burn-in; exact conditional mean, covariance."""
     model, mu, covariance = linear_gaussian()
-    lost, mean, spread = conditional(mu, covariance, X, mask)
+    missing, mean, conditional_cov = conditional(mu, covariance, X, mask)
     x = X.expand(N_CHAINS, 4)
     with engine.seeded(0):
-        filled = pseudo_gibbs(
+        imputed = pseudo_gibbs(
             model, x, mask.expand_as(x), torch.full_like(x, 5.0), n_iter=n_iter, fill=fill
         )
-    seen = mask > 0
-    assert torch.equal(filled[:, seen], x[:, seen])
-    return filled[:, lost], mean, spread
+    observed = mask > 0
+    assert torch.equal(imputed[:, observed], x[:, observed])
+    return imputed[:, missing], mean, conditional_cov
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_c10_sampling_has_the_exact_conditional_for_its_stationary_law(mask):
-    filled, mean, spread = stationary("sample", mask)
-    error = filled.std(0) / math.sqrt(N_CHAINS)
-    assert ((filled.mean(0) - mean).abs() < 4 * error).all()
-    product = (filled - mean).unsqueeze(-1) * (filled - mean).unsqueeze(-2)
+def test_pseudo_gibbs_sampling_converges_to_exact_gaussian_conditional(mask):
+    imputed, mean, covariance = stationary("sample", mask)
+    error = imputed.std(0) / math.sqrt(N_CHAINS)
+    assert ((imputed.mean(0) - mean).abs() < 4 * error).all()
+    product = (imputed - mean).unsqueeze(-1) * (imputed - mean).unsqueeze(-2)
     error = product.std(0) / math.sqrt(N_CHAINS)
-    assert ((product.mean(0) - spread).abs() < 4 * error).all()
+    assert ((product.mean(0) - covariance).abs() < 4 * error).all()
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_c10_filling_in_means_keeps_the_mean_and_loses_variance(mask):
-    filled, mean, spread = stationary("mean", mask)
-    error = filled.std(0) / math.sqrt(N_CHAINS)
-    assert ((filled.mean(0) - mean).abs() < 4 * error).all()
-    assert (filled.var(0) < 0.8 * spread.diagonal()).all()
+def test_mean_imputation_has_exact_mean_and_smaller_variance(mask):
+    imputed, mean, covariance = stationary("mean", mask)
+    error = imputed.std(0) / math.sqrt(N_CHAINS)
+    assert ((imputed.mean(0) - mean).abs() < 4 * error).all()
+    assert (imputed.var(0) < 0.8 * covariance.diagonal()).all()
 
 
-def test_c10_one_long_chain():
+def test_single_long_pseudo_gibbs_chain_matches_gaussian_conditional():
     model, mu, covariance = linear_gaussian()
-    lost, mean, spread = conditional(mu, covariance, X, MASKS[0])
+    missing, mean, conditional_cov = conditional(mu, covariance, X, MASKS[0])
     state, path = X.unsqueeze(0), []
     with engine.seeded(1):
         for _ in range(900):
             state = pseudo_gibbs(model, X[None], MASKS[0][None], state, n_iter=1, fill="sample")
-            path.append(state[0, lost])
+            path.append(state[0, missing])
     path = torch.stack(path)
     blocks = path.view(30, 30, -1).mean(1)
     assert ((path.mean(0) - mean).abs() < 4 * blocks.std(0) / math.sqrt(30)).all()
-    centred = (path - mean).square().view(30, 30, -1).mean(1)
-    error = centred.std(0) / math.sqrt(30)
-    assert ((centred.mean(0) - spread.diagonal()).abs() < 4 * error).all()
+    squares = (path - mean).square().view(30, 30, -1).mean(1)
+    error = squares.std(0) / math.sqrt(30)
+    assert ((squares.mean(0) - conditional_cov.diagonal()).abs() < 4 * error).all()
 
 
-def test_c10_one_round_is_encode_draw_decode():
+def test_one_pseudo_gibbs_iteration_encodes_samples_and_decodes():
     model, _, _ = linear_gaussian()
     x, mask = X.expand(3, 4), MASKS[0].expand(3, 4)
     start = torch.full_like(x, 0.7)
     with engine.seeded(2):
-        filled = pseudo_gibbs(model, x, mask, start, n_iter=1)
+        imputed = pseudo_gibbs(model, x, mask, start, n_iter=1)
     with engine.seeded(2):
         z = model.posterior(torch.where(mask > 0, x, start)).rsample()
     expected = torch.where(mask > 0, x, model.likelihood(z).mean)
-    torch.testing.assert_close(filled, expected.detach())
-    untouched = pseudo_gibbs(model, x, mask, start, n_iter=0)
-    assert torch.equal(untouched, torch.where(mask > 0, x, start))
+    torch.testing.assert_close(imputed, expected.detach())
+    initial = pseudo_gibbs(model, x, mask, start, n_iter=0)
+    assert torch.equal(initial, torch.where(mask > 0, x, start))
 
 
 @QUICK
@@ -138,7 +139,7 @@ def test_c10_one_round_is_encode_draw_decode():
     st.integers(0, 5),
     st.integers(0, 99),
 )
-def test_c10_observed_entries_never_change(n, d, fill, n_iter, seed):
+def test_pseudo_gibbs_leaves_observed_entries_unchanged(n, d, fill, n_iter, seed):
     rng = np.random.default_rng(seed)
     with engine.seeded(seed):
         model = LatentModel(
@@ -146,24 +147,24 @@ def test_c10_observed_entries_never_change(n, d, fill, n_iter, seed):
         ).double()
     x = torch.from_numpy(rng.normal(size=(n, d)))
     mask = torch.from_numpy(rng.integers(0, 2, (n, d))).double()
-    dirty = torch.where(mask > 0, x, torch.full_like(x, math.nan))
-    before = dirty.clone()
-    filled = pseudo_gibbs(model, dirty, mask, torch.zeros_like(x), n_iter=n_iter, fill=fill)
-    assert torch.equal(filled[mask > 0], x[mask > 0])
-    assert torch.equal(dirty.nan_to_num(9.0), before.nan_to_num(9.0))
-    guesses = filled[mask == 0]
-    assert ((guesses >= 0) & (guesses <= 1)).all()
+    incomplete = torch.where(mask > 0, x, torch.full_like(x, math.nan))
+    copy = incomplete.clone()
+    imputed = pseudo_gibbs(model, incomplete, mask, torch.zeros_like(x), n_iter=n_iter, fill=fill)
+    assert torch.equal(imputed[mask > 0], x[mask > 0])
+    assert torch.equal(incomplete.nan_to_num(9.0), copy.nan_to_num(9.0))
+    values = imputed[mask == 0]
+    assert ((values >= 0) & (values <= 1)).all()
     if fill == "sample" and n_iter:
-        assert ((guesses == 0) | (guesses == 1)).all()
+        assert ((values == 0) | (values == 1)).all()
 
 
-def test_c10_a_complete_row_comes_back_as_it_was():
+def test_pseudo_gibbs_returns_complete_rows_unchanged():
     model, _, _ = linear_gaussian()
     x = X.expand(2, 4)
     assert torch.equal(pseudo_gibbs(model, x, torch.ones_like(x), torch.zeros_like(x)), x)
 
 
-# ---- from an estimator
+# ---- impute method of an estimator
 
 
 def fitted_digits(n=120):
@@ -171,47 +172,47 @@ def fitted_digits(n=120):
     return VAE(n_latents=4, hidden=(20,), max_epochs=8, random_state=0).fit(x), x
 
 
-def test_several_chains_are_averaged():
+def test_imputation_averaged_over_chains_has_smaller_error():
     vae, x = fitted_digits()
-    damaged = corrupt(x, "rect", 4, image_shape=(8, 8))
-    gaps, once = np.isnan(damaged), vae.impute(damaged, n_iter=3, random_state=1)
-    many = vae.impute(damaged, n_iter=3, n_chains=20, random_state=1)
-    np.testing.assert_array_equal(many[~gaps], x[~gaps])
-    errors = [squared_errors(x, guess, gaps).mean for guess in (many, once)]
+    corrupted = corrupt(x, "rect", 4, image_shape=(8, 8))
+    missing, single = np.isnan(corrupted), vae.impute(corrupted, n_iter=3, random_state=1)
+    averaged = vae.impute(corrupted, n_iter=3, n_chains=20, random_state=1)
+    np.testing.assert_array_equal(averaged[~missing], x[~missing])
+    errors = [squared_errors(x, imputed, missing).mean for imputed in (averaged, single)]
     assert errors[0] < errors[1]
 
 
 @pytest.mark.parametrize(
     "x", [load_digits().data[:60] / 16, np.random.default_rng(0).normal(30, 1, (60, 64))]
 )
-def test_gaps_may_be_zero_at_first(monkeypatch, x):
-    """In the user's units, also where the model standardises columns."""
+def test_zero_initialisation_of_missing_entries(monkeypatch, x):
+    """Zero in the original units, also if the model standardises features."""
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
     assert np.isfinite(vae.impute(corrupt(x, "rect", 4, image_shape=(8, 8)), gaps="zero")).all()
-    as_they_start = lambda model, x, mask, start, **_: torch.where(mask > 0, x, start)  # noqa: E731
-    monkeypatch.setattr("ancestral.density.pseudo_gibbs", as_they_start)
-    damaged = corrupt(x, "rect", 4, image_shape=(8, 8))
-    filled, gaps = vae.impute(damaged, gaps="zero"), np.isnan(damaged)
-    np.testing.assert_allclose(filled[gaps], 0, atol=1e-5)
-    assert np.abs(vae.impute(damaged)[gaps]).max() > 0.1
+    initial_values = lambda model, x, mask, start, **_: torch.where(mask > 0, x, start)  # noqa: E731
+    monkeypatch.setattr("ancestral.density.pseudo_gibbs", initial_values)
+    corrupted = corrupt(x, "rect", 4, image_shape=(8, 8))
+    imputed, missing = vae.impute(corrupted, gaps="zero"), np.isnan(corrupted)
+    np.testing.assert_allclose(imputed[missing], 0, atol=1e-5)
+    assert np.abs(vae.impute(corrupted)[missing]).max() > 0.1
     with pytest.raises(ValueError, match="gaps='none': expected"):
-        vae.impute(damaged, gaps="none")
+        vae.impute(corrupted, gaps="none")
 
 
 @pytest.mark.parametrize("fill", ["mean", "sample"])
-def test_rounds_that_a_hardly_trained_model_carries_away_stay_within_what_it_has_seen(fill):
+def test_imputed_values_are_clipped_to_the_training_range(fill):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 1)) * [1, 2, 3, 4] + rng.normal(size=(120, 4)) + [5, 0, 0, -3]
     vae = VAE(n_latents=2, hidden=(16,), max_epochs=5, batch_norm=True, random_state=0).fit(x)
-    damaged = np.where(rng.random(x.shape) < 0.3, np.nan, x)
-    filled = vae.impute(damaged, n_iter=30, fill=fill)
-    assert (filled >= x.min(0) - 1e-5).all()
-    assert (filled <= x.max(0) + 1e-5).all()
-    del vae.range_  # a model saved before the range was kept
-    assert np.abs(vae.impute(damaged, n_iter=30, fill=fill)).max() > 1e3
+    incomplete = np.where(rng.random(x.shape) < 0.3, np.nan, x)
+    imputed = vae.impute(incomplete, n_iter=30, fill=fill)
+    assert (imputed >= x.min(0) - 1e-5).all()
+    assert (imputed <= x.max(0) + 1e-5).all()
+    del vae.range_  # as in models saved without the range: the iterations diverge
+    assert np.abs(vae.impute(incomplete, n_iter=30, fill=fill)).max() > 1e3
 
 
-def test_codes_of_several_chains_are_voted_on():
+def test_imputed_categorical_codes_of_several_chains_are_valid_codes():
     rng = np.random.default_rng(0)
     code = rng.integers(0, 3, 150)
     table = np.stack([code, rng.normal(code)], 1).astype(float)
@@ -219,43 +220,43 @@ def test_codes_of_several_chains_are_voted_on():
         n_latents=2, hidden=(8,), max_epochs=3, random_state=0,
         likelihood=("categorical", "gaussian"),
     ).fit(table)  # fmt: skip
-    damaged = table.copy()
-    damaged[:40, 0] = np.nan
-    filled = vae.impute(damaged, n_iter=3, n_chains=5, fill="sample")
-    assert set(np.unique(filled[:40, 0])) <= {0.0, 1.0, 2.0}
+    incomplete = table.copy()
+    incomplete[:40, 0] = np.nan
+    imputed = vae.impute(incomplete, n_iter=3, n_chains=5, fill="sample")
+    assert set(np.unique(imputed[:40, 0])) <= {0.0, 1.0, 2.0}
 
 
-def test_batch_statistics_are_those_of_the_rows_given():
-    """One round by hand, the normalisation in training mode; the model is left as it was."""
+def test_impute_with_batch_statistics_normalises_with_the_imputed_batch():
+    """One iteration matches batch norm in training mode; the model state is unchanged."""
     vae, x = fitted_digits()
     x = x.astype(np.float32)
-    damaged = corrupt(x, "half", image_shape=(8, 8))
-    before = {k: v.clone() for k, v in vae.model_.state_dict().items()}
-    got = vae.impute(damaged, n_iter=1, batch_statistics=True, random_state=5)
+    corrupted = corrupt(x, "half", image_shape=(8, 8))
+    state = {k: v.clone() for k, v in vae.model_.state_dict().items()}
+    imputed = vae.impute(corrupted, n_iter=1, batch_statistics=True, random_state=5)
     with engine.seeded(draw_seed(5)), torch.no_grad():
         start = torch.where(
-            torch.as_tensor(np.isnan(damaged)), torch.rand(x.shape), torch.as_tensor(x)
+            torch.as_tensor(np.isnan(corrupted)), torch.rand(x.shape), torch.as_tensor(x)
         )
         vae.model_.train()
         z = vae.model_.encode(Batch(start)).rsample()
         expected = vae.model_.decode(z).mean.numpy()
         vae.model_.eval()
-    np.testing.assert_allclose(got, np.where(np.isnan(damaged), expected, x), atol=1e-5)
-    assert all(torch.equal(v, before[k]) for k, v in vae.model_.state_dict().items())
+    np.testing.assert_allclose(imputed, np.where(np.isnan(corrupted), expected, x), atol=1e-5)
+    assert all(torch.equal(v, state[k]) for k, v in vae.model_.state_dict().items())
     assert not any(m.training for m in vae.model_.modules())
-    assert not np.allclose(got, vae.impute(damaged, n_iter=1, random_state=5), atol=1e-3)
+    assert not np.allclose(imputed, vae.impute(corrupted, n_iter=1, random_state=5), atol=1e-3)
 
 
-def test_squared_errors_against_a_bootstrap():
+def test_squared_errors_standard_error_matches_bootstrap():
     rng = np.random.default_rng(0)
     truth, guess = rng.random((400, 6)), rng.random((400, 6))
     where = rng.random((400, 6)) < rng.random((400, 1))
-    found = squared_errors(truth, guess, where)
-    assert found.mean == pytest.approx(np.square(truth - guess)[where].mean())
+    result = squared_errors(truth, guess, where)
+    assert result.mean == pytest.approx(np.square(truth - guess)[where].mean())
     means = []
     for _ in range(300):
         rows = rng.integers(0, 400, 400)
         means.append(squared_errors(truth[rows], guess[rows], where[rows]).mean)
-    assert found.standard_error == pytest.approx(np.std(means), rel=0.15)
-    with pytest.raises(ValueError, match="no entry"):
+    assert result.standard_error == pytest.approx(np.std(means), rel=0.15)
+    with pytest.raises(ValueError, match="at least one selected entry"):
         squared_errors(truth, guess, np.zeros_like(where))

@@ -1,4 +1,4 @@
-"""Drawn rows as a classifier sees them."""
+"""Class fidelity of generated samples."""
 
 import json
 
@@ -13,82 +13,82 @@ from ancestral.labelled import class_shares, label_errors, train_on_generated
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
-HALF = {"hidden": (10,), "max_epochs": 1, "random_state": 0}
+SMALL = {"hidden": (10,), "max_epochs": 1, "random_state": 0}
 
 
 class Copies:
-    """A generator that draws rows of the data, some of them of the wrong class."""
+    """Generator that copies rows of the data, with a given rate of wrong classes."""
 
-    def __init__(self, wrong=0.0, kept=range(10)):
-        self.classes_, self.wrong, self.kept = np.arange(10), wrong, list(kept)
+    def __init__(self, error_rate=0.0, classes=range(10)):
+        self.classes_, self.error_rate, self.classes = np.arange(10), error_rate, list(classes)
 
     def sample(self, n, y=None, *, random_state=0):
         rng = np.random.default_rng(random_state)
-        y = rng.choice(self.kept, n) if y is None else y
-        swapped = np.where(rng.random(n) < self.wrong, (y + 1) % 10, y)
-        return np.stack([X[rng.choice(np.flatnonzero(c == Y))] for c in swapped])
+        y = rng.choice(self.classes, n) if y is None else y
+        sampled = np.where(rng.random(n) < self.error_rate, (y + 1) % 10, y)
+        return np.stack([X[rng.choice(np.flatnonzero(c == Y))] for c in sampled])
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return KNeighborsClassifier(1).fit(X, Y)  # never wrong about a copy
+def classifier():
+    return KNeighborsClassifier(1).fit(X, Y)  # exact on copies of training rows
 
 
-@pytest.mark.parametrize("wrong", [0.0, 0.3])
-def test_wrong_labels_are_counted(judge, wrong):
-    found = label_errors(Copies(wrong), judge, 100)
-    assert len(found.wrong) == 1000
-    assert abs(found.percent - 100 * wrong) <= 4 * found.standard_error
-    again = train_on_generated(Copies(wrong), KNeighborsClassifier(1), X, Y, 30)
-    assert (again.percent < 15) == (wrong == 0)
+@pytest.mark.parametrize("error_rate", [0.0, 0.3])
+def test_label_errors_match_the_error_rate_of_the_generator(classifier, error_rate):
+    result = label_errors(Copies(error_rate), classifier, 100)
+    assert len(result.wrong) == 1000
+    assert abs(result.percent - 100 * error_rate) <= 4 * result.standard_error
+    retrained = train_on_generated(Copies(error_rate), KNeighborsClassifier(1), X, Y, 30)
+    assert (retrained.percent < 15) == (error_rate == 0)
 
 
-def test_classes_left_out_are_seen(judge):
-    found = class_shares(Copies(kept=[1, 4]), judge, 400)
-    assert found.shares.sum() == pytest.approx(1)
-    assert found.shares[[1, 4]].sum() == 1
-    assert abs(found.shares[1] - 0.5) < 4 * found.standard_errors[1]
-    assert "0 0.0%, 1 " in str(found)
+def test_predicted_class_frequencies_of_a_generator_with_missing_classes(classifier):
+    result = class_shares(Copies(classes=[1, 4]), classifier, 400)
+    assert result.shares.sum() == pytest.approx(1)
+    assert result.shares[[1, 4]].sum() == 1
+    assert abs(result.shares[1] - 0.5) < 4 * result.standard_errors[1]
+    assert "0 0.0%, 1 " in str(result)
 
 
-def test_who_cannot_be_asked_is_refused(judge):
+def test_label_errors_require_class_conditional_generator_and_matching_classifier(classifier):
     for cls in (GMMN, MaxMarginVAE):
-        with pytest.raises(ValueError, match="can't be asked for a class"):
-            label_errors(cls(**HALF).fit(X, Y), judge)
-    few = KNeighborsClassifier(1).fit(X[Y < 3], Y[Y < 3])
-    with pytest.raises(ValueError, match="it knows no 3, 4"):
-        label_errors(Copies(), few)
+        with pytest.raises(ValueError, match="cannot sample a given class"):
+            label_errors(cls(**SMALL).fit(X, Y), classifier)
+    three_classes = KNeighborsClassifier(1).fit(X[Y < 3], Y[Y < 3])
+    with pytest.raises(ValueError, match="not fitted to the classes 3, 4"):
+        label_errors(Copies(), three_classes)
 
 
-@pytest.mark.parametrize("other", [Y.astype(str), np.where(Y == 3, 11, Y)])
-def test_rows_of_classes_that_the_generator_does_not_know_are_refused(other):
-    with pytest.raises(ValueError, match=r"y: classes (0, 1|11).*it knows 0, 1"):
-        train_on_generated(Copies(), KNeighborsClassifier(1), X, other, 5)
+@pytest.mark.parametrize("y", [Y.astype(str), np.where(Y == 3, 11, Y)])
+def test_train_on_generated_rejects_classes_that_the_generator_lacks(y):
+    with pytest.raises(ValueError, match=r"y: contains classes (0, 1|11).*expected 0, 1"):
+        train_on_generated(Copies(), KNeighborsClassifier(1), X, y, 5)
 
 
-def test_rows_without_a_class_do_not_count():
-    known = np.arange(len(Y)) < 100
-    y = np.where(known, Y, -1)
-    found = train_on_generated(Copies(), KNeighborsClassifier(1), X, y, 30)
-    assert len(found.wrong) == 100
-    as_numbers = train_on_generated(Copies(), KNeighborsClassifier(1), X, y.astype(float), 30)
-    np.testing.assert_array_equal(found.wrong, as_numbers.wrong)
+def test_train_on_generated_excludes_unlabelled_samples():
+    labelled = np.arange(len(Y)) < 100
+    y = np.where(labelled, Y, -1)
+    result = train_on_generated(Copies(), KNeighborsClassifier(1), X, y, 30)
+    assert len(result.wrong) == 100
+    from_floats = train_on_generated(Copies(), KNeighborsClassifier(1), X, y.astype(float), 30)
+    np.testing.assert_array_equal(result.wrong, from_floats.wrong)
 
 
-def test_from_the_command_line(tmp_path, capsys):
-    generator, judge = tmp_path / "generator", tmp_path / "judge"
-    small = ["--max-epochs", "3", "--hidden", "20", "--no-report", "--out"]
-    assert main(["fit", "cgmmn", "digits", *small, str(generator)]) == 0
-    assert main(["fit", "network-classifier", "digits", *small, str(judge)]) == 0
+def test_class_fidelity_from_the_command_line(tmp_path, capsys):
+    generator, classifier = tmp_path / "generator", tmp_path / "classifier"
+    options = ["--max-epochs", "3", "--hidden", "20", "--no-report", "--out"]
+    assert main(["fit", "cgmmn", "digits", *options, str(generator)]) == 0
+    assert main(["fit", "network-classifier", "digits", *options, str(classifier)]) == 0
     capsys.readouterr()
-    asked = ["evaluate", str(generator), "--classifier", str(judge)]
-    assert main([*asked, "--retrain"]) == 0
-    said = capsys.readouterr().out
-    assert "classes of 2000 drawn rows: 0 " in said
-    assert "drawn label error of drawn rows, %" in said
-    assert "test error after training on drawn rows, %" in said
-    kept = json.loads((generator / "metrics.json").read_text())
-    assert [m.get("classifier") for m in kept[-2:]] == [str(judge)] * 2
-    assert main([*asked, "--metric", "error"]) == 2
-    assert main(["evaluate", str(judge), "--classifier", str(judge)]) == 2
+    command = ["evaluate", str(generator), "--classifier", str(classifier)]
+    assert main([*command, "--retrain"]) == 0
+    output = capsys.readouterr().out
+    assert "classes of 2000 drawn rows: 0 " in output
+    assert "drawn label error of drawn rows, %" in output
+    assert "test error after training on drawn rows, %" in output
+    metrics = json.loads((generator / "metrics.json").read_text())
+    assert [m.get("classifier") for m in metrics[-2:]] == [str(classifier)] * 2
+    assert main([*command, "--metric", "error"]) == 2
+    assert main(["evaluate", str(classifier), "--classifier", str(classifier)]) == 2
     assert main(["evaluate", str(generator), "--classifier", str(generator)]) == 2

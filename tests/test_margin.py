@@ -1,4 +1,4 @@
-"""Max-margin models: the objective by hand, the classifier against a solver, its manners."""
+"""Max-margin models and classifiers: objectives, initialisation, saving, second stage."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def fitted(**settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"bound_weight": 0.01, "c": 2.0, "margin": 1.0}])
-def test_the_terms_of_the_loss_by_hand(settings):
-    """One batch of all rows, a learning rate of nothing: what is logged is the start's loss."""
-    still = {"batch_size": 400, "learning_rate": 1e-12, "max_epochs": 1, "binarize": "none"}
-    model = fitted(**still, **settings, batch_norm=False, precision="float32")
+def test_objective_terms_match_formulas(settings):
+    """With one batch and a learning rate near 0 the history holds the initial loss."""
+    frozen = {"batch_size": 400, "learning_rate": 1e-12, "max_epochs": 1, "binarize": "none"}
+    model = fitted(**frozen, **settings, batch_norm=False, precision="float32")
     x, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
-    scores = torch.zeros(400, 10)  # the classifier starts at zero
+    scores = torch.zeros(400, 10)  # scores of the zero-initialised classifier
     weight, c = settings.get("bound_weight", 1.0), settings.get("c", 15.0)
     logged = model.history_[0]
     assert logged["hinge"] == pytest.approx(
@@ -75,8 +75,8 @@ def test_the_terms_of_the_loss_by_hand(settings):
     assert logged["kl"] == pytest.approx(weight * kl.sum(-1).mean().item(), rel=1e-3)
 
 
-def test_sparse_units_by_hand():
-    """What a network of sigmoids with the encoder's weights says, once for a batch."""
+def test_sparsity_penalty_matches_bernoulli_kl():
+    """Reference: a sigmoid network with the weights of the encoder, once per batch."""
     model = fitted(max_epochs=1, batch_norm=False)
     x = torch.as_tensor(X[:50], dtype=torch.float32)
     run = model.model_.run(Batch(x, torch.as_tensor(Y[:50])))
@@ -85,34 +85,34 @@ def test_sparse_units_by_hand():
         if isinstance(m, torch.nn.Linear) and m.out_features in (20, 15)
     )  # fmt: skip
     below = torch.sigmoid(first(x))
-    shares = torch.cat([below.mean(0), torch.sigmoid(second(below)).mean(0)])
-    target = torch.distributions.Bernoulli(torch.full_like(shares, 0.1))
-    expected = torch.distributions.kl_divergence(target, torch.distributions.Bernoulli(shares))
-    (found,) = (t(model.model_, run) for t in sparse_units(3.0).terms.values())
-    assert found.item() == pytest.approx(3 * expected.sum().item() / 50, rel=1e-4)
+    activations = torch.cat([below.mean(0), torch.sigmoid(second(below)).mean(0)])
+    target = torch.distributions.Bernoulli(torch.full_like(activations, 0.1))
+    expected = torch.distributions.kl_divergence(target, torch.distributions.Bernoulli(activations))
+    (penalty,) = (t(model.model_, run) for t in sparse_units(3.0).terms.values())
+    assert penalty.item() == pytest.approx(3 * expected.sum().item() / 50, rel=1e-4)
     assert (
         fitted(sparsity=3.0).history_[-1]["sparsity"]
         < fitted(sparsity=1e-6).history_[-1]["sparsity"] * 3e6
-    )  # it falls when it counts
-    with pytest.raises(ValueError, match=r"sparsity=1\.0 is for dense"):
+    )  # a larger weight reduces the penalty
+    with pytest.raises(ValueError, match=r"sparsity=1\.0 requires network='dense'"):
         MaxMarginVAE(**SMALL, **PICTURES, sparsity=1.0).fit(X[:50], Y[:50])
 
 
-def test_c6_minibatches_are_unbiased():
-    """The mean over all minibatches of a split is the whole objective."""
+def test_mean_hinge_over_minibatches_equals_full_batch():
+    """The mean over the minibatches of a partition equals the full-batch objective."""
     model = fitted(batch_norm=False).model_
     objective = hinge(2.0, 3.0, lambda run: run.batch.x[:, :35])
     rows, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
-    (whole,) = objective.terms.values()
+    (term,) = objective.terms.values()
 
     def value(part):
-        return whole(model, Run(Batch(rows[part], y[part]))).item()
+        return term(model, Run(Batch(rows[part], y[part]))).item()
 
     parts = np.array_split(np.random.default_rng(0).permutation(400), 8)
     assert np.mean([value(p) for p in parts]) == pytest.approx(value(np.arange(400)), rel=1e-5)
 
 
-def test_c7_the_averaging_classifier_is_linear_in_the_mean():
+def test_scores_on_mean_features_equal_expected_scores():
     model = fitted(features="mean")
     batch = Batch(torch.as_tensor(X[:3], dtype=torch.float32))
     with engine.seeded(0), torch.no_grad():
@@ -122,8 +122,8 @@ def test_c7_the_averaging_classifier_is_linear_in_the_mean():
     np.testing.assert_allclose(model.features_of(X[:3]), model.transform(X[:3]), atol=1e-6)
 
 
-def test_c8_two_classes_against_a_solver_of_the_svm():
-    """1/4 |w|^2 + c * mean hinge of margin 2 w'x: the two rows of weights are opposite."""
+def test_two_class_hinge_minimum_matches_svm_solution():
+    """The two rows of weights are opposite: 1/4 |w|^2 + c * mean hinge of the margin 2 w'x."""
     x, y = make_blobs(60, 2, centers=[[-1.5, 0], [1.5, 0.5]], cluster_std=1.2, random_state=0)
 
     class Linear(nn.Module):
@@ -152,10 +152,10 @@ def test_c8_two_classes_against_a_solver_of_the_svm():
     np.testing.assert_allclose(w[1] - w[0], best.x, atol=0.02)
 
 
-def test_without_a_hinge_labels_change_nothing():
-    afterwards = MaxMarginVAE(**SMALL, c=0.0, classifier="pegasos", regularization=1e-2)
-    plain = clone(afterwards).fit(X[:400], Y[:400])
-    shuffled = clone(afterwards).fit(X[:400], Y[:400][::-1])
+def test_labels_are_unused_without_hinge():
+    two_stage = MaxMarginVAE(**SMALL, c=0.0, classifier="pegasos", regularization=1e-2)
+    plain = clone(two_stage).fit(X[:400], Y[:400])
+    shuffled = clone(two_stage).fit(X[:400], Y[:400][::-1])
     assert plain.history_[-1]["loss"] == shuffled.history_[-1]["loss"]
     assert "hinge" not in plain.history_[-1]
     assert plain.features_of(X[:5]).shape == (5, 35)
@@ -164,68 +164,68 @@ def test_without_a_hinge_labels_change_nothing():
 # ---- the classifier
 
 
-def test_unlabelled_rows_do_not_enter_the_hinge():
+def test_hinge_averages_over_labelled_samples():
     y = np.where(np.arange(400) < 200, Y[:400], -1)
-    still = {"batch_size": 400, "max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False}
-    model = MaxMarginVAE(**SMALL | still).fit(X[:400], y)
-    assert model.history_[0]["hinge"] == pytest.approx(15 * 3)  # of 200 rows, not of 400
+    frozen = {"batch_size": 400, "max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False}
+    model = MaxMarginVAE(**SMALL | frozen).fit(X[:400], y)
+    assert model.history_[0]["hinge"] == pytest.approx(15 * 3)  # mean over the 200 labelled samples
     assert model.classes_.tolist() == list(range(10))
 
 
 @pytest.mark.parametrize("settings", [{}, {"features": "mean"}, {"n_latents": (4, 3)}, PICTURES])
-def test_it_learns_digits_and_stays_a_density_model(settings):
-    how = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (40,)}
-    model = MaxMarginVAE(**SMALL | how | settings).fit(X[:1500], Y[:1500])
+def test_max_margin_vae_on_digits_accuracy_and_likelihood(settings):
+    kwargs = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (40,)}
+    model = MaxMarginVAE(**SMALL | kwargs | settings).fit(X[:1500], Y[:1500])
     assert model.score(X[1500:], Y[1500:]) > 0.6
     p = model.predict_proba(X[1500:])
     np.testing.assert_allclose(p.sum(1), 1)
     assert (p.argmax(1) == model.predict(X[1500:])).all()
     nll = -np.log(p[np.arange(len(p)), Y[1500:]]).mean()
     assert nll < np.log(10) / 2
-    assert model.log_likelihood(X[1500:1540], 50).mean > -45.0  # 64 log 2 = 44.4 says nothing
+    assert model.log_likelihood(X[1500:1540], 50).mean > -45.0  # uniform bits: -64 log 2 = -44.4
     assert model.sample(2).shape == (2, 64)
 
 
 @pytest.mark.parametrize("settings", [{"hidden": (200, 300)}, PICTURES])
-def test_parameters_start_where_asked(settings):
-    still = {"max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False} | settings
-    asked = fitted(**still, dense_start="normal", classifier_scale=0.01).model_
-    plain = fitted(**still).model_
+def test_normal_and_glorot_initialisation(settings):
+    frozen = {"max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False} | settings
+    normal = fitted(**frozen, dense_start="normal", classifier_scale=0.01).model_
+    plain = fitted(**frozen).model_
     zero = pytest.approx(0, abs=1e-9)
     assert [p.abs().max().item() for p in plain.classifier.parameters()] == [zero, zero]
-    assert asked.classifier.weight.std().item() == pytest.approx(0.01, rel=0.2)
-    assert asked.classifier.bias.std().item() == pytest.approx(0.01, rel=0.6)
-    found = 0
-    for ours, theirs in zip(asked.modules(), plain.modules(), strict=True):
-        if not isinstance(ours, nn.Linear) or ours is asked.classifier:
+    assert normal.classifier.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert normal.classifier.bias.std().item() == pytest.approx(0.01, rel=0.6)
+    n_checked = 0
+    for module, default in zip(normal.modules(), plain.modules(), strict=True):
+        if not isinstance(module, nn.Linear) or module is normal.classifier:
             continue
-        n_out, n_in = ours.weight.shape
-        if theirs.weight.std().item() == zero:  # the read-out of log-variances
-            assert [p.abs().max().item() for p in ours.parameters()] == [zero, zero]
-        elif ours.weight.numel() > 2000:
-            found += 1
+        n_out, n_in = module.weight.shape
+        if default.weight.std().item() == zero:  # output layer of log-variances
+            assert [p.abs().max().item() for p in module.parameters()] == [zero, zero]
+        elif module.weight.numel() > 2000:
+            n_checked += 1
             glorot = (2 / (n_in + n_out)) ** 0.5
-            assert ours.weight.std().item() == pytest.approx(n_in**-0.5, rel=0.1)
-            assert theirs.weight.std().item() == pytest.approx(glorot, rel=0.1)
-            output = n_out == 64  # whose biases are read off the data
-            assert output or ours.bias.std().item() == pytest.approx(0.01, rel=0.4)
-    assert found == (4 if "hidden" in settings else 1)
+            assert module.weight.std().item() == pytest.approx(n_in**-0.5, rel=0.1)
+            assert default.weight.std().item() == pytest.approx(glorot, rel=0.1)
+            output = n_out == 64  # biases set from the data
+            assert output or module.bias.std().item() == pytest.approx(0.01, rel=0.4)
+    assert n_checked == (4 if "hidden" in settings else 1)
 
 
 @pytest.mark.parametrize("settings", [{}, PICTURES])
-def test_means_of_grey_pixels_are_held_where_asked(tmp_path, settings):
-    how = SMALL | settings | {"binarize": "none", "max_epochs": 2}
-    model = MaxMarginVAE(**how, clip_means=0.3).fit(X[:200], Y[:200])
+def test_clip_means_bounds_bernoulli_means(tmp_path, settings):
+    kwargs = SMALL | settings | {"binarize": "none", "max_epochs": 2}
+    model = MaxMarginVAE(**kwargs, clip_means=0.3).fit(X[:200], Y[:200])
     model.save(tmp_path / "m")
     means = load(tmp_path / "m").sample(50, mean=True)
     assert means.min() == pytest.approx(0.3)
     assert means.max() == pytest.approx(0.7)
-    assert MaxMarginVAE(**how).fit(X[:200], Y[:200]).sample(50, mean=True).min() < 0.3
+    assert MaxMarginVAE(**kwargs).fit(X[:200], Y[:200]).sample(50, mean=True).min() < 0.3
     with pytest.raises(ValueError, match=r"clip_means=0\.5: expected a number of at least 0 and"):
         fitted(clip_means=0.5)
 
 
-def test_bits_of_a_mixed_table_are_held_too():
+def test_clip_means_on_mixed_columns():
     kinds = ("gaussian", *["bernoulli"] * 63)
     table = np.column_stack([NOISY[:200, :1], X[:200, 1:] > 0.5])
     model = MaxMarginVAE(**SMALL, likelihood=kinds, clip_means=0.3).fit(table, Y[:200])
@@ -235,34 +235,34 @@ def test_bits_of_a_mixed_table_are_held_too():
 
 
 @pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([3.0, 7.0])])
-def test_classes_of_any_kind_survive_saving(tmp_path, labels):
+def test_class_labels_of_any_dtype_after_save_and_load(tmp_path, labels):
     x, y = X[Y < 2], labels[Y[Y < 2]]
     model = MaxMarginVAE(**SMALL | {"max_epochs": 15}).fit(x, y)
     model.save(tmp_path / "m")
-    again = load(tmp_path / "m")
-    np.testing.assert_array_equal(again.predict(x), model.predict(x))
-    assert again.classes_.tolist() == labels.tolist()
+    loaded = load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    assert loaded.classes_.tolist() == labels.tolist()
     assert model.score(x, y) > 0.95
     scores = model.decision_function(x)
     assert scores.shape == (len(x),)
     np.testing.assert_array_equal(labels[(scores > 0).astype(int)], model.predict(x))
-    np.testing.assert_allclose(again.predict_proba(x), model.predict_proba(x), atol=1e-6)
+    np.testing.assert_allclose(loaded.predict_proba(x), model.predict_proba(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [object, str])
-def test_minus_one_is_no_label_beside_text_either(kind):
+def test_minus_one_is_unlabelled_among_text_labels(kind):
     y = np.array(["few", "many"], dtype=object)[(Y[:400] > 4).astype(int)]
     y[::2] = -1
     model = MaxMarginVAE(**SMALL | {"max_epochs": 2}).fit(X[:400], y.astype(kind))
     assert model.classes_.tolist() == ["few", "many"]
 
 
-def test_priors_count_the_rows_that_are_learnt_from():
+def test_n_rows_excludes_validation_samples():
     model = MaxMarginVAE(**SMALL | {"max_epochs": 1}, validation_fraction=0.25)
     assert model.fit(X[:400], Y[:400]).n_rows_ == 300
 
 
-def test_temperature_is_fitted_to_held_out_rows():
+def test_temperature_recovers_scale_of_scores():
     model = MaxMarginVAE(**SMALL, validation_fraction=0.3).fit(X[:400], Y[:400])
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(4000, 3))
@@ -281,13 +281,13 @@ def test_temperature_is_fitted_to_held_out_rows():
         ({"network": "mnist"}, "set image_shape"),
         ({"network": "resnet", "image_shape": (8, 8)}, "expected one of dense, mnist, svhn"),
         ({"network": "mnist", "image_shape": (8, 8)}, "too small"),
-        ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "makes 1 x 4 x 4 of rows"),
+        ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "has outputs of 1 x 4 x 4"),
         (PICTURES | {"n_latents": (3, 2)}, "single stochastic layer"),
-        ({"hidden": ()}, r"features='hidden' and hidden=\(\)"),
+        ({"hidden": ()}, r"features='hidden' requires .* hidden=\(\)"),
         ({"n_latents": ()}, r"n_latents=\(\): expected one"),
     ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_invalid_parameters_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         fitted(**settings)
 
@@ -303,12 +303,12 @@ def test_bad_settings_are_named(settings, message):
         (np.where(Y[:400] > 4, "many", None), "text beside None"),
     ],
 )
-def test_bad_labels_are_named(y, message):
+def test_invalid_labels_raise(y, message):
     with pytest.raises(ValueError, match=message):
         MaxMarginVAE(**SMALL).fit(X[:400], y)
 
 
-def test_a_convolutional_network_wants_columns_of_one_kind():
+def test_convolutional_network_on_mixed_columns_raises():
     kinds = ("gaussian", *["bernoulli"] * 63)
     table = np.column_stack([NOISY[:, :1], X[:, 1:] > 0.5])
     with pytest.raises(ValueError, match="all bits or all real values"):
@@ -316,7 +316,7 @@ def test_a_convolutional_network_wants_columns_of_one_kind():
 
 
 @pytest.mark.parametrize("cls", [VAE, MaxMarginVAE])
-def test_real_valued_pictures_have_a_variance_of_their_own(cls):
+def test_convolutional_gaussian_decoder_fits_variance(cls):
     settings = SMALL | PICTURES | {"likelihood": "gaussian", "max_epochs": 8}
     model = cls(**settings).fit(NOISY[:400], Y[:400])
     assert model.model_.decode(torch.zeros(2, 4)).stddev.std() > 0
@@ -324,12 +324,12 @@ def test_real_valued_pictures_have_a_variance_of_their_own(cls):
     assert near > far
 
 
-def test_a_memory_stands_beside_dense_layers_only():
+def test_memory_vae_with_convolutional_network_raises():
     with pytest.raises(ValueError, match="network='dense'"):
         MemoryVAE(**SMALL, **PICTURES).fit(X)
 
 
-def test_the_report_shows_errors_and_mistakes():
+def test_report_shows_classification_errors():
     data = datasets.load("digits")
     data = replace(data, x_test=data.x_test[:80], y_test=data.y_test[:80])
     settings = SMALL | {"max_epochs": 10, "learning_rate": 1e-2}
@@ -344,36 +344,43 @@ def test_the_report_shows_errors_and_mistakes():
     assert "Which class?" not in report.page(plain, data, title="Digits")
 
 
-def test_errors_by_hand():
+def test_classification_errors_match_manual_values():
     text = errors(np.array(["cat", "dog", "cat"]), np.array(["cat", "-1", "dog"]))
     np.testing.assert_array_equal(text.wrong, [False, True])
-    found = errors(np.array([1, 2, 3, 3, 0]), np.array([1, 2, 2, 3, -1]))
-    assert found.percent == 25
-    assert found.standard_error == pytest.approx(100 * np.sqrt(0.25 * 0.75 / 4))
-    with pytest.raises(ValueError, match="no row is labelled"):
+    numeric = errors(np.array([1, 2, 3, 3, 0]), np.array([1, 2, 2, 3, -1]))
+    assert numeric.percent == 25
+    assert numeric.standard_error == pytest.approx(100 * np.sqrt(0.25 * 0.75 / 4))
+    with pytest.raises(ValueError, match="all samples are unlabelled"):
         errors(np.zeros(2), np.full(2, -1))
     with pytest.raises(ValueError, match="shape"):
         errors(np.zeros(2), np.zeros(3))
 
 
-def test_two_classifiers_compared_by_mcnemar():
+def test_mcnemar_matches_binomial_formula():
     rng = np.random.default_rng(0)
     first, second = (Errors(rng.random(500) < share) for share in (0.1, 0.2))
-    found = mcnemar(first, second)
-    ours, theirs = first.wrong.astype(int), second.wrong.astype(int)
-    assert found.percent == pytest.approx(100 * (ours - theirs).mean())
-    assert found.standard_error == pytest.approx(100 * (ours - theirs).std() / np.sqrt(500))
-    n, k = found.first_only + found.second_only, min(found.first_only, found.second_only)
-    assert found.p_value == pytest.approx(2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+    comparison = mcnemar(first, second)
+    first_errors, second_errors = first.wrong.astype(int), second.wrong.astype(int)
+    assert comparison.percent == pytest.approx(100 * (first_errors - second_errors).mean())
+    assert comparison.standard_error == pytest.approx(
+        100 * (first_errors - second_errors).std() / np.sqrt(500)
+    )
+    n, k = (
+        comparison.first_only + comparison.second_only,
+        min(comparison.first_only, comparison.second_only),
+    )
+    assert comparison.p_value == pytest.approx(
+        2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    )
     assert mcnemar(first, first).p_value == 1
-    with pytest.raises(ValueError, match="500 and 499 rows"):
+    with pytest.raises(ValueError, match="500 and 499 samples"):
         mcnemar(first, Errors(second.wrong[1:]))
 
 
-def test_classifiers_are_compared_from_the_command_line(tmp_path, capsys):
+def test_compare_classifiers_command_line(tmp_path, capsys):
     for name in "ab":
-        how = {"batch_size": 50} if name == "b" else {}
-        fitted(**how).save(tmp_path / name)
+        kwargs = {"batch_size": 50} if name == "b" else {}
+        fitted(**kwargs).save(tmp_path / name)
     out = tmp_path / "ab.json"
     arguments = [str(tmp_path / "a"), str(tmp_path / "b"), "digits", "--metric", "error"]
     assert main(["compare", *arguments, "--out", str(out)]) == 0
@@ -384,37 +391,39 @@ def test_classifiers_are_compared_from_the_command_line(tmp_path, capsys):
     assert difference["difference"] == pytest.approx(a.percent - b.percent)
     VAE(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "c")
     assert main(["evaluate", str(tmp_path / "c"), "digits", "--metric", "error"]) == 2
-    assert "does not tell the class of rows" in capsys.readouterr().err
+    assert "which is not a classifier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [{"hidden": (30,)}, {"network": PICTURES["network"]}])
-def test_a_network_without_a_generative_model(tmp_path, capsys, settings):
-    how = settings | {"image_shape": (8, 8), "max_epochs": 10, "learning_rate": 5e-3}
-    model = NetworkClassifier(**how, random_state=0).fit(X[:1200], Y[:1200])
+def test_network_classifier_accuracy_report_and_command_errors(tmp_path, capsys, settings):
+    kwargs = settings | {"image_shape": (8, 8), "max_epochs": 10, "learning_rate": 5e-3}
+    model = NetworkClassifier(**kwargs, random_state=0).fit(X[:1200], Y[:1200])
     assert model.score(X[1200:], Y[1200:]) > 0.85
     assert set(model.history_[0]) >= {"hinge", "prior"}
     model.save(tmp_path / "n")
-    again = load(tmp_path / "n")
-    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
-    scores = again.features_of(X) @ again._linear.weight.T.numpy(force=True)
-    scores += again._linear.bias.numpy(force=True)
-    np.testing.assert_allclose(again.decision_function(X), scores, rtol=1e-5, atol=1e-5)
-    html = report.page(again, datasets.load("digits"), title="t")
+    loaded = load(tmp_path / "n")
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    scores = loaded.features_of(X) @ loaded._linear.weight.T.numpy(force=True)
+    scores += loaded._linear.bias.numpy(force=True)
+    np.testing.assert_allclose(loaded.decision_function(X), scores, rtol=1e-5, atol=1e-5)
+    html = report.page(loaded, datasets.load("digits"), title="t")
     assert "Which class?" in html
     assert "log-likelihood" not in html
-    strips = ["repair", "digits", "--out", str(tmp_path / "x.png")]
-    for arguments in (["sample", "--out", "x.npy"], ["units", "digits"], strips):
+    imputation = ["repair", "digits", "--out", str(tmp_path / "x.png")]
+    for arguments in (["sample", "--out", "x.npy"], ["units", "digits"], imputation):
         assert main([arguments[0], str(tmp_path / "n"), *arguments[1:]]) == 2
-        expected = "draws no rows" if arguments[0] == "sample" else "has no latent variables"
+        expected = (
+            "does not generate samples" if arguments[0] == "sample" else "has no latent variables"
+        )
         error = capsys.readouterr().err
-        assert "holds a NetworkClassifier, which" in error
+        assert "contains a NetworkClassifier, which" in error
         assert expected in error
 
 
-def test_a_network_without_a_generative_model_leaves_a_run_folder(tmp_path, capsys):
+def test_network_classifier_command_line(tmp_path, capsys):
     run = tmp_path / "run"
-    how = ["--network", "3:4 p2 | 10", "--max-epochs", "1", "--out", str(run)]
-    assert main(["fit", "network-classifier", "digits", *how]) == 0
+    options = ["--network", "3:4 p2 | 10", "--max-epochs", "1", "--out", str(run)]
+    assert main(["fit", "network-classifier", "digits", *options]) == 0
     assert "test error, %:" in capsys.readouterr().out
     assert (run / "report.html").is_file()
     assert main(["evaluate", str(run)]) == 0
@@ -422,126 +431,128 @@ def test_a_network_without_a_generative_model_leaves_a_run_folder(tmp_path, caps
     assert main(["evaluate", str(run), "--metric", "log_likelihood"]) == 2
 
 
-def test_classes_of_damaged_rows(tmp_path, capsys):
-    """Noise in a gap misleads; what a generative model fills in misleads less."""
+def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
+    """Imputation by the model gives fewer errors than noise."""
     digits = datasets.load("digits")
-    how = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (64,), "image_shape": (8, 8)}
-    model = MaxMarginVAE(**SMALL | how | {"n_latents": 8}).fit(digits.x_train, digits.y_train)
-    plain = NetworkClassifier(**how, random_state=0).fit(digits.x_train, digits.y_train)
-    square, repair_how, rows = Damage("rect", 4), Repair(n_iter=20), Scoring(split="test")
-    found = repair(model, digits, square, repair_how, rows)
-    (noisy, _), (refined, wrong) = classify(model, digits, square, repair_how, rows, found)
+    kwargs = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (64,), "image_shape": (8, 8)}
+    model = MaxMarginVAE(**SMALL | kwargs | {"n_latents": 8}).fit(digits.x_train, digits.y_train)
+    plain = NetworkClassifier(**kwargs, random_state=0).fit(digits.x_train, digits.y_train)
+    square, settings, rows = Damage("rect", 4), Repair(n_iter=20), Scoring(split="test")
+    imputation = repair(model, digits, square, settings, rows)
+    (noisy, _), (refined, wrong) = classify(model, digits, square, settings, rows, imputation)
     assert refined["value"] < noisy["value"]
-    assert wrong.percent == 100 * (model.predict(found.filled) != digits.y_test).mean()
-    ((alone, _),) = classify(plain, digits, square, repair_how, rows)
-    assert alone["metric"] == "error on noisy rows, rect 4, %"
-    assert alone["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
-    with pytest.raises(ValueError, match="no classes to tell apart"):
-        classify(VAE(), digits, square, repair_how, rows)
-    svm = Pegasos(1e-2, random_state=0)
-    stage = {"repaired": found, "second_stage": svm}
-    *_, (anew, told) = classify(model, digits, square, repair_how, rows, **stage)
-    assert anew["metric"] == "error on refined rows, rect 4, by Pegasos, %"
-    svm.fit(model.features_of(digits.x_train), digits.y_train)
-    seen = svm.predict(model.features_of(found.filled))
-    np.testing.assert_array_equal(told.wrong, seen != digits.y_test)
-    assert anew["value"] < noisy["value"]
+    assert wrong.percent == 100 * (model.predict(imputation.filled) != digits.y_test).mean()
+    ((baseline, _),) = classify(plain, digits, square, settings, rows)
+    assert baseline["metric"] == "error on noisy rows, rect 4, %"
+    assert baseline["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
+    with pytest.raises(ValueError, match="error rates require a classifier and class labels"):
+        classify(VAE(), digits, square, settings, rows)
+    pegasos = Pegasos(regularization=1e-2, random_state=0)
+    stage = {"repaired": imputation, "second_stage": pegasos}
+    *_, (two_stage, second_errors) = classify(model, digits, square, settings, rows, **stage)
+    assert two_stage["metric"] == "error on refined rows, rect 4, by Pegasos, %"
+    pegasos.fit(model.features_of(digits.x_train), digits.y_train)
+    predicted = pegasos.predict(model.features_of(imputation.filled))
+    np.testing.assert_array_equal(second_errors.wrong, predicted != digits.y_test)
+    assert two_stage["value"] < noisy["value"]
     model.save(tmp_path / "m")
     plain.save(tmp_path / "p")
     command = ["--damage", "rect:4", "--n-iter", "3", "--second-stage", "liblinear"]
     assert main(["repair", str(tmp_path / "m"), "digits", *command]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in (
         "mean squared error of repairs",
         "error on noisy rows",
         "error on refined rows, rect 4, by L",
     ):
-        assert words in said
+        assert words in output
     assert main(["repair", str(tmp_path / "p"), "digits", *command[:4]]) == 0
     assert "refined" not in capsys.readouterr().out
 
 
-def test_a_network_is_disturbed_in_training_only():
-    how = {"hidden": (30, 20), "max_epochs": 3, "learning_rate": 5e-3, "random_state": 0}
+def test_dropout_and_noise_are_applied_in_training_only():
+    kwargs = {"hidden": (30, 20), "max_epochs": 3, "learning_rate": 5e-3, "random_state": 0}
     kinds = {"dropout": (0.2, 0.5), "jitter": (0.3, 0.3, 0.3)}
-    plain = NetworkClassifier(**how).fit(X, Y)
+    plain = NetworkClassifier(**kwargs).fit(X, Y)
     for name, value in kinds.items():
-        model = NetworkClassifier(**how, **{name: value}).fit(X, Y)
+        model = NetworkClassifier(**kwargs, **{name: value}).fit(X, Y)
         assert model.history_[-1]["loss"] > plain.history_[-1]["loss"]
         np.testing.assert_array_equal(
             model.decision_function(X[:9]), model.decision_function(X[:9])
         )
-        first = next(m for m in model.model_.modules() if isinstance(m, torch.nn.Linear))
+        linear = next(m for m in model.model_.modules() if isinstance(m, torch.nn.Linear))
         norm = next(m for m in model.model_.modules() if isinstance(m, BatchNorm))
-        clean = first(torch.from_numpy(X).float()).mean(0)
+        clean = linear(torch.from_numpy(X).float()).mean(0)
         torch.testing.assert_close(norm.mean, clean, rtol=1e-3, atol=2e-2)
         with pytest.raises(ValueError, match=f"{name}=.*at most 3 numbers"):
-            NetworkClassifier(**how, **{name: (0.1,) * 4}).fit(X, Y)
+            NetworkClassifier(**kwargs, **{name: (0.1,) * 4}).fit(X, Y)
     text = {"network": "3:4 p2 | 10", "image_shape": (8, 8)}
-    with pytest.raises(ValueError, match="of the input only"):
-        NetworkClassifier(**how, **text, jitter=(0.1, 0.1)).fit(X, Y)
+    with pytest.raises(ValueError, match="expected one number, of the input"):
+        NetworkClassifier(**kwargs, **text, jitter=(0.1, 0.1)).fit(X, Y)
 
 
-def test_gaps_of_real_valued_rows_take_values_of_other_rows():
+def test_noise_initialisation_of_real_values_uses_other_samples():
     rows = np.random.default_rng(0).normal(100, 1, (200, 9))
     table = datasets.Dataset(name="t", x_train=rows, y_train=np.arange(200) % 2)
     model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(rows, table.y_train)
-    seen = []
-    model.predict = lambda given: (seen.append(given), table.y_train)[1]
+    inputs = []
+    model.predict = lambda x: (inputs.append(x), table.y_train)[1]
     ((metric, _),) = classify(model, table, Damage("random", 0.5), Repair(), Scoring(split="train"))
     assert metric["n_rows"] == 200
-    (noisy,) = seen
+    (noisy,) = inputs
     assert 90 < noisy.min() < noisy.max() < 110
     assert 0.4 < (noisy != rows).mean() < 0.6
-    how = Repair(gaps="zero")
-    classify(model, table, Damage("random", 0.5), how, Scoring(split="train"))
-    assert set(seen[1][seen[1] != rows]) == {0.0}
+    settings = Repair(gaps="zero")
+    classify(model, table, Damage("random", 0.5), settings, Scoring(split="train"))
+    assert set(inputs[1][inputs[1] != rows]) == {0.0}
 
 
-def noise_of(model, rows, how=None, **more):
-    """What stands in the place of rows of which everything was taken away."""
-    seen = []
+def noise_initialisation(model, rows, scoring=None, **options):
+    """Inputs of the classifier when every entry of the rows is replaced by noise."""
+    inputs = []
     y = np.arange(len(rows)) % 2
-    model.predict = lambda given: (seen.append(given), np.zeros(len(given)))[1]
+    model.predict = lambda x: (inputs.append(x), np.zeros(len(x)))[1]
     data = datasets.Dataset("t", rows, y_train=y)
-    classify(model, data, Damage("random", 1), Repair(), how or Scoring(split="train"), **more)
-    return seen[0]
+    classify(
+        model, data, Damage("random", 1), Repair(), scoring or Scoring(split="train"), **options
+    )
+    return inputs[0]
 
 
-def test_noise_says_nothing_of_its_own_row():
+def test_noise_initialisation_excludes_the_sample_itself():
     rows = np.random.default_rng(0).normal(size=(4, 9))
     model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(rows, [0, 1, 0, 1])
-    noisy = noise_of(model, rows)
+    noisy = noise_initialisation(model, rows)
     assert (noisy != rows).all()
     assert all(np.isin(noisy[:, j], rows[:, j]).all() for j in range(9))
-    bits = np.array([[0.0] * 9, [1.0] * 9])  # of columns that are no bits
-    np.testing.assert_array_equal(noise_of(model, bits), 1 - bits)
-    first = noise_of(model, rows, Scoring(split="train", n_rows=1))
-    assert all(first[0, j] in rows[1:, j] for j in range(9))
-    with pytest.raises(ValueError, match=r"^gaps='noise': there is one row"):
-        noise_of(model, rows[:1])
-    alone = noise_of(model, rows[:1], training=datasets.Dataset("u", rows + 10))
-    assert all(alone[0, j] in rows[:, j] + 10 for j in range(9))
+    bits = np.array([[0.0] * 9, [1.0] * 9])  # for the model these are real values
+    np.testing.assert_array_equal(noise_initialisation(model, bits), 1 - bits)
+    replaced = noise_initialisation(model, rows, Scoring(split="train", n_rows=1))
+    assert all(replaced[0, j] in rows[1:, j] for j in range(9))
+    with pytest.raises(ValueError, match=r"^gaps='noise': a single row"):
+        noise_initialisation(model, rows[:1])
+    single = noise_initialisation(model, rows[:1], training=datasets.Dataset("u", rows + 10))
+    assert all(single[0, j] in rows[:, j] + 10 for j in range(9))
 
 
-def test_noise_of_bits_is_uniform_whatever_the_rows_at_hand():
+def test_noise_initialisation_of_bits_is_uniform():
     model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(X[:50], Y[:50])
     expected = np.random.default_rng([0, 1]).random((3, 64))
-    np.testing.assert_array_equal(noise_of(model, X[:3]), expected)
-    np.testing.assert_array_equal(noise_of(model, X[:1]), expected[:1])
+    np.testing.assert_array_equal(noise_initialisation(model, X[:3]), expected)
+    np.testing.assert_array_equal(noise_initialisation(model, X[:1]), expected[:1])
 
 
 @pytest.fixture(scope="module")
-def garden(tmp_path_factory):
-    """A classifier of three named kinds, and the table it was trained on; the folder of both."""
+def iris_run(tmp_path_factory):
+    """Folder with a fitted iris classifier and its tables, and the class indices."""
     from sklearn.datasets import load_iris
 
-    folder = tmp_path_factory.mktemp("flowers")
+    folder = tmp_path_factory.mktemp("iris_folder")
     x, y = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])
 
-    def table(path, kinds, keep=slice(None)):
-        rows = zip(x[keep], np.asarray(kinds)[y][keep], strict=True)
+    def table(path, kinds, selection=slice(None)):
+        rows = zip(x[selection], np.asarray(kinds)[y][selection], strict=True)
         lines = [",".join([*map(str, row), str(kind)]) for row, kind in rows]
         (folder / path).write_text("\n".join(["a,b,c,d,kind", *lines]) + "\n")
 
@@ -549,74 +560,77 @@ def garden(tmp_path_factory):
     table("two.csv", names, y > 0)
     table("renamed.csv", np.array(["rose", "versicolor", "virginica"]))
     table("numbers.csv", [5, 6, 7])
-    how = ["--target", "kind", "--max-epochs", "30", "--hidden", "16", "--n-latents", "2"]
-    made = [str(folder / "all.csv"), *how, "--out", str(folder / "run"), "--no-report"]
-    assert main(["fit", "max-margin-vae", *made]) == 0
+    options = ["--target", "kind", "--max-epochs", "30", "--hidden", "16", "--n-latents", "2"]
+    command = [str(folder / "all.csv"), *options, "--out", str(folder / "run"), "--no-report"]
+    assert main(["fit", "max-margin-vae", *command]) == 0
     return folder, y
 
 
 @pytest.fixture
-def flowers(garden, monkeypatch):
-    """The folder of ``garden`` as the working directory, and its classes."""
-    monkeypatch.chdir(garden[0])
-    return garden
+def iris_folder(iris_run, monkeypatch):
+    """``iris_run`` with its folder as the working directory."""
+    monkeypatch.chdir(iris_run[0])
+    return iris_run
 
 
-def wrong_of(table):
+def evaluate_error(table):
     return main(["evaluate", "run", table, "--target", "kind", "--metric", "error"])
 
 
-def test_classes_of_another_table_are_known_by_their_names(flowers):
-    folder, y = flowers
+def test_evaluate_matches_classes_of_other_table_by_name(iris_folder):
+    folder, y = iris_folder
     model = load(folder / "run" / "model")
     x = np.loadtxt(folder / "two.csv", delimiter=",", skiprows=1, usecols=range(4))
     expected = 100 * (model.predict(x) != y[y > 0]).mean()
-    assert wrong_of("two.csv") == 0
+    assert evaluate_error("two.csv") == 0
     metric = json.loads((folder / "run" / "metrics.json").read_text())[-1]
     assert metric["value"] == pytest.approx(expected)
     assert metric["n_rows"] == 100
 
 
-def test_a_second_stage_tells_classes_of_undamaged_rows(flowers, capsys):
+def test_evaluate_with_second_stage_classifier(iris_folder, capsys):
     command = ["evaluate", "run", "all.csv", "--target", "kind", "--metric", "error"]
     assert main([*command, "--second-stage", "liblinear"]) == 0
     assert "train error by LinearSVC: " in capsys.readouterr().out
 
 
-def test_a_second_stage_learns_the_rows_of_the_run_whatever_is_scored(flowers):
-    folder, y = flowers
+def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
+    folder, y = iris_folder
     model = load(folder / "run" / "model")
     table = datasets.load(folder / "all.csv", target="kind")
-    x, few = table.x_train, table.x_train[y > 0]
+    x, subset = table.x_train, table.x_train[y > 0]
     stage = svm("liblinear", len(x)).fit(model.features_of(x), y)
-    expected = 100 * (stage.predict(model.features_of(few)) != y[y > 0]).mean()
-    alone = svm("liblinear", len(few)).fit(model.features_of(few), y[y > 0])
-    assert expected != 100 * (alone.predict(model.features_of(few)) != y[y > 0]).mean()
-    again = ["two.csv", "--target", "kind", "--second-stage", "liblinear"]
-    assert main(["evaluate", "run", *again, "--metric", "error"]) == 0
+    expected = 100 * (stage.predict(model.features_of(subset)) != y[y > 0]).mean()
+    refitted = svm("liblinear", len(subset)).fit(model.features_of(subset), y[y > 0])
+    assert expected != 100 * (refitted.predict(model.features_of(subset)) != y[y > 0]).mean()
+    arguments = ["two.csv", "--target", "kind", "--second-stage", "liblinear"]
+    assert main(["evaluate", "run", *arguments, "--metric", "error"]) == 0
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     assert metrics[-1]["metric"] == "error by LinearSVC, %"
     assert metrics[-1]["value"] == pytest.approx(expected)
-    data = datasets.Dataset("two", few, y_train=y[y > 0])
-    named = data, Damage("random", 0.1), Repair(n_iter=1), Scoring(split="train")
-    found = repair(model, *named)
-    how = {"second_stage": svm("liblinear", len(x)), "training": replace(table, y_train=y)}
-    *_, (metric, told) = classify(model, *named, found, **how)
-    seen = stage.predict(model.features_of(found.filled))
-    np.testing.assert_array_equal(told.wrong, seen != data.y_train)
-    assert main(["repair", "run", *again, "--damage", "random:0.1", "--n-iter", "1"]) == 0
-    *_, kept = json.loads((folder / "run" / "metrics.json").read_text())
-    assert kept["metric"] == metric["metric"]
-    assert kept["value"] == metric["value"]
+    data = datasets.Dataset("two", subset, y_train=y[y > 0])
+    settings = data, Damage("random", 0.1), Repair(n_iter=1), Scoring(split="train")
+    imputation = repair(model, *settings)
+    kwargs = {"second_stage": svm("liblinear", len(x)), "training": replace(table, y_train=y)}
+    *_, (metric, stage_errors) = classify(model, *settings, imputation, **kwargs)
+    predicted = stage.predict(model.features_of(imputation.filled))
+    np.testing.assert_array_equal(stage_errors.wrong, predicted != data.y_train)
+    assert main(["repair", "run", *arguments, "--damage", "random:0.1", "--n-iter", "1"]) == 0
+    *_, stored = json.loads((folder / "run" / "metrics.json").read_text())
+    assert stored["metric"] == metric["metric"]
+    assert stored["value"] == metric["value"]
 
 
-def test_a_second_stage_counts_labelled_rows_and_is_called_by_its_rule():
+def test_second_stage_regularization_name_and_errors():
     y = np.where(np.arange(400) < 100, Y[:400], -1)
     data = datasets.Dataset("t", X[:400], y_train=y)
     model = fitted(max_epochs=1)
     cost = second_stage("liblinear", model, data).C
     assert cost == pytest.approx(1 / (1e-4 * 100))
-    rows, stage = Scoring(split="train"), Pegasos(1e-1, rule="adagrad", random_state=0)
+    rows, stage = (
+        Scoring(split="train"),
+        Pegasos(regularization=1e-1, rule="adagrad", random_state=0),
+    )
     assert scoring_classify(model, data, rows, second_stage=stage)[0]["metric"] == (
         "error by AdaGrad, %"
     )
@@ -629,12 +643,12 @@ def test_a_second_stage_counts_labelled_rows_and_is_called_by_its_rule():
         learned_afresh(other, data, stage)
 
 
-def test_classes_of_its_own_test_rows_that_it_never_saw_are_wrong(tmp_path, monkeypatch, capsys):
+def test_unknown_classes_in_test_split_count_as_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     x, y = np.arange(40.0).reshape(20, 2), np.repeat([0, 1, 2], [7, 7, 6])
     np.savez("data.npz", x_train=x[:14], y_train=y[:14], x_test=x, y_test=y)
-    how = ["--max-epochs", "2", "--hidden", "4", "--n-latents", "1", "--out", "run", "--no-report"]
-    assert main(["fit", "max-margin-vae", "data.npz", *how]) == 0
+    args = ["--max-epochs", "2", "--hidden", "4", "--n-latents", "1", "--out", "run", "--no-report"]
+    assert main(["fit", "max-margin-vae", "data.npz", *args]) == 0
     assert main(["evaluate", "run", "--metric", "error"]) == 0
     assert main(["evaluate", "run", "data.npz", "--metric", "error"]) == 2
     assert "unknown classes 2; the model was fitted on 0, 1" in capsys.readouterr().err
@@ -643,41 +657,39 @@ def test_classes_of_its_own_test_rows_that_it_never_saw_are_wrong(tmp_path, monk
 @pytest.mark.parametrize(
     ("table", "unknown"), [("renamed.csv", "rose"), ("numbers.csv", "5, 6, 7")]
 )
-def test_unknown_classes_of_another_table_are_refused(flowers, capsys, table, unknown):
-    assert wrong_of(table) == 2
+def test_unknown_classes_of_other_table_raise(iris_folder, capsys, table, unknown):
+    assert evaluate_error(table) == 2
     expected = f"unknown classes {unknown}; the model was fitted on setosa, versicolor, virginica"
     assert expected in capsys.readouterr().err
 
 
-def test_predictions_as_numpy_are_called_as_in_the_table(flowers):
+def test_predictions_in_npy_are_class_names(iris_folder):
     assert main(["predict", "run", "all.csv", "--target", "kind", "--out", "told.npy"]) == 0
-    assert set(np.load(flowers[0] / "told.npy")) <= {"setosa", "versicolor", "virginica"}
+    assert set(np.load(iris_folder[0] / "told.npy")) <= {"setosa", "versicolor", "virginica"}
 
 
-def test_no_weight_on_the_hinge_leaves_nothing_to_decide_by():
+def test_zero_hinge_weight_with_joint_classifier_raises():
     x, y = load_digits(return_X_y=True)
     with pytest.raises(ValueError, match="c=0 leaves the classifier"):
         MaxMarginVAE(c=0).fit(x / 16, y)
 
 
-def test_real_numbers_are_no_classes():
+def test_continuous_labels_raise():
     x, y = load_digits(return_X_y=True)
-    with pytest.raises(
-        ValueError, match=r"^y: Unknown label type: continuous\. MaxMarginVAE tells"
-    ):
+    with pytest.raises(ValueError, match=r"^y: Unknown label type: continuous\. MaxMarginVAE is a"):
         MaxMarginVAE().fit(x / 16, y + 0.5)
 
 
-def test_features_are_single_whatever_the_precision_of_products():
-    """Else a compiled step lays layers out among one another: see ``_features_in``."""
+def test_features_are_float32_under_autocast():
+    """See the comment in ``MaxMarginVAE._features_from``."""
     mmva = fitted(batch_norm=True, max_epochs=1)
-    seen = {}
+    taps = {}
     model = mmva.model_.train()
-    model.posterior.register_forward_hook(lambda *_: seen.update(Taps(model.posterior).take()))
+    model.posterior.register_forward_hook(lambda *_: taps.update(Taps(model.posterior).take()))
     batch = Batch(torch.tensor(X[:50], dtype=torch.float32))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        model.encode(batch)
-        assert {u.dtype for u in seen.values()} == {torch.bfloat16}
-        features = mmva._features_in(Run(batch, taps=seen))
+        q = model.encode(batch)
+        assert {u.dtype for u in taps.values()} == {torch.bfloat16}
+        features = mmva._features_from(q, taps)
     assert features.dtype == torch.float32
     assert features.shape == (50, 35)

@@ -1,4 +1,4 @@
-"""Memory networks: the layer against its algebra (exact checks B), the estimator against both."""
+"""Memory layers, their ladder composition and local error, and the MemoryVAE estimator."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def rand(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
 
 
-def memory(n=4, n_slots=3, seed=0, **how):
-    """A memory layer every parameter of which has been moved from its start."""
-    layer = Memory(n, n_slots, **how).double()
+def memory(n=4, n_slots=3, seed=0, **kwargs):
+    """Memory layer with random values in place of its initial parameters."""
+    layer = Memory(n, n_slots, **kwargs).double()
     with torch.no_grad():
         for i, p in enumerate(layer.parameters()):
             p.copy_(rand(*p.shape, seed=seed + i))
     return layer
 
 
-def test_b1_memory_starts_as_the_plain_layer():
+def test_memory_layer_is_initially_the_identity():
     h = rand(5, 4).abs()
     with engine.seeded(0):
         layer = Memory(4, 3).double()
     torch.testing.assert_close(layer(h), h, atol=0, rtol=0)
 
 
-def test_b1_models_with_and_without_memory_start_with_one_bound():
+def test_initial_bound_is_equal_with_and_without_memory():
     def model(with_memory):
         with engine.seeded(0):
             decoder = [*MLP(2, (5,), 4, activation="relu")]
@@ -62,13 +62,13 @@ def test_b1_models_with_and_without_memory_start_with_one_bound():
         return LatentModel(standard_normal(2), likelihood, Gaussian(encoder)).double()
 
     batch, runs = Batch((rand(6, 4) > 0).double()), []
-    for each in (model(False), model(True)):
+    for network in (model(False), model(True)):
         with engine.seeded(1):
-            runs.append(each.run(batch, 3).log_w)
+            runs.append(network.run(batch, 3).log_w)
     assert torch.equal(*runs)
 
 
-def test_b2_plus_composition():
+def test_ladder_with_plus_coefficients_adds_memory_output():
     layer, h = memory(), rand(5, 4)
     with torch.no_grad():
         layer.compose.a.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 4).flatten())
@@ -78,7 +78,7 @@ def test_b2_plus_composition():
     torch.testing.assert_close(layer(h), torch.relu(h + h_m))
 
 
-def test_b3_idle_addressing_answers_half_the_sum_of_the_slots():
+def test_zero_address_logits_read_half_the_sum_of_slots():
     layer = memory()
     with torch.no_grad():
         layer.address.weight.zero_()
@@ -89,7 +89,7 @@ def test_b3_idle_addressing_answers_half_the_sum_of_the_slots():
     torch.testing.assert_close(layer(rand(5, 4)), expected.expand(5, 4))
 
 
-def test_b3_certain_addressing_returns_one_slot():
+def test_saturated_attention_reads_a_single_slot():
     layer = memory()
     with torch.no_grad():
         layer.address.weight.zero_()
@@ -99,7 +99,7 @@ def test_b3_certain_addressing_returns_one_slot():
     torch.testing.assert_close(layer(rand(5, 4)), (100 + layer.slots[1]).expand(5, 4))
 
 
-def test_memory_ladder_entry_by_entry():
+def test_memory_ladder_matches_scalar_implementation():
     layer, h = memory(), rand(2, 3, 4)
     out = layer(h)
     a, c = (v.view(4, -1).tolist() for v in (layer.compose.a, layer.compose.c))
@@ -116,7 +116,7 @@ def test_memory_ladder_entry_by_entry():
 
 
 @pytest.mark.parametrize("rows", [(5,), (2, 10), (7, 3)])
-def test_the_ladder_is_differentiated_as_finite_differences_say(rows):
+def test_ladder_gradients_match_finite_differences(rows):
     ladder = Ladder(3).double()
     parts = [rand(*rows, 3, seed=1), rand(*rows, 3, seed=2)]
     shapes = [p.shape for p in (ladder.a, ladder.c, ladder.b)]
@@ -129,7 +129,7 @@ def test_the_ladder_is_differentiated_as_finite_differences_say(rows):
     assert torch.autograd.gradcheck(compose, inputs)
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
+def test_ladder_is_independent_of_block_size(monkeypatch):
     def ladder_and_gradients():
         ladder = Ladder(3).double()
         with torch.no_grad():
@@ -138,28 +138,30 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
         out = ladder(*parts)
         return out, *torch.autograd.grad(out.square().sum(), [*parts, *ladder.parameters()])
 
-    whole = ladder_and_gradients()
+    expected = ladder_and_gradients()
     monkeypatch.setattr("ancestral.networks.ladder.BLOCK", 3 * 8)  # eight rows of 35
-    for a, b in zip(ladder_and_gradients(), whole, strict=True):
+    for a, b in zip(ladder_and_gradients(), expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_the_ladder_keeps_to_the_precision_of_products():
-    """What it gives in half the bits, and its gradients, are near those in all of them."""
-    ladder, given, read = Ladder(4), rand(30, 4).float(), rand(30, 4, seed=5).float()
+def test_ladder_output_dtype_and_bfloat16_accuracy():
+    """Outputs and gradients in bfloat16 are within 2 % of those in float32."""
+    ladder, hidden, readout = Ladder(4), rand(30, 4).float(), rand(30, 4, seed=5).float()
     with torch.no_grad():
         ladder.a.copy_(rand(16, seed=6)), ladder.c.copy_(rand(16, seed=7)), ladder.b.fill_(0.5)
-    found = []
+    results = []
     for dtype in (torch.float32, torch.bfloat16):
-        h_g, h_m = given.clone().requires_grad_(), read.to(dtype).requires_grad_()
+        h_g, h_m = hidden.clone().requires_grad_(), readout.to(dtype).requires_grad_()
         out = ladder(h_g, h_m)
         assert out.dtype == dtype
-        found.append([out, *torch.autograd.grad(out.float().sum(), [h_g, h_m, ladder.a, ladder.c])])
-    for whole, half in zip(*found, strict=True):
-        assert (whole - half).norm() < 0.02 * whole.norm()
+        results.append(
+            [out, *torch.autograd.grad(out.float().sum(), [h_g, h_m, ladder.a, ladder.c])]
+        )
+    for single, half in zip(*results, strict=True):
+        assert (single - half).norm() < 0.02 * single.norm()
 
 
-def test_b6_slots_have_no_order():
+def test_memory_is_invariant_to_slot_permutation():
     layer, other, h = memory(), memory(), rand(5, 4, seed=77)
     order = torch.tensor([2, 0, 1])
     with torch.no_grad():
@@ -169,7 +171,7 @@ def test_b6_slots_have_no_order():
     torch.testing.assert_close(other(h), layer(h))
 
 
-def test_b7_memory_gets_its_first_gradient_through_the_coefficients():
+def test_initial_gradient_reaches_ladder_coefficients_not_slots():
     with engine.seeded(0):
         layer = Memory(4, 3).double()
     layer(rand(5, 4).abs()).square().sum().backward()
@@ -177,7 +179,7 @@ def test_b7_memory_gets_its_first_gradient_through_the_coefficients():
     assert layer.compose.a.grad.view(4, -1)[2].abs().min() > 0
 
 
-def test_b2_a_ladder_that_adds_is_the_plus_composition():
+def test_plus_composition_equals_ladder_with_plus_coefficients():
     ladder, plus, h = memory(), memory(composition="plus"), rand(5, 4)
     with torch.no_grad():
         ladder.compose.a.copy_(torch.tensor([[0.0], [1.0], [1.0], [0.0]]).expand(4, 4).flatten())
@@ -185,14 +187,14 @@ def test_b2_a_ladder_that_adds_is_the_plus_composition():
     torch.testing.assert_close(plus(h), ladder(h))
 
 
-def test_b3_softmax_answers_lie_among_the_slots():
+def test_softmax_memory_output_is_a_convex_combination_of_slots():
     layer, h = memory(attention="softmax", composition="plus"), rand(50, 4)
-    shares = layer.attend(h)
-    torch.testing.assert_close(shares.sum(-1), torch.ones(50).double())
-    answers = shares @ layer.slots
-    assert (answers <= layer.slots.amax(0)).all()
-    assert (answers >= layer.slots.amin(0)).all()
-    torch.testing.assert_close(layer(h), torch.relu(h + answers))
+    weights = layer.attend(h)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(50).double())
+    outputs = weights @ layer.slots
+    assert (outputs <= layer.slots.amax(0)).all()
+    assert (outputs >= layer.slots.amin(0)).all()
+    torch.testing.assert_close(layer(h), torch.relu(h + outputs))
 
 
 @pytest.mark.parametrize(
@@ -205,12 +207,12 @@ def test_b3_softmax_answers_lie_among_the_slots():
         (128, {"n_latents": 50, "hidden": (200, 200), "n_slots": 0}, 163_828),
     ],
 )
-def test_b4_parameter_counts(n_features, settings, expected):
+def test_memory_vae_parameter_counts(n_features, settings, expected):
     x = np.random.default_rng(0).integers(0, 2, (4, n_features)).astype(float)
     assert n_parameters(MemoryVAE(**settings, max_epochs=1).fit(x).model_) == expected
 
 
-def test_b5_local_error_is_twice_one_less_the_correlation():
+def test_local_error_is_two_times_one_minus_correlation():
     up, down = rand(4000, 3, seed=1), rand(4000, 3, seed=2)
     assert local_error(up, -3 * up + 1) == pytest.approx(4, abs=1e-4)
     assert local_error(up, down) == pytest.approx(2, abs=0.1)
@@ -219,19 +221,19 @@ def test_b5_local_error_is_twice_one_less_the_correlation():
     assert local_error(up, mixed) == pytest.approx(2 * (1 - np.mean(correlations)), abs=1e-4)
 
 
-def test_local_error_averages_what_several_samples_rebuild():
+def test_local_error_averages_reconstructions_over_samples():
     up, down = rand(6, 2), rand(3, 6, 2, seed=3)
-    flat = BatchNorm(2, affine=False).double().train()
-    expected = (flat(down.view(18, 2)).view(3, 6, 2).mean(0) - flat(up)).square().mean()
+    batch_norm = BatchNorm(2, affine=False).double().train()
+    expected = (batch_norm(down.view(18, 2)).view(3, 6, 2).mean(0) - batch_norm(up)).square().mean()
     torch.testing.assert_close(local_error(up, down), expected)
-    torch.testing.assert_close(standardise(down), flat(down))
-    torch.testing.assert_close(standardise(down, average=True), flat(down).mean(0))
+    torch.testing.assert_close(standardise(down), batch_norm(down))
+    torch.testing.assert_close(standardise(down, average=True), batch_norm(down).mean(0))
 
 
 # ---- the estimator
 
 
-def test_without_memory_and_local_error_it_is_the_vae():
+def test_memory_vae_without_memory_and_local_error_equals_vae():
     plain = VAE(**SMALL).fit(BITS)
     bare = MemoryVAE(**SMALL, n_slots=0, local_weight=0).fit(BITS)
     assert [r["loss"] for r in plain.history_] == [r["loss"] for r in bare.history_]
@@ -239,23 +241,23 @@ def test_without_memory_and_local_error_it_is_the_vae():
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_the_local_error_is_of_the_layers_of_one_height(k):
-    """The taps see the encoder before normalisation and the decoder behind its memory."""
+def test_taps_record_encoder_and_decoder_layers_of_equal_height(k):
+    """Encoder taps precede the normalisation, decoder taps follow the memory."""
     model = MemoryVAE(**SMALL, n_slots=(5, 4), n_importance_samples=k).fit(BITS).model_
     model.train()
-    x, seen = torch.as_tensor(BITS, dtype=torch.float32), {}
+    x, recorded = torch.as_tensor(BITS, dtype=torch.float32), {}
     up = [m for m in model.posterior.modules() if isinstance(m, nn.Linear)][:2]
     down = memories(model.likelihood)[::-1]
     for name, module in zip(("up0", "up1", "down0", "down1"), (*up, *down), strict=True):
-        module.register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out))
+        module.register_forward_hook(lambda _, __, out, name=name: recorded.__setitem__(name, out))
     run = model.run(Batch(x), k)
     assert [m.slots.shape for m in down] == [(5, 8), (4, 6)]
-    for name, value in seen.items():
+    for name, value in recorded.items():
         torch.testing.assert_close(run.taps[name], value)
     assert run.taps["memory0.attention"].shape == (k, 200, 5)
 
 
-def test_each_local_error_has_its_weight():
+def test_local_error_is_linear_in_layer_weights():
     def local(weight):
         fitted = MemoryVAE(**SMALL | {"max_epochs": 1, "batch_size": 200}, local_weight=weight)
         return fitted.fit(BITS).history_[0]["local"]
@@ -265,29 +267,29 @@ def test_each_local_error_has_its_weight():
     assert local((0.6, 0)) == pytest.approx(2 * local((0.3, 0)), rel=1e-5)
 
 
-def test_silenced_memories_answer_with_ones():
+def test_silenced_memory_outputs_ones():
     layer, h = memory(), rand(5, 4)
     with silenced(layer):
-        got = layer(h)
-    torch.testing.assert_close(got, layer.join(h, torch.ones_like(h)))
+        output = layer(h)
+    torch.testing.assert_close(output, layer.join(h, torch.ones_like(h)))
     assert layer.answers
-    assert not torch.equal(got, layer(h))
+    assert not torch.equal(output, layer(h))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_slots": (3,)}, r"n_slots=\(3,\) is for 1 hidden layers"),
+        ({"n_slots": (3,)}, r"n_slots=\(3,\): expected 2 entries"),
         ({"local_weight": (1.0, 2.0, 3.0)}, "local_weight"),
         ({"n_slots": -1}, "n_slots=-1"),
         ({"local_weight": -0.1}, "local_weight=-0.1"),
         ({"attention": "hard"}, "attention='hard'"),
         ({"n_latents": (3, 2), "gradient": "doubly"}, "single stochastic layer"),
-        ({"n_resampled": 2}, "n_resampled=2 needs more samples"),
+        ({"n_resampled": 2}, "n_resampled=2: expected None"),
         ({"n_importance_samples": 3, "n_resampled": 3}, "n_resampled=3: expected"),
     ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_invalid_parameters_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         MemoryVAE(**SMALL | settings).fit(BITS)
 
@@ -303,15 +305,15 @@ def test_bad_settings_are_named(settings, message):
         {"batch_norm": False, "n_slots": 2},
     ],
 )
-def test_variants_learn(settings):
-    x = (np.arange(200)[:, None] % 3 == np.arange(12) % 3).astype(float)  # three kinds of rows
+def test_memory_vae_variants_fit_three_patterns(settings):
+    x = (np.arange(200)[:, None] % 3 == np.arange(12) % 3).astype(float)  # three distinct patterns
     fitted = MemoryVAE(
         **SMALL | {"max_epochs": 30, "batch_size": 50, "learning_rate": 0.04} | settings
     ).fit(x)
-    assert fitted.score(x[:3]) > -6  # log 1/3 is the best; independent pixels give -7.6
+    assert fitted.score(x[:3]) > -6  # the optimum is log 1/3; independent pixels give -7.6
 
 
-# ---- what the memory learnt
+# ---- analysis of the fitted memory
 
 
 @pytest.fixture(scope="module")
@@ -322,74 +324,74 @@ def digits():
     return fitted.fit(data.x_train), data
 
 
-def test_attention_is_what_the_layer_asks_at_the_posterior_mean(digits):
+def test_attend_matches_layer_attention_at_posterior_mean(digits):
     fitted, data = digits
     x = data.x_test[:9]
     z = torch.as_tensor(fitted.transform(x), dtype=torch.float32)
     for number, width in ((0, 7), (1, 5)):
         network = list(fitted.model_.likelihood.network)
-        inner = memories(fitted.model_.likelihood)[1 - number]
-        below = nn.Sequential(*network[: network.index(inner)])
-        asked = fitted.attend(x, number)
-        assert asked.shape == (9, width)
-        np.testing.assert_allclose(asked, inner.attend(below(z)).detach(), atol=1e-6)
+        layer = memories(fitted.model_.likelihood)[1 - number]
+        below = nn.Sequential(*network[: network.index(layer)])
+        attention = fitted.attend(x, number)
+        assert attention.shape == (9, width)
+        np.testing.assert_allclose(attention, layer.attend(below(z)).detach(), atol=1e-6)
 
 
-def test_a_slot_is_decoded_alone(digits):
-    """By hand: zeros for the layer, one slot for the memory, then the layers above."""
+def test_decode_slots_matches_manual_decoding(digits):
+    """Reference: zero layer input, one slot as memory output, then the remaining layers."""
     fitted, _ = digits
     network = list(fitted.model_.likelihood.network)
-    for number, inner in enumerate(memories(fitted.model_.likelihood)[::-1]):
-        above = nn.Sequential(*network[network.index(inner) + 1 :])
-        for slot in range(len(inner.slots)):
-            h = torch.relu(inner.slots[slot])
+    for number, layer in enumerate(memories(fitted.model_.likelihood)[::-1]):
+        above = nn.Sequential(*network[network.index(layer) + 1 :])
+        for slot in range(len(layer.slots)):
+            h = torch.relu(layer.slots[slot])
             expected = torch.sigmoid(above(h[None]))[0].detach()
             np.testing.assert_allclose(fitted.decode_slots(number)[slot], expected, atol=1e-6)
 
 
-def test_silencing_one_memory_leaves_the_other(digits):
+def test_silencing_one_memory_leaves_the_other_unchanged(digits):
     fitted, data = digits
     x, upper = data.x_test[:5], fitted.attend(data.x_test[:5], 1)
-    whole = fitted.reconstruct(x)
+    reconstruction = fitted.reconstruct(x)
     with fitted.silenced(0):
         np.testing.assert_array_equal(fitted.attend(x, 1), upper)
         without = fitted.reconstruct(x)
     with fitted.silenced():
         neither = fitted.reconstruct(x)
-    errors = [np.square(x / 1.0 - r).mean() for r in (whole, without, neither)]
+    errors = [np.square(x / 1.0 - r).mean() for r in (reconstruction, without, neither)]
     assert errors[0] < min(errors[1:])
-    np.testing.assert_array_equal(fitted.reconstruct(x), whole)
+    np.testing.assert_array_equal(fitted.reconstruct(x), reconstruction)
 
 
-def test_a_memory_that_is_not_there_is_named(digits):
-    with pytest.raises(ValueError, match=r"memory=2: expected 0 or 1 \(n_slots=\(7, 5\);"):
+def test_invalid_memory_index_raises(digits):
+    with pytest.raises(ValueError, match=r"memory=2: expected one of \[0, 1\], .*n_slots=\(7, 5\)"):
         digits[0].attend(digits[1].x_test, 2)
     half = MemoryVAE(**SMALL | {"max_epochs": 1}, n_slots=(0, 4)).fit(BITS)
     assert half.memories_ == (1,)
     assert half.decode_slots(1).shape == (4, 12)
-    with pytest.raises(ValueError, match="memory=0: expected 1"):
+    with pytest.raises(ValueError, match=r"memory=0: expected one of \[1\]"):
         half.decode_slots()
 
 
-def test_class_preferences_by_hand():
+def test_class_preferences_match_manual_values():
     attention = np.array([[2.0, 2.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 2.0], [9.0, 0.0, 0.0]])
-    found = slots.class_preferences(attention, np.array([0, 0, 2, -1]), 4)
-    np.testing.assert_allclose(found[0], [0.25, 0.25, 0.5])
-    np.testing.assert_allclose(found[2], [0.25, 0.25, 0.5])
-    assert np.isnan(found[[1, 3]]).all()
-    with pytest.raises(ValueError, match="no row has a class"):
+    preferences = slots.class_preferences(attention, np.array([0, 0, 2, -1]), 4)
+    np.testing.assert_allclose(preferences[0], [0.25, 0.25, 0.5])
+    np.testing.assert_allclose(preferences[2], [0.25, 0.25, 0.5])
+    assert np.isnan(preferences[[1, 3]]).all()
+    with pytest.raises(ValueError, match="all samples are unlabelled"):
         slots.class_preferences(attention, np.full(4, -1))
     with pytest.raises(ValueError, match="3 entries and attention 4 rows"):
         slots.class_preferences(attention, np.zeros(3, dtype=int))
 
 
-def test_class_similarity_against_numpy():
+def test_class_similarity_matches_covariance_of_rows():
     averages = np.random.default_rng(0).random((3, 8))
     centred = averages - averages.mean(1, keepdims=True)
     np.testing.assert_allclose(slots.class_similarity(averages), centred @ centred.T / 7)
 
 
-def test_the_report_shows_memories_only_where_there_are_some(digits):
+def test_report_shows_memories_only_for_models_with_memory(digits):
     fitted, data = digits
     data = replace(data, x_test=data.x_test[:80], y_test=data.y_test[:80])
     page = report.page(fitted, data, title="Digits")
@@ -403,7 +405,7 @@ def test_the_report_shows_memories_only_where_there_are_some(digits):
     assert "memory learnt" not in report.page(bare, data, title="Digits")
 
 
-def test_the_report_of_a_table_without_labels():
+def test_report_of_memory_vae_on_unlabelled_table():
     data = datasets.Dataset(name="bits", x_train=BITS)
     fitted = MemoryVAE(**SMALL | {"max_epochs": 1}, n_slots=3).fit(BITS)
     page = report.page(fitted, data, title="Bits")

@@ -1,4 +1,4 @@
-"""Layers against torch's own, their algebra, and starting values against the data."""
+"""Batch normalisation against torch, layers against their formulas, initial output biases."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def batch_norm(n=3, **kwargs):
 
 # ---- batch normalisation
 
-# Without a compiler a layer calls torch's own function; lending statistics, which that does not do,
-# it computes by a formula, and in a compiled graph by one with its gradient.
+# A layer has three implementations: torch's function without compilation, an explicit formula when
+# it shares statistics, and an autograd function in a compiled graph.
 
 
 @QUICK
@@ -60,14 +60,14 @@ def batch_norm(n=3, **kwargs):
 )
 def test_batch_norm_against_torch_with_batch_statistics(shape, affine, eps):
     layer, u = batch_norm(3, eps=eps, affine=affine), rand(*shape, 3)
-    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    initial_state = {k: v.clone() for k, v in layer.state_dict().items()}
     expected = nn.functional.batch_norm(
         u.reshape(-1, 3), None, None, layer.weight, layer.bias, training=True, eps=eps
     )
     torch.testing.assert_close(layer(u), expected.view(u.shape), atol=1e-9, rtol=1e-9)
     with shared_statistics(layer, "lend"):
         torch.testing.assert_close(layer(u), expected.view(u.shape), atol=1e-9, rtol=1e-9)
-    assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
+    assert all(torch.equal(v, initial_state[k]) for k, v in layer.state_dict().items())
 
 
 def test_batch_norm_gradients_against_torch():
@@ -76,64 +76,64 @@ def test_batch_norm_gradients_against_torch():
     weight = rand(6, 3, seed=4)
     reference = nn.functional.batch_norm(u, None, None, *inputs[1:], training=True, eps=layer.eps)
     expected = torch.autograd.grad((reference * weight).sum(), inputs)
-    got = torch.autograd.grad((layer(u) * weight).sum(), inputs)
-    torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
+    actual = torch.autograd.grad((layer(u) * weight).sum(), inputs)
+    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-9)
     with shared_statistics(layer, "lend"):
-        formula = layer(u)
-    got = torch.autograd.grad((formula * weight).sum(), inputs)
-    torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-9)
+        output = layer(u)
+    actual = torch.autograd.grad((output * weight).sum(), inputs)
+    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-9)
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_batch_norm_as_it_is_compiled_against_torch(affine, monkeypatch):
+def test_batch_norm_compiled_formula_matches_torch(affine, monkeypatch):
     layer, u = batch_norm(affine=affine), rand(4, 6, 3).requires_grad_()
     inputs, weight = [u, *layer.parameters()], rand(4, 6, 3, seed=4)
-    found = []
+    results = []
     for compiling in (False, True):
-        monkeypatch.setattr(torch.compiler, "is_compiling", lambda answer=compiling: answer)
-        out = layer(u)
-        found.append([out, *torch.autograd.grad((out * weight).sum(), inputs)])
-    torch.testing.assert_close(*found, atol=1e-10, rtol=1e-9)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda value=compiling: value)
+        output = layer(u)
+        results.append([output, *torch.autograd.grad((output * weight).sum(), inputs)])
+    torch.testing.assert_close(*results, atol=1e-10, rtol=1e-9)
 
 
-def test_batch_norm_of_a_single_row_is_its_shift():
+def test_batch_norm_of_a_single_row_equals_its_bias():
     layer = batch_norm()
     torch.testing.assert_close(layer(rand(1, 3)), layer.bias.detach()[None])
 
 
-def test_calibrated_statistics_are_those_of_the_rows():
+def test_calibrate_sets_batch_norm_statistics_of_the_training_rows():
     network = nn.Sequential(nn.Linear(2, 3), batch_norm(), nn.Tanh(), nn.Linear(3, 3), batch_norm())
     network, x = network.double(), rand(20, 2)
-    inside = network[0](x)
+    hidden = network[0](x)
     expected = network.train()(x)
     calibrate(network, lambda: network(x))
     assert not network.training
-    torch.testing.assert_close(network[1].mean, inside.mean(0))
-    torch.testing.assert_close(network[1].var, inside.var(0, correction=0))
-    # evaluated on the same rows, every layer normalises as it did on the whole batch
+    torch.testing.assert_close(network[1].mean, hidden.mean(0))
+    torch.testing.assert_close(network[1].var, hidden.var(0, correction=0))
+    # evaluation on the same rows reproduces the output of training mode on the full batch
     torch.testing.assert_close(network(x), expected)
     norm = network[1]
     reference = nn.functional.batch_norm(
-        inside, norm.mean, norm.var, norm.weight, norm.bias, training=False, eps=norm.eps
+        hidden, norm.mean, norm.var, norm.weight, norm.bias, training=False, eps=norm.eps
     )
-    torch.testing.assert_close(norm(inside), reference)
+    torch.testing.assert_close(norm(hidden), reference)
     torch.testing.assert_close(network(x[3:4]), expected[3:4])
 
 
-def test_calibration_averages_over_minibatches_and_starts_afresh():
+def test_calibrate_averages_minibatch_statistics_and_discards_previous_ones():
     layer, x = batch_norm(), rand(12, 3)
     calibrate(layer, lambda: layer(rand(50, 3, seed=5) + 7))
-    calibrate(layer, lambda: [layer(part) for part in x.split(4)])
-    parts = x.view(3, 4, 3)
+    calibrate(layer, lambda: [layer(batch) for batch in x.split(4)])
+    batches = x.view(3, 4, 3)
     torch.testing.assert_close(layer.mean, x.mean(0))
-    torch.testing.assert_close(layer.var, parts.var(1, correction=0).mean(0))
+    torch.testing.assert_close(layer.var, batches.var(1, correction=0).mean(0))
     layer.train()
-    before = layer.mean.clone()
+    mean = layer.mean.clone()
     layer(x + 100)
-    assert torch.equal(layer.mean, before)
+    assert torch.equal(layer.mean, mean)
 
 
-def test_calibration_ends_in_evaluation_mode_after_a_failure():
+def test_calibrate_stops_collecting_statistics_after_an_exception():
     layer = batch_norm()
 
     def fail():
@@ -141,12 +141,12 @@ def test_calibration_ends_in_evaluation_mode_after_a_failure():
 
     with pytest.raises(RuntimeError, match="no rows"):
         calibrate(layer, fail)
-    before = layer.mean.clone()
+    mean = layer.mean.clone()
     layer.train()(rand(5, 3))
-    assert torch.equal(layer.mean, before)
+    assert torch.equal(layer.mean, mean)
 
 
-# ---- small parts
+# ---- layers, taps, generators, output biases
 
 
 def test_mlp_against_matrix_products():
@@ -163,7 +163,7 @@ def test_mlp_against_matrix_products():
     assert not torch.equal(w3[:1], w4)
 
 
-def test_b4_parameter_counts_of_the_dense_nets():
+def test_dense_network_parameter_counts_match_published_models():
     norm = {"batch_norm": True, "activation": "relu"}
     for width, expected in ((500, 1_440_984), (530, 1_559_184)):
         encoder = MLP(784, (width, width), heads=(100, 100), **norm)
@@ -176,27 +176,27 @@ def test_b4_parameter_counts_of_the_dense_nets():
 
 @QUICK
 @given(st.integers(1, 5), st.lists(st.integers(-1, 4), min_size=1, max_size=6))
-def test_one_hot(n_classes, labels):
-    got = one_hot(torch.tensor(labels), n_classes)
+def test_one_hot_encodes_unlabelled_as_zeros(n_classes, labels):
+    actual = one_hot(torch.tensor(labels), n_classes)
     expected = [[float(label == j) for j in range(n_classes)] for label in labels]
-    assert got.tolist() == expected
+    assert actual.tolist() == expected
 
 
-def test_read_repeats_labels_for_every_sample():
+def test_read_broadcasts_labels_over_latent_samples():
     z, y = rand(4, 3, 2), torch.tensor([1, 0, -1])
 
-    class Given:
+    class MockContext:
         pass
 
-    context = Given()
+    context = MockContext()
     context.z, context.y = z, y
-    got = Read("z", "y", n_classes=2)(context)
+    actual = Read("z", "y", n_classes=2)(context)
     for k in range(4):
         for i, code in enumerate(([0.0, 1.0], [1.0, 0.0], [0.0, 0.0])):
-            assert got[k, i].tolist() == [*z[k, i].tolist(), *code]
+            assert actual[k, i].tolist() == [*z[k, i].tolist(), *code]
 
 
-def test_taps_hold_what_passed_in_this_run():
+def test_taps_record_activations_of_a_run_and_are_cleared():
     network = nn.Sequential(nn.Linear(3, 4), Tap("h"), nn.Linear(4, 2)).double()
     model = LatentModel(
         standard_normal(2).double(),
@@ -209,7 +209,7 @@ def test_taps_hold_what_passed_in_this_run():
     assert network[1].value is None
 
 
-def test_generator_is_its_network_on_noise_and_condition():
+def test_generator_applies_network_to_one_hot_condition_and_noise():
     layer = nn.Linear(5, 2)
     generator = Generator(layer, standard_normal(3), condition="y", n_classes=2)
     batch = Batch(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
@@ -222,27 +222,27 @@ def test_generator_is_its_network_on_noise_and_condition():
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.997])
-def test_logit_inverts_the_sigmoid(p):
+def test_logit_inverts_sigmoid_and_clamps_at_0_and_1(p):
     value = logit(torch.tensor([p]).double())
     assert torch.sigmoid(value).item() == pytest.approx(p, abs=1e-7)
-    ends = torch.sigmoid(logit(torch.tensor([0.0, 1.0]).double()))
-    assert ends.tolist() == pytest.approx([0.001, 0.999])
+    clamped = torch.sigmoid(logit(torch.tensor([0.0, 1.0]).double()))
+    assert clamped.tolist() == pytest.approx([0.001, 0.999])
 
 
-def test_output_bias_of_a_decoder_that_ignores_its_input_is_its_output():
+def test_set_output_bias_sets_the_output_at_zero_input():
     net, value = MLP(3, (4,), 2).double(), torch.tensor([0.3, -1.0]).double()
     set_output_bias(net, value)
     torch.testing.assert_close(net(torch.zeros(1, 3).double()), value.unsqueeze(0))
     heads = MLP(3, (4,), heads=(2, 2)).double()
     set_output_bias(heads, value)
-    mean, other = heads(torch.zeros(1, 3).double())
+    mean, log_var = heads(torch.zeros(1, 3).double())
     torch.testing.assert_close(mean[0], value)
-    assert not other.any()
+    assert not log_var.any()
 
 
 @pytest.mark.parametrize("n", [10, 4095, 4097, 9000])
 @pytest.mark.parametrize("missing", [False, True])
-def test_decoders_start_at_the_mean_of_the_rows(n, missing):
+def test_initial_decoder_output_equals_column_means(n, missing):
     x = (np.random.default_rng(0).random((n, 3)) < [0.2, 0.5, 0.9]).astype(np.float32)
     x[-1] = 1 - x[-1]
     if missing:
@@ -250,6 +250,6 @@ def test_decoders_start_at_the_mean_of_the_rows(n, missing):
     likelihood = Bernoulli(MLP(2, (), 3))
     columns = Columns(["bernoulli"] * 3, np.zeros(3), np.ones(3), [0, 0, 0])
     start_at_means(likelihood, columns, Data(x, missing=missing))
-    got = likelihood(torch.zeros(1, 2)).probs.detach()[0]
+    actual = likelihood(torch.zeros(1, 2)).probs.detach()[0]
     expected = np.clip(np.nanmean(x, 0), 1e-3, 1 - 1e-3)
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)

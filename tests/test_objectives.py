@@ -1,4 +1,4 @@
-"""Bounds, hinge, moments and games: gradients by enumeration, values by closed forms."""
+"""Objectives: gradients by enumeration, values by closed forms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ancestral.conditional import Bernoulli, Fixed, Gaussian, standard_normal
 from ancestral.data import Batch
 from ancestral.discrepancy import regression_operator
 from ancestral.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
-from ancestral.models import Generator, LatentModel, Run
+from ancestral.models import Generator, GeneratorRun, LatentModel, LatentRun, Run
 from ancestral.networks import MLP, BatchNorm, Heads, Tap
 from ancestral.objectives import (
     Objective,
@@ -63,13 +63,13 @@ def vae(n_latents=2, seed=0):
     return model.double()
 
 
-def some_bits(n, d=3, seed=0):
+def random_bits(n, d=3, seed=0):
     return (rand(n, d, seed=seed) > 0).double()
 
 
 def gradients(loss, parameters):
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    pairs = zip(found, parameters, strict=True)
+    grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    pairs = zip(grads, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
@@ -77,7 +77,7 @@ def gradients(loss, parameters):
 
 
 def belief_net():
-    """A sigmoid belief network with two hidden bits."""
+    """Return a sigmoid belief network with two latent bits."""
     with engine.seeded(3):
         model = LatentModel(
             Bernoulli(_Free(2)), Bernoulli(nn.Linear(2, 3)), Bernoulli(nn.Linear(3, 2))
@@ -95,14 +95,14 @@ class _Free(nn.Module):
 
 
 def run_at(model, batch, z):
-    """The run of a model with the given latent vectors [k, batch, n_latents]."""
+    """Return the run of a model at the latent vectors z [k, batch, n_latents]."""
     log_px = model.likelihood.log_prob(batch.x, z)
-    return Run(batch, model.encode(batch), model.prior(), z, log_px)
+    return LatentRun(batch, model.encode(batch), model.prior(), z, log_px)
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_f3_vimco_gradient_averages_to_the_exact_gradient(k):
-    """Over all draws of k hidden vectors, each with its probability: no sampling error."""
+def test_vimco_expected_gradient_matches_exact_gradient_by_enumeration(k):
+    """Sum over all draws of k latent vectors weighted by probability: no sampling error."""
     model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]))
     parameters = list(model.parameters())
     hidden = tensor(list(itertools.product([0.0, 1.0], repeat=2)))
@@ -121,8 +121,8 @@ def test_f3_vimco_gradient_averages_to_the_exact_gradient(k):
     assert (expected.abs() > 1e-4).sum() > 12
 
 
-def test_f3_vimco_takes_the_geometric_mean_of_the_others_for_a_baseline():
-    model, z = belief_net(), some_bits(4, 2, seed=1).unsqueeze(1)
+def test_vimco_baseline_is_geometric_mean_of_other_weights():
+    model, z = belief_net(), random_bits(4, 2, seed=1).unsqueeze(1)
     run = run_at(model, Batch(tensor([[1.0, 0.0, 1.0]])), z)
     parameters = list(model.parameters())
     log_w = run.log_w[:, 0].tolist()
@@ -135,28 +135,30 @@ def test_f3_vimco_takes_the_geometric_mean_of_the_others_for_a_baseline():
         others = log_w[:j] + log_w[j + 1 :]
         signal = bound(log_w) - bound([*others, sum(others) / 3])
         expected = expected - signal * gradients(run.log_qz[j].sum(), parameters)
-    got = gradients(vimco(4).terms["bound"](model, run), parameters)
-    torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-9)
+    actual = gradients(vimco(4).terms["bound"](model, run), parameters)
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=1e-9)
     assert len({round(v, 9) for v in log_w}) > 1
 
 
-def test_f3_vimco_on_a_batch_is_the_mean_of_its_rows():
-    model, x, z = belief_net(), some_bits(4), some_bits(3 * 4, 2, seed=1).view(3, 4, 2)
+def test_vimco_batch_gradient_is_mean_of_per_sample_gradients():
+    model, x, z = belief_net(), random_bits(4), random_bits(3 * 4, 2, seed=1).view(3, 4, 2)
     parameters = list(model.parameters())
-    whole = gradients(vimco(3).terms["bound"](model, run_at(model, Batch(x), z)), parameters)
-    rows = [
+    batch_gradient = gradients(
+        vimco(3).terms["bound"](model, run_at(model, Batch(x), z)), parameters
+    )
+    sample_gradients = [
         gradients(
             vimco(3).terms["bound"](model, run_at(model, Batch(x[i : i + 1]), z[:, i : i + 1])),
             parameters,
         )
         for i in range(4)
     ]
-    torch.testing.assert_close(whole, torch.stack(rows).mean(0))
+    torch.testing.assert_close(batch_gradient, torch.stack(sample_gradients).mean(0))
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_reweighted_wake_follows_the_bound_with_the_model_and_the_weights_with_q(k):
-    """Over all draws: the model's mean gradient is exact; q's is that of -sum w~ log q."""
+def test_reweighted_wake_gradients_of_model_and_q_by_enumeration(k):
+    """The expected model gradient is exact; the gradient for q is that of -sum w~ log q."""
     model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]))
     theta = [*model.prior.parameters(), *model.likelihood.parameters()]
     phi = list(model.posterior.parameters())
@@ -175,25 +177,25 @@ def test_reweighted_wake_follows_the_bound_with_the_model_and_the_weights_with_q
     torch.testing.assert_close(average, gradients(-exact, theta), atol=1e-11, rtol=1e-9)
 
 
-def test_vimco_has_less_noise_than_the_plain_score_function():
+def test_vimco_has_lower_variance_than_score_function_gradient():
     model, batch = belief_net(), Batch(tensor([[1.0, 0.0, 1.0]]).expand(1, 3))
     phi = list(model.posterior.parameters())
-    ours, plain = [], []
+    vimco_gradients, score_gradients = [], []
     for seed in range(120):
         with engine.seeded(seed):
             run = model.run(batch, 5)
-        ours.append(gradients(vimco(5).terms["bound"](model, run), phi))
+        vimco_gradients.append(gradients(vimco(5).terms["bound"](model, run), phi))
         bound = log_mean_exp(run.log_w)
-        plain.append(gradients(-(bound + bound.detach() * run.log_qz.sum(0)).sum(), phi))
-    ours, plain = torch.stack(ours), torch.stack(plain)
-    error = torch.sqrt((ours.var(0) + plain.var(0)) / 120)
-    assert ((ours.mean(0) - plain.mean(0)).abs() <= 4 * error + 1e-12).all()
-    assert ours.var(0).sum() < 0.1 * plain.var(0).sum()
+        score_gradients.append(gradients(-(bound + bound.detach() * run.log_qz.sum(0)).sum(), phi))
+    actual, reference = torch.stack(vimco_gradients), torch.stack(score_gradients)
+    error = torch.sqrt((actual.var(0) + reference.var(0)) / 120)
+    assert ((actual.mean(0) - reference.mean(0)).abs() <= 4 * error + 1e-12).all()
+    assert actual.var(0).sum() < 0.1 * reference.var(0).sum()
 
 
 @pytest.mark.parametrize("k", [1, 2, 6])
-def test_doubly_reparameterised_gradient_of_one_draw(k):
-    model, batch = vae(), Batch(some_bits(4))
+def test_doubly_reparameterised_gradient_matches_formula_for_fixed_noise(k):
+    model, batch = vae(), Batch(random_bits(4))
     theta = [*model.likelihood.parameters()]
     phi = [*model.posterior.parameters()]
     with engine.seeded(1):
@@ -203,19 +205,19 @@ def test_doubly_reparameterised_gradient_of_one_draw(k):
         term = iwae(k, "doubly")(model, batch)["bound"]
     assert term.item() == pytest.approx(plain.item(), abs=1e-12)
     torch.testing.assert_close(gradients(term, theta), gradients(plain, theta))
-    # phi: sum_k w~^2 (d log w / dz) (dz / dphi), the density of q held fixed
+    # phi: sum_k w~^2 (d log w / dz) (dz / dphi), with the density of q detached
     with engine.seeded(1):
         run = model.run(batch, k)
     q = model.encode(batch)
-    fixed = torch.distributions.Normal(q.loc.detach(), q.scale.detach())
-    log_w = run.log_px + run.log_pz - fixed.log_prob(run.z).sum(-1)
-    (slope,) = torch.autograd.grad(log_w.sum(), run.z, retain_graph=True)
+    detached_q = torch.distributions.Normal(q.loc.detach(), q.scale.detach())
+    log_w = run.log_px + run.log_pz - detached_q.log_prob(run.z).sum(-1)
+    (grad_z,) = torch.autograd.grad(log_w.sum(), run.z, retain_graph=True)
     weights = torch.softmax(log_w, 0).detach()
-    surrogate = -(weights.square().unsqueeze(-1) * slope.detach() * run.z).sum() / 4
+    surrogate = -(weights.square().unsqueeze(-1) * grad_z.detach() * run.z).sum() / 4
     torch.testing.assert_close(gradients(term, phi), gradients(surrogate, phi))
 
 
-def test_doubly_reparameterised_gradient_has_the_mean_of_the_plain_one():
+def test_doubly_reparameterised_gradient_has_expectation_of_reparameterised_gradient():
     model, batch, n = vae(seed=2), Batch(tensor([[1.0, 0.0, 1.0]]).expand(200, 3)), 80
     phi = list(model.posterior.parameters())
     plain, doubly = [], []
@@ -252,124 +254,124 @@ def test_doubly_reparameterised_gradient_vanishes_at_the_exact_posterior():
 
 
 @pytest.mark.parametrize("gradient", ["reparameterised", "doubly"])
-def test_resampled_gradient_has_the_mean_of_the_whole(gradient):
+def test_resampled_iwae_gradient_has_expectation_of_full_gradient(gradient):
     model, batch, n = vae(seed=2), Batch(tensor([[1.0, 0.0, 1.0]]).expand(200, 3)), 80
     parameters = list(model.parameters())
-    whole, few = [], []
+    full, resampled = [], []
     for seed in range(n):
         with engine.seeded(0, seed):
-            whole.append(gradients(iwae(20, gradient)(model, batch)["bound"], parameters))
+            full.append(gradients(iwae(20, gradient)(model, batch)["bound"], parameters))
         with engine.seeded(1, seed):
-            few.append(gradients(iwae(20, gradient, 3)(model, batch)["bound"], parameters))
-    whole, few = torch.stack(whole), torch.stack(few)
-    error = torch.sqrt((whole.var(0) + few.var(0)) / n)
-    assert ((whole.mean(0) - few.mean(0)).abs() <= 4 * error + 1e-12).all()
-    assert (whole.mean(0).abs() > 8 * error).any()
+            resampled.append(gradients(iwae(20, gradient, 3)(model, batch)["bound"], parameters))
+    full, resampled = torch.stack(full), torch.stack(resampled)
+    error = torch.sqrt((full.var(0) + resampled.var(0)) / n)
+    assert ((full.mean(0) - resampled.mean(0)).abs() <= 4 * error + 1e-12).all()
+    assert (full.mean(0).abs() > 8 * error).any()
 
 
 @pytest.mark.parametrize("gradient", ["reparameterised", "doubly"])
-def test_resampled_bound_is_that_of_all_samples(gradient):
-    model, batch = vae(), Batch(some_bits(4))
+def test_resampled_iwae_value_equals_bound_of_all_samples(gradient):
+    model, batch = vae(), Batch(random_bits(4))
     with engine.seeded(0):
-        whole = iwae(6, gradient)(model, batch)["bound"]
+        full = iwae(6, gradient)(model, batch)["bound"]
     with engine.seeded(0):
-        few = iwae(6, gradient, 2)(model, batch)["bound"]
-    assert few.item() == pytest.approx(whole.item(), abs=1e-12)
+        resampled = iwae(6, gradient, 2)(model, batch)["bound"]
+    assert resampled.item() == pytest.approx(full.item(), abs=1e-12)
     with torch.no_grad(), engine.seeded(0):
-        watched = iwae(6, gradient, 2)(model, batch)["bound"]
-    assert watched.item() == pytest.approx(whole.item(), abs=1e-12)
+        without_grad = iwae(6, gradient, 2)(model, batch)["bound"]
+    assert without_grad.item() == pytest.approx(full.item(), abs=1e-12)
 
 
-def test_resampled_gradient_is_of_the_samples_drawn():
-    """Of samples of which one has all the weight, the gradient is that one's."""
-    model, batch = vae(), Batch(some_bits(4))
+def test_resampled_iwae_gradient_is_computed_at_resampled_latents():
+    """If one sample has all the weight, the gradient is the gradient at that sample."""
+    model, batch = vae(), Batch(random_bits(4))
     with engine.seeded(0):
-        whole = model.run(batch, 5)
-    best = whole.log_w.argmax(0)
-    model.run_at, run_at = (lambda z, *rest: _heavier(run_at(z, *rest), best)), model.run_at
+        full_run = model.run(batch, 5)
+    best = full_run.log_w.argmax(0)
+    model.run_at, run_at = (lambda z, *args: _upweight(run_at(z, *args), best)), model.run_at
     with engine.seeded(0):
-        few = gradients(iwae(5, n_resampled=2)(model, batch)["bound"], [*model.parameters()])
-    alone = -whole.log_w.gather(0, best.unsqueeze(0)).mean()
-    torch.testing.assert_close(few, gradients(alone, [*model.parameters()]))
+        actual = gradients(iwae(5, n_resampled=2)(model, batch)["bound"], [*model.parameters()])
+    expected = -full_run.log_w.gather(0, best.unsqueeze(0)).mean()
+    torch.testing.assert_close(actual, gradients(expected, [*model.parameters()]))
 
 
-def _heavier(run, best):
+def _upweight(run, best):
     if len(run.z) == 5:
         run.log_px = run.log_px + 1000 * (torch.arange(5).unsqueeze(1) == best)
     return run
 
 
-def test_terms_beside_a_resampled_bound_see_both_networks():
+def test_resampled_run_has_encoder_and_decoder_taps():
     with engine.seeded(0):
         model = LatentModel(
             standard_normal(2),
             Bernoulli(nn.Sequential(nn.Linear(2, 4), Tap("down"), nn.Linear(4, 3))),
             Gaussian(nn.Sequential(nn.Linear(3, 4), Tap("up"), Heads(4, (2, 2)))),
         ).double()
-    both = iwae(8, n_resampled=2) + local_reconstruction([("up", "down", 0.1)])
-    run = both.run(model, Batch(some_bits(6)))
+    objective = iwae(8, n_resampled=2) + local_reconstruction([("up", "down", 0.1)])
+    run = objective.run(model, Batch(random_bits(6)))
     assert {name: len(tap) for name, tap in run.taps.items()} == {"up": 6, "down": 2}
 
 
 @given(k=st.integers(2, 9), m=st.integers(1, 8), seed=st.integers(0, 99))
 @QUICK
-def test_systematic_draws_in_proportion_to_shares(k, m, seed):
+def test_systematic_resampling_counts_are_proportional_to_shares(k, m, seed):
     shares = torch.softmax(rand(k, 1, seed=seed).expand(k, 4000), 0)
     with engine.seeded(seed):
-        drawn = systematic(shares, m)
-    counts = torch.stack([(drawn == i).sum(0) for i in range(k)]).double()
-    assert drawn.shape == (m, 4000)
+        indices = systematic(shares, m)
+    counts = torch.stack([(indices == i).sum(0) for i in range(k)]).double()
+    assert indices.shape == (m, 4000)
     assert ((counts - m * shares).abs() < 1).all()
     torch.testing.assert_close(counts.mean(1), m * shares[:, 0], atol=0.04, rtol=0)
 
 
-def test_resampled_rows_are_normalised_by_the_statistics_of_all():
+def test_resampled_run_uses_batch_norm_statistics_of_all_samples():
     with engine.seeded(0):
         model = LatentModel(
             standard_normal(2),
             Bernoulli(MLP(2, (4,), 3, batch_norm=True)),
             Gaussian(MLP(3, (4,), heads=(2, 2), batch_norm=True)),
         ).double()
-    batch = Batch(some_bits(6))
+    batch = Batch(random_bits(6))
     with engine.seeded(1):
-        whole = model.run(batch, 7)
+        full_run = model.run(batch, 7)
     with engine.seeded(1):
-        few = run_resampled(model, batch, 7, 3)
-    torch.testing.assert_close(few.log_w_before, whole.log_w)
-    apart = (few.log_w.unsqueeze(1) - whole.log_w.unsqueeze(0)).abs()
-    assert (apart.amin(1) < 1e-12).all()
+        resampled_run = run_resampled(model, batch, 7, 3)
+    torch.testing.assert_close(resampled_run.log_w_before, full_run.log_w)
+    differences = (resampled_run.log_w.unsqueeze(1) - full_run.log_w.unsqueeze(0)).abs()
+    assert (differences.amin(1) < 1e-12).all()
     norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
     assert all(norm.sharing is None and norm.lent is None for norm in norms)
-    few.log_w.sum().backward()
+    resampled_run.log_w.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_other_terms_are_untouched_by_the_doubly_reparameterised_bound():
-    """A term that reads z beside the bound keeps its own gradient."""
-    model, batch = vae(), Batch(some_bits(4))
+def test_doubly_reparameterised_bound_preserves_gradients_of_other_terms():
+    """A term of z added to the bound has its usual gradient."""
+    model, batch = vae(), Batch(random_bits(4))
     phi = list(model.posterior.parameters())
     extra = Objective({"size": lambda m, run: run.z.square().mean()})
-    found = []
+    results = []
     for objective in (iwae(5, "doubly"), iwae(5, "doubly") + extra, iwae(5) + extra, iwae(5)):
         with engine.seeded(0):
-            found.append(gradients(sum(objective(model, batch).values()), phi))
-    torch.testing.assert_close(found[1] - found[0], found[2] - found[3])
+            results.append(gradients(sum(objective(model, batch).values()), phi))
+    torch.testing.assert_close(results[1] - results[0], results[2] - results[3])
 
 
-def test_objectives_of_bits_need_two_samples():
+def test_score_function_objectives_require_two_samples():
     for objective, name in ((vimco, "VIMCO"), (reweighted_wake, "reweighted wake-sleep")):
         with pytest.raises(ValueError, match=f"k=1: {name} compares samples"):
             objective(1)
 
 
-def test_vimco_refuses_draws_that_carry_a_gradient_of_their_own():
-    """The bound would then be differentiated through z and by the score function as well."""
-    with pytest.raises((ValueError, TypeError, NotImplementedError)):
-        vimco(2)(vae(), Batch(some_bits(2)))
+def test_vimco_rejects_reparameterised_posterior():
+    """The bound would be differentiated through z and by the score function as well."""
+    with pytest.raises(ValueError, match=r"expected a discrete q\(z \| x\): use elbo or iwae"):
+        vimco(2)(vae(), Batch(random_bits(2)))
 
 
-def test_objectives_share_one_run():
-    model, batch = vae(), Batch(some_bits(4), torch.tensor([0, 1, -1, 0]))
+def test_sum_of_objectives_runs_the_model_once():
+    model, batch = vae(), Batch(random_bits(4), torch.tensor([0, 1, -1, 0]))
     model.classifier = nn.Linear(2, 2).double()
     runs, model_run = [], model.run
     model.run = lambda *args: runs.append(model_run(*args)) or runs[-1]
@@ -394,12 +396,12 @@ def test_objectives_share_one_run():
     ("make", "arguments"),
     [(elbo, (0,)), (iwae, (0,)), (vimco, (1,)), (elbo, (1, "exact")), (iwae, (5, "doubly", 7))],
 )
-def test_bounds_refuse_settings_without_meaning(make, arguments):
+def test_bounds_reject_invalid_settings(make, arguments):
     with pytest.raises((ValueError, TypeCheckError), match=str(arguments[-1])):
         make(*arguments)
 
 
-# ---- C: hinge
+# ---- hinge loss
 
 
 SCORES = tensor([[2.0, 1.0, 0.5], [0.2, 0.1, 0.9], [0.0, 0.0, 0.0]])
@@ -410,7 +412,7 @@ LABELS = torch.tensor([0, 1, 2])
     ("margin", "expected"),
     [(1.0, [0.0, 1.8, 1.0]), (3.0, [2.0, 3.8, 3.0]), (10.0, [9.0, 10.8, 10.0])],
 )
-def test_c1_hinge_values(margin, expected):
+def test_hinge_loss_values(margin, expected):
     torch.testing.assert_close(hinge_loss(SCORES, LABELS, margin), tensor(expected))
     model = _Classifier(nn.Identity())
     run = Run(Batch(SCORES, LABELS))
@@ -426,7 +428,7 @@ class _Classifier(nn.Module):
 
 @QUICK
 @given(st.integers(2, 5), st.integers(1, 6), st.floats(0.1, 20), st.integers(0, 99))
-def test_c2_hinge_bounds_the_error_rate(n_classes, n, margin, seed):
+def test_hinge_loss_bounds_zero_one_loss(n_classes, n, margin, seed):
     scores = rand(n, n_classes, seed=seed) * 3
     y = torch.from_numpy(np.random.default_rng(seed).integers(0, n_classes, n))
     loss = hinge_loss(scores, y, margin)
@@ -437,7 +439,7 @@ def test_c2_hinge_bounds_the_error_rate(n_classes, n, margin, seed):
 
 @QUICK
 @given(st.integers(2, 4), st.floats(0.5, 4), st.integers(0, 99))
-def test_c3_hinge_subgradient_by_central_differences(n_classes, margin, seed):
+def test_hinge_subgradient_matches_central_differences(n_classes, margin, seed):
     scores = rand(5, n_classes, seed=seed).requires_grad_()
     y = torch.from_numpy(np.random.default_rng(seed).integers(0, n_classes, 5))
     assert torch.autograd.gradcheck(
@@ -447,29 +449,29 @@ def test_c3_hinge_subgradient_by_central_differences(n_classes, margin, seed):
 
 @QUICK
 @given(st.integers(2, 5), st.floats(0.1, 20), st.integers(0, 99))
-def test_c4_c5_hinge_identities(n_classes, margin, seed):
+def test_hinge_loss_matches_definition_and_scales_with_margin(n_classes, margin, seed):
     scores = rand(6, n_classes, seed=seed)
     y = torch.from_numpy(np.random.default_rng(seed).integers(0, n_classes, 6))
-    got = hinge_loss(scores, y, margin)
+    actual = hinge_loss(scores, y, margin)
     for i in range(6):
         f = scores[i].tolist()
         others = [margin + f[j] - f[y[i]] for j in range(n_classes) if j != y[i]]
-        assert got[i].item() == pytest.approx(max(0.0, *others), abs=1e-12)
-    torch.testing.assert_close(got, margin * hinge_loss(scores / margin, y))
+        assert actual[i].item() == pytest.approx(max(0.0, *others), abs=1e-12)
+    torch.testing.assert_close(actual, margin * hinge_loss(scores / margin, y))
 
 
-def test_c6_minibatches_average_to_the_full_objective():
+def test_hinge_term_averages_over_minibatches_to_full_batch():
     model, y = _Classifier(nn.Linear(3, 4).double()), torch.tensor([0, 3, 1, 2, 0, 1])
     x = rand(6, 3)
     term = hinge(1.5, 1.0, lambda run: run.batch.x).terms["hinge"]
     full = term(model, Run(Batch(x, y)))
     pairs = [list(p) for p in itertools.combinations(range(6), 2)]
-    parts = torch.stack([term(model, Run(Batch(x[p], y[p]))) for p in pairs])
-    torch.testing.assert_close(parts.mean(), full)
+    minibatch_values = torch.stack([term(model, Run(Batch(x[p], y[p]))) for p in pairs])
+    torch.testing.assert_close(minibatch_values.mean(), full)
 
 
-def test_c7_averaging_classifier_is_linear_in_the_posterior_mean():
-    model, batch = vae(), Batch(some_bits(3), torch.tensor([0, 1, 2]))
+def test_expected_scores_equal_scores_at_posterior_mean():
+    model, batch = vae(), Batch(random_bits(3), torch.tensor([0, 1, 2]))
     model.classifier = nn.Linear(2, 3).double()
     with torch.no_grad(), engine.seeded(0):
         run = model.run(batch, 20_000)
@@ -479,7 +481,7 @@ def test_c7_averaging_classifier_is_linear_in_the_posterior_mean():
     assert ((scores.mean(0) - expected).abs() < 4 * error).all()
 
 
-def test_unlabelled_rows_do_not_count():
+def test_hinge_ignores_unlabelled_samples():
     scores = torch.cat([SCORES, rand(2, 3)]).requires_grad_()
     y = torch.tensor([0, 1, 2, -1, -1])
     term = hinge(1.0, 1.0, lambda run: run.batch.x).terms["hinge"]
@@ -487,17 +489,17 @@ def test_unlabelled_rows_do_not_count():
     assert loss.item() == pytest.approx(2.8 / 3, abs=1e-12)
     (gradient,) = torch.autograd.grad(loss, scores)
     assert not gradient[3:].any()
-    nothing = term(_Classifier(nn.Identity()), Run(Batch(scores, y - 5)))
-    assert nothing.item() == 0
+    unlabelled_loss = term(_Classifier(nn.Identity()), Run(Batch(scores, y - 5)))
+    assert unlabelled_loss.item() == 0
     with pytest.raises(ValueError, match="labels"):
         term(_Classifier(nn.Identity()), Run(Batch(scores)))
 
 
-# ---- D: moments
+# ---- moment matching
 
 
 def expected_kernel(m1, s1, m2, s2, g):
-    """E k(x, y) for x ~ N(m1, s1), y ~ N(m2, s2) and the kernel exp(-|x - y|^2 / (2 g))."""
+    """Return E k(x, y), x ~ N(m1, s1), y ~ N(m2, s2), with kernel exp(-|x - y|^2 / (2 g))."""
     total = s1 + s2 + g * np.eye(len(m1))
     d = np.asarray(m1) - np.asarray(m2)
     exponent = -0.5 * d @ np.linalg.solve(total, d)
@@ -512,16 +514,16 @@ CASES = [
 
 
 @pytest.mark.parametrize(("p", "q", "g", "expected"), CASES)
-def test_d1_d2_biased_mmd_of_gaussians(p, q, g, expected):
-    first, second = (tuple(np.asarray(v, float) for v in pair) for pair in (p, q))
-    pairs = (first, first), (second, second), (first, second)
+def test_biased_mmd_expectation_matches_closed_form_for_gaussians(p, q, g, expected):
+    p, q = (tuple(np.asarray(v, float) for v in pair) for pair in (p, q))
+    pairs = (p, p), (q, q), (p, q)
     kernels = [expected_kernel(*u, *v, g) for u, v in pairs]
     xx, yy, xy = kernels
     assert xx + yy - 2 * xy == pytest.approx(expected, abs=1e-11)
     rng, n, m = np.random.default_rng(0), 20, 30
     values = []
     for _ in range(400):
-        x, y = rng.multivariate_normal(*first, n), rng.multivariate_normal(*second, m)
+        x, y = rng.multivariate_normal(*p, n), rng.multivariate_normal(*q, m)
         values.append(mmd2(torch.from_numpy(x), torch.from_numpy(y), [g]).item())
     mean = expected + (1 - xx) / n + (1 - yy) / m
     assert abs(np.mean(values) - mean) < 4 * np.std(values) / math.sqrt(400)
@@ -530,7 +532,7 @@ def test_d1_d2_biased_mmd_of_gaussians(p, q, g, expected):
 
 @QUICK
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 99))
-def test_d2_mmd_by_double_sums(n, m, d, seed):
+def test_mmd_matches_double_sums_and_is_symmetric(n, m, d, seed):
     a, b, variances = rand(n, d, seed=seed), rand(m, d, seed=seed + 1), [0.5, 2.0, 7.0]
 
     def k(u, v):
@@ -541,16 +543,16 @@ def test_d2_mmd_by_double_sums(n, m, d, seed):
         + np.mean([k(u, v) for u in b for v in b])
         - 2 * np.mean([k(u, v) for u in a for v in b])
     )
-    got = mmd2(a, b, variances)
-    assert got.item() == pytest.approx(expected, abs=1e-12)
-    assert got.item() >= -1e-12
+    actual = mmd2(a, b, variances)
+    assert actual.item() == pytest.approx(expected, abs=1e-12)
+    assert actual.item() >= -1e-12
     assert mmd2(a, a, variances).item() == pytest.approx(0, abs=1e-14)
-    assert got.item() == pytest.approx(mmd2(b, a, variances).item(), abs=1e-13)
-    added = sum(mmd2(a, b, [s]) for s in variances)
-    torch.testing.assert_close(got, added, atol=1e-12, rtol=0)
+    assert actual.item() == pytest.approx(mmd2(b, a, variances).item(), abs=1e-13)
+    kernel_sum = sum(mmd2(a, b, [s]) for s in variances)
+    torch.testing.assert_close(actual, kernel_sum, atol=1e-12, rtol=0)
 
 
-def test_d2_mmd_objective_is_between_rows_and_samples():
+def test_mmd_objective_compares_batch_with_generated_samples():
     with engine.seeded(0):
         generator = Generator(nn.Linear(2, 3), standard_normal(2)).double()
         run = generator.run(Batch(rand(6, 3)))
@@ -558,7 +560,7 @@ def test_d2_mmd_objective_is_between_rows_and_samples():
     torch.testing.assert_close(term, mmd2(rand(6, 3), run.sample, [1.0, 4.0]))
 
 
-def test_distances_of_points_far_from_the_origin():
+def test_squared_distances_far_from_origin():
     a, b = rand(6, 2), rand(5, 2, seed=1)
     expected = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     torch.testing.assert_close(squared_distances(a, b), expected)
@@ -571,7 +573,7 @@ def operator_of(inputs, lam, variances=(1.0,)):
 
 
 @pytest.mark.parametrize("lam", [1e-3, 0.1, 5.0])
-def test_d_operator_against_inverses(lam):
+def test_regression_operator_matches_explicit_inverse(lam):
     x = rand(7, 2)
     gram = gaussian_gram(x, x, [1.0])
     inverse = torch.linalg.inv(gram + lam * torch.eye(7).double())
@@ -580,23 +582,23 @@ def test_d_operator_against_inverses(lam):
 
 
 @pytest.mark.parametrize("lam", [0.01, 1.0])
-def test_d4_cmmd_without_inputs_is_mmd(lam):
+def test_cmmd_with_constant_inputs_equals_scaled_mmd(lam):
     a, b, n = rand(9, 2), rand(9, 2, seed=1), 9
     operator = regression_operator(torch.ones(n, n).double(), lam)
     expected = (n / (n + lam)) ** 2 * mmd2(a, b, [1.0, 3.0])
     torch.testing.assert_close(cmmd2(operator, a, b, [1.0, 3.0]), expected, atol=1e-10, rtol=1e-8)
 
 
-def test_d5_cmmd_of_classes_is_a_sum_over_them():
+def test_cmmd_with_class_inputs_equals_sum_of_class_mmds():
     y, lam = torch.tensor([0, 0, 1, 2, 1, 0, 2, 2, 2]), 0.3
     a, b = rand(9, 2), rand(9, 2, seed=1)
     codes = nn.functional.one_hot(y).double()
-    got = cmmd2(operator_of(codes, lam, [1e-3]), a, b, [1.0])
+    actual = cmmd2(operator_of(codes, lam, [1e-3]), a, b, [1.0])
     expected = sum(
         (n / (n + lam)) ** 2 * mmd2(a[y == c], b[y == c], [1.0])
         for c, n in enumerate(y.bincount().tolist())
     )
-    torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
     generator = _Replay(b)
     objective = cmmd("y", "x", [1e-3], [1.0], lam, n_classes=3)
     for index in (None, torch.arange(9)):
@@ -605,50 +607,50 @@ def test_d5_cmmd_of_classes_is_a_sum_over_them():
 
 
 class _Replay(nn.Module):
-    """A generator that answers with what it was given."""
+    """Generator that returns a fixed sample."""
 
     def __init__(self, sample):
         super().__init__()
         self.sample = sample
 
     def run(self, batch):
-        return Run(batch, sample=self.sample)
+        return GeneratorRun(batch, sample=self.sample)
 
 
-def test_d6_cmmd_of_linear_kernels_compares_regressions():
+def test_cmmd_with_linear_kernels_compares_ridge_regressions():
     x, a, b, lam, g = rand(8, 3), rand(8, 2, seed=1), rand(8, 2, seed=2), 0.7, 1e7
     operator = regression_operator(x @ x.T, lam)
     ridge = torch.linalg.inv(x.T @ x + lam * torch.eye(3).double())
     difference = (a - b).T @ x @ ridge
     expected = difference.square().sum()
     torch.testing.assert_close((operator * ((a - b) @ (a - b).T)).sum(), expected)
-    # a very wide Gaussian kernel is a linear one: k(u, v) = 1 - |u - v|^2 / (2 g) + O(g^-2)
+    # a Gaussian kernel of large variance g is linear: k(u, v) = 1 - |u - v|^2 / (2 g) + O(g^-2)
     wide = g * cmmd2(operator, a, b, [g])
     torch.testing.assert_close(wide, expected, atol=1e-5, rtol=1e-5)
 
 
 @QUICK
 @given(st.integers(1, 7), st.integers(0, 99))
-def test_d7_cmmd_invariants(n, seed):
+def test_cmmd_is_symmetric_zero_for_equal_samples_and_permutation_invariant(n, seed):
     x, a, b = rand(n, 2, seed=seed), rand(n, 2, seed=seed + 1), rand(n, 2, seed=seed + 2)
     operator = operator_of(x, 0.1)
     value = cmmd2(operator, a, b, [1.0])
     assert value.item() > 0
     torch.testing.assert_close(cmmd2(operator, b, a, [1.0]), value)
     assert cmmd2(operator, a, a, [1.0]).abs().item() < 1e-12
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
-    shuffled = cmmd2(operator_of(x[order], 0.1), a[order], b[order], [1.0])
+    permutation = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+    shuffled = cmmd2(operator_of(x[permutation], 0.1), a[permutation], b[permutation], [1.0])
     torch.testing.assert_close(shuffled, value, atol=1e-9, rtol=1e-7)
 
 
-def test_d10_gradients_of_moments_by_finite_differences():
+def test_mmd_and_cmmd_gradients_match_finite_differences():
     a, b = rand(5, 2), rand(5, 2, seed=1).requires_grad_()
     operator = operator_of(rand(5, 3, seed=2), 0.1)
     assert torch.autograd.gradcheck(lambda s: mmd2(a, s, [0.5, 2.0]), b)
     assert torch.autograd.gradcheck(lambda s: cmmd2(operator, a, s, [0.5, 2.0]), b)
 
 
-def test_d11_cmmd_of_a_noisy_copy():
+def test_cmmd_increases_with_output_noise():
     x, noise = rand(40, 1), rand(40, 1, seed=1)
     y = x.sin()
     objective = cmmd("x", "y", [0.5], [0.5], 0.1)
@@ -657,18 +659,18 @@ def test_d11_cmmd_of_a_noisy_copy():
     assert values[0] < values[1] < values[2]
 
 
-def test_cmmd_of_other_rows_under_the_same_numbers():
-    """Training and held-out batches number their rows alike: the operator must be their own."""
+def test_cmmd_cache_distinguishes_batches_with_equal_index():
+    """Training and validation batches can have equal indices: each needs its own operator."""
     objective, index = cmmd("x", "y", [1.0], [1.0], 0.1), torch.arange(6)
     sample = rand(6, 2, seed=3)
     for seed in (1, 2):
         batch = Batch(rand(6, 2, seed=seed), rand(6, 2, seed=seed + 10), index=index)
-        got = objective(_Replay(sample), batch)["cmmd"]
+        actual = objective(_Replay(sample), batch)["cmmd"]
         expected = cmmd2(operator_of(batch.x, 0.1), batch.y, sample, [1.0])
-        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(actual, expected)
 
 
-def test_cmmd_keeps_a_bounded_number_of_operators(monkeypatch):
+def test_cmmd_cache_size_is_bounded(monkeypatch):
     monkeypatch.setattr("ancestral.objectives.moments.MOST_NUMBERS", 4 * 50)
     objective = cmmd("x", "y", [1.0], [1.0], 0.1)
     x, y = rand(600, 1), rand(600, 1, seed=1)
@@ -676,50 +678,52 @@ def test_cmmd_keeps_a_bounded_number_of_operators(monkeypatch):
     for _ in range(600):
         index = torch.from_numpy(rng.permutation(600)[:2])
         objective(_Replay(y[index]), Batch(x[index], y[index], index=index))
-    kept = [v for v in vars(objective.terms["cmmd"]).values() if isinstance(v, dict)]
-    assert [len(v) for v in kept] == [50]
+    caches = [v for v in vars(objective.terms["cmmd"]).values() if isinstance(v, dict)]
+    assert [len(cache) for cache in caches] == [50]
 
 
-def test_cmmd_refuses_a_singular_regression():
+def test_regression_operator_rejects_singular_gram_matrix():
     with pytest.raises(ValueError, match="regularization"):
         regression_operator(torch.ones(3, 3), 0.0)
 
 
 @pytest.mark.parametrize("form", ["cmmd", "diagonal", "classwise"])
-def test_rows_of_one_label_are_compared_among_themselves_alone(form):
-    """A delta kernel's blocks, one by one, are its whole matrix."""
+def test_cmmd_class_blocks_match_full_delta_kernel_matrix(form):
+    """The class blocks of a delta kernel give the same result as its full matrix."""
 
-    class Whole(Kernel):
+    class FullDelta(Kernel):
         def __call__(self, a, b):
             return DeltaKernel()(a, b)
 
     batch = Batch(rand(40, 5), y=torch.arange(40) % 3, index=torch.arange(40))
-    sample, found = rand(40, 5, seed=1).requires_grad_(), []
-    for kernel in (DeltaKernel(), Whole()):
+    sample, results = rand(40, 5, seed=1).requires_grad_(), []
+    for kernel in (DeltaKernel(), FullDelta()):
         term = ConditionalMMD("y", "x", kernel, (0.5, 2.0), 0.1, 3, form)
         term.input_kernel = kernel
-        for _ in range(2):  # the second time with what is known of the batch
-            value = term(nn.Identity(), Run(batch, sample=sample))
-        found.append((value, *torch.autograd.grad(value, sample)))
-    for block, whole in zip(*found, strict=True):
-        torch.testing.assert_close(block, whole)
+        for _ in range(2):  # the second evaluation uses the cache
+            value = term(nn.Identity(), GeneratorRun(batch, sample=sample))
+        results.append((value, *torch.autograd.grad(value, sample)))
+    for block, full in zip(*results, strict=True):
+        torch.testing.assert_close(block, full)
 
 
 @pytest.mark.parametrize("regularization", [1e-3, 1e-5])
-def test_cmmd_of_rows_in_single_precision_is_that_in_double(regularization):
-    """Inputs in the plane: K has eigenvalues far below what single precision rounds off."""
+def test_cmmd_in_float32_matches_float64(regularization):
+    """With two-dimensional inputs, K has eigenvalues far below float32 rounding errors."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(500, 2, generator=generator) for _ in range(2))
     term = ConditionalMMD("x", "y", (1.0, 9.0, 20.0, 40.0, 80.0), (1.0, 4.0), regularization)
     values = [
-        term(nn.Identity(), Run(Batch(x.to(dtype), y=y.to(dtype)), sample=(y + 1).to(dtype)))
+        term(
+            nn.Identity(), GeneratorRun(Batch(x.to(dtype), y=y.to(dtype)), sample=(y + 1).to(dtype))
+        )
         for dtype in (torch.float32, torch.float64)
     ]
     assert values[1] > 0
     torch.testing.assert_close(values[0].double(), values[1], rtol=1e-2, atol=0)
 
 
-def test_the_diagonal_form_of_a_kernel_that_is_not_constant_there():
+def test_cmmd_diagonal_form_with_non_constant_kernel_diagonal():
     class Product(Kernel):
         def __call__(self, a, b):
             return a @ b.mT
@@ -731,15 +735,15 @@ def test_the_diagonal_form_of_a_kernel_that_is_not_constant_there():
         gram.diagonal() * torch.linalg.inv(gram + 0.1 * torch.eye(12).double()).diagonal() ** 2
     )
     within, across = (y * y).sum(1) + (sample * sample).sum(1), (y * sample).sum(1)
-    value = term(nn.Identity(), Run(Batch(x, y=y), sample=sample))
+    value = term(nn.Identity(), GeneratorRun(Batch(x, y=y), sample=sample))
     torch.testing.assert_close(value, (weights * (within - across)).sum())
 
 
-# ---- E: games
+# ---- adversarial losses
 
 
 class Game(nn.Module):
-    """Data N(0, 1) against G(h) = h + shift, both at the midpoints of equal shares of N(0, 1)."""
+    """Generator G(h) = h + shift and critic; data and noise are quantiles of N(0, 1)."""
 
     def __init__(self, shift, critic):
         super().__init__()
@@ -752,14 +756,16 @@ class _Shift(nn.Module):
         self.shift = nn.Parameter(tensor([shift]))
 
     def run(self, batch):
-        return Run(batch, sample=batch.x + self.shift)
+        return GeneratorRun(batch, sample=batch.x + self.shift)
 
 
 def quantiles(n=400_001):
+    """Return the standard normal quantiles at the midpoints of n equal probabilities."""
     return Batch(torch.from_numpy(stats.norm.ppf((np.arange(n) + 0.5) / n)).unsqueeze(-1))
 
 
-def best_critic(m):
+def optimal_critic(m):
+    """Return log N(x; 0, 1) - log N(x; m, 1)."""
     return lambda x: m * m / 2 - m * x
 
 
@@ -775,10 +781,10 @@ def game_value(game, batch):
         (2.0, 0.336830820347, -0.712632720),
     ],
 )
-def test_e1_value_at_the_best_critic(m, jsd, value):
-    got = game_value(Game(m, best_critic(m)), quantiles())
-    assert got == pytest.approx(value, abs=2e-6)
-    assert (got + math.log(4)) / 2 == pytest.approx(jsd, abs=1e-6)
+def test_critic_loss_at_optimal_critic_matches_jensen_shannon_divergence(m, jsd, value):
+    actual = game_value(Game(m, optimal_critic(m)), quantiles())
+    assert actual == pytest.approx(value, abs=2e-6)
+    assert (actual + math.log(4)) / 2 == pytest.approx(jsd, abs=1e-6)
 
     def integrand(x):
         p, r = stats.norm.pdf(x), stats.norm.pdf(x, m)
@@ -789,13 +795,13 @@ def test_e1_value_at_the_best_critic(m, jsd, value):
 
 @QUICK
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-1, 1))
-def test_e3_no_critic_exceeds_the_best(a, b, c):
-    batch, best = quantiles(4001), best_critic(1.0)
-    value = game_value(Game(1.0, lambda x: best(x) + a + b * x + c * x * x), batch)
-    assert value <= game_value(Game(1.0, best), batch) + 1e-6
+def test_no_critic_exceeds_the_optimal_value(a, b, c):
+    batch, optimum = quantiles(4001), optimal_critic(1.0)
+    value = game_value(Game(1.0, lambda x: optimum(x) + a + b * x + c * x * x), batch)
+    assert value <= game_value(Game(1.0, optimum), batch) + 1e-6
 
 
-def test_e4_discrete_distributions_by_sums():
+def test_critic_loss_matches_sums_for_discrete_distributions():
     p, r = np.array([0.5, 0.25, 0.25, 0.0]), np.array([0.125, 0.125, 0.25, 0.5])
     rows = torch.eye(4).double()
     data = rows.repeat_interleave(torch.from_numpy((8 * p).astype(int)), 0)
@@ -804,8 +810,8 @@ def test_e4_discrete_distributions_by_sums():
         logits = torch.from_numpy(np.clip(np.log(p) - np.log(r), -50, 50))
     game = nn.Module()
     game.generator, game.critic = _Replay(model), lambda x: x @ logits
-    seen = p > 0
-    jsd = 0.5 * (p[seen] * np.log(2 * p[seen] / (p + r)[seen])).sum()
+    support = p > 0
+    jsd = 0.5 * (p[support] * np.log(2 * p[support] / (p + r)[support])).sum()
     jsd += 0.5 * (r * np.log(2 * r / (p + r))).sum()
     value = game_value(game, Batch(data))
     assert value == pytest.approx(2 * jsd - math.log(4), abs=1e-9)
@@ -814,42 +820,42 @@ def test_e4_discrete_distributions_by_sums():
     assert game_value(game, Batch(rows[:1].expand(5, 4))) == pytest.approx(0, abs=1e-12)
 
 
-def test_e5_the_two_generator_gradients_are_positive_multiples():
+def test_minimax_and_non_saturating_gradients_are_positive_multiples():
     critic = MLP(1, (5,), 1).double()
     for sample in rand(6, 1) * 2:
         game = nn.Module()
-        slopes = []
+        kind_gradients = []
         for kind in ("minimax", "non-saturating"):
             point = sample.clone().view(1, 1).requires_grad_()
             game.generator, game.critic = _Replay(point), critic
             loss = generator_loss(kind)(game, Batch(rand(1, 1)))["fool"]
-            slopes.append(torch.autograd.grad(loss, point)[0].item())
+            kind_gradients.append(torch.autograd.grad(loss, point)[0].item())
         d = torch.sigmoid(critic(sample)).item()
-        assert slopes[0] == pytest.approx(d / (1 - d) * slopes[1], rel=1e-9)
-        assert abs(slopes[1]) > 1e-6
+        assert kind_gradients[0] == pytest.approx(d / (1 - d) * kind_gradients[1], rel=1e-9)
+        assert abs(kind_gradients[1]) > 1e-6
 
 
 @pytest.mark.parametrize("kind", ["minimax", "non-saturating"])
 @pytest.mark.parametrize("shift", [-1.5, 0.7])
-def test_e6_gradient_points_to_the_data(kind, shift):
-    game = Game(shift, best_critic(shift))
+def test_generator_gradient_points_towards_the_data(kind, shift):
+    game = Game(shift, optimal_critic(shift))
     loss = generator_loss(kind)(game, quantiles(2001))["fool"]
     (gradient,) = torch.autograd.grad(loss, game.generator.shift)
     assert gradient.item() * shift > 0
 
 
-def test_critic_gives_the_generator_no_gradient():
+def test_critic_loss_has_no_generator_gradient():
     critic = nn.Linear(1, 1).double()
     game = Game(1.0, critic)
     loss = sum(critic_loss()(game, quantiles(11)).values())
-    found = torch.autograd.grad(loss, [game.generator.shift, critic.weight], allow_unused=True)
-    assert found[0] is None
-    assert found[1].abs().item() > 0
+    grads = torch.autograd.grad(loss, [game.generator.shift, critic.weight], allow_unused=True)
+    assert grads[0] is None
+    assert grads[1].abs().item() > 0
     with pytest.raises((ValueError, TypeCheckError), match="other"):
         generator_loss("other")
 
 
-def test_fixed_noise_reaches_the_generator():
+def test_generator_samples_from_fixed_noise_distribution():
     noise = Fixed(torch.distributions.Uniform(-torch.ones(2), torch.ones(2)))
     generator = Generator(nn.Identity(), noise)
     with engine.seeded(0):

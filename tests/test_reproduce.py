@@ -1,4 +1,4 @@
-"""Recipes, records, the runner that makes one of the other, and small models to ship."""
+"""Recipes, execution of recipes, records and shipped models."""
 
 import importlib.util
 import json
@@ -64,7 +64,7 @@ options = { max_epochs = 1, n_importance_samples = 3 }
 
 
 @pytest.fixture
-def place_with_pages(tmp_path, monkeypatch):
+def workdir_with_reports(tmp_path, monkeypatch):
     folder = tmp_path / "recipes"
     (folder / "digits").mkdir(parents=True)
     for name, text in {"table": HEAD, "vae": VAE, "iwae": IWAE}.items():
@@ -75,10 +75,10 @@ def place_with_pages(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def place(place_with_pages, monkeypatch):
-    """The same without report pages, which take longer than training: one test has them."""
+def workdir(workdir_with_reports, monkeypatch):
+    """Working directory without report pages, which take longer than training."""
     monkeypatch.setattr("ancestral.experiment.write_report", lambda *_: None)
-    return place_with_pages
+    return workdir_with_reports
 
 
 def job(row, seed=0, **more):
@@ -90,9 +90,9 @@ def call(*arguments):
     return main([str(a) for a in arguments])
 
 
-def test_a_row_is_fitted_in_stages_scored_and_recorded(place):
-    path = run(job("iwae"), place / "runs", place / "results")
-    assert path == place / "results/digits/iwae/smoke-0.json"
+def test_run_fits_stages_and_writes_complete_record(workdir):
+    path = run(job("iwae"), workdir / "runs", workdir / "results")
+    assert path == workdir / "results/digits/iwae/smoke-0.json"
     record = json.loads(path.read_text())
     fits = [(f["row"], f["options"]["max_epochs"]) for f in record["fits"]]
     assert fits == [("digits/vae", 2), ("digits/vae", 1), ("digits/iwae", 1)]
@@ -107,39 +107,39 @@ def test_a_row_is_fitted_in_stages_scored_and_recorded(place):
     assert all(fit["device"] == record["device"] for fit in record["fits"])
     assert len(record["versions"]["commit"]) >= 7
 
-    model = ancestral.load(place / "runs/digits/iwae/smoke-0/model")
+    model = ancestral.load(workdir / "runs/digits/iwae/smoke-0/model")
     x = ancestral.datasets.load("digits").x_test[:50]
     assert model.log_likelihood(x, 20, binarize_seed=1).mean == pytest.approx(values[1])
 
 
-def test_a_change_is_of_all_fits_or_of_those_before_the_last(place):
-    of_the_first, of_both = ("start.max_epochs", 5), ("batch_size", 100)
+def test_changes_apply_to_all_stages_or_to_those_before_the_last(workdir):
+    first_stage, all_stages = ("start.max_epochs", 5), ("batch_size", 100)
     options = [
-        job("vae", changes=(of_the_first, of_both), stage=stage).config(place / "runs").options
+        job("vae", changes=(first_stage, all_stages), stage=stage).config(workdir / "runs").options
         for stage in (0, 1)
     ]
     assert [(o["max_epochs"], o["batch_size"]) for o in options] == [(5, 100), (1, 100)]
-    told = ("--size", "smoke", "--select", "--set", "start.max_epochs=3", "--set", "max_epochs=1")
-    assert call("reproduce", "digits/vae", *told) == 0
-    record = json.loads(next((place / "results/digits/vae").glob("*.json")).read_text())
+    changes = ("--set", "start.max_epochs=3", "--set", "max_epochs=1")
+    assert call("reproduce", "digits/vae", "--size", "smoke", "--select", *changes) == 0
+    record = json.loads(next((workdir / "results/digits/vae").glob("*.json")).read_text())
     assert [fit["options"]["max_epochs"] for fit in record["fits"]] == [3, 1]
 
 
-def test_what_is_done_is_not_done_again(place, monkeypatch, capsys):
-    first = json.loads(run(job("vae"), place / "runs", place / "results").read_text())
-    folder = place / "runs/digits/vae/smoke-0"
+def test_repeated_run_reuses_model_and_metrics(workdir, monkeypatch, capsys):
+    first = json.loads(run(job("vae"), workdir / "runs", workdir / "results").read_text())
+    folder = workdir / "runs/digits/vae/smoke-0"
     n_metrics = len(read_metrics(folder))
     weights = (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns
-    again = json.loads(run(job("vae"), place / "runs", place / "results").read_text())
+    again = json.loads(run(job("vae"), workdir / "runs", workdir / "results").read_text())
     assert (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns == weights
     assert len(read_metrics(folder)) == n_metrics
     assert again == first
 
 
-def test_a_run_of_other_settings_is_not_taken_for_this_one(place, capsys):
+def test_run_folder_with_other_settings_raises(workdir, capsys):
     arguments = ("reproduce", "digits/vae", "--size", "smoke")
     assert call(*arguments) == 0
-    path = place / "recipes/digits/vae.toml"
+    path = workdir / "recipes/digits/vae.toml"
     path.write_text(path.read_text().replace("hidden = [20]", "hidden = [21]"))
     recipes._tables.cache_clear()
     assert call(*arguments) == 2
@@ -147,47 +147,47 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(place, capsys):
     assert call(*arguments, "--runs", "others") == 0
 
 
-def test_settings_are_chosen_without_the_test_rows(place, capsys):
+def test_select_scores_validation_rows_only(workdir, capsys):
     assert call("reproduce", "digits/vae", "--size", "smoke", "--select") == 0
-    record = json.loads((place / "results/digits/vae/smoke-0-valid.json").read_text())
+    record = json.loads((workdir / "results/digits/vae/smoke-0-valid.json").read_text())
     assert record["split"] == "valid"
     assert {e["split"] for e in record["evaluations"]} == {"valid"}
-    metrics = read_metrics(place / "runs/reproduce/digits/vae/smoke-0-valid")
+    metrics = read_metrics(workdir / "runs/reproduce/digits/vae/smoke-0-valid")
     assert {m["split"] for m in metrics} == {"valid"}
     assert f"{record['value']:.2f}" in capsys.readouterr().out
-    model = ancestral.load(place / "runs/reproduce/digits/vae/smoke-0-valid/model")
+    model = ancestral.load(workdir / "runs/reproduce/digits/vae/smoke-0-valid/model")
     digits = ancestral.datasets.load("digits", n_valid=300)
     assert len(digits.x_train) == 1200
     values = model.log_likelihood(digits.x_valid[:50], 20, binarize_seed=0).mean
     assert record["evaluations"][0]["value"] == pytest.approx(values)
 
 
-def test_changes_are_tried_on_held_out_rows_only(place, capsys):
+def test_set_requires_select_and_is_recorded_as_changes(workdir, capsys):
     arguments = ("reproduce", "digits/vae", "--size", "smoke", "--set", "batch_size=50")
     assert call(*arguments) == 2
-    assert "give --select too" in capsys.readouterr().err
+    assert "add --select" in capsys.readouterr().err
     assert call(*arguments, "--select", "--set", "hidden=[5]") == 0
-    path = place / "results/digits/vae/smoke-0-valid-batch_size=50-hidden=[5].json"
+    path = workdir / "results/digits/vae/smoke-0-valid-batch_size=50-hidden=[5].json"
     record = json.loads(path.read_text())
     assert record["changes"] == {"batch_size": 50, "hidden": [5]}
     assert [f["options"]["batch_size"] for f in record["fits"]] == [50, 50]
-    (found,) = records.standings(recipes.find("digits"), [record], "valid")
-    assert found.changes == ["batch_size=50", "hidden=[5]"]
-    assert found.command.endswith("--seeds 1 --select --set batch_size=50 --set 'hidden=[5]'")
-    other = records.Standing(found.recipe, found.size, [record | {"seed": 3}])
+    (standing,) = records.standings(recipes.find("digits"), [record], "valid")
+    assert standing.changes == ["batch_size=50", "hidden=[5]"]
+    assert standing.command.endswith("--seeds 1 --select --set batch_size=50 --set 'hidden=[5]'")
+    other = records.Standing(standing.recipe, standing.size, [record | {"seed": 3}])
     assert "--seed 3 " in other.command
-    both = records.Standing(found.recipe, found.size, [record, record | {"seed": 2}])
+    both = records.Standing(standing.recipe, standing.size, [record, record | {"seed": 2}])
     assert "--seeds 3 " in both.command
     assert records.standings(recipes.find("digits"), [record]) == []
 
 
-def test_changes_reach_the_run_that_another_starts_from(place, capsys):
+def test_set_with_start_prefix_changes_initialising_run(workdir, capsys):
     arguments = ("reproduce", "digits/iwae", "--size", "smoke", "--select")
     assert call(*arguments, "--set", "start.batch_size=50", "--set", "batch_size=60") == 0
-    (path,) = (place / "results/digits/iwae").glob("*.json")
+    (path,) = (workdir / "results/digits/iwae").glob("*.json")
     record = json.loads(path.read_text())
     assert [f["options"].get("batch_size") for f in record["fits"]] == [50, 50, 60]
-    assert (place / "runs/reproduce/digits/vae/smoke-0-valid-batch_size=50").is_dir()
+    assert (workdir / "runs/reproduce/digits/vae/smoke-0-valid-batch_size=50").is_dir()
     capsys.readouterr()
     assert call(*arguments, "--set", "start.start.start.batch_size=50") == 2
     assert "digits/vae has no other row as its start" in capsys.readouterr().err
@@ -195,19 +195,18 @@ def test_changes_reach_the_run_that_another_starts_from(place, capsys):
     assert "batch_size" in capsys.readouterr().err
 
 
-def test_run_folders_may_be_moved(place):
+def test_moved_run_folders_are_reused(workdir):
     arguments = ("reproduce", "digits/iwae", "--size", "smoke")
-    assert call(*arguments, "--runs", "here") == 0
-    (place / "here").rename(place / "there")
-    assert call(*arguments, "--runs", place / "there") == 0
+    assert call(*arguments, "--runs", "before") == 0
+    (workdir / "before").rename(workdir / "after")
+    assert call(*arguments, "--runs", workdir / "after") == 0
 
 
-def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
+def test_list_shows_published_and_measured_values_with_gap(workdir, capsys):
     assert call("reproduce", "--list") == 0
     assert "ancestral reproduce digits/vae --size smoke" in capsys.readouterr().out
     assert call("reproduce", "digits/vae", "--size", "smoke", "--seeds", 2) == 0
-    found = records.standings(recipes.find("digits"), records.read([place / "results"]))
-    (vae,) = found
+    (vae,) = records.standings(recipes.find("digits"), records.read([workdir / "results"]))
     values = [r["value"] for r in vae.records]
     assert vae.gap == pytest.approx(np.mean(values) + 20)
     assert vae.spread == pytest.approx(np.std(values, ddof=1))
@@ -219,66 +218,66 @@ def test_the_list_shows_published_numbers_ours_and_the_gap(place, capsys):
     assert "--seeds 2" in out
 
 
-def test_a_row_that_was_never_published_has_no_gap(place_with_pages, capsys):
-    place = place_with_pages
-    path = place / "recipes/digits/vae.toml"
+def test_row_without_published_value_has_no_gap(workdir_with_reports, capsys):
+    workdir = workdir_with_reports
+    path = workdir / "recipes/digits/vae.toml"
     path.write_text(path.read_text().replace("published = -20.0", ""))
     assert call("reproduce", "digits/vae", "--size", "smoke") == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.split()[:3] == ["digits/vae", "smoke", "-"]
-    (found,) = records.standings(recipes.find("digits"), records.read([place / "results"]))
-    assert np.isnan(found.gap)
-    record = json.loads((place / "results/digits/vae/smoke-0.json").read_text())
+    (standing,) = records.standings(recipes.find("digits"), records.read([workdir / "results"]))
+    assert np.isnan(standing.gap)
+    record = json.loads((workdir / "results/digits/vae/smoke-0.json").read_text())
     assert record["published"] is None
     for stage in ("smoke-0-stage1", "smoke-0"):
-        assert (place / f"runs/reproduce/digits/vae/{stage}/report.html").is_file()
+        assert (workdir / f"runs/reproduce/digits/vae/{stage}/report.html").is_file()
 
 
-def test_a_data_set_with_validation_rows_of_its_own(place, monkeypatch):
-    path = place / "recipes/digits/vae.toml"
+def test_select_with_n_valid_zero_holds_out_no_rows(workdir, monkeypatch):
+    path = workdir / "recipes/digits/vae.toml"
     path.write_text(path.read_text().replace("n_valid = 300", "n_valid = 0"))
-    config = job("vae", select=True).config(place / "runs")
+    config = job("vae", select=True).config(workdir / "runs")
     assert "n_valid" not in config.data_options
 
 
-def test_a_seed_may_be_a_split_of_the_data():
+def test_seeded_data_option_is_set_to_the_seed():
     for row in ("boston-housing/pbp", "boston-housing/pbp-density"):
         config = recipes.find(row)[0].config("fast", 7)
         assert config.data_options == {"split": 7}
         assert config.options["random_state"] == 7
 
 
-def test_what_a_row_starts_from_comes_first(place):
+def test_schedule_puts_initialising_runs_first(workdir):
     jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
     assert in_order(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
     assert job("iwae").parts() == {"start": job("vae")}
 
 
 @pytest.mark.filterwarnings("ignore:unclosed|subprocess:ResourceWarning")
-@pytest.mark.parametrize("how", ["processes", "submitit"])
-def test_runs_spread_over_processes_agree(place, how):
-    jobs = [job("vae", select=True), job("vae", seed=1, select=True)]  # no pages there either
-    alone = one_by_one(place / "runs", place / "results")(jobs)
-    if how == "processes":
-        submit = side_by_side(place / "far", place / "results2", 2)
+@pytest.mark.parametrize("launcher", ["processes", "submitit"])
+def test_parallel_launchers_agree_with_serial_runs(workdir, launcher):
+    jobs = [job("vae", select=True), job("vae", seed=1, select=True)]  # --select writes no reports
+    serial = one_by_one(workdir / "runs", workdir / "results")(jobs)
+    if launcher == "processes":
+        submit = side_by_side(workdir / "parallel", workdir / "results2", 2)
     else:
-        submit = on_cluster(place / "far", place / "results2", "local", timeout_min=5)
-    for path, other in zip(alone, submit(jobs), strict=True):
-        ours, theirs = json.loads(path.read_text()), json.loads(other.read_text())
-        assert ours["value"] == pytest.approx(theirs["value"], abs=1e-4)
-    assert not list(place.glob("far/**/report.html"))
+        submit = on_cluster(workdir / "parallel", workdir / "results2", "local", timeout_min=5)
+    for paths in zip(serial, submit(jobs), strict=True):
+        expected, actual = (json.loads(path.read_text()) for path in paths)
+        assert expected["value"] == pytest.approx(actual["value"], abs=1e-4)
+    assert not list(workdir.glob("parallel/**/report.html"))
 
 
-def test_a_shipped_model_gives_its_numbers_again(place, capsys):
+def test_shipped_model_reproduces_record(workdir, capsys):
     shipped = ("--ship", "zoo")
     assert call("reproduce", "digits/vae", "--size", "smoke", *shipped) == 0
-    folder = place / "zoo/digits-vae"
+    folder = workdir / "zoo/digits-vae"
     assert {p.name for p in folder.iterdir()} == {
         "config.toml", "record.json", storage.WEIGHTS, storage.DESCRIPTION,
     }  # fmt: skip
     record = json.loads((folder / "record.json").read_text())
-    whole = place / "runs/reproduce/digits/vae/smoke-0/model" / storage.WEIGHTS
-    assert (folder / storage.WEIGHTS).stat().st_size < 0.7 * whole.stat().st_size
+    original = workdir / "runs/reproduce/digits/vae/smoke-0/model" / storage.WEIGHTS
+    assert (folder / storage.WEIGHTS).stat().st_size < 0.7 * original.stat().st_size
     capsys.readouterr()
     arguments = ("--n-importance-samples", 20, "--rows", 50, "--binarize-seed", "0,1")
     assert call("evaluate", folder, *arguments) == 0
@@ -290,50 +289,50 @@ def test_a_shipped_model_gives_its_numbers_again(place, capsys):
     assert not (folder / "metrics.json").exists()
 
 
-def test_a_row_is_scored_with_the_shipped_model_of_another(place, capsys):
-    head = place / "recipes/digits/table.toml"
+def test_reuse_creates_run_folder_from_shipped_model_with_same_settings(workdir, capsys):
+    head = workdir / "recipes/digits/table.toml"
     head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
-    (place / "recipes/digits/repairs.toml").write_text(OF.split("[variants.wrong]")[0])
+    (workdir / "recipes/digits/repairs.toml").write_text(OF.split("[variants.wrong]")[0])
     repairs = ("reproduce", "digits/repairs-half", "--size", "smoke", "--reuse", "zoo")
     assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
-    shutil.rmtree(place / "runs")
+    shutil.rmtree(workdir / "runs")
     capsys.readouterr()
     assert call(*repairs[:-1], "no-zoo") == 2
     assert "--reuse no-zoo" in capsys.readouterr().err
     assert call(*repairs) == 0
     out = capsys.readouterr().out
-    assert "smoke-0: taken from zoo/digits-vae" in out
+    assert "smoke-0: created from zoo/digits-vae" in out
     assert "training" not in out
-    path = place / "results/digits/repairs-half/smoke-0.json"
-    found = json.loads(path.read_text())
-    assert [fit["shipped"] for fit in found["fits"]] == [True]
-    shipped = place / "zoo/digits-vae/record.json"
+    path = workdir / "results/digits/repairs-half/smoke-0.json"
+    record = json.loads(path.read_text())
+    assert [fit["shipped"] for fit in record["fits"]] == [True]
+    shipped = workdir / "zoo/digits-vae/record.json"
     shipped.write_text(shipped.read_text().replace('"max_epochs": 2', '"max_epochs": 3'))
-    shutil.rmtree(place / "runs")
-    assert call(*repairs) == 0  # a model of other settings is not taken
+    shutil.rmtree(workdir / "runs")
+    assert call(*repairs) == 0  # a model with other settings is not reused
     assert "training" in capsys.readouterr().out
     assert not any(fit["shipped"] for fit in json.loads(path.read_text())["fits"])
 
 
-def count_errors(place):
+def use_error_rate(workdir):
     for name, old, new in [
         ("table", "n_rows = 50", 'metric = "error"'),
         ("vae", 'method = "vae"', 'method = "max-margin-vae"'),
     ]:
-        path = place / f"recipes/digits/{name}.toml"
+        path = workdir / f"recipes/digits/{name}.toml"
         path.write_text(path.read_text().replace(old, new))
 
 
-def test_a_row_that_counts_errors(place, capsys):
-    count_errors(place)
+def test_error_rate_recipe_matches_predictions_of_shipped_model(workdir, capsys):
+    use_error_rate(workdir)
     assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
     assert "0 of 1,500 decisions" in capsys.readouterr().out
-    record = json.loads((place / "results/digits/vae/smoke-0.json").read_text())
-    model, digits = ancestral.load(place / "zoo/digits-vae"), ancestral.datasets.load("digits")
+    record = json.loads((workdir / "results/digits/vae/smoke-0.json").read_text())
+    model, digits = ancestral.load(workdir / "zoo/digits-vae"), ancestral.datasets.load("digits")
     wrong = model.predict(digits.x_test) != digits.y_test
     assert record["value"] == pytest.approx(100 * wrong.mean())
     assert record["evaluations"][0]["n_rows"] == len(wrong)
-    assert call("evaluate", place / "zoo/digits-vae", "--metric", "error", "--out", "w.csv") == 0
+    assert call("evaluate", workdir / "zoo/digits-vae", "--metric", "error", "--out", "w.csv") == 0
     out = capsys.readouterr().out
     assert f"test error: {record['value']:.2f} +-" in out
     assert f"test error, %: {record['value']:.3f} +-" in out
@@ -341,28 +340,28 @@ def test_a_row_that_counts_errors(place, capsys):
     assert np.loadtxt("w.csv", skiprows=1).sum() == wrong.sum()
 
 
-def test_rounding_may_change_as_many_decisions_as_the_recorded_error_hides(place, monkeypatch):
-    count_errors(place)
+def test_ship_tolerates_decision_changes_up_to_a_tenth_of_standard_error(workdir, monkeypatch):
+    use_error_rate(workdir)
     assert call("reproduce", "digits/vae", "--size", "smoke") == 0
-    path = place / "results/digits/vae/smoke-0.json"
+    path = workdir / "results/digits/vae/smoke-0.json"
     record = json.loads(path.read_text())
     load = zoo.methods.load
 
-    class Rounded:  # three decisions of 1,500 are others
+    class Rounded:  # changes 3 of 1,500 decisions
         def __init__(self, folder):
-            self.whole = load(folder)
+            self.original = load(folder)
 
         def predict(self, x):
-            return np.where(np.arange(len(x)) < 3, -1, self.whole.predict(x))
+            return np.where(np.arange(len(x)) < 3, -1, self.original.predict(x))
 
     monkeypatch.setattr(zoo, "methods", SimpleNamespace(load=Rounded))
-    for error, fits in [(1.9, False), (2.1, True)]:  # in per cent: a tenth is 2.9 or 3.2 decisions
+    for error, accepted in [(1.9, False), (2.1, True)]:  # per cent; a tenth: 2.9 or 3.2 decisions
         path.write_text(json.dumps(record | {"standard_error": error}))
-        if fits:
-            assert "3 of 1,500" in ship(Path(RUN).parent, path, place / "zoo/it")
+        if accepted:
+            assert "3 of 1,500" in ship(Path(RUN).parent, path, workdir / "zoo/it")
         else:
             with pytest.raises(ValueError, match="change 3 of 1,500 decisions"):
-                ship(Path(RUN).parent, path, place / "zoo/it")
+                ship(Path(RUN).parent, path, workdir / "zoo/it")
 
 
 RUN = "runs/reproduce/digits/vae/smoke-0/model"
@@ -376,41 +375,43 @@ protocol = { metric = "repair", damage = "half", n_iter = 2 }
 title = "VAE, a square of 4"
 published = 3.5
 protocol = { metric = "error", damage = "rect:4", n_iter = 2, second_stage = "liblinear" }
-[variants.told]
+[variants.error]
 protocol = { metric = "error", damage = "half", n_iter = 2 }
 """
 
 
-def test_rows_that_score_the_model_of_another(place, capsys):
-    (place / "recipes/digits/repairs.toml").write_text(OF)
-    head, vae = (place / f"recipes/digits/{name}.toml" for name in ("table", "vae"))
+def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
+    (workdir / "recipes/digits/repairs.toml").write_text(OF)
+    head, vae = (workdir / f"recipes/digits/{name}.toml" for name in ("table", "vae"))
     head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
     vae.write_text(vae.read_text().replace('method = "vae"', 'method = "max-margin-vae"'))
     half, wrong = (recipes.find(f"digits/repairs-{name}")[0] for name in ("half", "wrong"))
     assert (half.title, wrong.title) == ("VAE half", "VAE, a square of 4")
     rounds = in_order([job("repairs-half"), job("repairs-wrong"), job("vae")])
-    assert [len(jobs) for jobs in rounds] == [1, 2]  # the first trains the model of all
+    assert [len(jobs) for jobs in rounds] == [1, 2]  # the first job trains the model of all three
     assert call("reproduce", "digits/repairs-half", "--size", "smoke") == 0
     assert call("reproduce", "digits/repairs-wrong", "--size", "smoke") == 0
-    assert capsys.readouterr().out.count("training") == 2  # two stages, once
+    assert capsys.readouterr().out.count("training") == 2  # two stages, trained once
     records_ = [
-        json.loads((place / f"results/digits/repairs-{name}/smoke-0.json").read_text())
+        json.loads((workdir / f"results/digits/repairs-{name}/smoke-0.json").read_text())
         for name in ("half", "wrong")
     ]
     assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
-    model, digits = ancestral.load(place / RUN), datasets.load("digits")
+    model, digits = ancestral.load(workdir / RUN), datasets.load("digits")
     rows = protocol.Scoring(split="test", n_rows=50)
-    repaired = damage.repair(model, digits, damage.Damage("half"), damage.Repair(2), rows)
-    assert records_[0]["value"] == pytest.approx(repaired.metric["value"])
+    imputation = damage.repair(model, digits, damage.Damage("half"), damage.Repair(2), rows)
+    assert records_[0]["value"] == pytest.approx(imputation.metric["value"])
     assert "refined rows, rect 4, by LinearSVC" in records_[1]["metric"]
     lines = records.standing_table((half, wrong), records_).splitlines()
     assert "0.0123" in lines[1]
     assert f"{records_[0]['value']:.4f}" in lines[1]
     assert f"{records_[1]['value'] - 3.5:+.2f}" in lines[2]
-    assert call("reproduce", "digits/repairs-told", "--size", "smoke") == 0
-    assert len(list((place / RUN).parent.glob("repairs/*.npz"))) == 2  # the half is filled in once
-    told = json.loads((place / "results/digits/repairs-told/smoke-0.json").read_text())
-    assert told["evaluation_seconds"] >= records_[0]["evaluation_seconds"]
+    assert call("reproduce", "digits/repairs-error", "--size", "smoke") == 0
+    assert (
+        len(list((workdir / RUN).parent.glob("repairs/*.npz"))) == 2
+    )  # the left half is imputed once
+    record = json.loads((workdir / "results/digits/repairs-error/smoke-0.json").read_text())
+    assert record["evaluation_seconds"] >= records_[0]["evaluation_seconds"]
 
 
 SAMPLES = {
@@ -477,14 +478,14 @@ options = { max_epochs = 3, hidden = [20], learning_rate = 1e-2 }
 }
 
 
-def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys):
+def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monkeypatch, capsys):
     monkeypatch.setattr("ancestral.measures.PARZEN_SAMPLES", 300)
-    (place / "recipes/samples").mkdir()
+    (workdir / "recipes/samples").mkdir()
     for name, text in SAMPLES.items():
-        (place / f"recipes/samples/{name}.toml").write_text(text)
-    rows = [Job(row, "smoke", 0) for row in recipes.find("samples")]
-    named = {j.recipe.row.removeprefix("samples/"): j for j in rows}
-    assert list(named) == [
+        (workdir / f"recipes/samples/{name}.toml").write_text(text)
+    jobs = [Job(row, "smoke", 0) for row in recipes.find("samples")]
+    by_name = {j.recipe.row.removeprefix("samples/"): j for j in jobs}
+    assert list(by_name) == [
         "gmmn",
         "gmmn-parzen",
         "gmmn-rarest",
@@ -494,35 +495,37 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
         "half",
         "judge",
     ]
-    assert named["gmmn-rarest"].recipe.title == "GMMN rarest"
-    assert named["gmmn-rarest"].models() == [named[n] for n in ("judge", "coder", "gmmn")]
-    rounds = in_order(rows)
-    assert rounds[0] == [named["coder"], named["half"], named["judge"]]
-    assert rounds[1] == [named["gmmn"], named["cgmmn"]]
+    assert by_name["gmmn-rarest"].recipe.title == "GMMN rarest"
+    assert by_name["gmmn-rarest"].models() == [by_name[n] for n in ("judge", "coder", "gmmn")]
+    rounds = in_order(jobs)
+    assert rounds[0] == [by_name["coder"], by_name["half"], by_name["judge"]]
+    assert rounds[1] == [by_name["gmmn"], by_name["cgmmn"]]
     assert call("reproduce", "samples", "--size", "smoke") == 0
     assert capsys.readouterr().out.count(": training") == 5
-    found = {
-        name: json.loads((place / f"results/samples/{name}/smoke-0.json").read_text())
-        for name in named
+    results = {
+        name: json.loads((workdir / f"results/samples/{name}/smoke-0.json").read_text())
+        for name in by_name
     }
-    assert [f["row"] for f in found["gmmn"]["fits"]] == ["samples/coder", "samples/gmmn"]
-    assert "autoencoder" not in found["gmmn"]["fits"][1]["options"]
-    window = found["gmmn-parzen"]["evaluations"][0]
-    assert window["chosen_on"] == "halves of test"  # all other rows were learnt from
+    assert [f["row"] for f in results["gmmn"]["fits"]] == ["samples/coder", "samples/gmmn"]
+    assert "autoencoder" not in results["gmmn"]["fits"][1]["options"]
+    window = results["gmmn-parzen"]["evaluations"][0]
+    assert window["chosen_on"] == "halves of test"  # all other rows are training rows
     assert len(window["widths"]) == 2
     assert set(window["widths"]) <= set(PARZEN_WIDTHS)
-    shares = found["gmmn-rarest"]["evaluations"][0]["shares"]
+    shares = results["gmmn-rarest"]["evaluations"][0]["shares"]
     assert sum(shares) == pytest.approx(1)
-    assert found["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
-    assert all(0 <= found[name]["value"] <= 100 for name in ("cgmmn", "cgmmn-taught"))
-    assert found["gmmn"]["standard_error"] > 0
+    assert results["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
+    assert all(0 <= results[name]["value"] <= 100 for name in ("cgmmn", "cgmmn-taught"))
+    assert results["gmmn"]["standard_error"] > 0
     for name in ("coder", "cgmmn", "half"):
-        record = place / f"results/samples/{name}/smoke-0.json"
-        told = ship(place / f"runs/reproduce/samples/{name}/smoke-0", record, place / "zoo" / name)
-        assert "of their range (16 bits)" in told
-    changed = ("--select", "--set", "autoencoder.n_latents=3")
-    assert call("reproduce", "samples/gmmn", "--size", "smoke", *changed) == 0
-    assert (place / "runs/reproduce/samples/coder/smoke-0-valid-n_latents=3/model").is_dir()
+        record = workdir / f"results/samples/{name}/smoke-0.json"
+        change = ship(
+            workdir / f"runs/reproduce/samples/{name}/smoke-0", record, workdir / "zoo" / name
+        )
+        assert "of their range (16 bits)" in change
+    changes = ("--select", "--set", "autoencoder.n_latents=3")
+    assert call("reproduce", "samples/gmmn", "--size", "smoke", *changes) == 0
+    assert (workdir / "runs/reproduce/samples/coder/smoke-0-valid-n_latents=3/model").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -533,7 +536,7 @@ def test_samples_are_judged_and_parts_are_other_rows(place, monkeypatch, capsys)
         ("valid", 100, "halves of valid", 2),
     ],
 )
-def test_the_width_of_a_parzen_window_is_chosen_on_rows_that_nothing_was_learnt_from(
+def test_parzen_width_does_not_depend_on_training_rows(
     monkeypatch, split, n_valid, chosen_on, n_widths
 ):
     monkeypatch.setattr("ancestral.measures.PARZEN_SAMPLES", 300)
@@ -543,41 +546,41 @@ def test_the_width_of_a_parzen_window_is_chosen_on_rows_that_nothing_was_learnt_
     rows = protocol.Scoring(split=split)
 
     def window(dataset):
-        about = {"name": "", "folder": None, "protocol": recipes.Protocol(metric="parzen")}
-        return measure(Subject(**about, estimator=model, dataset=dataset, rows=rows))[0]
+        fields = {"name": "", "folder": None, "protocol": recipes.Protocol(metric="parzen")}
+        return measure(Subject(**fields, estimator=model, dataset=dataset, rows=rows))[0]
 
-    found = window(data)
-    assert found["chosen_on"] == chosen_on
-    assert found["n_rows"] == len(rows.rows(data)[1])
-    assert len(found["widths"]) == n_widths
+    metric = window(data)
+    assert metric["chosen_on"] == chosen_on
+    assert metric["n_rows"] == len(rows.rows(data)[1])
+    assert len(metric["widths"]) == n_widths
     other = window(replace(data, x_train=1 - data.x_train))
-    assert {k: other[k] for k in ("widths", "value")} == {k: found[k] for k in ("widths", "value")}
+    assert {k: other[k] for k in ("widths", "value")} == {k: metric[k] for k in ("widths", "value")}
 
 
-def test_a_model_that_is_too_large_is_not_shipped(place, monkeypatch):
-    path = run(job("vae"), place / "runs", place / "results")
+def test_ship_raises_for_model_above_size_limit(workdir, monkeypatch):
+    path = run(job("vae"), workdir / "runs", workdir / "results")
     monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
     with pytest.raises(ValueError, match="MB of weights"):
-        ship(place / "runs/digits/vae/smoke-0", path, place / "zoo/x")
-    assert not (place / "zoo/x").exists()
+        ship(workdir / "runs/digits/vae/smoke-0", path, workdir / "zoo/x")
+    assert not (workdir / "zoo/x").exists()
 
 
 @pytest.mark.parametrize("bits", [12, 8])
-def test_a_large_model_is_shipped_in_few_bits(place, monkeypatch, bits):
-    path = run(job("vae"), place / "runs", place / "results")
-    folder = place / "runs/digits/vae/smoke-0"
+def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, bits):
+    path = run(job("vae"), workdir / "runs", workdir / "results")
+    folder = workdir / "runs/digits/vae/smoke-0"
     monkeypatch.setattr("ancestral.rounding.LARGE", 100)
-    ancestral.load(folder / "model").save(place / "more", bits={12: 16, 8: 12}[bits])
-    more = (place / "more" / storage.WEIGHTS).stat().st_size
-    monkeypatch.setattr("ancestral.zoo.LARGEST", more - 1)
-    assert f"({bits} bits)" in ship(folder, path, place / "zoo/x")
-    folders = place / "zoo/x", folder / "model"
-    ours, theirs = (ancestral.load(folder).model_.state_dict() for folder in folders)
-    assert ours.keys() == theirs.keys()
-    for name, weight in theirs.items():
+    ancestral.load(folder / "model").save(workdir / "larger", bits={12: 16, 8: 12}[bits])
+    limit = (workdir / "larger" / storage.WEIGHTS).stat().st_size
+    monkeypatch.setattr("ancestral.zoo.LARGEST", limit - 1)
+    assert f"({bits} bits)" in ship(folder, path, workdir / "zoo/x")
+    folders = workdir / "zoo/x", folder / "model"
+    quantized, original = (ancestral.load(folder).model_.state_dict() for folder in folders)
+    assert quantized.keys() == original.keys()
+    for name, weight in original.items():
         step = weight.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
-        few, half = 0.51 * step, weight.abs() * 2**-11  # small matrices are in half precision
-        assert ((ours[name] - weight).abs() <= few.maximum(half)).all()
+        integer, half = 0.51 * step, weight.abs() * 2**-11  # small matrices: half precision
+        assert ((quantized[name] - weight).abs() <= integer.maximum(half)).all()
 
 
 @pytest.mark.parametrize(
@@ -589,17 +592,17 @@ def test_a_large_model_is_shipped_in_few_bits(place, monkeypatch, bits):
         ("vae", "[sizes.smoke]", "[sizes.tiny]", "size 'tiny'"),
         ("vae", "n_valid = 300", "n_valid = -1", "n_valid=-1: expected a whole number"),
         ("vae", "[options]", "[options", "not valid TOML"),
-        ("table", '"iwae"]', '"gan"]', "should name the files"),
+        ("table", '"iwae"]', '"gan"]', "must name the files"),
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
-        ("table", "n_rows = 50", 'metric = "repair"', "repairs need a damage"),
+        ("table", "n_rows = 50", 'metric = "repair"', "damage is required for metric='repair'"),
         ("table", "n_rows = 50", 'damage = "disc:3"', "expected rect:SIDE"),
-        ("table", "n_rows = 50", 'metric = "label_error"', "a judge classifies samples"),
-        ("table", "n_rows = 50", 'second_stage = "pegasos"', "tells classes: metric='error'"),
+        ("table", "n_rows = 50", 'metric = "label_error"', "a judge is required for"),
+        ("table", "n_rows = 50", 'second_stage = "pegasos"', "requires metric='error'"),
         ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
 )
-def test_bad_recipes_are_named(place, file, old, new, message):
-    path = place / f"recipes/digits/{file}.toml"
+def test_invalid_recipe_raises_with_file_and_key(workdir, file, old, new, message):
+    path = workdir / f"recipes/digits/{file}.toml"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=rf"recipes/digits/.*{message}"):
         recipes.tables()
@@ -609,43 +612,43 @@ def test_bad_recipes_are_named(place, file, old, new, message):
     ("arguments", "message"),
     [
         (["digits/va"], "did you mean 'digits/vae'"),
-        ([], "needs a TARGET"),
+        ([], "missing TARGET"),
         (["digits", "--size", "paper"], "has the sizes smoke"),
         (["digits", "--seeds", "0"], "--seeds 0"),
         (["digits/vae", "--size", "smoke", "--jobs", "0"], "--jobs 0"),
         (["digits", "--size", "smoke", "--select", "--set", "batch=9"], "no option 'batch'"),
         (["digits", "--size", "smoke", "--select", "--set", "batch_size=x"], "batch_size='x'"),
         (["digits", "--size", "smoke", "--select", "--set", "batch_size"], "expected NAME=VALUE"),
-        (["digits", "--size", "smoke", "--select", "--set", "random_state=5"], "goes by --seed"),
-        (["digits", "--size", "smoke", "--select", "--set", "log=a.csv"], "is left to the run"),
+        (["digits", "--size", "smoke", "--select", "--set", "random_state=5"], "use --seed"),
+        (["digits", "--size", "smoke", "--select", "--set", "log=a.csv"], "is set by the run"),
         (["digits", "--size", "smoke", "--seed", "-1"], "--seed -1"),
     ],
 )
-def test_bad_requests_exit_with_2(place, capsys, arguments, message):
+def test_invalid_reproduce_options_exit_with_2(workdir, capsys, arguments, message):
     assert call("reproduce", *arguments) == 2
     assert message in capsys.readouterr().err
-    assert not (place / "runs").exists()
+    assert not (workdir / "runs").exists()
 
 
 @pytest.mark.parametrize("row", ["gmmn", "gmmn-ae"])
-def test_the_paper_size_of_moment_matching_has_the_published_optimiser(row):
-    """40,000 steps of SGD at rate 2 and momentum 0.9; after 10,000 a tenth of it and 0.99."""
+def test_paper_size_of_gmmn_has_published_optimizer_schedule(row):
+    """40,000 SGD steps: learning rate 2, momentum 0.9; after 10,000 steps 0.2 and 0.99."""
     config = recipes.find(f"mnist-samples/{row}")[0].config("paper", 0)
-    made, n_rows = config.estimator(), 60_000 - config.data_options["n_valid"]
-    an_epoch = n_rows / made.batch_size
-    n_steps = round(made.max_epochs * an_epoch)
-    assert abs(n_steps - 40_000) < an_epoch
-    optimizer = made._optimizer()
+    estimator, n_rows = config.estimator(), 60_000 - config.data_options["n_valid"]
+    steps_per_epoch = n_rows / estimator.batch_size
+    n_steps = round(estimator.max_epochs * steps_per_epoch)
+    assert abs(n_steps - 40_000) < steps_per_epoch
+    optimizer = estimator._optimizer()
     assert "velocity" in optimizer.init(torch.zeros(1), [torch.Size([1])])
     for step in (0, 9_999):
         assert optimizer.rates(step, n_steps) == pytest.approx((2.0, 0.9))
-    for step in (10_000 + an_epoch, n_steps - 1):
+    for step in (10_000 + steps_per_epoch, n_steps - 1):
         assert optimizer.rates(step, n_steps) == pytest.approx((0.2, 0.99))
 
 
 @pytest.fixture
 def results_page(monkeypatch):
-    """The module that writes the page of results."""
+    """Module that writes the results page."""
     monkeypatch.syspath_prepend(ROOT / "docs")
     spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
     module = importlib.util.module_from_spec(spec)
@@ -653,37 +656,37 @@ def results_page(monkeypatch):
     return module
 
 
-def test_the_page_says_what_trained_a_model_and_what_scored_it(results_page):
-    own, gpu = {"device": "CPU"}, {"device": "GPU"}
-    about = {"threads": 1, "processor": {"model": "CPU"}}
-    made = [
-        {"seed": 0, **about, "versions": {}},  # a record from before devices were told
-        {"seed": 1, **about, **own, "versions": own},
-        {"seed": 2, **about, **gpu, "versions": gpu},
-        {"seed": 3, **about, **gpu, "versions": own},
+def test_results_page_names_training_and_evaluation_machines(results_page):
+    cpu, gpu = {"device": "CPU"}, {"device": "GPU"}
+    machine = {"threads": 1, "processor": {"model": "CPU"}}
+    records_ = [
+        {"seed": 0, **machine, "versions": {}},  # an old record without devices
+        {"seed": 1, **machine, **cpu, "versions": cpu},
+        {"seed": 2, **machine, **gpu, "versions": gpu},
+        {"seed": 3, **machine, **gpu, "versions": cpu},
     ]
-    assert results_page.machines(made[:2]) == "1 thread of CPU"
-    assert results_page.machines(made) == (
+    assert results_page.machines(records_[:2]) == "1 thread of CPU"
+    assert results_page.machines(records_) == (
         "1 thread of CPU (seed 0 and 1), GPU (seed 2), "
         "trained by 1 thread of CPU, scored by GPU (seed 3)"
     )
 
 
-def test_the_results_page_says_what_the_records_say(results_page):
-    """`python docs/results.py` was run after the last record was committed."""
+def test_results_page_and_readme_match_committed_records(results_page):
+    """The output of `python docs/results.py` is committed."""
     module = results_page
-    found = records.read([ROOT / "results"])
-    assert (ROOT / "docs/results.md").read_text() == module.page(found)
-    assert module.headlines(found) in (ROOT / "README.md").read_text()
-    for record in found:
+    all_records = records.read([ROOT / "results"])
+    assert (ROOT / "docs/results.md").read_text() == module.page(all_records)
+    assert module.headlines(all_records) in (ROOT / "README.md").read_text()
+    for record in all_records:
         table = record["row"].split("/")[0]
         trained = recipes.find(record["row"])[0].of is None
         if trained and record["split"] == "test" and record["size"] != "smoke":
             assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
 
 
-def test_records_were_made_by_the_settings_that_the_recipes_have_now():
-    """Those of trials too: with what they changed, a command makes each of them again."""
+def test_committed_records_match_current_recipe_settings():
+    """Including records of model selection with changed options."""
     for record in records.read([ROOT / "results"]):
         assert records.path_of(record, ROOT / "results").is_file()
         recipe, valid = recipes.find(record["row"])[0], record["split"] == "valid"
@@ -692,68 +695,69 @@ def test_records_were_made_by_the_settings_that_the_recipes_have_now():
         )
         job = Job(recipe, record["size"], record["seed"], valid, changes)
         for model in job.models():
-            made = [fit["options"] for fit in record["fits"] if fit["row"] == model.recipe.row]
-            if made:  # what was taken from a shipped model may have left no fit
+            fits = [fit["options"] for fit in record["fits"] if fit["row"] == model.recipe.row]
+            if fits:  # models created from shipped ones may have no fit in the record
                 options = json.loads(json.dumps(model.config(Path("runs")).options))
-                for what in ("verbose", *model.parts()):
-                    options.pop(what, None)
-                stage = model.stage if len(made) > 1 else 0
-                assert made[stage] == options, records.path_of(record, ROOT)
+                for name in ("verbose", *model.parts()):
+                    options.pop(name, None)
+                stage = model.stage if len(fits) > 1 else 0
+                assert fits[stage] == options, records.path_of(record, ROOT)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_models_give_their_numbers_again(name):
-    """The first 300 test images, within three standard errors of the record of all of them."""
+def test_committed_shipped_models_reproduce_records(name):
+    """The first 300 test images, within three standard errors of the record of all images."""
     folder = ROOT / "zoo" / name
     record = json.loads((folder / storage.RECORD).read_text())
     assert (folder / storage.WEIGHTS).stat().st_size <= 3e6
     try:
         dataset = ancestral.datasets.load(record["data"], **record["data_options"])
     except ancestral.datasets.DataError as error:
-        pytest.skip(f"no data: {error}")
+        pytest.skip(f"data not available: {error}")
     if record["metric"] == ERROR:
         model, error, n = ancestral.load(folder), record["standard_error"], len(dataset.y_test)
-        if isinstance(model, ancestral.ClassConditionalVAE):  # many draws for every class of a row
+        if isinstance(model, ancestral.ClassConditionalVAE):  # many samples per class and row
             error, n = 3 * error * (n / 500) ** 0.5, 500
-        wrong = errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
-        assert wrong.percent == pytest.approx(record["value"], abs=error)
+        result = errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
+        assert result.percent == pytest.approx(record["value"], abs=error)
         return
     judge = recipes.find(record["row"])[0].protocol.judge
     if judge is not None:
-        wrong = label_errors(ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge)))
-        assert wrong.percent == pytest.approx(record["value"], abs=record["standard_error"])
+        result = label_errors(ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge)))
+        assert result.percent == pytest.approx(record["value"], abs=record["standard_error"])
         return
     model = ancestral.load(folder)
     if isinstance(model, LatentEstimator):
-        got = model.log_likelihood(dataset.x_test[:300], 200)
-        assert abs(got.mean - record["value"]) < 3 * got.standard_error
+        result = model.log_likelihood(dataset.x_test[:300], 200)
+        assert abs(result.mean - record["value"]) < 3 * result.standard_error
         return
-    again = {"Autoencoder": scoring.rebuild, "CGMMNRegressor": scoring.regress}
-    got = again.get(type(model).__name__, scoring.resemble)(model, dataset, protocol.Scoring())
-    assert got["value"] == pytest.approx(record["value"], abs=record["standard_error"])
+    metrics = {"Autoencoder": scoring.rebuild, "CGMMNRegressor": scoring.regress}
+    metric = metrics.get(type(model).__name__, scoring.resemble)
+    result = metric(model, dataset, protocol.Scoring())
+    assert result["value"] == pytest.approx(record["value"], abs=record["standard_error"])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_models_name_no_place_of_the_machine_that_trained_them(name):
+def test_shipped_models_contain_no_absolute_paths(name):
     for file in ("model.json", "config.toml", storage.RECORD):
         assert '"/' not in (ROOT / "zoo" / name / file).read_text()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_models_that_draw_rows_have_a_picture(name):
+def test_shipped_generative_models_have_a_sample_image(name):
     method = json.loads((ROOT / "zoo" / name / "model.json").read_text())["method"]
-    drawn = ROOT / "docs" / "images" / f"zoo-{name}.png"
-    assert drawn.is_file() == hasattr(getattr(ancestral, method), "sample")
+    image = ROOT / "docs" / "images" / f"zoo-{name}.png"
+    assert image.is_file() == hasattr(getattr(ancestral, method), "sample")
 
 
-def test_every_recipe_that_comes_with_the_package_can_be_configured():
+def test_all_shipped_recipes_have_valid_configurations():
     for table in recipes.tables().values():
         for recipe in table.rows:
-            # the whole of SVHN is too much for two cores, and its part has no published schedule
-            lacking = {"svhn-classes": {"fast"}, "svhn-part": {"paper"}}.get(table.name, set())
-            assert set(recipe.sizes) == set(recipes.SIZES) - lacking
+            # SVHN is too large for a fast size; its subset has no published schedule
+            missing = {"svhn-classes": {"fast"}, "svhn-part": {"paper"}}.get(table.name, set())
+            assert set(recipe.sizes) == set(recipes.SIZES) - missing
             for size in recipe.sizes:
                 final = Job(recipe, size, 0)
                 jobs = [final, replace(final, select=True)]
-                for each in [*jobs, *final.models()]:
-                    each.config(records.RESULTS).estimator()._check_fields()
+                for job_ in [*jobs, *final.models()]:
+                    job_.config(records.RESULTS).estimator()._check_fields()

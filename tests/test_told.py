@@ -1,4 +1,4 @@
-"""Annealing of models that begin with a class, against sums over it."""
+"""Annealed importance sampling of models with a latent class, by summation over the class."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ancestral.networks import MLP
 from ancestral.told import annealed
 
 CLASSES, LATENT, COLUMNS, NOISE = 3, 2, 4, 0.5
-HOW = Annealing(n_steps=150, n_chains=32, n_leapfrog=5, first_step_size=0.2)
+SETTINGS = Annealing(n_steps=150, n_chains=32, n_leapfrog=5, first_step_size=0.2)
 
 
 def mixture():
-    """Classes with shares 1/6, 2/6, 3/6 and means of their own, and one covariance for all."""
+    """Gaussian mixture with class probabilities 1/6, 2/6, 3/6 and a shared covariance."""
     torch.manual_seed(0)
     prior = ClassFirst(equal_classes(CLASSES), Same(LATENT), (CLASSES, LATENT))
     prior.label.logits.copy_(torch.tensor([1.0, 2.0, 3.0]).log())
@@ -38,43 +38,44 @@ def exact(model, x):
     weight, bias = model.likelihood.network.weight, model.likelihood.network.bias
     means = bias + weight[:, :CLASSES].T
     covariance = weight[:, CLASSES:] @ weight[:, CLASSES:].T + NOISE**2 * torch.eye(COLUMNS)
-    each = MultivariateNormal(means, covariance).log_prob(x.unsqueeze(1))
-    return torch.logsumexp(each + torch.tensor([1 / 6, 2 / 6, 3 / 6]).log(), 1).detach().numpy()
+    log_px_given_y = MultivariateNormal(means, covariance).log_prob(x.unsqueeze(1))
+    log_py = torch.tensor([1 / 6, 2 / 6, 3 / 6]).log()
+    return torch.logsumexp(log_px_given_y + log_py, 1).detach().numpy()
 
 
 @pytest.mark.parametrize("start", ["prior", "posterior"])
-def test_a_mixture_against_its_closed_form(start):
+def test_ais_over_classes_matches_closed_form_mixture(start):
     model = mixture()
     x = model.sample(60)
-    how = Annealing(**vars(HOW) | {"start": start})
-    found = annealed(model, Data(x), how)
-    assert len(found.values) == 60
-    assert found.monte_carlo_errors.shape == found.effective_sample_sizes.shape == (60,)
-    difference = found.values - exact(model, x)
+    result = annealed(model, Data(x), Annealing(**vars(SETTINGS) | {"start": start}))
+    assert len(result.values) == 60
+    assert result.monte_carlo_errors.shape == result.effective_sample_sizes.shape == (60,)
+    difference = result.values - exact(model, x)
     assert abs(difference.mean()) < 0.05
     assert np.abs(difference).max() < 0.5
 
 
-def test_without_a_class_it_is_plain_annealing():
+def test_ais_without_latent_class_equals_plain_ais():
     x = load_digits().data[:20] / 16
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
-    data, few = Data(torch.tensor(x).float().round()), Annealing(n_steps=5, n_chains=2)
-    ours, plain = (f(vae.model_, data, few) for f in (annealed, annealed_log_likelihood))
-    np.testing.assert_array_equal(ours.values, plain.values)
+    data, settings = Data(torch.tensor(x).float().round()), Annealing(n_steps=5, n_chains=2)
+    result, expected = (
+        estimate(vae.model_, data, settings) for estimate in (annealed, annealed_log_likelihood)
+    )
+    np.testing.assert_array_equal(result.values, expected.values)
 
 
 @pytest.mark.parametrize("codes", [False, True])
-def test_m2_on_pixels_and_on_codes_is_annealed_to_what_samples_say(tmp_path, codes):
+def test_ais_of_m2_matches_importance_sampling_on_pixels_and_codes(tmp_path, codes):
     x, y = load_digits(return_X_y=True)
     x = x / 16 > 0.5
-    more = {}
+    options = {"n_latents": 2, "hidden": (20,), "max_epochs": 3, "n_decision_samples": 2}
     if codes:
-        below = VAE(n_latents=3, hidden=(20,), max_epochs=3, random_state=0).fit(x)
-        below.save(tmp_path / "below")
-        more = {"codes": str(tmp_path / "below"), "batch_norm": False}
-    how = {"n_latents": 2, "hidden": (20,), "max_epochs": 3, "n_decision_samples": 2}
-    model = ClassConditionalVAE(**how, random_state=0, **more).fit(x, y)
+        base = VAE(n_latents=3, hidden=(20,), max_epochs=3, random_state=0).fit(x)
+        base.save(tmp_path / "base")
+        options |= {"codes": str(tmp_path / "base"), "batch_norm": False}
+    model = ClassConditionalVAE(**options, random_state=0).fit(x, y)
     sampled = model.log_likelihood(x[:20], 5000)
-    found = model.log_likelihood(x[:20], annealing=HOW)
-    assert found.estimator == "AIS"
-    assert abs((found.values - sampled.values).mean()) < 0.3
+    annealed_result = model.log_likelihood(x[:20], annealing=SETTINGS)
+    assert annealed_result.estimator == "AIS"
+    assert abs((annealed_result.values - sampled.values).mean()) < 0.3

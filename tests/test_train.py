@@ -1,4 +1,4 @@
-"""The loop against a plain one; early stopping, averaging, logs."""
+"""Tests of the training loop, early stopping, weight averaging and loggers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def rand(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
 
 
-# ---- the loop
+# ---- training loop
 
 
 def analyser():
     return FactorAnalyser(rand(4, 2), rand(4, seed=1), rand(4, seed=2))
 
 
-def torch_loop(model, data, make, n_epochs, size, seed):
-    optimizer, losses = make(model.parameters()), []
+def torch_loop(model, data, make_optimizer, n_epochs, size, seed):
+    optimizer, losses = make_optimizer(model.parameters()), []
     for epoch in range(n_epochs):
         for index in data.batches(size, seed=seed, epoch=epoch):
             optimizer.zero_grad()
@@ -53,7 +53,7 @@ def torch_loop(model, data, make, n_epochs, size, seed):
 
 
 @pytest.mark.parametrize("size", [30, 7])
-def test_train_against_a_plain_loop(size):
+def test_train_matches_plain_torch_loop(size):
     x = rand(30, 4, seed=3) @ rand(4, 4, seed=4)
     data, model, reference = Data(x, dtype=torch.float64), analyser(), analyser()
     history = train(
@@ -67,7 +67,7 @@ def test_train_against_a_plain_loop(size):
     np.testing.assert_allclose(history.curve("loss"), per_epoch, atol=1e-10)
 
 
-def test_train_reaches_the_closed_form_of_a_gaussian():
+def test_train_reaches_closed_form_maximum_likelihood_of_gaussian():
     x = rand(200, 3) * torch.tensor([0.5, 1.0, 3.0]) + torch.tensor([1.0, -2.0, 0.0])
     model = Gaussian(Constant(torch.zeros(3).double(), torch.zeros(3).double()))
     train(
@@ -82,15 +82,15 @@ def test_train_reaches_the_closed_form_of_a_gaussian():
 
 
 def quadratic(name, target):
-    """Pulls the parameter ``name`` of a model half the way to a target with rate 0.5."""
+    """Half the squared distance of the parameter ``name`` to a target."""
 
     def term(model, run):
         return 0.5 * (getattr(model, name) - target(model)).square().sum()
 
-    return Objective({"pull": term}, lambda model, batch: None)
+    return Objective({"distance": term}, lambda model, batch: None)
 
 
-class Pair(nn.Module):
+class TwoParameters(nn.Module):
     def __init__(self):
         super().__init__()
         self.a = nn.Parameter(torch.tensor([0.0], dtype=torch.float64))
@@ -98,8 +98,8 @@ class Pair(nn.Module):
 
 
 @pytest.mark.parametrize(("every", "repeat"), [(1, 1), (2, 1), (1, 3), (3, 2)])
-def test_players_move_in_turn_and_see_one_another(every, repeat):
-    model = Pair()
+def test_players_update_in_order_with_period_and_repetition(every, repeat):
+    model = TwoParameters()
     players = {
         "first": Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5)),
         "second": Player(
@@ -108,34 +108,38 @@ def test_players_move_in_turn_and_see_one_another(every, repeat):
     }
     data = Data(torch.zeros(7, 1))
     history = train(model, players, data, max_epochs=2, batch_size=2)
-    a, b, pulls = 0.0, 4.0, []
+    a, b, distances = 0.0, 4.0, []
     for step in range(8):
-        pulls.append(0.5 * (a - b) ** 2)
+        distances.append(0.5 * (a - b) ** 2)
         a += 0.5 * (b - a)
         if step % every == 0:
             for _ in range(repeat):
                 b += 0.25 * (a - b)
     assert model.a.item() == pytest.approx(a, abs=1e-12)
     assert model.b.item() == pytest.approx(b, abs=1e-12)
-    assert history.curve("first.pull") == pytest.approx([np.mean(pulls[:4]), np.mean(pulls[4:])])
+    expected = [np.mean(distances[:4]), np.mean(distances[4:])]
+    assert history.curve("first.distance") == pytest.approx(expected)
 
 
-def test_a_player_that_rests_at_some_steps_may_play_alone():
-    model = Pair()
+def test_single_player_with_period_two():
+    model = TwoParameters()
     player = Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5), every=2)
     train(model, player, Data(torch.zeros(4, 1)), max_epochs=1, batch_size=1)
     assert model.a.item() == pytest.approx(3.0)
 
 
-def test_two_players_may_not_move_the_same_parameter():
-    model = Pair()
-    pull = quadratic("a", lambda m: m.b.detach())
-    players = {"one": Player([model.a], pull, sgd(0.5)), "two": Player(model, pull, sgd(0.5))}
-    with pytest.raises(ValueError, match="two"):
+def test_players_with_common_parameter_raise():
+    model = TwoParameters()
+    objective = quadratic("a", lambda m: m.b.detach())
+    players = {
+        "one": Player([model.a], objective, sgd(0.5)),
+        "two": Player(model, objective, sgd(0.5)),
+    }
+    with pytest.raises(ValueError, match="'one' and 'two' update the same parameter"):
         train(model, players, Data(torch.zeros(4, 1)), max_epochs=1)
 
 
-def test_validation_terms_are_means_over_the_rows():
+def test_validation_terms_are_means_over_held_out_samples():
     x, held_out = rand(20, 4), rand(7, 4, seed=9)
     model = analyser()
     history = train(
@@ -150,17 +154,17 @@ def test_validation_terms_are_means_over_the_rows():
     assert history[-1]["validation.nll"] == pytest.approx(expected, abs=1e-9)
 
 
-def test_training_stops_at_what_is_not_finite_and_names_it():
-    model = Pair()
-    objective = Objective({"odd": lambda m, run: (m.a - 1).log().sum()}, lambda m, batch: None)
-    with pytest.raises(NonFiniteError, match="odd"):
+def test_non_finite_term_raises_with_its_name():
+    model = TwoParameters()
+    objective = Objective({"log": lambda m, run: (m.a - 1).log().sum()}, lambda m, batch: None)
+    with pytest.raises(NonFiniteError, match="the term 'log' is nan at step 1"):
         train(model, Player(model, objective, sgd(0.1)), Data(torch.zeros(4, 1)), max_epochs=1)
     assert not model.training
 
 
 @QUICK
 @given(st.integers(1, 23), st.integers(1, 30), st.booleans())
-def test_minibatches_visit_every_row_and_have_one_shape(n, size, shuffle):
+def test_minibatches_visit_every_sample_and_have_equal_size(n, size, shuffle):
     data = Data(torch.zeros(n, 1))
     batches = list(data.batches(size, seed=1, shuffle=shuffle))
     assert {len(b) for b in batches} == {min(n, size)}
@@ -170,7 +174,7 @@ def test_minibatches_visit_every_row_and_have_one_shape(n, size, shuffle):
     assert len(batches) == -(-n // min(n, size))
 
 
-def test_noise_of_a_step_depends_on_seed_and_step_alone():
+def test_seeded_noise_depends_only_on_seed_and_step():
     draws = []
     for parts in ((1, 2), (1, 2), (1, 3), (2, 2)):
         with engine.seeded(*parts):
@@ -180,65 +184,66 @@ def test_noise_of_a_step_depends_on_seed_and_step_alone():
     assert not torch.equal(draws[0], draws[3])
 
 
-# ---- early stopping, averaging, logs, in the loop
+# ---- early stopping, weight averaging and loggers
 
 
-def stubborn(path):
-    """A model whose held-out loss follows a given path, epoch by epoch."""
+def model_with_validation_losses(losses):
+    """Model and objective whose held-out loss after epoch i is ``losses[i - 1]``."""
 
-    class Walk(nn.Module):
+    class Counter(nn.Module):
         def __init__(self):
             super().__init__()
-            self.at = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+            self.epoch = nn.Parameter(torch.zeros(1, dtype=torch.float64))
 
     def term(model, run):
         if torch.is_grad_enabled():
-            return -model.at.sum()  # one step forward with rate one
-        return torch.tensor(path[round(model.at.item()) - 1], dtype=torch.float64)
+            return -model.epoch.sum()  # SGD with rate 1 adds 1 per step
+        return torch.tensor(losses[round(model.epoch.item()) - 1], dtype=torch.float64)
 
-    return Walk(), Objective({"height": term}, lambda model, batch: None)
+    return Counter(), Objective({"cost": term}, lambda model, batch: None)
 
 
-def test_patience_stops_and_goes_back_to_the_best():
-    model, objective = stubborn([5.0, 3.0, 4.0, 3.0, 3.5, 1.0])
+def test_early_stopping_restores_best_parameters():
+    model, objective = model_with_validation_losses([5.0, 3.0, 4.0, 3.0, 3.5, 1.0])
     held_out = Data(torch.zeros(2, 1))
     history = train(
         model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)),
         max_epochs=6, validation=held_out, patience=3,
     )  # fmt: skip
-    assert history.curve("validation.height") == [5.0, 3.0, 4.0, 3.0, 3.5]
-    assert model.at.item() == 2.0
+    assert history.curve("validation.cost") == [5.0, 3.0, 4.0, 3.0, 3.5]
+    assert model.epoch.item() == 2.0
 
 
-def test_patience_that_never_runs_out_keeps_the_best_too():
-    model, objective = stubborn([5.0, 1.0, 4.0])
+def test_best_parameters_are_restored_without_early_stop():
+    model, objective = model_with_validation_losses([5.0, 1.0, 4.0])
     train(
         model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)),
         max_epochs=3, validation=Data(torch.zeros(2, 1)), patience=5,
     )  # fmt: skip
-    assert model.at.item() == 2.0
+    assert model.epoch.item() == 2.0
 
 
-def test_patience_looks_at_what_is_watched():
-    model, objective = stubborn([5.0, 4.0, 3.0, 2.0, 1.0])
-    seen = []
+def test_early_stopping_on_user_defined_metric():
+    model, objective = model_with_validation_losses([5.0, 4.0, 3.0, 2.0, 1.0])
+    calls = []
 
-    def watch(progress, held_out):
-        seen.append((progress.epoch, len(held_out), progress.model.training, torch.rand(1).item()))
-        return {"surprise": [2.0, 1.0, 1.5, 1.2][progress.epoch - 1]}
+    def epoch_metrics(progress, held_out):
+        model = progress.model
+        calls.append((progress.epoch, len(held_out), model.training, torch.rand(1).item()))
+        return {"metric": [2.0, 1.0, 1.5, 1.2][progress.epoch - 1]}
 
     history = train(
         model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)), max_epochs=5,
-        validation=Data(torch.zeros(2, 1)), patience=2, criterion="surprise", watch=watch,
+        validation=Data(torch.zeros(2, 1)), patience=2, criterion="metric", watch=epoch_metrics,
     )  # fmt: skip
-    assert history.curve("validation.surprise") == [2.0, 1.0, 1.5, 1.2]
-    assert model.at.item() == 2.0
-    assert [s[:3] for s in seen] == [(epoch, 2, False) for epoch in (1, 2, 3, 4)]
-    assert len({noise for *_, noise in seen}) == 1
+    assert history.curve("validation.metric") == [2.0, 1.0, 1.5, 1.2]
+    assert model.epoch.item() == 2.0
+    assert [call[:3] for call in calls] == [(epoch, 2, False) for epoch in (1, 2, 3, 4)]
+    assert len({noise for *_, noise in calls}) == 1
 
 
-def test_early_stopping_goes_on_from_a_checkpoint(tmp_path):
-    path = [5.0, 3.0, 4.0, 3.0, 3.5, 1.0]
+def test_early_stopping_resumes_from_checkpoint(tmp_path):
+    losses = [5.0, 3.0, 4.0, 3.0, 3.5, 1.0]
 
     class StoppedError(Exception):
         pass
@@ -248,29 +253,29 @@ def test_early_stopping_goes_on_from_a_checkpoint(tmp_path):
             raise StoppedError
 
     def run(*callbacks):
-        model, objective = stubborn(path)
+        model, objective = model_with_validation_losses(losses)
         history = train(
             model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)), max_epochs=6,
             validation=Data(torch.zeros(2, 1)), patience=3, callbacks=callbacks,
-            checkpoint=Checkpoint(tmp_path / "c", identity="walk", every=0.0),
+            checkpoint=Checkpoint(tmp_path / "c", identity="counter", every=0.0),
         )  # fmt: skip
         return model, history
 
     with pytest.raises(StoppedError):
         run(stop)
     model, history = run()
-    assert history.curve("validation.height") == path[:5]
-    assert model.at.item() == 2.0
+    assert history.curve("validation.cost") == losses[:5]
+    assert model.epoch.item() == 2.0
 
 
-def test_an_averaged_model_is_what_is_validated_and_kept():
-    model, seen = Pair(), []
+def test_validation_uses_averaged_parameters():
+    model, values = TwoParameters(), []
 
     def term(m, run):
-        seen.append(m.a.item())
+        values.append(m.a.item())
         return -m.a.sum()
 
-    objective = Objective({"forward": term}, lambda model, batch: None)
+    objective = Objective({"negative": term}, lambda model, batch: None)
     train(
         model, Player([model.a], objective, averaged(sgd(1.0), 0.5)), Data(torch.zeros(4, 1)),
         max_epochs=3, validation=Data(torch.zeros(2, 1)),
@@ -279,11 +284,11 @@ def test_an_averaged_model_is_what_is_validated_and_kept():
     for step in range(3):
         average += (step + 1 - average) * (1 - min(0.5, (1 + step) / (10 + step)))
         expected += [float(step), average]
-    assert seen == pytest.approx(expected)
+    assert values == pytest.approx(expected)
     assert model.a.item() == pytest.approx(average)
 
 
-def test_curves_are_logged_as_a_table_and_for_tensorboard(tmp_path):
+def test_curve_logs_in_csv_and_tensorboard_match_history(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -301,11 +306,11 @@ def test_curves_are_logged_as_a_table_and_for_tensorboard(tmp_path):
     assert [e.value for e in events.Scalars("nll")] == pytest.approx(history.curve("nll"))
 
 
-def test_a_convolutional_model_trains_as_in_a_plain_loop():
+def test_convolutional_training_matches_plain_torch_loop():
     def net():
         with engine.seeded(0):
-            convolution = nn.Conv2d(2, 3, 3)
-            return nn.Sequential(nn.Unflatten(1, (2, 4, 4)), convolution, nn.Flatten()).double()
+            conv = nn.Conv2d(2, 3, 3)
+            return nn.Sequential(nn.Unflatten(1, (2, 4, 4)), conv, nn.Flatten()).double()
 
     x, model, reference = rand(12, 32), net(), net()
     energy = Objective({"energy": lambda m, run: m(run).square().mean()}, lambda m, batch: batch.x)
@@ -321,21 +326,21 @@ def test_a_convolutional_model_trains_as_in_a_plain_loop():
         assert p.is_contiguous()
 
 
-def test_in_reduced_precision_held_out_rows_and_callbacks_can_call_the_model():
+def test_validation_and_callbacks_call_model_in_bfloat16():
     x = rand(20, 4).float()
-    model, seen = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 4)), []
+    model, values = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 4)), []
 
-    def look(progress):
+    def evaluate(progress):
         if progress.event == "step":
-            seen.append(progress.model(x).square().mean().item())
+            values.append(progress.model(x).square().mean().item())
 
     energy = Objective(
         {"energy": lambda m, run: m(run).float().square().mean()}, lambda m, batch: batch.x
     )
     history = train(
         model, Player(model, energy, adam(0.03)), Data(x), max_epochs=3, batch_size=20,
-        validation=Data(x), precision="bfloat16", callbacks=[look],
+        validation=Data(x), precision="bfloat16", callbacks=[evaluate],
     )  # fmt: skip
-    assert history.curve("validation.energy") == pytest.approx(seen, rel=0.02)
-    assert seen[-1] < seen[0]
+    assert history.curve("validation.energy") == pytest.approx(values, rel=0.02)
+    assert values[-1] < values[0]
     assert {p.dtype for p in model.parameters()} == {torch.float32}

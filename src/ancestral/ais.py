@@ -1,10 +1,11 @@
-"""Annealed importance sampling with Hamiltonian Monte Carlo: likelihoods from below and above.
+"""Annealed importance sampling (AIS) with Hamiltonian Monte Carlo: bounds on the log-likelihood.
 
-A chain starts at a draw from a distribution f_0 that is easy to draw from and is led through
-f_t = f_0^(1 - beta_t) f_1^beta_t to f_1(z) = p(x, z). The product of the ratios
-(f_1 / f_0)^(beta_t - beta_(t-1)) on its way is an unbiased estimate of p(x) (Neal, 2001); led
-backwards from an exact posterior draw, one of 1 / p(x). So the logarithm is bounded, in
-expectation, from below and from above (Grosse, Ghahramani and Adams, 2015; Wu et al., 2016).
+A chain starts at a sample of a tractable distribution f_0 and passes through the intermediate
+distributions f_t = f_0^(1 - beta_t) f_1^beta_t to f_1(z) = p(x, z). The product of the ratios
+(f_1 / f_0)^(beta_t - beta_(t-1)) along the chain is an unbiased estimate of p(x) (Neal, 2001). A
+chain run in reverse from an exact posterior sample gives an unbiased estimate of 1 / p(x). The
+logarithms bound log p(x), in expectation, from below and from above: bidirectional Monte Carlo
+(Grosse, Ghahramani and Adams, 2015; Wu et al., 2016).
 """
 
 from __future__ import annotations
@@ -36,26 +37,27 @@ STEP_RANGE = (1e-4, 0.5)
 
 @dataclass(frozen=True)
 class Annealing:
-    """How chains are led from one distribution to the other.
+    """Settings of annealed importance sampling.
 
     Parameters
     ----------
     n_steps : int
-        Intermediate distributions T; the bias falls like 1 / T.
+        Number of intermediate distributions T; the bias falls like 1 / T.
     n_chains : int
-        Chains per row, over which weights are averaged.
+        Number of chains per row, over which the weights are averaged.
     n_leapfrog : int
-        Leapfrog steps of a Hamiltonian trajectory; there is one trajectory a distribution.
+        Number of leapfrog steps of a Hamiltonian trajectory; each distribution has one trajectory.
     start : {"prior", "posterior"}
-        f_0: p(z), or the model's q(z | x).
+        Initial distribution f_0: p(z), or the model's q(z | x).
     first_step_size : float
-        Of the leapfrog, from which it adapts to an acceptance of 0.65. It does so in a run of its
-        own, so that the estimates keep the step sizes they are given and stay unbiased.
+        Initial leapfrog step size, positive. A preliminary run adapts it to an acceptance rate of
+        0.65; the weights are computed with the step sizes fixed, which leaves the estimate
+        unbiased.
 
     Raises
     ------
     ValueError
-        If a number is not positive or ``start`` unknown.
+        If a number is not positive or ``start`` is not one of the two values.
     """
 
     n_steps: int = 1000
@@ -72,11 +74,11 @@ class Annealing:
 
     @property
     def n_moves(self) -> int:
-        """Trajectories of all chains: one run to adapt the steps, one to weigh."""
+        """Trajectories per chain: one run to adapt the step sizes, one to compute the weights."""
         return 2 * self.n_steps
 
     def betas(self) -> Float[Tensor, " t"]:
-        """Inverse temperatures from 0 to 1, dense at both ends: a logistic curve of radius 4.
+        """Inverse temperatures from 0 to 1: a sigmoid schedule on [-4, 4], dense at both ends.
 
         >>> Annealing(n_steps=2).betas()
         tensor([0.0000, 0.5000, 1.0000], dtype=torch.float64)
@@ -86,12 +88,12 @@ class Annealing:
 
 
 class Sandwich(NamedTuple):
-    """Bounds on the mean log-likelihood of rows that the model itself drew.
+    """Bidirectional bounds on the mean log-likelihood of rows sampled from the model.
 
     Attributes
     ----------
     lower, upper : LogLikelihood
-        Of the same rows, from chains led forwards and backwards.
+        Bounds for the same rows, in nats, from forward and from reverse chains.
     """
 
     lower: LogLikelihood
@@ -99,7 +101,7 @@ class Sandwich(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """Mean of upper less lower, nats per row: what annealing leaves open."""
+        """Mean upper bound minus mean lower bound, nats per row."""
         return self.upper.mean - self.lower.mean
 
 
@@ -120,27 +122,33 @@ def annealed_log_likelihood(
     Parameters
     ----------
     model : LatentModel
-        In evaluation mode, its latent variables continuous.
+        Model in evaluation mode with continuous latent variables.
     data : Data
-        The rows; missing entries are integrated out.
+        Rows to evaluate; missing entries are integrated out.
     annealing : Annealing, optional
-        How; by default 1,000 distributions and 16 chains from the prior.
+        Settings; by default 1,000 distributions and 16 chains from the prior.
     seed : int
-        Of the chains. The user's random stream is untouched.
+        Seed of the chains. The global random state is not changed.
     rows_per_chunk : int
-        Rows that are annealed together.
+        Number of rows annealed together.
     compile : "auto" or bool
-        Whether density and slope become one compiled graph; see :func:`ancestral.engine.plan`.
+        Whether to compile the density and its gradient into one graph; see
+        :func:`ancestral.engine.plan`.
     checkpoint : Checkpoint, optional
-        Keeps the rows that are done, from time to time and at an interrupt: the same call goes on
-        there.
+        Checkpoint of the finished rows, written periodically and on an interrupt. The same call
+        resumes from it.
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
     LogLikelihood
-        A stochastic lower bound in nats, with errors from the spread of the chains.
+        Stochastic lower bounds in nats, with Monte Carlo errors from the spread of the chains.
+
+    Raises
+    ------
+    ValueError
+        If the latent variables are not continuous or ``rows_per_chunk`` is not positive.
     """
     annealing = annealing or Annealing()
     check("rows_per_chunk", rows_per_chunk, Count)
@@ -149,21 +157,21 @@ def annealed_log_likelihood(
     path = _Path(model, annealing, data.device, len(data), compile)
     bar = tqdm(total=n_chunks * annealing.n_moves, desc="AIS", disable=not progress, unit="move")
     with (
-        ChunkResults(checkpoint) as found,
+        ChunkResults(checkpoint) as results,
         engine.private_randomness(data.device),
         engine.memory_kept(),
         bar,
     ):
-        for number, (batch, n_rows) in enumerate(data.chunks(n)):
-            if number < found.n_done:
+        for chunk, (batch, n_rows) in enumerate(data.chunks(n)):
+            if chunk < results.n_done:
                 bar.update(annealing.n_moves)
                 continue
-            engine.seed(seed, number)
+            engine.seed(seed, chunk)
             total = ImportanceSum(len(batch.x), data.device)
             sizes = path.step_sizes(batch, bar.update)
             total.add(path.forwards(batch, sizes, bar.update))
-            found.add(total.summary(), n_rows)
-    return found.result(annealing.n_chains, "AIS")
+            results.add(total.summary(), n_rows)
+    return results.result(annealing.n_chains, "AIS")
 
 
 @torch.no_grad()
@@ -177,27 +185,33 @@ def sandwich(
     compile: CompileChoice = "auto",
     progress: bool = False,
 ) -> Sandwich:
-    """Bound the log-likelihood of rows drawn from the model from both sides.
+    """Bound the log-likelihood of rows sampled from the model from below and above.
 
-    The latent vector a row was drawn from is an exact draw from its posterior: chains led
-    backwards from it bound log p(x) from above. A small gap says that annealing is long enough.
+    The latent vector that generated a row is an exact sample of its posterior: reverse chains
+    from it give an upper bound on log p(x). A small gap shows that the annealing is long enough.
 
     Parameters
     ----------
     model : LatentModel
-        In evaluation mode, its latent variables continuous.
+        Model in evaluation mode with continuous latent variables.
     n_rows : int
-        How many rows to draw.
+        Number of rows to sample.
     annealing : Annealing, optional
-        How; by default 1,000 distributions and 16 chains from the prior.
+        Settings; by default 1,000 distributions and 16 chains from the prior.
     y : Tensor [n_rows], optional
-        Labels, for a model that sees them.
+        Labels, for a model conditioned on them.
     seed : int
-        Of rows and chains. The user's random stream is untouched.
+        Seed of rows and chains. The global random state is not changed.
     compile : "auto" or bool
-        Whether density and slope become one compiled graph; see :func:`ancestral.engine.plan`.
+        Whether to compile the density and its gradient into one graph; see
+        :func:`ancestral.engine.plan`.
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    ValueError
+        If the latent variables are not continuous or ``n_rows`` is not positive.
     """
     annealing = annealing or Annealing()
     device = next(model.parameters()).device
@@ -208,21 +222,21 @@ def sandwich(
         z, x = model.draw(n_rows, y)
         path, batch = _Path(model, annealing, device, n_rows, compile), Batch(x, y)
         sizes = path.step_sizes(batch, bar.update)
-        below, above = ImportanceSum(n_rows, device), ImportanceSum(n_rows, device)
-        below.add(path.forwards(batch, sizes, bar.update))
-        above.add(path.backwards(z, batch, sizes, bar.update))
-    lower, upper = (_result(side, annealing) for side in (below, above))
+        forward_sum, reverse_sum = ImportanceSum(n_rows, device), ImportanceSum(n_rows, device)
+        forward_sum.add(path.forwards(batch, sizes, bar.update))
+        reverse_sum.add(path.backwards(z, batch, sizes, bar.update))
+    lower, upper = (_result(total, annealing) for total in (forward_sum, reverse_sum))
     return Sandwich(lower, replace(upper, values=-upper.values))
 
 
 def _result(total: ImportanceSum, annealing: Annealing) -> LogLikelihood:
-    found = ChunkResults()
-    found.add(total.summary(), len(total.log_w))
-    return found.result(annealing.n_chains, "AIS")
+    results = ChunkResults()
+    results.add(total.summary(), len(total.log_w))
+    return results.result(annealing.n_chains, "AIS")
 
 
 class _Path:
-    """The way from f_0 to f_1 for rows of a batch; chains are [n_chains, batch, l]."""
+    """Annealing path from f_0 to f_1 for the rows of a batch; chains are [n_chains, batch, l]."""
 
     def __init__(
         self,
@@ -247,7 +261,7 @@ class _Path:
         return (log_pz if q is None else log_prob(q, z)), log_pz + log_px
 
     def first(self, batch: Batch, n_chains: int) -> Tensor:
-        """Draw from f_0."""
+        """Sample f_0, [n_chains, batch, l]."""
         if (q := self._posterior(batch)) is not None:
             return draw(q, (n_chains,))
         n = len(batch.x)
@@ -255,17 +269,20 @@ class _Path:
         return self.model.draw_latents(n_chains * n, y).unflatten(0, (n_chains, n))
 
     def step_sizes(self, batch: Batch, moved: Callable[[], object]) -> list[Tensor]:
-        """Adapt the leapfrog's step to every distribution on the way, [batch] each."""
+        """Adapt the leapfrog step size of every intermediate distribution, [batch] each."""
         if not self.model.encode(batch).has_rsample:
-            raise ValueError("annealing moves latents along gradients: they must be continuous")
+            raise ValueError(
+                "model: annealed importance sampling follows gradients and requires continuous "
+                "latent variables; use importance sampling for a model with discrete ones"
+            )
         z = self.first(batch, max(2, self.annealing.n_chains // 8))
         size = z.new_full((z.shape[1],), self.annealing.first_step_size)
         sizes = []
         for beta in self.betas[1:]:
             sizes.append(size)
             z, accepted = self.move(z, batch, beta, size)
-            longer = accepted.to(size.dtype).mean(0) > TARGET_ACCEPTANCE
-            size = (size * torch.where(longer, LONGER, SHORTER)).clamp(*STEP_RANGE)
+            increase = accepted.to(size.dtype).mean(0) > TARGET_ACCEPTANCE
+            size = (size * torch.where(increase, LONGER, SHORTER)).clamp(*STEP_RANGE)
             moved()
         return sizes
 
@@ -273,9 +290,9 @@ class _Path:
         """Log weights of chains from f_0 to f_1, [n_chains, batch]."""
         z = self.first(batch, self.annealing.n_chains)
         log_w = z.new_zeros(z.shape[:-1], dtype=self.betas.dtype)
-        for before, beta, size in zip(self.betas, self.betas[1:], sizes, strict=False):
-            at_start, at_end = self.ends(z, batch)
-            log_w += (beta - before) * (at_end - at_start)
+        for previous, beta, size in zip(self.betas, self.betas[1:], sizes, strict=False):
+            log_f0, log_f1 = self.ends(z, batch)
+            log_w += (beta - previous) * (log_f1 - log_f0)
             z, _ = self.move(z, batch, beta, size)
             moved()
         return log_w
@@ -283,33 +300,36 @@ class _Path:
     def backwards(
         self, z: Tensor, batch: Batch, sizes: list[Tensor], moved: Callable[[], object]
     ) -> Tensor:
-        """Log weights of chains from posterior draws z [batch, l] to f_0, [n_chains, batch]."""
+        """Log weights of chains from posterior samples z [batch, l] to f_0, [n_chains, batch]."""
         z = z.expand(self.annealing.n_chains, *z.shape).contiguous()
         log_w = z.new_zeros(z.shape[:-1], dtype=self.betas.dtype)
         steps = list(zip(self.betas, self.betas[1:], sizes, strict=False))
-        for before, beta, size in reversed(steps):
+        for previous, beta, size in reversed(steps):
             z, _ = self.move(z, batch, beta, size)
-            at_start, at_end = self.ends(z, batch)
-            log_w -= (beta - before) * (at_end - at_start)
+            log_f0, log_f1 = self.ends(z, batch)
+            log_w -= (beta - previous) * (log_f1 - log_f0)
             moved()
         return log_w
 
     def move(self, z: Tensor, batch: Batch, beta: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        """One Hamiltonian trajectory that leaves f_beta as it is; who moved is accepted."""
+        """Run one Hamiltonian trajectory that leaves f_beta invariant.
+
+        Returns the chains [n_chains, batch, l] and whether each accepted, [n_chains, batch].
+        """
         beta = beta.to(z.dtype)
 
-        def slope(z: Tensor) -> tuple[Tensor, Tensor]:
+        def value_and_grad(z: Tensor) -> tuple[Tensor, Tensor]:
             return self.slope(z, batch, beta)
 
-        return _trajectory(slope, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
+        return _trajectory(value_and_grad, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
 
     def _posterior(self, batch: Batch) -> Distribution | None:
         return self.model.encode(batch) if self.annealing.start == "posterior" else None
 
     def _value_and_slope(self, z: Tensor, batch: Batch, beta: Tensor) -> tuple[Tensor, Tensor]:
         def log_f(z: Tensor) -> Tensor:
-            at_start, at_end = self.ends(z, batch)
-            return (1 - beta) * at_start + beta * at_end
+            log_f0, log_f1 = self.ends(z, batch)
+            return (1 - beta) * log_f0 + beta * log_f1
 
         return _value_and_slope(log_f, z)
 
@@ -317,30 +337,30 @@ class _Path:
 def hamiltonian(
     log_f: Callable[[Tensor], Tensor], z: Float[Tensor, "*b l"], step: Tensor, n_leapfrog: int
 ) -> tuple[Float[Tensor, "*b l"], Tensor]:
-    """Hamiltonian Monte Carlo: one trajectory, accepted or refused (Neal, 2011).
+    """Run one Hamiltonian Monte Carlo transition (Neal, 2011).
 
     Parameters
     ----------
     log_f : callable
-        z [..., l] -> log-density [...], up to a constant.
+        Unnormalised log-density, z [..., l] -> [...].
     z : Tensor [..., l]
-        Where the chains are.
+        Current states of the chains.
     step : Tensor
-        Size of a leapfrog step, broadcast over z.
+        Leapfrog step size, broadcast over z.
     n_leapfrog : int
-        Steps of the trajectory.
+        Number of leapfrog steps of the trajectory.
 
     Returns
     -------
-    (Tensor [..., l], Tensor [...])
-        Where they are afterwards, and whether they moved.
+    (Tensor [..., l], bool Tensor [...])
+        New states of the chains, and whether each proposal was accepted.
 
     Examples
     --------
     >>> z = torch.zeros(1000, 1)
     >>> for _ in range(20):
-    ...     z, moved = hamiltonian(lambda z: -0.5 * z.square().sum(-1), z, torch.tensor(0.3), 5)
-    >>> bool(0.8 < z.var() < 1.2), bool(moved.float().mean() > 0.9)
+    ...     z, accepted = hamiltonian(lambda z: -0.5 * z.square().sum(-1), z, torch.tensor(0.3), 5)
+    >>> bool(0.8 < z.var() < 1.2), bool(accepted.float().mean() > 0.9)
     (True, True)
     """
     return _trajectory(lambda z: _value_and_slope(log_f, z), z, step, n_leapfrog)
@@ -353,22 +373,22 @@ def _trajectory(
     n_leapfrog: int,
 ) -> tuple[Tensor, Tensor]:
     momentum = torch.randn_like(z)
-    value, slope = value_and_slope(z)
-    before = value - 0.5 * momentum.square().sum(-1)
-    here, p = z, momentum + 0.5 * step * slope
-    for number in range(n_leapfrog):
-        here = here + step * p
-        value, slope = value_and_slope(here)
-        p = p + (1.0 if number < n_leapfrog - 1 else 0.5) * step * slope
-    after = value - 0.5 * p.square().sum(-1)
-    chance = torch.rand_like(before).log()
-    accepted = chance < after - before  # never where a trajectory has left the numbers
-    return torch.where(accepted.unsqueeze(-1), here, z), accepted
+    value, gradient = value_and_slope(z)
+    initial_log_joint = value - 0.5 * momentum.square().sum(-1)  # log f(z) N(p; 0, I) + const
+    proposal, p = z, momentum + 0.5 * step * gradient
+    for i in range(n_leapfrog):
+        proposal = proposal + step * p
+        value, gradient = value_and_slope(proposal)
+        p = p + (1.0 if i < n_leapfrog - 1 else 0.5) * step * gradient
+    final_log_joint = value - 0.5 * p.square().sum(-1)
+    log_u = torch.rand_like(initial_log_joint).log()
+    accepted = log_u < final_log_joint - initial_log_joint  # False for NaN
+    return torch.where(accepted.unsqueeze(-1), proposal, z), accepted
 
 
 def _value_and_slope(log_f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         value = log_f(leaf)
-        (slope,) = torch.autograd.grad(value.sum(), leaf)
-    return value.detach(), slope
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return value.detach(), gradient

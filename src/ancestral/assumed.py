@@ -1,9 +1,10 @@
-"""Assumed-density filtering: a network whose weights are Gaussian, one observation at a time.
+"""Bayesian multilayer perceptron fitted by probabilistic backpropagation (PBP).
 
-The moments of what goes through such a network are known up to what each layer assumes: that its
-inputs are independent Gaussians again. So the probability of an observation is known, and from its
-derivatives the Gaussian that is nearest to the posterior of the weights (Opper, 1998; for networks
-Hernandez-Lobato and Adams, 2015, whose code has the formulas here).
+Assumed-density filtering with a factorised Gaussian over the weights, one sample at a time. The
+moments of the activations are propagated under the assumption that the inputs of each layer are
+independent Gaussians. The gradients of the resulting log-evidence give the Gaussian with the
+moments of the posterior (Opper, 1998; Hernandez-Lobato and Adams, 2015, whose published code has
+the formulas used here).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 from ancestral.distributions import LOG_2PI
 
 SPECK = 1e-100
-"""A variance at most so large is none, and an update that leads there is not made."""
+"""Minimal variance; updates with a smaller new variance are skipped."""
 
 
 LEAST_PRECISION = 1e-6
-"""Of a weight without its prior, for the prior to be taken in anew."""
+"""Minimal cavity precision of a weight for a refinement of its prior factor."""
 
 
 class Moments(NamedTuple):
@@ -35,7 +36,7 @@ class Moments(NamedTuple):
 
 
 class Gamma(NamedTuple):
-    """Shape and rate of the distribution of a precision; b / (a - 1) is its expected variance."""
+    """Gamma distribution of a precision with shape a and rate b; E[1 / precision] = b / (a - 1)."""
 
     a: float
     b: float
@@ -47,7 +48,7 @@ class Gamma(NamedTuple):
 
 
 def relu_moments(u: Moments) -> Moments:
-    """Return mean and variance of max(0, u) for Gaussian u.
+    """Compute mean and variance of max(0, u) for Gaussian u.
 
     Examples
     --------
@@ -57,89 +58,97 @@ def relu_moments(u: Moments) -> Moments:
     """
     scale = u.variance.sqrt()
     alpha = u.mean / scale
-    below = torch.special.ndtr(alpha)
-    density = torch.exp(-0.5 * alpha.square() - 0.5 * LOG_2PI)
-    mean = u.mean * below + scale * density
-    square = (u.mean.square() + u.variance) * below + u.mean * scale * density
+    cdf = torch.special.ndtr(alpha)
+    pdf = torch.exp(-0.5 * alpha.square() - 0.5 * LOG_2PI)
+    mean = u.mean * cdf + scale * pdf
+    square = (u.mean.square() + u.variance) * cdf + u.mean * scale * pdf
     return Moments(mean, (square - mean.square()).clamp(min=0))
 
 
 def linear_moments(
     u: Moments, mean: Float[Tensor, "o n"], variance: Float[Tensor, "o n"]
 ) -> Moments:
-    """Return the moments of W [u, 1] / sqrt(n) for independent Gaussian weights and inputs.
+    """Compute the moments of W [u, 1] / sqrt(n) for independent Gaussian weights and inputs.
 
     Parameters
     ----------
     u : Moments [..., n - 1]
-        Of the inputs.
+        Moments of the inputs.
     mean, variance : Tensor [n_out, n]
-        Of the weights; the last column is the bias.
+        Moments of the weights W; the last column is the bias.
+
+    Returns
+    -------
+    Moments [..., n_out]
+        Moments of the outputs.
     """
-    known = nn.functional.pad(u.mean, (0, 1), value=1.0)
-    unsure = nn.functional.pad(u.variance, (0, 1))
-    n = known.shape[-1]
-    spread = unsure @ (variance + mean.square()).T + known.square() @ variance.T
-    return Moments(known @ mean.T / math.sqrt(n), spread / n)
+    input_mean = nn.functional.pad(u.mean, (0, 1), value=1.0)
+    input_variance = nn.functional.pad(u.variance, (0, 1))
+    n = input_mean.shape[-1]
+    total = input_variance @ (variance + mean.square()).T + input_mean.square() @ variance.T
+    return Moments(input_mean @ mean.T / math.sqrt(n), total / n)
 
 
 def updated_gamma(prior: Gamma, log_z: float, log_z1: float, log_z2: float) -> Gamma:
-    """Return the Gamma distribution that has the first two moments of the posterior.
+    """Compute the Gamma distribution with the first two moments of the posterior.
 
     Parameters
     ----------
     prior : Gamma
-        Of the precision.
+        Prior of the precision.
     log_z, log_z1, log_z2 : float
-        Log-probability of what was observed, the variance b / (a - 1) in it replaced by b / a and
-        b / (a + 1) for the other two: moments of the posterior are their ratios.
+        Log-evidence of the observation with variance b / (a - 1), b / a and b / (a + 1). Their
+        ratios give the moments of the posterior.
     """
     a, b = prior
-    first, second = math.exp(log_z1 - log_z), math.exp(log_z2 - log_z1)
-    new_a = 1 / (second / first * (a + 1) / a - 1)
-    return Gamma(new_a, 1 / (second * (a + 1) / b - first * a / b))
+    ratio1, ratio2 = math.exp(log_z1 - log_z), math.exp(log_z2 - log_z1)
+    new_a = 1 / (ratio2 / ratio1 * (a + 1) / a - 1)
+    return Gamma(new_a, 1 / (ratio2 * (a + 1) / b - ratio1 * a / b))
 
 
 def updated_gaussian(prior: Moments, by_mean: Tensor, by_variance: Tensor) -> Moments:
-    """Return the Gaussian that has the first two moments of the posterior.
+    """Compute the Gaussian with the first two moments of the posterior.
+
+    Entries whose new mean is not finite or whose new variance is too small remain unchanged.
 
     Parameters
     ----------
     prior : Moments
-        Of the weights.
+        Moments of the weights.
     by_mean, by_variance : Tensor
-        Derivatives of log Z, the log-probability of what was observed, by the prior's moments.
+        Gradients of log Z, the log-evidence of the observation, in the prior's moments.
 
     Examples
     --------
-    >>> mean, spread = torch.zeros(1, requires_grad=True), torch.ones(1, requires_grad=True)
-    >>> seen = Moments(2 * mean, 4 * spread)  # y = 2 w + noise of variance 1/2 was 1.5
-    >>> log_z = log_normal(torch.tensor(1.5), seen, 0.5).sum()
-    >>> slopes = torch.autograd.grad(log_z, (mean, spread))
-    >>> found = updated_gaussian(Moments(mean.detach(), spread.detach()), *slopes)
-    >>> [round(u.item(), 6) for u in found]  # as Bayes has it: 2/3 and 1/9
+    >>> mean, variance = torch.zeros(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    >>> prediction = Moments(2 * mean, 4 * variance)  # y = 2 w + noise of variance 1/2
+    >>> log_z = log_normal(torch.tensor(1.5), prediction, 0.5).sum()
+    >>> gradients = torch.autograd.grad(log_z, (mean, variance))
+    >>> posterior = updated_gaussian(Moments(mean.detach(), variance.detach()), *gradients)
+    >>> [round(u.item(), 6) for u in posterior]  # the exact posterior: 2/3 and 1/9
     [0.666667, 0.111111]
     """
     mean = prior.mean + prior.variance * by_mean
-    shrunk = prior.variance.square() * (by_mean.square() - 2 * by_variance)
-    variance = prior.variance - shrunk
-    sound = (variance > SPECK) & mean.isfinite()
+    reduction = prior.variance.square() * (by_mean.square() - 2 * by_variance)
+    variance = prior.variance - reduction
+    valid = (variance > SPECK) & mean.isfinite()
     return Moments(
-        torch.where(sound, mean, prior.mean), torch.where(sound, variance, prior.variance)
+        torch.where(valid, mean, prior.mean), torch.where(valid, variance, prior.variance)
     )
 
 
 def log_normal(y: Tensor, p: Moments, noise: float) -> Tensor:
-    """Log N(y; mean, variance + noise), nats."""
+    """Log N(y; mean, variance + noise) in nats; ``noise`` is a variance."""
     variance = p.variance + noise
     return -0.5 * (LOG_2PI + variance.log() + (y - p.mean).square() / variance)
 
 
 class GaussianWeights(nn.Module):
-    """A network of rectified units with one output, and what is known of its weights.
+    """Bayesian ReLU network with one output and a factorised posterior over its weights.
 
-    p(y | x) = N(f(x), 1 / gamma), weights N(0, 1 / lambda); gamma and lambda have Gamma priors of
-    shape and rate 6. What is known is kept as independent Gaussians for weights, and Gammas.
+    p(y | x) = N(f(x), 1 / gamma) with weights N(0, 1 / lambda); gamma and lambda have Gamma priors
+    of shape 6 and rate 6. The posterior is approximated by independent Gaussians over the weights
+    and Gamma distributions over gamma and lambda.
 
     Parameters
     ----------
@@ -162,11 +171,11 @@ class GaussianWeights(nn.Module):
         sizes = [n_in, *hidden, 1]
         shapes = [(n_out, n + 1) for n, n_out in pairwise(sizes)]
         prior = Gamma(6.0, 6.0)
-        start = [torch.randn(shape) / math.sqrt(shape[1]) for shape in shapes]
-        self.means = nn.ParameterList(start)
+        means = [torch.randn(shape) / math.sqrt(shape[1]) for shape in shapes]
+        self.means = nn.ParameterList(means)
         self.variances = nn.ParameterList(torch.full(s, prior.variance) for s in shapes)
         n = sum(math.prod(shape) for shape in shapes)
-        # what the prior of every weight contributes: precision, precision times mean, a, b
+        # site of each weight's prior: precision, precision times mean, a, b
         sites = torch.tensor([1 / prior.variance, 0.0, 0.0, 0.0]).repeat(n, 1)
         self.register_buffer("sites", sites)
         self.register_buffer("gammas", torch.tensor([prior, prior]))  # of the noise, of the weights
@@ -175,11 +184,11 @@ class GaussianWeights(nn.Module):
 
     @property
     def noise(self) -> Gamma:
-        """What is known of gamma, the precision of the noise."""
+        """Posterior of gamma, the precision of the noise."""
         return Gamma(*self.gammas[0].tolist())
 
     def forward(self, x: Float[Tensor, "*b n"]) -> Moments:
-        """Return the moments of f(x), [...], without the noise."""
+        """Compute the moments of f(x), [...], without the noise."""
         u = Moments(x, torch.zeros_like(x))
         pairs = list(zip(self.means, self.variances, strict=True))
         for mean, variance in pairs[:-1]:
@@ -188,81 +197,88 @@ class GaussianWeights(nn.Module):
         return Moments(mean.squeeze(-1), variance.squeeze(-1))
 
     def log_probability(self, x: Float[Tensor, "*b n"], y: Float[Tensor, "*b"]) -> Tensor:
-        """Log p(y | x) given all that was observed, nats: Gaussian with the noise's variance."""
+        """Log posterior predictive density log p(y | x) in nats, under a Gaussian approximation."""
         return log_normal(y, self(x), self.noise.variance)
 
     def observe(self, x: Float[Tensor, " n"], y: Tensor) -> float:
-        """Learn from one row; return what its log-probability was before."""
+        """Update the posterior with one sample (x [n], scalar y) in place.
+
+        Returns the log predictive density of the sample before the update, in nats.
+        """
         with torch.enable_grad():
             f = self(x)
             log_z = log_normal(y, f, self.noise.variance)
             weights = [*self.means, *self.variances]
-            slopes = torch.autograd.grad(log_z, weights)
+            gradients = torch.autograd.grad(log_z, weights)
         n = len(self.means)
         with torch.no_grad():
             for layer in range(n):
                 prior = Moments(self.means[layer], self.variances[layer])
-                after = updated_gaussian(prior, slopes[layer], slopes[n + layer])
-                for now, new in zip(prior, after, strict=True):
-                    now.copy_(new)
+                posterior = updated_gaussian(prior, gradients[layer], gradients[n + layer])
+                for parameter, value in zip(prior, posterior, strict=True):
+                    parameter.copy_(value)
             self.gammas[0] = torch.tensor(self._noise_after(y, f, log_z.item()))
         return log_z.item()
 
     def _noise_after(self, y: Tensor, f: Moments, log_z: float) -> Gamma:
         a, b = self.noise
-        others = (log_normal(y, f, b / scale).item() for scale in (a, a + 1))
-        return updated_gamma(self.noise, log_z, *others)
+        log_z1, log_z2 = (log_normal(y, f, b / scale).item() for scale in (a, a + 1))
+        return updated_gamma(self.noise, log_z, log_z1, log_z2)
 
     @torch.no_grad()
     def refine_prior(self) -> None:
-        """Replace what the prior contributes to each weight: expectation propagation, in turn."""
+        """Refine the prior's site of each weight in turn, by expectation propagation."""
         means, variances = (
             torch.cat([u.flatten() for u in group]) for group in (self.means, self.variances)
         )
         gamma, sites = Gamma(*self.gammas[1].tolist()), self.sites.tolist()
-        found = []
+        rows = []
         for moments in zip(means.tolist(), variances.tolist(), sites, strict=True):
-            *after, gamma, site = _refined(*moments, gamma)
-            found.append((*after, *site))
-        new = torch.tensor(found, dtype=self.sites.dtype, device=self.sites.device)
-        self.sites.copy_(new[:, 2:])
+            *new_moments, gamma, site = _refined(*moments, gamma)
+            rows.append((*new_moments, *site))
+        values = torch.tensor(rows, dtype=self.sites.dtype, device=self.sites.device)
+        self.sites.copy_(values[:, 2:])
         self.gammas[1] = torch.tensor(gamma)
         start = 0
         for mean, variance in zip(self.means, self.variances, strict=True):
             stop = start + mean.numel()
-            mean.copy_(new[start:stop, 0].view_as(mean))
-            variance.copy_(new[start:stop, 1].view_as(variance))
+            mean.copy_(values[start:stop, 0].view_as(mean))
+            variance.copy_(values[start:stop, 1].view_as(variance))
             start = stop
 
 
 def _refined(
     mean: float, variance: float, site: Sequence[float], gamma: Gamma
 ) -> tuple[float, float, Gamma, tuple[float, ...]]:
-    """Return moments of a weight, the Gamma of lambda and the prior's site, with a better site."""
+    """Refine the prior's site of one weight by an expectation-propagation update.
+
+    Returns the mean and variance of the weight, the Gamma of lambda and the site; all unchanged if
+    the cavity or the updated distributions are not proper.
+    """
     unchanged = mean, variance, gamma, tuple(site)
-    precision, shift, site_a, site_b = site
-    without = 1 / variance - precision
+    site_precision, site_shift, site_a, site_b = site
+    cavity_precision = 1 / variance - site_precision
     a, b = gamma.a - site_a, gamma.b - site_b
-    if not (without > LEAST_PRECISION and a > 1 and b > 0):
+    if not (cavity_precision > LEAST_PRECISION and a > 1 and b > 0):
         return unchanged
-    cavity, left = Gamma(a, b), 1 / without
-    centre = left * (mean / variance - shift)
+    cavity_gamma, cavity_variance = Gamma(a, b), 1 / cavity_precision
+    cavity_mean = cavity_variance * (mean / variance - site_shift)
     log_z, log_z1, log_z2 = (
-        -0.5 * (math.log(left + v) + centre**2 / (left + v))
+        -0.5 * (math.log(cavity_variance + v) + cavity_mean**2 / (cavity_variance + v))
         for v in (b / (a - 1), b / a, b / (a + 1))
     )
-    total = left + cavity.variance
-    by_mean = -centre / total
-    by_variance = -0.5 / total + 0.5 * (centre / total) ** 2
-    new_mean = centre + left * by_mean
-    new_variance = left - left**2 * (by_mean**2 - 2 * by_variance)
-    after = updated_gamma(cavity, log_z, log_z1, log_z2)
-    if not (SPECK < new_variance < 1 / LEAST_PRECISION and after.a > 1 and after.b > 0):
+    total = cavity_variance + cavity_gamma.variance
+    by_mean = -cavity_mean / total
+    by_variance = -0.5 / total + 0.5 * (cavity_mean / total) ** 2
+    new_mean = cavity_mean + cavity_variance * by_mean
+    new_variance = cavity_variance - cavity_variance**2 * (by_mean**2 - 2 * by_variance)
+    new_gamma = updated_gamma(cavity_gamma, log_z, log_z1, log_z2)
+    if not (SPECK < new_variance < 1 / LEAST_PRECISION and new_gamma.a > 1 and new_gamma.b > 0):
         return unchanged
-    better = (
-        1 / new_variance - without,
-        new_mean / new_variance - centre * without,
-        after.a - a,
-        after.b - b,
+    new_site = (
+        1 / new_variance - cavity_precision,
+        new_mean / new_variance - cavity_mean * cavity_precision,
+        new_gamma.a - a,
+        new_gamma.b - b,
     )
-    return new_mean, new_variance, after, better
+    return new_mean, new_variance, new_gamma, new_site

@@ -1,8 +1,8 @@
-"""Minibatches of an epoch: in which order rows are visited, and of whom each one is made up.
+"""Minibatch samplers: the row indices of every minibatch of an epoch.
 
-Most training takes rows as they come. Where only some of them have a label, every minibatch holds
-its part of those: a term of labels, a mean over the labelled rows of a batch, is then a mean at
-every step, and counts as its weight says.
+By default an epoch visits the rows in random order. In a partly labelled data set every minibatch
+can contain a fixed number of labelled rows. Supervised terms average over the labelled rows of a
+batch, so a fixed count per batch keeps their expected weight independent of the number of labels.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ Labelled = int | Literal["share"] | None
 
 
 class Makeup(NamedTuple):
-    """Of whom the minibatches of an epoch are made up.
+    """Index sampler for supervised, unsupervised and semi-supervised minibatches.
 
-    An epoch is over when every row was visited; of rows that were all visited before, more visits
-    make the batches full.
+    Each minibatch contains ``n_labelled`` rows of ``labelled`` and ``size`` rows of ``rows``. One
+    epoch visits every row at least once; repeated visits complete the last minibatch.
 
     Attributes
     ----------
     rows : array [n]
-        Numbers of the rows visited in one order a pass, the last batch filled up from its
-        beginning.
+        Row indices, each visited once per epoch. The last minibatch is completed from the
+        beginning of the epoch's order.
     size : int
-        How many of them every minibatch holds.
-    labelled : array [n_labelled], optional
-        Numbers of the rows that go round and round beside them, in a new order every time.
+        Number of entries of ``rows`` per minibatch, at least 1.
+    labelled : array [n_all_labelled], optional
+        Row indices that are cycled through in every epoch and shuffled at each cycle.
     n_labelled : int
-        How many of these every minibatch holds.
+        Number of entries of ``labelled`` per minibatch; 0 without ``labelled``.
 
     Examples
     --------
-    >>> makeup = Makeup(np.arange(4), 2, np.arange(4, 7), 1)
-    >>> makeup.batches(seed=0, epoch=0, shuffle=False)
+    >>> sampler = Makeup(np.arange(4), 2, np.arange(4, 7), 1)
+    >>> sampler.batches(seed=0, epoch=0, shuffle=False)
     array([[4, 0, 1],
            [5, 2, 3],
            [6, 0, 1]])
@@ -49,49 +49,66 @@ class Makeup(NamedTuple):
 
     @property
     def n_batches(self) -> int:
-        """Minibatches an epoch."""
+        """Number of minibatches per epoch."""
         n = -(-len(self.rows) // self.size)
         return n if self.labelled is None else max(n, -(-len(self.labelled) // self.n_labelled))
 
     def batches(self, seed: int, epoch: int, shuffle: Shuffle) -> np.ndarray:
-        """Return the rows of every minibatch, [n_batches, rows of one].
+        """Return the row indices of every minibatch, [n_batches, n_labelled + size].
 
-        Their order depends on (seed, epoch) alone; with ``shuffle="once"`` on the seed alone.
+        Parameters
+        ----------
+        seed, epoch : int
+            Seed of the order, which depends on (seed, epoch) only.
+        shuffle : bool or "once"
+            Random order per epoch (True), stored order (False), or one random order for all
+            epochs ("once"), which depends on the seed only.
+
+        Returns
+        -------
+        array [n_batches, n_labelled + size]
+            Integers; the labelled rows come first.
         """
-        stream, n = [seed, 0 if shuffle == "once" else epoch], self.n_batches
+        entropy, n = [seed, 0 if shuffle == "once" else epoch], self.n_batches
         order = self.rows
         if shuffle:
-            order = order[np.random.default_rng(stream).permutation(len(order))]
+            order = order[np.random.default_rng(entropy).permutation(len(order))]
         batches = np.resize(order, (n, self.size))
         if self.labelled is None:
             return batches
-        around = self.labelled
+        labelled = self.labelled
         if shuffle:
-            n_rounds = -(-n * self.n_labelled // len(around))
-            rng = np.random.default_rng([*stream, 1])
-            around = np.concatenate([rng.permutation(around) for _ in range(n_rounds)])
-        return np.concatenate([np.resize(around, (n, self.n_labelled)), batches], 1)
+            n_cycles = -(-n * self.n_labelled // len(labelled))
+            rng = np.random.default_rng([*entropy, 1])
+            labelled = np.concatenate([rng.permutation(labelled) for _ in range(n_cycles)])
+        return np.concatenate([np.resize(labelled, (n, self.n_labelled)), batches], 1)
 
 
 def makeup(n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: Labelled) -> Makeup:
-    """Say of whom minibatches are made up.
+    """Build the minibatch sampler of a data set.
 
     Parameters
     ----------
     n_rows : int
-        How many rows there are.
+        Number of rows of the data set.
     labelled : bool array [n_rows], optional
-        Which of them have a label, where some have and some have not.
+        True for labelled rows of a partly labelled data set; ``None`` for any other data set.
     size : int
-        Rows a minibatch.
+        Number of rows per minibatch, from 1 to ``n_rows``.
     n_labelled : int, "share" or None
-        How many of these have a label: ``"share"`` is their share of all rows, rounded up. With
-        ``None``, or without unlabelled rows, rows come as they are.
+        Number of labelled rows per minibatch. ``"share"`` is the proportion of labelled rows in
+        the data set times ``size``, rounded up. With ``None``, or if ``labelled`` is ``None``,
+        labels do not affect the sampling.
+
+    Returns
+    -------
+    Makeup
+        The sampler.
 
     Raises
     ------
     ValueError
-        If a minibatch has no room for rows with and rows without a label.
+        If ``size`` or ``n_labelled`` leaves no labelled or no unlabelled row in a minibatch.
 
     Examples
     --------
@@ -102,14 +119,14 @@ def makeup(n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: Labe
         return Makeup(np.arange(n_rows), size)
     if size == 1:
         raise ValueError(
-            "batch_size=1 has no room for a row with and one without a label: take 2 or more"
+            "batch_size=1: expected at least 2, one labelled and one unlabelled row per minibatch"
         )
     if n_labelled == "share":
         n_labelled = min(-(-size * int(labelled.sum()) // n_rows), size - 1)
     if not 1 <= n_labelled < size:
         raise ValueError(
             f"n_labelled={n_labelled}: expected at least 1 and fewer than the {size} rows of a "
-            "minibatch, which holds unlabelled rows too"
+            "minibatch, which also contains unlabelled rows"
         )
-    known, unknown = np.flatnonzero(labelled), np.flatnonzero(~labelled)
-    return Makeup(unknown, size - n_labelled, known, n_labelled)
+    unlabelled = np.flatnonzero(~labelled)
+    return Makeup(unlabelled, size - n_labelled, np.flatnonzero(labelled), n_labelled)

@@ -1,8 +1,8 @@
-"""The log-probability of bits in few passes over memory: the inner loop of binary images.
+"""Fused Bernoulli log-probability with few passes over memory.
 
-log p(x) = sum_j x_j l_j - log(1 + exp(l_j)) for log-odds l. The second part is max(l, 0) plus
-log(1 + exp(-|l|)), and a hundred such logarithms are the one of their product, which stays below
-2^100. The derivative, x - sigmoid(l), needs nothing of that.
+For logits l, log p(x) = sum_j x_j l_j - log(1 + exp(l_j)). The second term equals
+max(l, 0) + log(1 + exp(-|l|)). A sum of up to 100 such logarithms is computed as the logarithm of
+one product, which is at most 2^100. The gradient in l is x - sigmoid(l).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 GROUP = 100
-"""Most factors multiplied before a logarithm is taken: 2^100 is a float32."""
+"""Maximal number of factors in a product whose logarithm is taken; 2^100 fits in float32."""
 
 
 def bits_log_prob(
@@ -22,16 +22,21 @@ def bits_log_prob(
     x: Float[Tensor, "*b2 d"],
     mask: Float[Tensor, "*b3 d"] | None = None,
 ) -> Float[Tensor, "*b4"]:
-    """Log-probability of independent bits, summed over the observed ones, in nats.
+    """Log-probability of independent Bernoulli entries, summed over observed entries, in nats.
 
     Parameters
     ----------
     logits : Tensor [..., d]
-        Log-odds.
+        Logits, log p / (1 - p).
     x : Tensor [..., d]
-        Bits, or fractions of bits: then x log p + (1 - x) log(1 - p).
+        Values in {0, 1}, or in [0, 1]: then an entry contributes x log p + (1 - x) log(1 - p).
     mask : Tensor [..., d], optional
-        1 = observed, 0 = missing.
+        1 = observed, 0 = missing. Default: all entries are observed.
+
+    Returns
+    -------
+    Tensor [...]
+        Log-probabilities. Gradients with respect to ``logits`` and ``x`` are supported.
 
     Examples
     --------
@@ -54,20 +59,20 @@ class _BitsLogProb(torch.autograd.Function):
         return linear.sum(-1) - factors.prod(-1).log().sum(-1)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         logits, x, mask = ctx.saved_tensors
-        g = outer[0].unsqueeze(-1)
+        g = grad_output[0].unsqueeze(-1)
         g = g if mask is None else g * mask
-        of_logits = of_x = None
+        grad_logits = grad_x = None
         if ctx.needs_input_grad[0]:
-            of_logits = (g * (x - torch.sigmoid(logits))).sum_to_size(logits.shape)
+            grad_logits = (g * (x - torch.sigmoid(logits))).sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
-            of_x = (g * logits).sum_to_size(x.shape)
-        return of_logits, of_x, None
+            grad_x = (g * logits).sum_to_size(x.shape)
+        return grad_logits, grad_x, None
 
 
 def _group(d: int) -> int:
-    """Return the greatest divisor of ``d`` that is at most :data:`GROUP`.
+    """Return the largest divisor of ``d`` that is at most :data:`GROUP`.
 
     >>> _group(784)
     98

@@ -1,4 +1,4 @@
-"""What may listen to training: a progress bar, and logs of the learning curves."""
+"""Training callbacks: progress bar and loggers of learning curves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ancestral.train import Callback, Progress
 
 
 class ProgressBar:
-    """A line on standard error: epoch, loss, speed, time left.
+    """Progress bar on standard error with epoch, loss, speed and remaining time.
 
     Parameters
     ----------
     name : str
-        Shown in front.
+        Description shown before the bar.
     """
 
     def __init__(self, name: str = "fit") -> None:
@@ -26,46 +26,51 @@ class ProgressBar:
         self.bar: tqdm | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Follow training."""
+        """Process an event of training."""
         if progress.event == "start":
-            patience = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+            interval = 0.5 if sys.stderr.isatty() else 30.0  # seconds; fewer lines in a log file
             self.bar = tqdm(
                 total=progress.n_steps,
                 initial=progress.step,
                 desc=self.name,
                 unit="step",
-                mininterval=patience,
+                mininterval=interval,
             )
         elif self.bar is not None and progress.event == "step":
             self.bar.update()
         elif self.bar is not None and progress.event == "epoch":
             record = progress.history[-1]
-            shown = {k: f"{v:.2f}" for k, v in record.items() if k.endswith("loss")}
+            losses = {k: f"{v:.2f}" for k, v in record.items() if k.endswith("loss")}
             self.bar.set_postfix(
-                {"epoch": f"{progress.epoch}/{progress.n_epochs}", **shown}, refresh=False
+                {"epoch": f"{progress.epoch}/{progress.n_epochs}", **losses}, refresh=False
             )
         elif self.bar is not None and progress.event == "end":
             self.bar.close()
 
 
 def curve_log(path: Path | str) -> Callback:
-    """Return what writes learning curves: to a file ending in ``.csv``, or for TensorBoard.
+    """Return a logger of learning curves: CSV if ``path`` ends in ``.csv``, else TensorBoard.
 
     Raises
     ------
     ValueError
-        If TensorBoard is asked for and not installed.
+        If TensorBoard is needed and not installed, or the folder of the CSV file does not exist.
     """
     return CsvLog(path) if Path(path).suffix == ".csv" else TensorBoardLog(path)
 
 
 class CsvLog:
-    """The history as a table, one row an epoch, written anew after each.
+    """Logger of the history as a CSV file with one row per epoch, rewritten after each epoch.
 
     Parameters
     ----------
     path : path
-        The file.
+        CSV file; its folder must exist.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not exist.
 
     Examples
     --------
@@ -82,21 +87,28 @@ class CsvLog:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not self.path.parent.is_dir():
-            raise ValueError(f"log={self.path}: the folder {self.path.parent} is not there")
+            raise ValueError(
+                f"log={self.path}: the folder {self.path.parent} does not exist; create it first"
+            )
 
     def __call__(self, progress: Progress) -> None:
-        """Follow training."""
+        """Process an event of training."""
         if progress.event == "epoch":
             write_file(self.path, to_csv(progress.history))
 
 
 class TensorBoardLog:
-    """The curves as scalars in a TensorBoard folder, over steps.
+    """Logger of learning curves as TensorBoard scalars over steps.
 
     Parameters
     ----------
     folder : path
-        Where the event files go; a resumed training adds to them.
+        Folder of the event files; a resumed training run adds event files.
+
+    Raises
+    ------
+    ValueError
+        If TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -104,14 +116,14 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ValueError(
-                f"log={folder}: TensorBoard is not installed (pip install ancestral[tensorboard]); "
-                "a name ending in .csv needs nothing"
+                f"log={folder}: TensorBoard is not installed; run pip install "
+                "ancestral[tensorboard], or give a name that ends in .csv"
             ) from None
         self._open: Any = lambda: SummaryWriter(str(folder))
         self._writer: Any = None
 
     def __call__(self, progress: Progress) -> None:
-        """Follow training."""
+        """Process an event of training."""
         if progress.event == "start":
             self._writer = self._open()
         elif progress.event == "epoch":

@@ -1,4 +1,4 @@
-"""The state of a training, kept from time to time in one file that is whole or not there."""
+"""Checkpoints of training: one file per training run, replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ from ancestral.storage import write_file
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, or of another training."""
+    """Raised when a checkpoint is corrupt or belongs to another training run."""
 
 
 class Snapshot(NamedTuple):
-    """What a training can go on from: tensors, and facts that JSON can hold."""
+    """State from which training resumes: tensors and JSON-serialisable metadata."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
 
 
 class HeldInterrupt:
-    """Holds Ctrl-C back until a step is done, so that the state that is kept is a whole one.
+    """Context that defers Ctrl-C to the end of a step, so that a consistent state is saved.
 
-    A second Ctrl-C is not held back. Outside the main thread, or with ``active`` false, nothing is.
+    A second Ctrl-C interrupts at once.
+
+    Parameters
+    ----------
+    active : bool
+        Whether to defer. Outside the main thread Ctrl-C is never deferred.
 
     Attributes
     ----------
@@ -58,19 +63,20 @@ class HeldInterrupt:
 
 
 class Checkpoint:
-    """Keeps the latest snapshot of a training in a file.
+    """Checkpoint file with the latest snapshot of a training run.
 
-    It is written under a temporary name, flushed to the disk and renamed, so that a crash or a
-    full disk leaves the one before as it was.
+    A snapshot is written to a temporary file, flushed to disk and renamed, so that a crash or a
+    full disk leaves the previous snapshot intact.
 
     Parameters
     ----------
     path : path
-        The file.
+        Checkpoint file.
     identity : str
-        Says which training this is, exactly; a file of another one is refused.
+        Identifier of the training run (data, settings and seed); loading a file with another
+        identity raises an error.
     every : float
-        Seconds between snapshots.
+        Minimal interval between snapshots, seconds.
 
     Examples
     --------
@@ -88,49 +94,52 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time for a snapshot."""
+        """Whether at least ``every`` seconds have passed since the last snapshot."""
         return time.monotonic() - self._saved_at >= self.every
 
     def save(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of the one before; if that can't be, warn and keep the old."""
+        """Replace the stored snapshot; on an I/O error, warn and leave the previous one."""
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.tensors.items()}
-        about = {"identity": self.identity, "facts": json.dumps(snapshot.facts)}
+        metadata = {"identity": self.identity, "facts": json.dumps(snapshot.facts)}
         try:
-            write_file(self.path, save(tensors, about))
+            write_file(self.path, save(tensors, metadata))
         except OSError as error:
             warnings.warn(
-                f"no checkpoint was written ({error}); the last one is kept", stacklevel=2
+                f"{self.path}: the checkpoint could not be written ({error}); the previous one "
+                "remains",
+                stacklevel=2,
             )
         self._saved_at = time.monotonic()
 
     def load(self) -> Snapshot | None:
-        """Return the snapshot that is kept, if there is one.
+        """Return the stored snapshot, or None if the file does not exist.
 
         Raises
         ------
         CheckpointError
-            If the file is damaged, or belongs to another training.
+            If the file is corrupt or belongs to another training run.
         """
         if not self.path.exists():
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                about = file.metadata() or {}
+                metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            identity, facts = about["identity"], json.loads(about["facts"])
+            identity, state = metadata["identity"], json.loads(metadata["facts"])
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise CheckpointError(
-                f"{self.path} is not a checkpoint that can be read ({error}): delete it"
+                f"{self.path} is not a readable checkpoint ({error}): delete it to start again"
             ) from None
         if identity != self.identity:
             raise CheckpointError(
-                f"{self.path} is the checkpoint of another training (other data, settings or "
-                "seed): delete it to start afresh, or go on with what it was made with"
+                f"{self.path} is the checkpoint of another training run (different data, settings "
+                "or seed): use the original data and settings to resume, or delete it to start "
+                "again"
             )
-        return Snapshot(tensors, facts)
+        return Snapshot(tensors, state)
 
     def remove(self) -> None:
-        """Delete the file: training is over."""
+        """Delete the file and temporary files of interrupted writes."""
         self.path.unlink(missing_ok=True)
-        for part in self.path.parent.glob(f".{self.path.name}.*.part"):  # of a crash while saving
+        for part in self.path.parent.glob(f".{self.path.name}.*.part"):
             part.unlink(missing_ok=True)

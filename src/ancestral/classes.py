@@ -1,7 +1,7 @@
-"""The class of a row as a latent variable: unknown for most rows, observed where there is a label.
+"""Class labels as latent variables, observed for labelled samples only.
 
-A one-hot class y is laid out before z in one latent vector [y, z], so that everything that holds
-for latent variables holds for the two together: ancestral sampling, importance weights, repairs.
+The one-hot class y and the latent z form one latent vector [y, z]. Ancestral sampling, importance
+weights and imputation of latent-variable models then apply to the pair without change.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from ancestral.networks.precision import at_least_single
 
 
 class OneHot(OneHotCategorical):
-    """One-hot vectors, the distribution inside not validated either: so that steps compile.
+    """One-hot categorical distribution without validation of its inner ``Categorical``.
+
+    torch's class always validates the inner distribution, which prevents compilation.
 
     Parameters
     ----------
     logits : Tensor [..., n]
-        Log-odds of the n vectors.
-    validate_args : bool
-        Whether to check them.
+        Unnormalised log-probabilities of the n classes.
+    validate_args : bool, default False
+        Whether to validate arguments.
     """
 
     def __init__(self, logits: Tensor, validate_args: bool = False) -> None:
@@ -35,12 +37,12 @@ class OneHot(OneHotCategorical):
 
 
 class Classes(Conditional):
-    """p(y | c) over one-hot classes.
+    """Distribution p(y | c) over one-hot classes.
 
     Parameters
     ----------
     network : Module
-        c -> logits [..., n_classes].
+        Map c -> logits [..., n_classes].
 
     Examples
     --------
@@ -58,32 +60,32 @@ class Classes(Conditional):
 
 
 class Same(Conditional):
-    """N(0, I) over d entries for every row of c: latents that do not depend on the class."""
+    """Standard normal N(0, I) over d entries, with the batch shape of c and independent of c."""
 
     def __init__(self, d: int) -> None:
         super().__init__()
         self.d = d
 
     def forward(self, c: Given = None) -> Normal:
-        """Return as many of it as c has rows."""
+        """Return N(0, I) with parameters [..., d] for c [..., n]."""
         assert isinstance(c, Tensor)
         mean = torch.zeros(*c.shape[:-1], self.d, device=c.device)
         return Normal(mean, torch.ones_like(mean), validate_args=False)
 
 
 class ClassFirst(Conditional):
-    """p(y | c) p(z | y, c): a one-hot class and what comes of it, as the vector [y, z].
+    """Joint distribution p(y | c) p(z | y, c) of a one-hot class and a latent, as [y, z].
 
     Parameters
     ----------
     label : Conditional
         p(y | c) over one-hot classes.
     rest : Conditional
-        p(z | y, c), called on what ``look`` makes of c beside y, or on y alone.
+        p(z | y, c), called on the concatenation [``look(c)``, y], or on y if ``look`` is None.
     sizes : sequence of int
-        Numbers of classes and of latent variables.
+        Number of classes and number of latent variables.
     look : Module, optional
-        c -> features [..., n] that both are called on.
+        Shared feature network c -> features [..., n].
 
     Examples
     --------
@@ -104,16 +106,17 @@ class ClassFirst(Conditional):
 
     def forward(self, c: Given = None) -> Ancestral:
         """Return the joint distribution of class and latent variables."""
-        seen = None if self.look is None else self.look(c)
+        features = None if self.look is None else self.look(c)
 
-        def rest(y: Tensor) -> torch.distributions.Distribution:
-            if seen is None:
+        def latent(y: Tensor) -> torch.distributions.Distribution:
+            if features is None:
                 return self.rest(y)
-            return self.rest(torch.cat([seen.expand(*y.shape[:-1], -1), y.to(seen.dtype)], -1))
+            h = features.expand(*y.shape[:-1], -1)
+            return self.rest(torch.cat([h, y.to(features.dtype)], -1))
 
-        return Ancestral(self.label(seen), [rest], self.sizes)
+        return Ancestral(self.label(features), [latent], self.sizes)
 
 
 def equal_classes(n: int) -> Fixed:
-    """Return p(y) of n classes that are equally frequent."""
+    """Return the uniform distribution p(y) over n one-hot classes."""
     return Fixed(OneHot(torch.zeros(n)))

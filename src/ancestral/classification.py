@@ -1,4 +1,4 @@
-"""How many rows a classifier gets wrong, by itself or by a linear machine on its features."""
+"""Error rate of a classifier, or of a second-stage linear SVM on its features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from ancestral import datasets
 from ancestral.errors import Errors, errors
-from ancestral.labels import ClassLearner, LinearScores, has_label
+from ancestral.labels import ClassifierBase, LinearClassifierBase, has_label
 from ancestral.methods.pegasos import Solver, name_of, svm
 from ancestral.protocol import Metric, Scoring, labelled_rows, measured
 
@@ -19,18 +19,33 @@ ERROR = "error, %"
 
 
 def classify(
-    estimator: ClassLearner,
+    estimator: ClassifierBase,
     dataset: datasets.Dataset,
     rows: Scoring,
     *,
     second_stage: Any = None,
     training: datasets.Dataset | None = None,
 ) -> tuple[Metric, Errors]:
-    """Count how many labelled rows of one split a classifier gets wrong.
+    """Error rate of a classifier on the labelled rows of one split, in per cent.
 
-    With a second stage, that one tells them, on the features of the first: see
-    :func:`learned_afresh`. It learns the training rows of ``training``, by default those of the
-    data that are scored.
+    Parameters
+    ----------
+    estimator : ClassifierBase
+        Fitted classifier.
+    dataset : Dataset
+        Data set of the scored rows.
+    rows : Scoring
+        Evaluation settings: split and number of rows.
+    second_stage : classifier, optional
+        Classifier that is fitted to features of the training rows and predicts the classes instead
+        of the estimator; see :func:`learned_afresh`.
+    training : Dataset, optional
+        Data set of the training rows of the second stage; by default ``dataset``.
+
+    Returns
+    -------
+    (dict, Errors)
+        The record for ``metrics.json``, and the row-wise errors.
 
     Raises
     ------
@@ -43,33 +58,35 @@ def classify(
     if second_stage is not None:
         predict = learned_afresh(estimator, training or dataset, second_stage)
         name = f"error by {name_of(second_stage)}, %"
-    found = errors(predict(X), y)
-    value = found.percent, found.standard_error
-    return measured(name, split, len(found.wrong), dataset, value, began), found
+    result = errors(predict(X), y)
+    value = result.percent, result.standard_error
+    return measured(name, split, len(result.wrong), dataset, value, began), result
 
 
 def learned_afresh(
-    estimator: ClassLearner, dataset: datasets.Dataset, classifier: Any
+    estimator: ClassifierBase, dataset: datasets.Dataset, classifier: Any
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Learn classes afresh on features of the training rows, and return how they are told.
+    """Fit a clone of a classifier to features of the training rows; return its predict function.
 
     Raises
     ------
     ValueError
-        If the estimator has no features, or the data no classes.
+        If the estimator has no features, or the training rows have no labels.
     """
-    first, x, y = _lessons(name_of(classifier), estimator, dataset)
-    fitted = clone(classifier).fit(first.features_of(x), y)
-    return lambda rows: fitted.predict(first.features_of(rows))
+    model, x, y = _lessons(name_of(classifier), estimator, dataset)
+    head = clone(classifier).fit(model.features_of(x), y)
+    return lambda rows: head.predict(model.features_of(rows))
 
 
-def second_stage(solver: Solver | None, estimator: ClassLearner, training: datasets.Dataset) -> Any:
-    """Return the linear machine that is to tell classes in a model's place, if one is asked for.
+def second_stage(
+    solver: Solver | None, estimator: ClassifierBase, training: datasets.Dataset
+) -> Any:
+    """Build the linear SVM for second-stage classification. Returns None if `solver` is None.
 
     Raises
     ------
     ValueError
-        If the estimator has no features to learn from, or the training rows have no classes.
+        If the estimator has no features, or the training rows have no labels.
     """
     if solver is None:
         return None
@@ -78,18 +95,19 @@ def second_stage(solver: Solver | None, estimator: ClassLearner, training: datas
 
 
 def _lessons(
-    named: str, estimator: ClassLearner, dataset: datasets.Dataset
-) -> tuple[LinearScores, np.ndarray, np.ndarray]:
-    """Return what a second stage learns from: the features' model, labelled rows, their classes."""
-    if not isinstance(estimator, LinearScores):
+    named: str, estimator: ClassifierBase, dataset: datasets.Dataset
+) -> tuple[LinearClassifierBase, np.ndarray, np.ndarray]:
+    """Training data of a second stage: the feature model, labelled rows [n, d] and labels [n]."""
+    if not isinstance(estimator, LinearClassifierBase):
         raise ValueError(
-            f"second_stage={named!r}: {type(estimator).__name__} has no features to learn from: "
-            "expected a model whose scores are linear in features, as MaxMarginVAE"
+            f"second_stage={named!r}: {type(estimator).__name__} has no features: expected a model "
+            "whose scores are linear in features, such as MaxMarginVAE"
         )
     y = dataset.y_train
-    known = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
-    if y is None or not len(known):
+    labelled = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
+    if y is None or not len(labelled):
         raise ValueError(
-            f"second_stage={named!r}: the training rows of {dataset.name} have no classes to learn"
+            f"second_stage={named!r}: the training rows of {dataset.name} have no labels: name "
+            "labelled data"
         )
-    return estimator, dataset.x_train[known], y[known]
+    return estimator, dataset.x_train[labelled], y[labelled]

@@ -1,8 +1,8 @@
-"""Components of a mixture: distributions of rows given their class, learnt from rows by weight.
+"""Components of a mixture: class-conditional distributions p(x | class) with EM updates.
 
-Entries that are independent given the class are learnt from sums of r t(x) over the rows in which
-they are observed: r are weights, t the sufficient statistics of the kind. Entries that vary
-together are learnt from sums of what is expected of x and x x^T given the entries observed.
+Entries that are independent given the class are fitted to sums of r t(x) over the rows in which
+they are observed, with responsibilities r and sufficient statistics t. Gaussians with full
+covariance are fitted to sums of r E[x] and r E[x x^T] given the observed entries.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from ancestral.networks import Lookup, logit
 from ancestral.preprocess import ColumnKind
 
 Sums = list[Tensor]
+"""Weighted sums of sufficient statistics over rows, per class."""
 
 LEAST_VARIANCE = 1e-6
-"""Of standardised columns: a component on a single value would have none."""
+"""Lower bound of variances of standardised columns."""
 
 SPECK = 1e-10
-"""Of rows: a component that holds less stays as it is."""
+"""Minimal total weight of a class, in rows; parameters of a class with less are not updated."""
 
 
 class Component(ABC):
-    """p(x | class) of some columns, for all classes: a conditional, and how it learns.
+    """Distribution p(x | class) of a group of columns for all k classes, with its EM updates.
 
     Parameters
     ----------
     conditional : Conditional
-        Called on one-hot classes [..., k]; its network is a ``Lookup``.
+        p(x | class), called on one-hot classes [..., k]; its network is a ``Lookup``.
     """
 
     def __init__(self, conditional: Conditional) -> None:
@@ -50,60 +51,63 @@ class Component(ABC):
 
     @property
     def tables(self) -> list[Tensor]:
-        """The parameters of every class, [k, width] each."""
+        """Parameters of the classes, [k, width] each."""
         lookup = self.conditional.network
         assert isinstance(lookup, Lookup)
         return list(lookup.tables)
 
     @property
     def each(self) -> Distribution:
-        """The distributions of the classes, [k, n] or [k] over events of n."""
+        """Distributions of the k classes, with batch shape [k, n], or [k] and event shape [n]."""
         return self.conditional(torch.eye(len(self.tables[0])).to(self.tables[0]))
 
     @abstractmethod
     def log_density(self, x: Float[Tensor, "b n"], mask: Tensor | None) -> Float[Tensor, "b k"]:
-        """Log p(x | class) of the observed entries in every class."""
+        """Log p(x | class) of the observed entries under each class, in nats."""
 
     @abstractmethod
     def sums(self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor) -> Sums:
-        """Return what is learnt from rows that count ``weights`` [b, k] in every class."""
+        """Compute the sufficient statistics of rows with weights [b, k] in the classes."""
 
     @abstractmethod
     def average(self, total: Sums) -> Sums:
-        """Return the sums of one row that is like all, of what rows that count once come to."""
+        """Compute the statistics of the average row from those of rows with weight 1."""
 
     @abstractmethod
     def learn(self, sums: Sums) -> None:
-        """Take the parameters under which the rows summed up are likeliest."""
+        """M-step: set the maximum likelihood parameters for the given statistics."""
 
     @abstractmethod
     def expected(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], shares: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Return what is expected of rows of such classes, given their observed entries."""
+        """Compute E[x | observed entries] with class probabilities ``shares``.
+
+        ``mask`` is 1 where an entry is observed.
+        """
 
     @abstractmethod
     def drawn(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], y: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Draw rows of one-hot classes, given their observed entries."""
+        """Sample rows of one-hot classes ``y``, given their observed entries."""
 
 
 class Independent(Component):
-    """Columns of one kind, independent given the class.
+    """Columns of one kind that are independent given the class.
 
     Parameters
     ----------
     kind : {"bernoulli", "gaussian", "categorical", "poisson"}
-        Of the columns.
+        Distribution of the columns.
     k : int
         Number of classes.
     n : int
         Number of columns.
     n_categories : sequence of int
-        Of categorical columns.
-    spherical : bool
-        Gaussian columns have one variance a class.
+        Number of categories of each column, for categorical columns.
+    spherical : bool, default False
+        Whether the Gaussian columns of a class share one variance.
     """
 
     def __init__(
@@ -127,52 +131,52 @@ class Independent(Component):
         self.kind, self.n_categories, self.spherical = kind, tuple(n_categories), spherical
 
     def log_density(self, x: Float[Tensor, "b n"], mask: Tensor | None) -> Float[Tensor, "b k"]:
-        """Log p(x | class) of the observed entries in every class.
+        """Log p(x | class) of the observed entries under each class, in nats.
 
-        In double precision by products with the natural parameters, as fast as can be; in single
-        these lose digits where a variance is small.
+        In float64, it is computed as a matrix product with the natural parameters, which is fast
+        but loses precision in float32 if a variance is small.
         """
         if x.dtype != torch.float64:
             return log_density(self.each, x, mask)
-        known, *statistics = self._statistics(x, mask)
+        observed, *statistics = self._statistics(x, mask)
         if self.kind == "categorical":
             return statistics[0] @ self._of_categories(self.each.logits).T  # type: ignore[attr-defined]
         p = self.each
         assert isinstance(p, ExponentialFamily)
         natural = p._natural_params
-        found = -known @ p._log_normalizer(*natural).T
+        log_px = -observed @ p._log_normalizer(*natural).T
         for statistic, parameter in zip(statistics, natural, strict=True):
-            found = found + statistic @ parameter.T
+            log_px = log_px + statistic @ parameter.T
         if self.kind == "poisson":
-            found = found - (known * torch.lgamma(x + 1)).sum(-1, keepdim=True)
-        return found
+            log_px = log_px - (observed * torch.lgamma(x + 1)).sum(-1, keepdim=True)
+        return log_px
 
     def sums(self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor) -> Sums:
-        """Return how many rows count, and the sums of their statistics, [k, width] each."""
+        """Compute the weighted counts and sums of statistics, [k, width] each."""
         return [weights.T @ s for s in self._statistics(x, mask)]
 
     def _statistics(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
-        """Return what is observed, and what a row says of the parameters, [b, width] each."""
-        known = torch.ones_like(x) if mask is None else mask
+        """Return the mask and the masked sufficient statistics of each row, [b, width] each."""
+        observed = torch.ones_like(x) if mask is None else mask
         if self.kind == "gaussian":
-            return [known, known * x, known * x.square()]
+            return [observed, observed * x, observed * x.square()]
         if self.kind != "categorical":
-            return [known, known * x]
+            return [observed, observed * x]
         pairs = zip(x.long().unbind(-1), self.n_categories, strict=True)
         codes = torch.cat([nn.functional.one_hot(c, n) for c, n in pairs], -1).to(x)
-        known = known.repeat_interleave(torch.tensor(self.n_categories).to(x.device), -1)
-        return [known, known * codes]
+        observed = observed.repeat_interleave(torch.tensor(self.n_categories).to(x.device), -1)
+        return [observed, observed * codes]
 
     def _of_categories(self, values: Float[Tensor, "k n c"]) -> Float[Tensor, "k width"]:
-        """Lay the categories of the columns side by side, without padding."""
+        """Concatenate the categories of the columns, without padding."""
         return torch.cat([values[:, j, :c] for j, c in enumerate(self.n_categories)], -1)
 
     def average(self, total: Sums) -> Sums:
-        """Return the sums of one row that is like all, of what rows that count once come to."""
+        """Compute the statistics of the average row from those of rows with weight 1."""
         return [s / total[0].clamp(min=SPECK) for s in total]
 
     def learn(self, sums: Sums) -> None:
-        """Take the parameters that have the means of the statistics."""
+        """M-step: set the parameters whose expected statistics are the weighted means."""
         n, *totals = sums
         means = [total / n.clamp(min=SPECK) for total in totals]
         for table, new in zip(self.tables, self._with_means(n, *means), strict=True):
@@ -191,7 +195,7 @@ class Independent(Component):
     def expected(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], shares: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Return the mean, of codes the most probable one; what is observed says no more."""
+        """Return the mean, or the most probable category, which ignore the observed entries."""
         del mask
         if self.kind != "categorical":
             return shares @ self.each.mean
@@ -200,13 +204,13 @@ class Independent(Component):
     def drawn(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], y: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Draw rows of one-hot classes; what is observed says no more."""
+        """Sample rows of one-hot classes ``y``, independently of the observed entries."""
         del mask
         return self.conditional(y).sample().to(x)
 
 
 class Correlated(Component):
-    """Gaussian columns with a full covariance for every class, or one for all.
+    """Gaussian columns with a full covariance matrix per class, or one shared by all.
 
     Parameters
     ----------
@@ -214,8 +218,8 @@ class Correlated(Component):
         Number of classes.
     n : int
         Number of columns.
-    tied : bool
-        One covariance for all classes.
+    tied : bool, default False
+        Whether all classes share one covariance matrix.
     """
 
     def __init__(self, k: int, n: int, *, tied: bool = False) -> None:
@@ -224,41 +228,41 @@ class Correlated(Component):
         self.tied = tied
 
     def log_density(self, x: Float[Tensor, "b n"], mask: Tensor | None) -> Float[Tensor, "b k"]:
-        """Log p(x | class) of the observed entries in every class."""
+        """Log p(x | class) of the observed entries under each class, in nats."""
         return log_density(self.each, x, mask)
 
     def sums(self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor) -> Sums:
-        """Return sums of r, r E[x] and r E[x x^T]: [k, 1], [k, n] and [k, n, n]."""
+        """Compute sums of r, r E[x] and r E[x x^T]: [k, 1], [k, n] and [k, n, n]."""
         n = weights.sum(0).unsqueeze(-1)
         if mask is None:
             return [n, weights.T @ x, torch.einsum("bk,bi,bj->kij", weights, x, x)]
-        mean, left = self._given(x, mask)
+        mean, covariance = self._given(x, mask)
         products = torch.einsum("bk,bki,bkj->kij", weights, mean, mean)
         return [
             n,
             torch.einsum("bk,bki->ki", weights, mean),
-            products + torch.einsum("bk,bkij->kij", weights, left),
+            products + torch.einsum("bk,bkij->kij", weights, covariance),
         ]
 
     def average(self, total: Sums) -> Sums:
-        """Return the sums of one row of independent entries with the mean and variances of all."""
+        """Compute the statistics of a row with the mean and variances of all, uncorrelated."""
         n, mean, products = total[0], total[1] / total[0], total[2] / total[0].unsqueeze(-1)
         outer = mean.unsqueeze(-1) * mean.unsqueeze(-2)
         variance = (products - outer).diagonal(dim1=-2, dim2=-1)
         return [n / n, mean, outer + torch.diag_embed(variance)]
 
     def learn(self, sums: Sums) -> None:
-        """Take the means and covariances of the rows summed up."""
+        """M-step: set the weighted means and covariances."""
         n, total, products = sums
         mean = total / n.clamp(min=SPECK)
-        spread = products - n.unsqueeze(-1) * mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        scatter = products - n.unsqueeze(-1) * mean.unsqueeze(-1) * mean.unsqueeze(-2)
         if self.tied:
-            covariance = (spread.sum(0) / n.sum()).expand_as(spread)
+            covariance = (scatter.sum(0) / n.sum()).expand_as(scatter)
         else:
-            covariance = spread / n.clamp(min=SPECK).unsqueeze(-1)
+            covariance = scatter / n.clamp(min=SPECK).unsqueeze(-1)
         size = covariance.shape[-1]
-        least = LEAST_VARIANCE * torch.eye(size, dtype=mean.dtype, device=mean.device)
-        tril = torch.linalg.cholesky(covariance + least)
+        ridge = LEAST_VARIANCE * torch.eye(size, dtype=mean.dtype, device=mean.device)
+        tril = torch.linalg.cholesky(covariance + ridge)
         tril = tril.tril(-1) + torch.diag_embed(tril.diagonal(dim1=-2, dim2=-1).log())
         row, column = torch.tril_indices(size, size, device=mean.device)
         for table, new in zip(self.tables, (mean, tril[:, row, column]), strict=True):
@@ -267,27 +271,27 @@ class Correlated(Component):
     def expected(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], shares: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Return the regressions on what is observed, by the shares of the classes."""
+        """Compute E[x | observed entries], averaged over classes with weights ``shares``."""
         return torch.einsum("bk,bki->bi", shares, self._given(x, mask)[0])
 
     def drawn(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], y: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Draw rows of one-hot classes, given their observed entries."""
-        mean, left = given_observed(self.conditional(y), x, mask)
-        somewhere = left + torch.diag_embed(mask)  # which has an inverse; what is known stays
-        away = MultivariateNormal(torch.zeros_like(mean), somewhere, validate_args=False).sample()
-        return torch.where(mask > 0, x, mean + away)
+        """Sample rows of one-hot classes ``y``, given their observed entries."""
+        mean, covariance = given_observed(self.conditional(y), x, mask)
+        regular = covariance + torch.diag_embed(mask)  # invertible; observed entries are kept below
+        noise = MultivariateNormal(torch.zeros_like(mean), regular, validate_args=False).sample()
+        return torch.where(mask > 0, x, mean + noise)
 
     def _given(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means [b, k, n] and covariances of rows of every class, given what is observed."""
-        each = self.each
-        assert isinstance(each, MultivariateNormal)
-        return given_observed(each, x.unsqueeze(-2), mask.unsqueeze(-2))
+        """Return conditional means [b, k, n] and covariances [b, k, n, n] of each class."""
+        p = self.each
+        assert isinstance(p, MultivariateNormal)
+        return given_observed(p, x.unsqueeze(-2), mask.unsqueeze(-2))
 
 
 def log_density(
     each: Distribution, x: Float[Tensor, "b n"], mask: Tensor | None
 ) -> Float[Tensor, "b k"]:
-    """Log-densities of rows under several distributions [k], each row under each."""
+    """Log-densities [b, k] of b rows under each of k distributions, in nats."""
     return log_prob(each, x.unsqueeze(-2), None if mask is None else mask.unsqueeze(-2))

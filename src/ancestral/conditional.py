@@ -1,8 +1,7 @@
-"""Conditionals: modules that, called on a context, answer with a distribution.
+"""Conditional distributions: modules that map a context to a torch ``Distribution``.
 
-A prior, a likelihood, a posterior, a mixture and a factor analyser are all of this one kind, which
-is what lets them be combined freely. A conditional holds no layers of its own: its network maps
-the context to the distribution's parameters.
+Priors, likelihoods, posteriors, mixtures and factor analysers share this interface and can be
+combined freely. The network of a conditional maps the context to the distribution's parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ancestral.networks.precision import at_least_single
 
 
 class Context(NamedTuple):
-    """What a conditional may be given; a network that begins with ``Read`` takes its pick."""
+    """Inputs of a conditional; a network that begins with ``Read`` selects fields of it."""
 
     x: Tensor | None = None
     y: Tensor | None = None
@@ -34,14 +33,15 @@ Given = Tensor | Context | None
 
 
 class Conditional(nn.Module, ABC):
-    """p(. | c): called on a context it returns a torch ``Distribution`` over vectors of d entries.
+    """Conditional distribution p(. | c) over vectors of d entries.
 
-    The distribution is either elementwise (its batch shape ends in d) or has events of shape [d].
+    A call on a context c returns a torch ``Distribution`` that is either elementwise (its batch
+    shape ends in d) or has events of shape [d].
     """
 
     @abstractmethod
     def forward(self, c: Given = None) -> Distribution:
-        """Return p(. | c), its parameters in single precision at least."""
+        """Return p(. | c), with parameters of float32 or a wider dtype."""
 
     def log_prob(
         self,
@@ -49,29 +49,31 @@ class Conditional(nn.Module, ABC):
         c: Given = None,
         mask: Float[Tensor, "*b2 d"] | None = None,
     ) -> Float[Tensor, "*b3"]:
-        """Log-density in nats of the observed entries, the exact marginal of the others.
+        """Log-density of the observed entries in nats; missing entries are integrated out exactly.
 
-        See :func:`ancestral.distributions.log_prob`.
+        ``mask`` is 1 where an entry is observed and 0 where it is missing. See
+        :func:`ancestral.distributions.log_prob`.
         """
         return log_prob(self(c), x, mask)
 
 
 def reads_context(conditional: Conditional) -> bool:
-    """Whether some network inside begins with ``Read`` and so wants the whole ``Context``."""
+    """Return whether a network inside begins with ``Read`` and needs the full ``Context``."""
     return any(getattr(m, "reads", None) for m in conditional.modules())
 
 
 class Gaussian(Conditional):
-    """N(mu(c), diag exp(log_var(c))).
+    """Gaussian with diagonal covariance, N(mu(c), diag exp(log_var(c))).
 
     Parameters
     ----------
     network : Module
-        c -> (mu [..., d], log_var [..., d]); or c -> mu alone when ``log_var`` is given.
+        Map c -> (mu [..., d], log_var [..., d]), or c -> mu if ``log_var`` is given.
     log_var : float or Tensor, optional
-        A fixed log-variance, or a ``Parameter`` to learn one that does not depend on c.
+        Log-variance that does not depend on c: fixed, or fitted if it is a ``Parameter``.
     log_var_range : (float, float)
-        Log-variances are held within: the density of a constant column would grow without bound.
+        Range to which log-variances are clamped. Without it, the density of a constant column is
+        unbounded.
 
     Examples
     --------
@@ -95,19 +97,22 @@ class Gaussian(Conditional):
 
     def forward(self, c: Given = None) -> distributions.Normal:
         """Return the normal distribution, elementwise."""
-        read = at_least_single(self.network(c))
-        mu, log_var = read if self.log_var is None else (read, self.log_var)
+        output = at_least_single(self.network(c))
+        mu, log_var = output if self.log_var is None else (output, self.log_var)
         scale = torch.exp(0.5 * log_var.clamp(*self.log_var_range))
         return distributions.Normal(mu, scale, validate_args=False)
 
 
 class FullGaussian(Conditional):
-    """N(mu(c), L(c) L(c)^T) with a lower-triangular L whose diagonal is the exponential of its own.
+    """Gaussian with full covariance, N(mu(c), L(c) L(c)^T).
+
+    L is lower triangular; its diagonal is the exponential of the network's output.
 
     Parameters
     ----------
     network : Module
-        c -> (mu [..., d], l [..., d (d + 1) / 2]), the rows of L one after another.
+        Map c -> (mu [..., d], l [..., d (d + 1) / 2]); l holds the entries of L in row-major
+        order, those of the diagonal as logarithms.
 
     Examples
     --------
@@ -138,7 +143,7 @@ class Laplace(Conditional):
     Parameters
     ----------
     network : Module
-        c -> (mu [..., d], log_scale [..., d]).
+        Map c -> (mu [..., d], log_scale [..., d]); log-scales are clamped to [-7, 7].
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -152,14 +157,15 @@ class Laplace(Conditional):
 
 
 class Bernoulli(Conditional):
-    """Independent bits with the given log-odds.
+    """Independent Bernoulli entries, parametrised by logits.
 
     Parameters
     ----------
     network : Module
-        c -> logits [..., d].
-    clip : float
-        Means are held within [clip, 1 - clip], below a half; beyond, no gradient flows. 0 for none.
+        Map c -> logits [..., d].
+    clip : float, default 0
+        Means are clamped to [clip, 1 - clip], with zero gradient outside; in [0, 1/2), where 0
+        disables clamping.
 
     Raises
     ------
@@ -175,7 +181,7 @@ class Bernoulli(Conditional):
     def __init__(self, network: nn.Module, clip: float = 0.0) -> None:
         super().__init__()
         if not 0 <= clip < 0.5:
-            raise ValueError(f"clip={clip}: means are held within [clip, 1 - clip], below a half")
+            raise ValueError(f"clip={clip}: expected a number in [0, 0.5)")
         self.network = network
         self.most = math.inf if clip == 0 else math.log((1 - clip) / clip)
 
@@ -188,12 +194,12 @@ class Bernoulli(Conditional):
 
 
 class Poisson(Conditional):
-    """Independent counts with the given log-rates.
+    """Independent Poisson entries, parametrised by log-rates.
 
     Parameters
     ----------
     network : Module
-        c -> log_rate [..., d]; held between -20 and 20.
+        Map c -> log_rate [..., d]; log-rates are clamped to [-20, 20].
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -207,14 +213,14 @@ class Poisson(Conditional):
 
 
 class Categorical(Conditional):
-    """Independent codes 0 .. n - 1, each column with its own number n of categories.
+    """Independent categorical columns with codes 0 .. n - 1; n may differ between columns.
 
     Parameters
     ----------
     network : Module
-        c -> logits [..., sum of n], the columns one after another.
+        Map c -> logits [..., sum of n], concatenated over columns.
     n_categories : sequence of int
-        Of every column.
+        Number n of categories of each column.
 
     Examples
     --------
@@ -228,24 +234,24 @@ class Categorical(Conditional):
         self.network, self.n_categories = network, tuple(n_categories)
 
     def forward(self, c: Given = None) -> distributions.Categorical:
-        """Return one distribution per column; shorter columns are padded by probability zero."""
-        widest = max(self.n_categories)
+        """Return one distribution per column, padded to max n with categories of probability 0."""
+        width = max(self.n_categories)
         columns = at_least_single(self.network(c)).split(self.n_categories, -1)
-        lowest = torch.finfo(columns[0].dtype).min
-        padded = [nn.functional.pad(u, (0, widest - u.shape[-1]), value=lowest) for u in columns]
+        min_logit = torch.finfo(columns[0].dtype).min
+        padded = [nn.functional.pad(u, (0, width - u.shape[-1]), value=min_logit) for u in columns]
         return distributions.Categorical(logits=torch.stack(padded, -2), validate_args=False)
 
 
 class Mixture(Conditional):
-    """sum_k pi_k(c) p_k(. | c): a finite mixture, its missing entries integrated out exactly.
+    """Finite mixture sum_k pi_k(c) p_k(. | c); missing entries are integrated out exactly.
 
     Parameters
     ----------
     component : Conditional
-        Answers with k distributions along the axis before the entries: a network or
-        ``Constant`` of shape [..., k, d].
+        Conditional with k distributions along the axis before the entries, from a network or a
+        ``Constant`` with outputs [..., k, d].
     logits : Module or Tensor [k]
-        Of the weights: a network of c, a fixed tensor, or a ``Parameter`` to learn.
+        Logits of the mixture weights: a network of c, a fixed tensor, or a ``Parameter`` to fit.
 
     Examples
     --------
@@ -277,16 +283,21 @@ class Mixture(Conditional):
 
 
 class Product(Conditional):
-    """Columns of mixed kinds: independent groups of columns given a shared network's features.
+    """Columns of mixed kinds: groups of columns, independent given c.
 
     Parameters
     ----------
     parts : sequence of Conditional
-        One per group, elementwise.
+        Elementwise conditional of each group.
     columns : sequence of sequence of int
-        Which columns of the table each group holds; together every column once.
+        Column indices of each group; each column of the table belongs to exactly one group.
     trunk : Module, optional
-        c -> what the parts are called on.
+        Shared network c -> input of the parts. Default: the parts are called on c.
+
+    Raises
+    ------
+    ValueError
+        If the groups do not partition the columns, or their number differs from that of the parts.
     """
 
     def __init__(
@@ -298,29 +309,33 @@ class Product(Conditional):
         super().__init__()
         flat = [j for group in columns for j in group]
         if sorted(flat) != list(range(len(flat))) or len(parts) != len(columns):
-            raise ValueError(f"columns={columns}: together the parts must hold every column once")
+            raise ValueError(
+                f"columns={columns}: expected {len(parts)} groups that contain each column "
+                "0 .. d - 1 exactly once"
+            )
         self.parts, self.trunk = nn.ModuleList(parts), trunk
         self.register_buffer("order", torch.tensor(flat).argsort())
         self.order: Tensor
 
     def forward(self, c: Given = None) -> MixedColumns:
-        """Return the distribution of the table's columns in their order."""
+        """Return the joint distribution of the columns, in the order of the table."""
         c = c if self.trunk is None else self.trunk(c)
         return MixedColumns([part(c) for part in self.parts], self.order)
 
 
 class Fixed(Conditional):
-    """One distribution whatever the context: the standard normal prior, uniform noise.
+    """Context-independent distribution, such as a standard normal prior.
 
     Parameters
     ----------
     distribution : Distribution
-        Its tensors become buffers, which move with the module to a device or dtype.
+        Distribution to return. Its parameters become buffers, so that they move with the module
+        to a device or dtype.
 
     Raises
     ------
     TypeError
-        If the distribution wraps another and so has no tensors of its own.
+        If the distribution wraps another one and has no tensor parameters.
 
     Examples
     --------
@@ -332,7 +347,8 @@ class Fixed(Conditional):
         super().__init__()
         if not parameters(distribution):
             raise TypeError(
-                f"{type(distribution).__name__} has no tensors of its own: give what it wraps"
+                f"distribution: {type(distribution).__name__} has no tensor parameters; pass the "
+                "distribution it wraps"
             )
         self.family = type(distribution)
         self.names = tuple(parameters(distribution))
@@ -345,22 +361,23 @@ class Fixed(Conditional):
 
 
 def standard_normal(d: int) -> Fixed:
-    """N(0, I) over d entries."""
+    """Return the standard normal distribution N(0, I) over d entries."""
     return Fixed(distributions.Normal(torch.zeros(d), torch.ones(d)))
 
 
 class Chain(Conditional):
-    """Several stochastic layers as one vector: p(h_1 | c) p(h_2 | h_1) ...
+    """Chain of stochastic layers as one vector: p(h_1 | c) p(h_2 | h_1) ...
 
     Parameters
     ----------
     layers : sequence of Conditional
-        The first is called on c, each other one on the value of the one before.
+        Conditionals of the layers. The first is called on c, each other on the value of its
+        predecessor.
     sizes : sequence of int
-        Widths of the layers, in the order of drawing.
-    reverse : bool
-        Lay out the layer drawn last first, so that a top-down prior and a bottom-up posterior
-        speak of the same vector.
+        Widths of the layers, in sampling order.
+    reverse : bool, default False
+        Concatenate the layers in reverse sampling order, so that a top-down prior and a bottom-up
+        posterior have the same layout.
     """
 
     def __init__(
@@ -376,18 +393,18 @@ class Chain(Conditional):
 
 
 class FactorAnalyser(Conditional):
-    """N(mu, W W^T + Psi): latent features drawn from N(0, I), seen through a linear map.
+    """Factor analyser N(mu, W W^T + Psi) with diagonal Psi: x = W z + mu + noise, z ~ N(0, I).
 
-    Its ``log_prob`` is exact, with missing entries too (Rubin and Thayer, 1982).
+    ``log_prob`` is exact, also with missing entries (Rubin and Thayer, 1982).
 
     Parameters
     ----------
     loading : Tensor [d, q]
-        W, learned.
+        Initial loading matrix W, a parameter.
     mu : Tensor [d]
-        Mean, learned.
+        Initial mean, a parameter.
     log_psi : Tensor [d]
-        Log of the noise variances, learned.
+        Initial log noise variances, a parameter.
 
     Examples
     --------
@@ -402,7 +419,7 @@ class FactorAnalyser(Conditional):
         self.log_psi = nn.Parameter(log_psi.clone())
 
     def forward(self, c: Given = None) -> distributions.LowRankMultivariateNormal:  # noqa: ARG002
-        """Return the marginal distribution of a row."""
+        """Return the marginal distribution p(x)."""
         return distributions.LowRankMultivariateNormal(
             self.mu, self.loading, self.log_psi.exp(), validate_args=False
         )
@@ -417,16 +434,16 @@ class FactorAnalyser(Conditional):
     ) -> distributions.MultivariateNormal:
         """Return p(z | x) = N(G W^T Psi^-1 (x - mu), G) with G = (I + W^T Psi^-1 W)^-1.
 
-        Sums over entries leave out those that ``mask`` says are missing.
+        Sums over entries skip those where ``mask`` is 0 (missing).
         """
         scaled = self.loading / self.log_psi.exp().unsqueeze(-1)
         if mask is None:
-            known, products = x - self.mu, self.loading.T @ scaled
+            residual, precision = x - self.mu, self.loading.T @ scaled
         else:
-            known = (x - self.mu) * mask
-            each = self.loading.unsqueeze(-1) * scaled.unsqueeze(-2)  # [d, q, q]
-            products = (mask.to(x.dtype) @ each.flatten(1)).unflatten(-1, each.shape[1:])
+            residual = (x - self.mu) * mask
+            outer = self.loading.unsqueeze(-1) * scaled.unsqueeze(-2)  # [d, q, q]
+            precision = (mask.to(x.dtype) @ outer.flatten(1)).unflatten(-1, outer.shape[1:])
         identity = torch.eye(self.loading.shape[1], dtype=x.dtype, device=x.device)
-        covariance = torch.cholesky_inverse(torch.linalg.cholesky(identity + products))
-        mean = (known @ scaled).unsqueeze(-2) @ covariance
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(identity + precision))
+        mean = (residual @ scaled).unsqueeze(-2) @ covariance
         return distributions.MultivariateNormal(mean.squeeze(-2), covariance, validate_args=False)

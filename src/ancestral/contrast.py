@@ -1,4 +1,4 @@
-"""Contrast of images: brought to one scale over the image, then around every pixel."""
+"""Global and local contrast normalisation of images."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from scipy.ndimage import correlate1d
 from ancestral.fields import Count, Positive, check
 
 BLOCK = 1024
-"""Images whose contrast is normalised at once."""
+"""Number of images processed per block."""
 SMALLEST_LENGTH, SMALLEST_SPREAD = 1e-8, 1e-4
 
 
 def global_contrast(x: np.ndarray) -> np.ndarray:
-    """Subtract the mean of every image and divide by the length of what is left.
+    """Global contrast normalisation: subtract each image's mean and divide by the L2 norm.
 
-    Over all channels at once; an image of one colour becomes zero.
+    Mean and norm are over all channels together. An image with norm below 1e-8 after the
+    subtraction is not divided, so a constant image becomes zero.
 
     Parameters
     ----------
     x : array [n, d]
-        Images as rows, in any unit.
+        Flattened images, in any unit.
 
     Returns
     -------
     array [n, d]
-        Floating point, every row of mean 0 and length 1.
+        Floating point, at least float32; each row has mean 0 and L2 norm 1.
 
     Examples
     --------
@@ -34,38 +35,39 @@ def global_contrast(x: np.ndarray) -> np.ndarray:
     """
     x = np.asarray(x, np.result_type(x, np.float32))
     centred = x - x.mean(1, keepdims=True)
-    length = np.sqrt(np.square(centred).sum(1, keepdims=True))
-    return centred / np.where(length < SMALLEST_LENGTH, 1.0, length)
+    norm = np.sqrt(np.square(centred).sum(1, keepdims=True))
+    return centred / np.where(norm < SMALLEST_LENGTH, 1.0, norm)
 
 
 def local_contrast(
     x: np.ndarray, image_shape: tuple[int, ...], *, window: int = 7, sigma: float = 2.0
 ) -> np.ndarray:
-    """Subtract what is around a pixel on average and divide by how much it varies there.
+    """Local contrast normalisation: subtract a local mean and divide by a local standard deviation.
 
-    In every channel, with a Gaussian window G that sums to one and zeros outside of the image:
-    x - G * x over the greatest of sqrt(G * x^2), its mean over the channel, and 1e-4.
+    Per channel: (x - G * x) / max(sqrt(G * x^2), mean over pixels of sqrt(G * x^2), 1e-4), where
+    G * is the convolution with a Gaussian window that sums to one, zero-padded at the border.
 
     Parameters
     ----------
     x : array [n, d]
-        Images as rows.
+        Flattened images.
     image_shape : tuple
         (height, width) or (channels, height, width).
     window : int
         Side of the window in pixels, odd.
     sigma : float
-        Of the Gaussian, in pixels.
+        Standard deviation of the Gaussian in pixels, above 0.
 
     Returns
     -------
     array [n, d]
-        Floating point, of the precision that came in, single at least.
+        Floating point, of the precision of ``x`` and at least float32.
 
     Raises
     ------
     ValueError
-        If the window has no middle, or the rows are not images of that shape.
+        If ``window`` is not odd and positive, ``sigma`` is not positive, or ``image_shape`` does
+        not match the rows.
 
     References
     ----------
@@ -80,40 +82,43 @@ def local_contrast(
     check("window", window, Count)
     check("sigma", sigma, Positive)
     if window % 2 == 0:
-        raise ValueError(f"window={window}: expected an odd number, so that a pixel is its middle")
+        raise ValueError(f"window={window}: expected an odd number of pixels")
     x = np.asarray(x, np.result_type(x, np.float32))
     if x.ndim != 2 or np.prod(image_shape) != x.shape[1]:
-        raise ValueError(f"image_shape={image_shape} does not describe rows of shape {x.shape}")
-    places = np.arange(window) - window // 2
-    bell = np.exp(-np.square(places / sigma) / 2)
-    bell /= bell.sum()
+        raise ValueError(
+            f"image_shape={image_shape} does not match an array of shape {x.shape}: expected "
+            "[n, d] with d the product of image_shape"
+        )
+    offsets = np.arange(window) - window // 2
+    weights = np.exp(-np.square(offsets / sigma) / 2)
+    weights /= weights.sum()
 
-    def blurred(maps: np.ndarray) -> np.ndarray:
+    def blur(maps: np.ndarray) -> np.ndarray:
         for axis in (-2, -1):
-            maps = correlate1d(maps, bell, axis, mode="constant")
+            maps = correlate1d(maps, weights, axis, mode="constant")
         return maps
 
     maps = x.reshape(len(x), -1, *image_shape[-2:])
-    spread = np.sqrt(blurred(np.square(maps)))
-    usual = spread.mean((-2, -1), keepdims=True)
-    floor = np.maximum(usual, SMALLEST_SPREAD)
-    return ((maps - blurred(maps)) / np.maximum(spread, floor)).reshape(x.shape)
+    std = np.sqrt(blur(np.square(maps)))
+    mean_std = std.mean((-2, -1), keepdims=True)
+    min_std = np.maximum(mean_std, SMALLEST_SPREAD)
+    return ((maps - blur(maps)) / np.maximum(std, min_std)).reshape(x.shape)
 
 
 def normalise_contrast(x: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
-    """Normalise the contrast globally, then locally, as the max-margin papers do with SVHN.
+    """Global, then local contrast normalisation, the max-margin papers' preprocessing of SVHN.
 
     Parameters
     ----------
     x : array [n, d]
-        Images as rows, in any unit.
+        Flattened images, in any unit.
     image_shape : tuple
         (height, width) or (channels, height, width).
 
     Returns
     -------
     array [n, d]
-        float32.
+        Normalised images, float32.
     """
     out = np.empty(x.shape, np.float32)
     for start in range(0, len(x), BLOCK):

@@ -1,9 +1,10 @@
-"""Taking entries away from rows, and scoring what a model fills in, and which class it tells."""
+"""Corruption of rows, and evaluation of imputation and classification on corrupted rows."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -16,29 +17,29 @@ from ancestral.classification import learned_afresh
 from ancestral.datasets import Dataset
 from ancestral.density import LatentEstimator
 from ancestral.errors import Errors, SquaredErrors, errors, squared_errors
+from ancestral.estimator import Estimator
 from ancestral.fields import Count, Natural, check, hints
-from ancestral.labels import ClassLearner
+from ancestral.labels import ClassifierBase
 from ancestral.methods.pegasos import name_of
 from ancestral.preprocess import corrupt
 from ancestral.protocol import Metric, Scoring, labels, measured
-from ancestral.rows import RowEstimator
 
 Kind = Literal["rect", "random", "half"]
 
 OTHERS = 1000
-"""Training rows among which a row that is alone finds values for its gaps."""
+"""Number of training rows that replace missing entries of a single row."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is taken away of each row.
+    """Corruption of rows: the entries to remove.
 
     Attributes
     ----------
     kind : {"rect", "random", "half"}
-        A centred square, every entry by itself, or the left half.
+        A centred square, entries independently at random, or the left half.
     amount : float
-        Side of the square in pixels, or probability.
+        Side of the square in pixels, or probability of removal in [0, 1].
 
     Examples
     --------
@@ -51,12 +52,12 @@ class Damage:
 
     @classmethod
     def parse(cls, text: str) -> Damage:
-        """Read ``rect:SIDE``, ``random:PROBABILITY`` or ``half``.
+        """Parse ``rect:SIDE``, ``random:PROBABILITY`` or ``half``.
 
         Raises
         ------
         ValueError
-            If it is none of these.
+            If the text has another form.
         """
         kind, _, amount = text.partition(":")
         try:
@@ -68,23 +69,23 @@ class Damage:
 
     @property
     def text(self) -> str:
-        """What :meth:`parse` reads."""
+        """Text form, the inverse of :meth:`parse`."""
         return self.kind if self.kind == "half" else f"{self.kind}:{self.amount:g}"
 
     def __str__(self) -> str:
         return self.kind if self.kind == "half" else f"{self.kind} {self.amount:g}"
 
     def apply(self, x: np.ndarray, image_shape: tuple[int, ...] | None, seed: int) -> np.ndarray:
-        """Return the rows as floating point, ``NaN`` where something was taken away.
+        """Copy of the rows [n, d] as floating point, with removed entries set to ``NaN``.
 
         Raises
         ------
         ValueError
-            If the rows are no images where the damage needs some, or the amount is out of range.
+            If the corruption requires images and the rows are none, or the amount is out of range.
         """
         if image_shape is None and self.kind != "random":
             raise ValueError(
-                f"damage={self.text!r}: is of images, and these are rows of a table: expected "
+                f"damage={self.text!r}: requires images, but the rows are not images: expected "
                 "random:PROBABILITY"
             )
         try:
@@ -95,21 +96,22 @@ class Damage:
 
 @dataclass(frozen=True)
 class Repair:
-    """How the gaps are filled in; see ``LatentEstimator.impute``.
+    """Imputation settings; see ``LatentEstimator.impute``.
 
     Attributes
     ----------
     n_iter : int
-        Rounds.
+        Number of imputation iterations.
     n_chains : int
-        Repairs whose mean is scored.
+        Number of chains, whose mean is scored.
     gaps : {"noise", "zero"}
-        What stands in the gaps before: noise on [0, 1], or values of other rows in columns that
-        are not of such numbers; or zeros.
+        Initial values of missing entries: uniform noise on [0, 1] (in columns of other ranges,
+        values of other rows), or zeros.
     batch_statistics : bool
-        Batch normalisation uses the rows at hand, as the memory paper does.
+        Whether batch normalisation uses the statistics of the imputed rows, as in the paper on
+        memory-augmented models.
     seed : int
-        Of the damage, and of the noise in the repair.
+        Seed of the corruption and of the imputation noise.
     """
 
     n_iter: Count = 100
@@ -121,16 +123,16 @@ class Repair:
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """Rows before, with gaps and with the gaps filled in, all [n, d], and how far it is off.
+    """Original, corrupted and imputed rows, with the imputation error.
 
     Attributes
     ----------
     metric : dict
-        What goes into ``metrics.json``.
+        Record for ``metrics.json``.
     errors : SquaredErrors
-        Over the entries that were taken away.
+        Squared errors of the removed entries.
     truth, damaged, filled : array [n, d]
-        In the user's units; bytes as fractions of 255.
+        Original, corrupted and imputed rows in the user's units; bytes as fractions of 255.
     """
 
     metric: Metric
@@ -148,29 +150,30 @@ def repair(
     rows: Scoring,
     kept: Path | None = None,
 ) -> Repaired:
-    """Damage rows, let the model repair them, and compare with what was there.
+    """Corrupt rows, impute them and score the mean squared error of the removed entries.
 
-    Grey values are not binarised: the model sees them as they are.
+    Grey values are not binarised.
 
     Parameters
     ----------
     estimator : LatentEstimator
-        Fitted.
+        Fitted model.
     dataset : Dataset
-        Where the rows come from.
+        Data set of the rows.
     damage : Damage
-        What is taken away.
+        Corruption of the rows.
     how : Repair
-        How it is filled in.
+        Imputation settings.
     rows : Scoring
-        Which rows: split and number.
+        Evaluation settings: split and number of rows.
     kept : Path, optional
-        A folder that keeps what this very model fills in: the same rows are not filled in twice.
+        Folder in which imputed rows of this model are cached.
 
     Raises
     ------
     ValueError
-        If a setting is not what it should be, or rows are no images where the damage needs some.
+        If a setting is invalid, the corruption requires images and the rows are none, or no
+        observed entry is removed.
     """
     for name, hint in hints(Repair).items():
         check(name, getattr(how, name), hint)
@@ -182,16 +185,16 @@ def repair(
     filled, seconds = _filled(estimator, damaged, options | {"random_state": seed}, kept)
     truth = truth.astype(damaged.dtype)
     if not (np.isnan(damaged) & ~np.isnan(truth)).any():
-        raise ValueError(f"damage {damage}: took nothing away of {len(x)} {split} rows")
-    found = squared_errors(truth, filled, np.isnan(damaged))
-    name, value = f"mean squared error of repairs, {damage}", (found.mean, found.standard_error)
+        raise ValueError(f"damage={damage.text!r}: removed no entry of {len(x)} {split} rows")
+    mse = squared_errors(truth, filled, np.isnan(damaged))
+    name, value = f"mean squared error of repairs, {damage}", (mse.mean, mse.standard_error)
     began = perf_counter() - seconds
     metric = measured(name, split, len(x), dataset, value, began, **options, seed=seed)
-    return Repaired(metric, found, truth, damaged, filled)
+    return Repaired(metric, mse, truth, damaged, filled)
 
 
 def classify(
-    estimator: RowEstimator,
+    estimator: Estimator,
     dataset: Dataset,
     damage: Damage,
     how: Repair,
@@ -201,78 +204,82 @@ def classify(
     second_stage: Any = None,
     training: Dataset | None = None,
 ) -> list[tuple[Metric, Errors]]:
-    """Count the errors of a classifier on damaged rows: as they are, and refined.
+    """Error rate of a classifier on corrupted rows, with noise or imputed values for missing ones.
 
-    What is missing is uniform noise at first (of columns that are not numbers in [0, 1], a value of
-    another row): what a network without a generative model must make do with.
+    Missing entries are replaced by uniform noise on [0, 1] (in columns of other ranges, by values
+    of other rows), the baseline of a classifier without a generative model.
 
     Parameters
     ----------
-    estimator : RowEstimator
-        A fitted classifier.
+    estimator : Estimator
+        Fitted classifier.
     dataset, damage, how, rows
-        As of :func:`repair`.
+        As in :func:`repair`.
     repaired : Repaired, optional
-        The same rows as the model has filled them in: these are classified too.
+        Imputed versions of the same rows, to be classified as well.
     second_stage : classifier, optional
-        Cloned and fitted to features of the whole training rows: it then tells the classes, not
-        the scores that the estimator has. Any of scikit-learn's manners, such as
-        :class:`~ancestral.Pegasos`.
+        A classifier with the scikit-learn interface, such as :class:`~ancestral.Pegasos`. A clone
+        is fitted to features of the training rows and predicts the classes instead of the
+        estimator.
     training : Dataset, optional
-        Whose training rows these are; by default those of the data set itself. A row that is alone
-        takes its noise from them.
+        Data set of the training rows; by default ``dataset``. If a single row is scored, they are
+        also the source of values for its missing entries.
 
     Returns
     -------
     list of (dict, Errors)
-        Of the noisy rows; of the refined ones, if there are some.
+        Record and errors of the noisy rows; then of the imputed rows, if given.
 
     Raises
     ------
     ValueError
-        If the estimator tells no classes apart, or the rows have none; if a second stage is asked
-        for and there are no features to learn from; if there is no other row to take noise from.
+        If the estimator is not a classifier or the rows have no labels; if a second stage is given
+        and the estimator has no features; if there is no other row as a source of values.
     """
     split, x = rows.rows(dataset)
     y = labels(dataset, rows)
-    if not isinstance(estimator, ClassLearner) or y is None:
-        raise ValueError(f"{type(estimator).__name__} on {dataset.name}: no classes to tell apart")
+    if not isinstance(estimator, ClassifierBase) or y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} on {dataset.name}: error rates require a classifier and "
+            "class labels"
+        )
     truth = _values(estimator, x)
     damaged = _damaged(estimator, dataset, damage, how.seed, truth)
     noisy = _noisy(estimator, damaged, _and_others(estimator, truth, rows, dataset, training), how)
-    seen = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
-    predict, by = estimator.predict, ""
+    inputs = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
+    suffix = ""
+    predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
         predict = learned_afresh(estimator, training or dataset, second_stage)
-        by = f", by {name_of(second_stage)}"
-    found = []
-    for name, given in seen.items():
+        suffix = f", by {name_of(second_stage)}"
+    results = []
+    for name, values in inputs.items():
         began = perf_counter()
-        wrong = errors(predict(given), y[: len(x)])
+        result = errors(predict(values), y[: len(x)])
         metric = measured(
-            f"error on {name} rows, {damage}{by}, %",
+            f"error on {name} rows, {damage}{suffix}, %",
             split,
-            len(wrong.wrong),
+            len(result.wrong),
             dataset,
-            (wrong.percent, wrong.standard_error),
+            (result.percent, result.standard_error),
             began,
             n_iter=how.n_iter if name == "refined" else 0,
             batch_statistics=how.batch_statistics and name == "refined",
             seed=how.seed,
         )
-        found.append((metric, wrong))
-    return found
+        results.append((metric, result))
+    return results
 
 
 def _filled(
     estimator: LatentEstimator, damaged: np.ndarray, options: dict[str, Any], kept: Path | None
 ) -> tuple[np.ndarray, float]:
-    """Fill the gaps in, or find them filled in; and say how many seconds it took."""
-    asked = hashlib.sha256(damaged.tobytes()).hexdigest(), options
-    file = None if kept is None else kept / f"{storage.digest(asked)[:16]}.npz"
+    """Imputed rows [n, d], from the cache if possible, and the seconds that imputation took."""
+    key = hashlib.sha256(damaged.tobytes()).hexdigest(), options
+    file = None if kept is None else kept / f"{storage.digest(key)[:16]}.npz"
     if file is not None and file.is_file():
-        with np.load(file, allow_pickle=False) as found:
-            return found["filled"], float(found["seconds"])
+        with np.load(file, allow_pickle=False) as cache:
+            return cache["filled"], float(cache["seconds"])
     began = perf_counter()
     filled = estimator.impute(damaged, **options)
     seconds = perf_counter() - began
@@ -284,37 +291,48 @@ def _filled(
 
 
 def _damaged(
-    estimator: RowEstimator, dataset: Dataset, damage: Damage, seed: int, x: np.ndarray
+    estimator: Estimator, dataset: Dataset, damage: Damage, seed: int, x: np.ndarray
 ) -> np.ndarray:
+    """Corrupted copy of the rows, with the image shape of the data or of the estimator."""
     shape = dataset.image_shape or estimator.image_shape
     return damage.apply(x, None if shape is None else tuple(shape), seed)
 
 
-def _values(estimator: RowEstimator, x: np.ndarray) -> np.ndarray:
-    """Return bytes as the numbers that they stand for."""
+def _values(estimator: Estimator, x: np.ndarray) -> np.ndarray:
+    """Rows in the user's units: bytes multiplied by the estimator's unit, others unchanged."""
     return x * np.float32(estimator.unit_) if x.dtype == np.uint8 else x
 
 
 def _and_others(
-    estimator: RowEstimator,
+    estimator: Estimator,
     truth: np.ndarray,
     rows: Scoring,
     dataset: Dataset,
     training: Dataset | None,
 ) -> np.ndarray:
-    """Return the rows that are damaged, and if it is one alone, training rows after it."""
+    """The scored rows; a single row is followed by training rows."""
     if len(truth) > 1:
         return truth
-    own = training is None or training is dataset
-    others = (training or dataset).x_train[: OTHERS + 1]
-    first = 1 if own and rows.rows(dataset)[0] == "train" else 0  # the row itself is no other
-    return np.concatenate([truth, _values(estimator, others[first:])])
+    same_data = training is None or training is dataset
+    candidates = (training or dataset).x_train[: OTHERS + 1]
+    start = 1 if same_data and rows.rows(dataset)[0] == "train" else 0  # skip the row itself
+    return np.concatenate([truth, _values(estimator, candidates[start:])])
 
 
-def _noisy(
-    estimator: RowEstimator, damaged: np.ndarray, known: np.ndarray, how: Repair
-) -> np.ndarray:
-    """Fill gaps with what says nothing; the rows themselves come first among those known."""
+def _noisy(estimator: Estimator, damaged: np.ndarray, known: np.ndarray, how: Repair) -> np.ndarray:
+    """Replace missing entries by uninformative values.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        Fitted model, for the types of the columns.
+    damaged : array [n, d]
+        Corrupted rows.
+    known : array [m, d]
+        Rows from which values are drawn; the first n are the original rows.
+    how : Repair
+        Imputation settings: initial values and seed.
+    """
     rng = np.random.default_rng([how.seed, 1])
     if how.gaps == "zero":
         noise = np.zeros_like(damaged)
@@ -327,11 +345,11 @@ def _noisy(
 
 
 def _of_others(known: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return for every entry of the first n rows the same column's in another row, [n, d]."""
+    """Values of the same columns in random other rows, one for each entry of n rows, [n, d]."""
     if len(known) < 2:
         raise ValueError(
-            "gaps='noise': there is one row, and no other whose values could stand in its gaps: "
-            "give more rows, or gaps='zero'"
+            "gaps='noise': a single row has no other row to draw replacement values from: give "
+            "more rows, or gaps='zero'"
         )
     steps = rng.integers(1, len(known), (n, known.shape[1]))
     return np.take_along_axis(known, (np.arange(n)[:, None] + steps) % len(known), axis=0)

@@ -1,4 +1,4 @@
-"""What flows in: minibatches, and the rows they are taken from."""
+"""Minibatches, and data sets on a device from which they are taken."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Batch(NamedTuple):
     Attributes
     ----------
     x : Tensor [batch, d]
-        The rows; zero where an entry is missing.
+        Features; zero where an entry is missing.
     y : Tensor [batch] or [batch, d_y], optional
-        Class indices (-1 means unlabelled), or real targets.
+        Class indices (-1 = unlabelled) or real targets.
     mask : Tensor [batch, d], optional
-        1 where observed, 0 where missing; ``None`` when nothing is missing.
+        1 for observed, 0 for missing entries; ``None`` if no entry is missing.
     index : Tensor [batch], optional
-        Row numbers in the data set, by which a term may cache what depends on the batch alone.
+        Row indices in the data set. Objective terms may use them as keys of per-batch caches.
     """
 
     x: Tensor
@@ -38,21 +38,24 @@ class Batch(NamedTuple):
     index: Tensor | None = None  # type: ignore[assignment]
 
     def share(self, who: World) -> Batch:
-        """Return the rows that one of several processes works on."""
+        """Return the shard of the minibatch that belongs to one process.
+
+        Shard ``r`` of ``s`` has rows ``r * n`` to ``(r + 1) * n - 1`` with ``n = batch // s``.
+        """
         if who.size == 1:
             return self
         n = len(self.x) // who.size
-        mine = slice(who.rank * n, (who.rank + 1) * n)
-        others = (None if part is None else part[mine] for part in self[1:])
-        return Batch(self.x[mine], *others)
+        shard = slice(who.rank * n, (who.rank + 1) * n)
+        others = (None if field is None else field[shard] for field in self[1:])
+        return Batch(self.x[shard], *others)
 
 
 BLOCK_ENTRIES = 2**22
-"""Entries of a table that are looked at together where all of it must be: 32 MB of doubles."""
+"""Number of table entries processed per block in passes over all data: 32 MB of doubles."""
 
 
 def block_rows(n_columns: int) -> int:
-    """Return how many rows make such a block.
+    """Number of rows per block of ``BLOCK_ENTRIES`` entries, at least 1.
 
     >>> block_rows(784), block_rows(10**9)
     (5349, 1)
@@ -61,28 +64,31 @@ def block_rows(n_columns: int) -> int:
 
 
 class Data:
-    """Rows kept in one piece on the device; a minibatch is an index into them.
+    """Rows stored as one tensor on the device; a minibatch is an index into them.
 
-    Bytes stay bytes (and a memory map stays on disk) until a minibatch is taken: only then do
-    its rows become floating-point numbers, ``NaN`` become zeros with a mask, and ``on_batch``
-    (standardisation, a fresh binarisation) is applied.
+    Bytes are stored as bytes, and a memory-mapped array stays on disk. Taking a minibatch
+    converts its rows to floating point, replaces ``NaN`` by zero with a mask, and applies
+    ``on_batch`` (for example standardisation or random binarisation).
 
     Parameters
     ----------
     x : Tensor or array [n, d]
-        uint8, bool or floating point; ``NaN`` marks a missing entry.
+        Features: uint8, bool or floating point; ``NaN`` marks a missing entry.
     y : Tensor or array [n] or [n, d_y], optional
         Class indices (-1 = unlabelled) or real targets.
     unit : float
-        What the stored number one stands for; 1/255 turns bytes into pixels in [0, 1].
+        Factor applied to stored values; 1/255 maps bytes to pixels in [0, 1].
     missing : bool
-        Whether ``x`` may hold ``NaN``; costs a pass over each minibatch.
+        True if ``x`` may contain ``NaN``; costs a pass over each minibatch.
     on_batch : callable, optional
-        Tensor [batch, d] -> Tensor [batch, d], applied whenever a minibatch is taken.
+        Transform Tensor [batch, d] -> Tensor [batch, d], applied to every minibatch.
     on_epoch : callable, optional
-        The same, applied to all rows once per epoch (see :class:`~ancestral.preprocess.Binarize`).
-    dtype, device
-        Of the floating-point numbers in a minibatch.
+        Transform of the same signature, applied to all rows once per epoch (for example
+        :func:`~ancestral.preprocess.bernoulli_draw`).
+    dtype : torch.dtype
+        Floating-point type of the minibatches.
+    device : torch.device or str
+        Device of the stored rows and of the minibatches.
 
     Examples
     --------
@@ -118,36 +124,39 @@ class Data:
 
     @property
     def n_columns(self) -> int:
-        """How many columns a row has."""
+        """Number of columns."""
         return int(self.x.shape[1])
 
     def subset(self, rows: np.ndarray) -> Data:
-        """Return some of the rows, read in the same way; a memory map stays on disk."""
-        part = copy.copy(self)
-        chosen = torch.as_tensor(rows, device=self.device)
-        part.y = None if self.y is None else self.y[chosen]
+        """Return the data set of the rows with the given indices [n_subset].
+
+        Transforms and types are unchanged; a memory-mapped array stays on disk.
+        """
+        subset = copy.copy(self)
+        index = torch.as_tensor(rows, device=self.device)
+        subset.y = None if self.y is None else self.y[index]
         if isinstance(self.x, np.memmap):
-            part._order = rows if self._order is None else self._order[rows]
+            subset._order = rows if self._order is None else self._order[rows]
         else:
-            part.x = self.x[chosen]
-        return part
+            subset.x = self.x[index]
+        return subset
 
     def seen_as(self, on_batch: Callable[[Tensor], Tensor] | None) -> Data:
-        """Return the same rows with another ``on_batch`` and no ``on_epoch``."""
-        other = copy.copy(self)
-        other.on_batch, other.on_epoch, other._epoch_rows = on_batch, None, None
-        return other
+        """Return the same rows with the transform ``on_batch`` and no ``on_epoch``."""
+        data = copy.copy(self)
+        data.on_batch, data.on_epoch, data._epoch_rows = on_batch, None, None
+        return data
 
     def in_precision(self, dtype: torch.dtype) -> Data:
-        """Return the same rows, which minibatches hold in another precision."""
-        other = copy.copy(self)
-        other.dtype = dtype
-        return other
+        """Return the same rows with minibatches of another floating-point type."""
+        data = copy.copy(self)
+        data.dtype = dtype
+        return data
 
     def fingerprint(self) -> str:
-        """Return a hash of all rows; for a memory map, of its shape and 64 rows spread over it.
+        """SHA-256 of shape, dtype, rows and labels or targets, as hexadecimal digits.
 
-        It knows labels and targets too, if there are some: with others it is another training.
+        For a memory-mapped array the hash covers 64 evenly spaced rows instead of all rows.
         """
         digest = hashlib.sha256(f"{len(self)} {self.n_columns} {self.x.dtype}".encode())
         if isinstance(self.x, Tensor):
@@ -160,7 +169,7 @@ class Data:
         return digest.hexdigest()
 
     def take(self, index: Tensor) -> Batch:
-        """Take the minibatch of the rows ``index`` [batch]."""
+        """Return the minibatch of the rows with indices ``index`` [batch]."""
         x, mask = self._rows(index), None
         if self.missing:
             observed = ~x.isnan()
@@ -177,23 +186,32 @@ class Data:
         return Batch(x, y, mask, index)
 
     def start_epoch(self) -> None:
-        """Apply ``on_epoch`` afresh to all rows, its noise from torch's current stream."""
+        """Apply ``on_epoch`` to all rows, with noise from torch's global generator.
+
+        Rows of a memory-mapped array are not transformed here but in :meth:`take`. Each row is
+        visited about once per epoch, so the distribution is the same.
+        """
         if self.on_epoch is None or isinstance(self.x, np.memmap):
-            return  # a mapped row is drawn at its visit, once an epoch: the same law
+            return
         self._epoch_rows = None
         blocks = torch.arange(len(self), device=self.device).split(block_rows(self.n_columns))
         self._epoch_rows = torch.cat([self.on_epoch(self._rows(block)) for block in blocks])
 
     def makeup(self, batch_size: int, n_labelled: Labelled = None) -> Makeup:
-        """Say of whom the minibatches of an epoch are made up, and so how many there are.
+        """Build the minibatch sampler of the data set.
 
         Parameters
         ----------
         batch_size : int
-            Rows a minibatch, at most as many as there are.
+            Number of rows per minibatch; larger values are clipped to the number of rows.
         n_labelled : int, "share" or None
-            How many of them have a label, where ``y`` are classes of some rows only; see
+            Number of labelled rows per minibatch of a partly labelled data set; see
             :func:`ancestral.batching.makeup`.
+
+        Raises
+        ------
+        ValueError
+            If a minibatch has no room for both labelled and unlabelled rows.
         """
         n = len(self)
         return makeup(n, self._partly_labelled(), min(batch_size, n), n_labelled)
@@ -207,39 +225,51 @@ class Data:
         shuffle: Shuffle = True,
         n_labelled: Labelled = None,
     ) -> Iterator[Tensor]:
-        """Yield the index of every minibatch of an epoch, all of one shape.
+        """Yield the row indices [batch] of every minibatch of an epoch, all of one length.
 
-        With ``shuffle="once"`` every epoch has the same minibatches, of rows in random order. The
-        last one is filled up from the beginning of the epoch's own order, so that every row
-        is visited and no shape changes. With ``n_labelled`` so many rows of each have a label; they
-        come first, and go round in an order of their own.
+        The last minibatch is completed from the beginning of the epoch's order, so that every row
+        is visited and no shape changes.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of rows per minibatch; larger values are clipped to the number of rows.
+        seed, epoch : int
+            Seed of the order, which depends on (seed, epoch) only.
+        shuffle : bool or "once"
+            Random order per epoch (True), stored order (False), or one random order for all
+            epochs ("once").
+        n_labelled : int, "share" or None
+            Number of labelled rows per minibatch, which come first; see
+            :func:`ancestral.batching.makeup`.
         """
         order = self.makeup(batch_size, n_labelled).batches(seed, epoch, shuffle)
         yield from torch.from_numpy(order).to(self.device)
 
     def spread(self, n_batches: int) -> Iterator[Tensor]:
-        """Yield the index of minibatches of about one size in which every row is seen, for terms.
+        """Yield the row indices of ``n_batches`` minibatches for the evaluation of objective terms.
 
-        Where some rows have a label, those are spread evenly, and come again if they are fewer than
-        the minibatches: a mean over the labelled rows of a batch is one everywhere.
+        The minibatches have nearly equal sizes and cover every row. In a partly labelled data set
+        the labelled rows are distributed evenly; if they are fewer than the minibatches they are
+        repeated, so that every minibatch has at least one.
         """
-        known = self._partly_labelled()
-        if known is None:
+        is_labelled = self._partly_labelled()
+        if is_labelled is None:
             yield from torch.arange(len(self), device=self.device).tensor_split(n_batches)
             return
-        labelled, others = np.flatnonzero(known), np.flatnonzero(~known)
+        labelled, unlabelled = np.flatnonzero(is_labelled), np.flatnonzero(~is_labelled)
         labelled = np.resize(labelled, max(len(labelled), n_batches))
         pairs = zip(
-            np.array_split(labelled, n_batches), np.array_split(others, n_batches), strict=True
+            np.array_split(labelled, n_batches), np.array_split(unlabelled, n_batches), strict=True
         )
         for pair in pairs:
             yield torch.from_numpy(np.concatenate(pair)).to(self.device)
 
     def chunks(self, size: int) -> Iterator[tuple[Batch, int]]:
-        """Yield (minibatch, number of its rows that count) in row order, for inference.
+        """Yield (minibatch, number of valid rows) in row order, for inference.
 
-        All have ``size`` rows, the last one padded with copies of its final row: with one shape
-        throughout, the result for a row does not depend on its neighbours.
+        Every minibatch has ``size`` rows; the last one is padded with copies of its final row.
+        With a constant shape, the result for a row does not depend on the other rows.
         """
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
@@ -247,36 +277,36 @@ class Data:
             yield self.take(index), stop - start
 
     def parts(self, most: int) -> Iterator[Batch]:
-        """Yield minibatches in row order, of about one size and at most ``most`` rows each."""
+        """Yield minibatches in row order, of nearly equal sizes and at most ``most`` rows."""
         for index in torch.arange(len(self)).tensor_split(-(-len(self) // most)):
             yield self.take(index.to(self.device))
 
     def _partly_labelled(self) -> np.ndarray | None:
-        """Which rows have a class, where some have and some have not."""
+        """Labelled rows as a bool array [n]; ``None`` unless some but not all rows have a class."""
         if self.y is None or self.y.ndim > 1 or self.y.is_floating_point():
             return None
-        known = (self.y >= 0).cpu().numpy()
-        return known if 0 < known.sum() < len(known) else None
+        labelled = (self.y >= 0).cpu().numpy()
+        return labelled if 0 < labelled.sum() < len(labelled) else None
 
     def _rows(self, index: Tensor) -> Tensor:
         if self._epoch_rows is not None:
             return self._epoch_rows[index]
         rows = self._stored(index)
-        # double precision is kept until on_batch has taken a large offset away
+        # float64 rows stay float64 until on_batch has subtracted a possibly large offset
         rows = rows if rows.is_floating_point() else rows.to(self.dtype)
         return rows * self.unit if self.unit != 1.0 else rows
 
     def _stored(self, index: Tensor) -> Tensor:
         if not isinstance(self.x, np.memmap):
             return self.x[index]
-        where = index.cpu().numpy()
-        where = where if self._order is None else self._order[where]
-        return self._put(torch.from_numpy(np.asarray(self.x[where])))
+        rows = index.cpu().numpy()
+        rows = rows if self._order is None else self._order[rows]
+        return self._put(torch.from_numpy(np.asarray(self.x[rows])))
 
     def _put(self, rows: Tensor) -> Tensor:
-        """Move rows to the device; MPS alone has no double precision."""
-        single = self.device.type == "mps" and rows.dtype == torch.float64
-        return rows.to(self.device, torch.float32 if single else None)
+        """Move rows to the device, as float32 on MPS, which does not support float64."""
+        to_float32 = self.device.type == "mps" and rows.dtype == torch.float64
+        return rows.to(self.device, torch.float32 if to_float32 else None)
 
 
 def _writable(x: Rows) -> Rows:
@@ -284,7 +314,7 @@ def _writable(x: Rows) -> Rows:
 
 
 def mix_seed(*parts: int) -> int:
-    """Mix integers into one seed, so that neighbouring parts give unrelated streams.
+    """Hash integers to one seed in [0, 2^63), so that similar inputs give independent streams.
 
     >>> mix_seed(0, 1) != mix_seed(1, 0)
     True

@@ -1,4 +1,4 @@
-"""The demonstration: two real models on scikit-learn's digits, offline, and pages to look at."""
+"""Demonstration: a VAE and an IWAE on the digits data of scikit-learn, with report pages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ COMMON = {
 
 
 def run(out: Path) -> Path:
-    """Fit a VAE and an IWAE, each into a run folder below ``out``; return the page to open."""
-    for method, more in (("vae", {}), ("iwae", {"n_importance_samples": 5})):
-        config = Config(method, "digits", COMMON | more)
+    """Fit a VAE and an IWAE in run folders below ``out``; return the path of the last report."""
+    for method, options in (("vae", {}), ("iwae", {"n_importance_samples": 5})):
+        config = Config(method, "digits", COMMON | options)
         folder = experiment.run(config, out / f"{method}-digits", overwrite=True)
         metric = kept.read_metrics(folder)[-1]
         print(

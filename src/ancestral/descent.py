@@ -1,11 +1,9 @@
-"""How an estimator goes downhill: fields that name an update rule, its rate and its length."""
+"""Optimiser, schedule and number of epochs from the hyper-parameters of an estimator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ancestral.fields import Count, Fraction, Natural, Positive, Weight
 from ancestral.optim import (
     RULES,
     SCHEDULES,
@@ -18,128 +16,86 @@ from ancestral.optim import (
     warmed_up,
 )
 
+if TYPE_CHECKING:
+    from ancestral.gradients import GradientEstimator
+
 LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 1000, 2000
+"""Limits of ``max_epochs="auto"``, and the number of steps that it aims at."""
 
 SECOND_MOMENTS = 0.999
-"""Adam's decay of second moments, where that of the first is chosen."""
+"""Adam's decay of second moments where that of first moments is given."""
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class Descent:
-    """Fields from which an optimiser is made.
+def check_optimizer_params(params: GradientEstimator) -> None:
+    """Raise ``ValueError`` for optimiser parameters that contradict one another."""
+    drops, max_epochs = params.drops, params.max_epochs
+    if drops and (max_epochs == "auto" or max(drops) >= max_epochs):
+        raise ValueError(f"drops={drops}: expected epochs before max_epochs={max_epochs}")
+    if params.epsilon is not None and params.optimizer == "sgd":
+        raise ValueError(f"epsilon={params.epsilon}: optimizer='sgd' has no second moments")
+    _check_momentum(params)
+
+
+def _check_momentum(params: GradientEstimator) -> None:
+    given, drops = f"momentum={params.momentum}", params.drops
+    if params.momentum is not None and params.optimizer == "adagrad":
+        raise ValueError(f"{given}: optimizer='adagrad' has no momentum; leave it out")
+    if not isinstance(params.momentum, tuple | list):
+        return
+    if params.optimizer != "sgd":
+        raise ValueError(f"{given}: expected one number, or optimizer='sgd'")
+    if len(params.momentum) != len(drops) + 1:
+        raise ValueError(
+            f"{given}: expected {len(drops) + 1} numbers, one up to the first of the drops "
+            f"({len(drops)} of them) and one after each"
+        )
+
+
+def build_optimizer(params: GradientEstimator, learning_rate: float | None = None) -> Optimizer:
+    """Return the optimiser of an estimator's hyper-parameters.
 
     Parameters
     ----------
-    max_epochs : int or "auto"
-        Passes over the training rows; ``"auto"`` makes 20, or more on small data: as many as
-        2,000 steps take, up to 1,000.
-    batch_size : int
-        Rows a step.
-    optimizer : {"adam", "stale_adam", "adagrad", "sgd"}
-        The update rule; ``"stale_adam"`` is Adam as the IWAE authors' code has it.
-    learning_rate : float
-        At the start.
-    epsilon : float, optional
-        What the rule adds to the root of its second moments; by default its own value.
-    schedule : {"cosine", "constant", "late", "stages"}
-        How the learning rate goes on: down to zero along half a cosine, not at all, down to a
-        fiftieth in the last two thirds as in the memory networks' code, or down to a tenth in the
-        eight stages of the IWAE paper.
-    drops : list of int
-        Epochs after which the learning rate is divided by ``drop_factor``, on top of its schedule,
-        as the max-margin models' code does.
-    drop_factor : float
-        What each of them divides it by.
-    momentum : float or list of float, optional
-        How much of the last direction goes into the next: the friction of ``"sgd"``, which by
-        default has none, or the decay of Adam's first moments, by default the rule's own. A list,
-        for ``"sgd"``, has one number up to the first of the ``drops`` and one after each, as the
-        schedule of the moment-matching paper does.
-    warmup : int
-        Steps over which the learning rate rises at the start.
-    weight_decay : float
-        Decoupled weight decay, as in AdamW (Loshchilov and Hutter, 2019): at every update
-        weights shrink by the factor 1 - learning rate * this; biases and scales do not.
-    clip_norm : float, optional
-        Gradients longer than this are scaled down to it.
-    clip_value : float, optional
-        Entries of gradients are clipped to [-clip_value, clip_value], after ``clip_norm``.
-    averaging : float, optional
-        Evaluate with an exponential moving average of the parameters with this decay, say 0.999.
+    params : GradientEstimator
+        Estimator whose fields name rule, rate, schedule, momentum, clipping, decay and averaging.
+    learning_rate : float, optional
+        Initial learning rate of one of several players; by default that of ``params``.
     """
+    rate = SCHEDULES[params.schedule](learning_rate or params.learning_rate)
+    if params.drops:
+        rate = dropped(rate, _drop_fractions(params), params.drop_factor)
+    if params.warmup:
+        rate = warmed_up(rate, params.warmup)
+    options: dict[str, Any] = {} if params.epsilon is None else {"eps": params.epsilon}
+    optimizer = RULES[params.optimizer](rate, **options | _momentum_options(params))
+    if params.clip_norm is not None or params.clip_value is not None:
+        optimizer = clipped(optimizer, params.clip_norm, params.clip_value)
+    if params.weight_decay:
+        optimizer = shrunk(optimizer, lambda step, n: params.weight_decay * rate(step, n))
+    return optimizer if params.averaging is None else averaged(optimizer, params.averaging)
 
-    max_epochs: Count | Literal["auto"] = "auto"
-    batch_size: Count = 100
-    optimizer: Literal["adam", "stale_adam", "adagrad", "sgd"] = "adam"
-    learning_rate: Positive = 1e-3
-    epsilon: Positive | None = None
-    schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
-    drops: tuple[Count, ...] = ()
-    drop_factor: Positive = 3.0
-    momentum: Fraction | tuple[Fraction, ...] | None = None
-    warmup: Natural = 0
-    weight_decay: Weight = 0.0
-    clip_norm: Positive | None = None
-    clip_value: Positive | None = None
-    averaging: Fraction | None = None
 
-    def _check_descent(self) -> None:
-        """Refuse fields that contradict one another."""
-        if self.drops and (self.max_epochs == "auto" or max(self.drops) >= self.max_epochs):
-            raise ValueError(f"drops={self.drops}: epochs before max_epochs={self.max_epochs}")
-        if self.epsilon is not None and self.optimizer == "sgd":
-            raise ValueError(f"epsilon={self.epsilon}: optimizer='sgd' has no second moments")
-        self._check_momentum()
+def n_epochs(params: GradientEstimator, n_batches: int) -> int:
+    """Return the number of epochs of ``n_batches`` steps each."""
+    if params.max_epochs != "auto":
+        return params.max_epochs
+    return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // n_batches)), MOST_EPOCHS)
 
-    def _check_momentum(self) -> None:
-        """Refuse a momentum that the update rule has no place for."""
-        told = f"momentum={self.momentum}"
-        if self.momentum is not None and self.optimizer == "adagrad":
-            raise ValueError(f"{told}: optimizer='adagrad' has none; leave it out")
-        if not isinstance(self.momentum, tuple | list):
-            return
-        if self.optimizer != "sgd":
-            raise ValueError(f"{told}: expected one number, or optimizer='sgd'")
-        if len(self.momentum) != len(self.drops) + 1:
-            raise ValueError(
-                f"{told}: expected {len(self.drops) + 1} numbers, one up to the first of the drops "
-                f"({len(self.drops)} of them) and one after each"
-            )
 
-    def _optimizer(self, learning_rate: float | None = None) -> Optimizer:
-        """Make the optimiser of the fields; of several players, each has its own rate."""
-        rate = SCHEDULES[self.schedule](learning_rate or self.learning_rate)
-        if self.drops:
-            rate = dropped(rate, self._drop_shares(), self.drop_factor)
-        if self.warmup:
-            rate = warmed_up(rate, self.warmup)
-        how: dict[str, Any] = {} if self.epsilon is None else {"eps": self.epsilon}
-        optimizer = RULES[self.optimizer](rate, **how | self._inertia())
-        if self.clip_norm is not None or self.clip_value is not None:
-            optimizer = clipped(optimizer, self.clip_norm, self.clip_value)
-        if self.weight_decay:
-            optimizer = shrunk(optimizer, lambda step, n: self.weight_decay * rate(step, n))
-        return optimizer if self.averaging is None else averaged(optimizer, self.averaging)
+def _drop_fractions(params: GradientEstimator) -> list[float]:
+    """Return the fractions of training after which the learning rate drops."""
+    assert params.max_epochs != "auto"
+    return [epoch / params.max_epochs for epoch in params.drops]
 
-    def _drop_shares(self) -> list[float]:
-        """Return the shares of training after which the learning rate drops."""
-        assert self.max_epochs != "auto"
-        return [epoch / self.max_epochs for epoch in self.drops]
 
-    def _inertia(self) -> dict[str, Any]:
-        """Return what the update rule is told of momentum, if anything."""
-        if self.momentum is None:
-            return {}
-        if isinstance(self.momentum, tuple | list):
-            turn, rise = in_turn(self.momentum, self._drop_shares()), self.warmup
-            # with the drops, which a warm-up puts off
-            return {"momentum": lambda step, n: turn(max(0, step - rise), n - rise)}
-        if self.optimizer == "sgd":
-            return {"momentum": self.momentum}
-        return {"betas": (self.momentum, SECOND_MOMENTS)}
-
-    def _n_epochs(self, n_batches: int) -> int:
-        """Return how many passes of so many steps to make."""
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // n_batches)), MOST_EPOCHS)
+def _momentum_options(params: GradientEstimator) -> dict[str, Any]:
+    """Return the options of the update rule that set its momentum."""
+    if params.momentum is None:
+        return {}
+    if isinstance(params.momentum, tuple | list):
+        momentum, warmup = in_turn(params.momentum, _drop_fractions(params)), params.warmup
+        # changes with the drops, which a warm-up delays
+        return {"momentum": lambda step, n: momentum(max(0, step - warmup), n - warmup)}
+    if params.optimizer == "sgd":
+        return {"momentum": params.momentum}
+    return {"betas": (params.momentum, SECOND_MOMENTS)}

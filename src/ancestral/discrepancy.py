@@ -1,4 +1,4 @@
-"""How far apart are two samples: maximum mean discrepancy, plain and conditional, and its test."""
+"""Maximum mean discrepancy (MMD) of two samples, its permutation test, and conditional MMD."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.fields import Count, Weight, check
 from ancestral.kernels import Kernel, as_kernel, median_variance
 
 Kernels = Kernel | Sequence[float]
-"""A kernel, or the variances of a sum of Gaussians."""
+"""A kernel, or the variances of a sum of Gaussian kernels."""
 
 
 def mmd2(
@@ -28,18 +28,19 @@ def mmd2(
     Parameters
     ----------
     a, b : Tensor [n, d], [m, d]
-        The samples.
+        The two samples, floating point, one point per row.
     kernel : Kernel or sequence of float
-        Numbers stand for the variances of a sum of Gaussians.
-    estimator : {"biased", "unbiased", "linear"}
-        Means over all pairs, never negative; over pairs of different points; or over pairs of
-        neighbours, in one pass, for very large samples (both of the same, even size then).
+        Kernel, or the variances of a sum of Gaussians.
+    estimator : {"biased", "unbiased", "linear"}, default "biased"
+        V-statistic over all pairs, clamped to at least 0; U-statistic over pairs of different
+        points; or mean over disjoint pairs of consecutive points, in linear time, for very large
+        samples of equal size (of an odd size, the last point is dropped).
 
     Raises
     ------
     ValueError
-        If a sample is too small, the two have not the same columns, a value is not finite, or the
-        linear estimator is given samples of different sizes.
+        If a sample is too small, a and b differ in the number of columns, a value is not finite,
+        or ``estimator="linear"`` and the samples differ in size.
 
     Examples
     --------
@@ -61,7 +62,7 @@ def mmd2(
 def biased_mmd2(
     a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], kernel: Kernel
 ) -> Float[Tensor, ""]:
-    """Return the biased :func:`mmd2` without a look at the values: for the steps of a training.
+    """Biased :func:`mmd2` without the check for finite values, for use in training steps.
 
     Examples
     --------
@@ -70,23 +71,24 @@ def biased_mmd2(
     tensor(0.7869)
     """
     a, b = _in_one_precision(a, b)
-    # rounding may leave less than nothing of samples that are the same
+    # with equal samples, rounding can make the estimate negative
     return (kernel(a, a).mean() + kernel(b, b).mean() - 2 * kernel(a, b).mean()).clamp(min=0)
 
 
 def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel: Kernels) -> float:
-    """Standard error of the unbiased :func:`mmd2` of samples of the same size, by pairs of pairs.
+    """Standard error of the unbiased :func:`mmd2` of two samples of equal size.
 
-    A U-statistic's: 4 / n Var(h_1) + 2 / (n (n - 1)) Var(h), with h of two rows of both samples
-    and h_1 its mean over the second. The second term matters where the samples are alike. The first
-    is then lost in its own noise, and as it is never taken to be negative, the error comes out too
-    large rather than too small, by up to a quarter.
+    The variance is that of a U-statistic, 4 / n Var(h_1) + 2 / (n (n - 1)) Var(h), with
+    h = k(a, a') + k(b, b') - k(a, b') - k(a', b) of two pairs (a, b), (a', b') and h_1 its mean
+    over the second pair. The second term dominates if the two distributions are similar. The
+    estimate of the first term is then mostly noise and is clamped to at least 0, so that the
+    standard error is overestimated by up to 25 %.
 
     Raises
     ------
     ValueError
-        If the samples differ in size or columns, have fewer than three rows, or a value is not
-        finite.
+        If the samples differ in size or number of columns, have fewer than three rows, or a value
+        is not finite.
 
     Examples
     --------
@@ -97,41 +99,42 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     a, b = _alike(a, b)
     if len(a) != len(b) or len(a) < 3:
         raise ValueError(
-            f"samples of {len(a)} and {len(b)} rows: the standard error is of samples of the same "
-            "size, three rows or more"
+            f"samples of {len(a)} and {len(b)} rows: the standard error requires samples of the "
+            "same size with at least three rows"
         )
     k = as_kernel(kernel)
-    between = k(a, b)
-    h = k(a, a) + k(b, b) - between - between.T
+    cross = k(a, b)
+    h = k(a, a) + k(b, b) - cross - cross.T
     n = len(h)
     pairs = h[~torch.eye(n, dtype=torch.bool, device=h.device)].view(n, n - 1)
-    of_pairs = pairs.var()
-    of_rows = (pairs.mean(1).var() - of_pairs / (n - 1)).clamp(min=0)  # less a mean's own noise
-    return float((4 / n * of_rows + 2 / (n * (n - 1)) * of_pairs).sqrt())
+    pair_variance = pairs.var()
+    # the variance of row means, corrected for the noise of a mean of n - 1 pairs
+    row_variance = (pairs.mean(1).var() - pair_variance / (n - 1)).clamp(min=0)
+    return float((4 / n * row_variance + 2 / (n * (n - 1)) * pair_variance).sqrt())
 
 
 def _in_one_precision(
     a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")
 ) -> tuple[Tensor, Tensor]:
-    """Return two samples in one precision; refuse what are not rows of the same real columns."""
-    of = " and ".join(names)
+    """Check shapes and dtypes of two samples and promote them to a common dtype."""
+    label = " and ".join(names)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"{of}: samples of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected rows of "
-            "the same columns, [n, d] and [m, d]"
+            f"{label}: samples of shapes {tuple(a.shape)} and {tuple(b.shape)}: expected [n, d] "
+            "and [m, d] with the same columns"
         )
     if not (a.is_floating_point() and b.is_floating_point()):
-        raise ValueError(f"{of}: samples of {a.dtype} and {b.dtype}: expected floating point")
+        raise ValueError(f"{label}: samples of {a.dtype} and {b.dtype}: expected floating point")
     if not (len(a) and len(b)):
         raise ValueError(
-            f"{of}: samples of {len(a)} and {len(b)} rows: expected one or more of each"
+            f"{label}: samples of {len(a)} and {len(b)} rows: expected at least one row in each"
         )
-    both = torch.promote_types(a.dtype, b.dtype)
-    return a.to(both), b.to(both)
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
 
 
 def _alike(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tuple[Tensor, Tensor]:
-    """Return the same, and refuse rows with a value that is not finite."""
+    """Promote two samples to a common dtype and check that all values are finite."""
     a, b = _in_one_precision(a, b, names)
     _check_finite(names[0], a)
     _check_finite(names[1], b)
@@ -140,21 +143,23 @@ def _alike(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tuple[T
 
 def _check_finite(name: str, values: Tensor) -> None:
     if not values.isfinite().all():
-        raise ValueError(f"{name} holds infinite or missing values: leave such rows out")
+        raise ValueError(f"{name} contains NaN or infinite values: remove these rows")
 
 
 def _off_diagonal_mean(gram: Tensor) -> Tensor:
     n = len(gram)
     if n < 2:
-        raise ValueError(f"the unbiased estimator needs two points of a sample and has {n}")
+        raise ValueError(
+            f"estimator='unbiased' requires at least two points per sample; a sample has {n}"
+        )
     return (gram.sum() - gram.diagonal().sum()) / (n * (n - 1))
 
 
 def _linear_time(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(
-            f"the linear estimator pairs points: expected samples of the same size, two points or "
-            f"more, and got {len(a)} and {len(b)}"
+            f"samples of {len(a)} and {len(b)} rows: estimator='linear' requires samples of the "
+            "same size with at least two rows"
         )
     n = len(a) // 2 * 2
     pairs = [(a[0:n:2], a[1:n:2]), (b[0:n:2], b[1:n:2]), (a[0:n:2], b[1:n:2]), (a[1:n:2], b[0:n:2])]
@@ -167,16 +172,16 @@ def _linear_time(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
 
 
 PAIRS = 64
-"""Pairs whose small Gram matrix is computed for its diagonal."""
+"""Number of pairs per block; a block's Gram matrix is computed for its diagonal."""
 
 
 def mmd2_of_features(a: Float[Tensor, "n m"], b: Float[Tensor, "k m"]) -> Float[Tensor, ""]:
-    """Biased squared MMD from features: the squared distance of their means.
+    """Biased squared MMD from kernel features: the squared distance of their means.
 
     Raises
     ------
     ValueError
-        If the two have not the same columns, there are no rows, or a value is not finite.
+        If a and b differ in the number of columns, one has no rows, or a value is not finite.
 
     Examples
     --------
@@ -192,16 +197,16 @@ def mmd2_of_features(a: Float[Tensor, "n m"], b: Float[Tensor, "k m"]) -> Float[
 
 @dataclass(frozen=True)
 class TwoSampleTest:
-    """What a permutation test of two samples says.
+    """Result of a permutation test of two samples.
 
     Attributes
     ----------
     mmd2 : float
         Biased squared MMD.
     p_value : float
-        How often so large a value comes up when both samples have the same distribution.
+        p-value of the null hypothesis that both samples have the same distribution.
     permuted : Tensor [n_permutations]
-        The values of permuted samples.
+        Squared MMD under each permutation.
     """
 
     mmd2: float
@@ -221,29 +226,30 @@ def two_sample_test(
     n_permutations: int = 999,
     random_state: int = 0,
 ) -> TwoSampleTest:
-    """Test whether two samples come from one distribution (Gretton et al., 2012).
+    """Permutation test of equal distributions with the biased squared MMD (Gretton et al., 2012).
 
     Parameters
     ----------
     a, b : Tensor [n, d], [m, d]
-        The samples.
+        The two samples, floating point, one point per row.
     kernel : Kernel or sequence of float, optional
-        By default a Gaussian by the median heuristic on both samples together.
-    n_permutations : int
-        p-values are multiples of 1 / (n_permutations + 1).
-    random_state : int
-        Seeds the permutations.
+        Kernel, or the variances of a sum of Gaussians. Default: a Gaussian with the median
+        heuristic on the pooled samples.
+    n_permutations : int, default 999
+        Number of permutations; p-values are multiples of 1 / (n_permutations + 1).
+    random_state : int, default 0
+        Seed of the permutations.
 
     Returns
     -------
     TwoSampleTest
-        Statistic and p-value.
+        Statistic, p-value and null distribution.
 
     Raises
     ------
     ValueError
-        If the samples have not the same columns, there are no rows or no permutations, or a value
-        is not finite.
+        If a and b differ in the number of columns, one has no rows, ``n_permutations`` is less
+        than 1, or a value is not finite.
 
     Examples
     --------
@@ -253,54 +259,54 @@ def two_sample_test(
     """
     check("n_permutations", n_permutations, Count)
     a, b = _alike(a, b)
-    both = torch.cat([a, b]).double()
-    shuffled = torch.randperm(len(both), generator=torch.Generator().manual_seed(random_state))
-    k = as_kernel(kernel if kernel is not None else [median_variance(both[shuffled])])
-    gram, n = k(both, both), len(a)
-    weights = torch.full((len(both),), -1 / len(b), dtype=gram.dtype, device=gram.device)
+    pooled = torch.cat([a, b]).double()
+    order = torch.randperm(len(pooled), generator=torch.Generator().manual_seed(random_state))
+    k = as_kernel(kernel if kernel is not None else [median_variance(pooled[order])])
+    gram, n = k(pooled, pooled), len(a)
+    weights = torch.full((len(pooled),), -1 / len(b), dtype=gram.dtype, device=gram.device)
     weights[:n] = 1 / n
-    observed = weights @ gram @ weights
+    statistic = weights @ gram @ weights
     generator = torch.Generator().manual_seed(random_state)
-    order = torch.rand(n_permutations, len(both), generator=generator).argsort(1)
-    drawn = weights[order.to(gram.device)]
-    permuted = ((drawn @ gram) * drawn).sum(1)
-    n_above = int((permuted >= observed - 1e-12).sum())
-    return TwoSampleTest(float(observed), (1 + n_above) / (1 + n_permutations), permuted)
+    orders = torch.rand(n_permutations, len(pooled), generator=generator).argsort(1)
+    permuted_weights = weights[orders.to(gram.device)]
+    permuted = ((permuted_weights @ gram) * permuted_weights).sum(1)
+    n_above = int((permuted >= statistic - 1e-12).sum())
+    return TwoSampleTest(float(statistic), (1 + n_above) / (1 + n_permutations), permuted)
 
 
 MARGIN = 1e4
-"""How many times the smallest pivot of K + lambda I is to exceed what rounding may add to it."""
+"""Minimal ratio of the smallest pivot of K + lambda I to the bound on its rounding error."""
 
 
 def _factor(gram: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
-    """K and the Cholesky factor of K + lambda I, in float64."""
+    """Return K and the Cholesky factor of K + lambda I, in float64."""
     check("regularization", regularization, Weight)
     k = gram.double()
     ridge = k + regularization * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, info = torch.linalg.cholesky_ex(ridge)
-    rounded = len(k) * torch.finfo(k.dtype).eps * ridge.diagonal().amax()
-    if info.item() or factor.diagonal().amin() ** 2 < MARGIN * rounded:
+    rounding_error = len(k) * torch.finfo(k.dtype).eps * ridge.diagonal().amax()
+    if info.item() or factor.diagonal().amin() ** 2 < MARGIN * rounding_error:
         raise ValueError(
-            f"K + lambda I is singular with regularization={regularization}: raise it, or remove "
-            "inputs that repeat others or lie too close to them"
+            f"K + lambda I is singular with regularization={regularization}: increase "
+            "regularization, or remove inputs that are equal or nearly equal"
         )
     return k, factor
 
 
 def regression_operator(gram: Float[Tensor, "n n"], regularization: float) -> Float[Tensor, "n n"]:
-    """W = (K + lambda I)^-1 K (K + lambda I)^-1, by Cholesky in float64.
+    """Compute W = (K + lambda I)^-1 K (K + lambda I)^-1, by Cholesky in float64.
 
     Parameters
     ----------
     gram : Tensor [n, n]
-        K.
+        Gram matrix K of the inputs.
     regularization : float
-        lambda, not negative.
+        lambda, non-negative.
 
     Raises
     ------
     ValueError
-        If lambda is negative or not finite, or K + lambda I is singular, but for rounding.
+        If lambda is negative or not finite, or K + lambda I is numerically singular.
     """
     k, factor = _factor(gram, regularization)
     half = torch.cholesky_solve(k, factor)
@@ -308,7 +314,10 @@ def regression_operator(gram: Float[Tensor, "n n"], regularization: float) -> Fl
 
 
 def ridge_inverse(gram: Float[Tensor, "n n"], regularization: float) -> Float[Tensor, "n n"]:
-    """(K + lambda I)^-1, by Cholesky in float64; see :func:`regression_operator`."""
+    """Compute (K + lambda I)^-1, by Cholesky in float64.
+
+    Parameters and errors are those of :func:`regression_operator`.
+    """
     _, factor = _factor(gram, regularization)
     return torch.cholesky_inverse(factor).to(gram.dtype)
 
@@ -321,34 +330,34 @@ def cmmd2(
 ) -> Float[Tensor, ""]:
     """Squared conditional MMD of two sets of outputs at the same inputs (Ren et al., 2016).
 
-    Tr(W (L_d + L_s - L_ds - L_ds^T)) with W of :func:`regression_operator`.
+    Tr(W (L_d + L_s - L_ds - L_ds^T)) with W of :func:`regression_operator`, clamped to at least 0.
 
     Parameters
     ----------
     operator : Tensor [n, n]
-        W, from the Gram matrix of the inputs alone.
+        W, which depends on the inputs only.
     real, generated : Tensor [n, d]
-        The outputs.
+        Outputs in the data and outputs of the generator.
     kernel : Kernel or sequence of float
-        Of the outputs.
+        Kernel of the outputs, or the variances of a sum of Gaussians.
 
     Raises
     ------
     ValueError
-        If the three do not fit together, there are no rows, or a value is not finite.
+        If the shapes are inconsistent, there are no rows, or a value is not finite.
     """
     real, generated = _alike(real, generated, ("real", "generated"))
     n = len(real)
     if len(generated) != n or operator.shape != (n, n):
         raise ValueError(
             f"operator {tuple(operator.shape)}, real {tuple(real.shape)} and generated "
-            f"{tuple(generated.shape)}: expected outputs at the same n inputs, and [n, n]"
+            f"{tuple(generated.shape)}: expected [n, n], and outputs [n, d] at the same n inputs"
         )
     _check_finite("operator", operator)
     k = as_kernel(kernel)
     cross = k(real, generated)
     gram = k(real, real) + k(generated, generated) - cross - cross.T
-    return (operator * gram).sum().clamp(min=0)  # as of the plain one
+    return (operator * gram).sum().clamp(min=0)  # rounding can make it negative
 
 
 def conditional_mmd2(
@@ -358,26 +367,26 @@ def conditional_mmd2(
     output_kernel: Kernels,
     regularization: float = 1e-3,
 ) -> Float[Tensor, ""]:
-    """Squared conditional MMD of two sets of (inputs, outputs): the formula of three traces.
+    """Squared conditional MMD of two sets of (inputs, outputs).
 
     Tr(K_1 K~_1^-1 L_1 K~_1^-1) + Tr(K_2 K~_2^-1 L_2 K~_2^-1) - 2 Tr(K_21 K~_1^-1 L_12 K~_2^-1) with
     K~ = K + lambda I: the squared distance of two ridge regressions in feature space (Ren et al.,
-    2016). In float64.
+    2016), computed in float64 and clamped to at least 0.
 
     Parameters
     ----------
-    first, second : (Tensor [n, p], Tensor [n, d])
-        Inputs and outputs; the sets may differ in size.
+    first, second : (Tensor [n, p], Tensor [n, d]), (Tensor [m, p], Tensor [m, d])
+        Inputs and outputs of the two sets, which may differ in size.
     input_kernel, output_kernel : Kernel or sequence of float
-        Of inputs and outputs.
-    regularization : float
-        lambda.
+        Kernels of inputs and outputs, or the variances of sums of Gaussians.
+    regularization : float, default 1e-3
+        lambda, non-negative.
 
     Raises
     ------
     ValueError
-        If K + lambda I is not positive definite, lambda is negative or not finite, the sets do not
-        fit together, one has no rows, or a value is not finite.
+        If K + lambda I is numerically singular, lambda is negative or not finite, the shapes are
+        inconsistent, a set has no rows, or a value is not finite.
 
     Examples
     --------
@@ -389,15 +398,17 @@ def conditional_mmd2(
     y1, y2 = (y.double() for y in _alike(first[1], second[1], ("outputs", "other outputs")))
     for name, x, y in (("first", x1, y1), ("second", x2, y2)):
         if len(x) != len(y):
-            raise ValueError(f"{name}: {len(x)} inputs and {len(y)} outputs: expected as many")
+            raise ValueError(
+                f"{name}: {len(x)} inputs and {len(y)} outputs: expected the same number"
+            )
     k, out = as_kernel(input_kernel), as_kernel(output_kernel)
     (k1, f1), (k2, f2) = (_factor(k(x, x), regularization) for x in (x1, x2))
 
     def trace(inputs: Tensor, left: Tensor, outputs: Tensor, right: Tensor) -> Tensor:
-        """Tr(K left^-1 L right^-1), the last two by Cholesky."""
-        middle = torch.cholesky_solve(outputs, left)
-        return (inputs * torch.cholesky_solve(middle.T, right)).sum()
+        """Tr(K left^-1 L right^-1), with the inverses given by their Cholesky factors."""
+        solution = torch.cholesky_solve(outputs, left)
+        return (inputs * torch.cholesky_solve(solution.T, right)).sum()
 
     within = trace(k1, f1, out(y1, y1), f1) + trace(k2, f2, out(y2, y2), f2)
     value = within - 2 * trace(k(x2, x1), f1, out(y1, y2), f2)
-    return value.clamp(min=0)  # rounding may leave less than nothing of sets that are the same
+    return value.clamp(min=0)  # with equal sets, rounding can make it negative

@@ -1,8 +1,9 @@
-"""The three things asked of a distribution: its log-density on what is observed, a KL, a centre.
+"""Densities of observed entries, KL divergences, means and sampling for torch distributions.
 
-torch's distributions answer elementwise or per event, cannot marginalise and compute KL through a
-registry that does not compile. Here is the one copy of each closed form this library uses, and
-the two distributions that torch lacks: columns of mixed kinds, and a chain of stochastic layers.
+torch.distributions evaluates elementwise or per event, does not marginalise over missing entries,
+and computes KL divergences through a registry that does not compile. This module contains the
+closed forms used in this library, and two distributions that torch lacks: columns of mixed types,
+and a chain of stochastic layers.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class MixedColumns(Distribution):
-    """Independent groups of columns, each with its own elementwise distribution.
+    """Independent groups of columns, each with a separate elementwise distribution.
 
     Parameters
     ----------
     parts : sequence of Distribution
-        Their batch shapes end in the number of columns of the group.
+        Distribution of each group; its batch shape ends in the number of columns of the group.
     order : Tensor [d]
-        Where column j of the table stands in the concatenation of the groups.
+        Position of each table column in the concatenation of the groups.
     """
 
     arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
@@ -53,8 +54,8 @@ class MixedColumns(Distribution):
     def __init__(self, parts: Sequence[Distribution], order: Tensor) -> None:
         self.parts, self.order = list(parts), order
         self._sizes = [int(p.batch_shape[-1]) for p in self.parts]
-        above = self.parts[0].batch_shape[:-1]
-        super().__init__(torch.Size([*above, sum(self._sizes)]), validate_args=False)
+        leading = self.parts[0].batch_shape[:-1]
+        super().__init__(torch.Size([*leading, sum(self._sizes)]), validate_args=False)
 
     def _gather(self, parts: Sequence[Tensor]) -> Tensor:
         first = self.parts[0]
@@ -62,28 +63,28 @@ class MixedColumns(Distribution):
         return torch.cat([p.to(dtype) for p in parts], -1)[..., self.order]
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw [*sample_shape, ..., d]."""
+        """Sample without gradient, [*sample_shape, ..., d]."""
         return self._gather([p.sample(torch.Size(sample_shape)) for p in self.parts])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of every entry, [..., d]."""
+        """Log-density of every entry in nats, [..., d]."""
         columns = value[..., self.order.argsort()].split(self._sizes, -1)
         return self._gather([p.log_prob(v) for p, v in zip(self.parts, columns, strict=True)])
 
 
 class Ancestral(Distribution):
-    """A chain of stochastic layers, each given the one before, laid out as one vector.
+    """Chain of stochastic layers, each conditioned on the previous one, as a single vector.
 
     Parameters
     ----------
     first : Distribution
-        Of the first layer (elementwise).
+        Elementwise distribution of the first layer.
     rest : sequence of callable
-        Layer value -> distribution of the next layer.
+        Conditional of each further layer: value of the previous layer -> distribution.
     sizes : sequence of int
-        Widths of the layers in the order of drawing.
+        Widths of the layers in sampling order.
     reverse : bool
-        Lay the last-drawn layer first.
+        Whether to concatenate the layers in reverse sampling order.
     """
 
     arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012
@@ -101,7 +102,7 @@ class Ancestral(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether the first layer, taken for all, can be reparameterised."""
+        """Whether the first layer is reparameterised; assumed to hold for all layers."""
         return bool(self.first.has_rsample)
 
     def _draw(self, sample_shape: Shape, layer: Callable[..., Tensor]) -> Tensor:
@@ -111,59 +112,64 @@ class Ancestral(Distribution):
         return torch.cat(parts[::-1] if self.reverse else parts, -1)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw [*sample_shape, ..., d], differentiably."""
+        """Sample with reparameterised gradients, [*sample_shape, ..., d]."""
         return self._draw(sample_shape, draw)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw [*sample_shape, ..., d]."""
+        """Sample without gradient, [*sample_shape, ..., d]."""
         with torch.no_grad():
             return self._draw(sample_shape, draw)
 
     def after(self, first: Tensor) -> Distribution:
-        """Return the distribution of what comes after the first layer at a given value of it."""
+        """Distribution of all later layers given a value of the first layer, [..., sizes[0]]."""
         if not isinstance(self.first, Ancestral):
             return self.rest[0](first)
-        n = first.shape[-1]  # the first layer is a chain itself, which `first` is the beginning of
+        n = first.shape[-1]  # the first layer is a chain, and `first` the value of its first layer
         sizes = [self.sizes[0] - n, *self.sizes[1:]]
 
-        def second(rest: Tensor) -> Distribution:
-            begun = first.expand(*rest.shape[:-1], n)
-            return self.rest[0](torch.cat([begun, rest], -1))
+        def second(remainder: Tensor) -> Distribution:
+            given = first.expand(*remainder.shape[:-1], n)
+            return self.rest[0](torch.cat([given, remainder], -1))
 
         return Ancestral(self.first.after(first), [second, *self.rest[1:]], sizes)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Joint log-density of the layers, [...]."""
+        """Joint log-density of the layers in nats, [...]."""
         sizes = self.sizes[::-1] if self.reverse else self.sizes
         parts = list(value.split(sizes, -1))
         parts = parts[::-1] if self.reverse else parts
         total = log_prob(self.first, parts[0])
-        for conditional, above, part in zip(self.rest, parts[:-1], parts[1:], strict=True):
-            total = total + log_prob(conditional(above), part)
+        for conditional, previous, part in zip(self.rest, parts[:-1], parts[1:], strict=True):
+            total = total + log_prob(conditional(previous), part)
         return total
 
     @property
     def mean(self) -> Tensor:
-        """The centre of each layer given the centre of the one before."""
+        """Mean (or mode) of each layer given that of the previous layer, [..., d]."""
         return self._draw((), lambda p, _: centre(p))
 
 
 def log_prob(
     p: Distribution, x: Float[Tensor, "*b d"], mask: Float[Tensor, "*b2 d"] | None = None
 ) -> Float[Tensor, "*b3"]:
-    """Log-density of the observed entries of ``x``, in nats, the missing ones integrated out.
+    """Log-density of the observed entries of ``x`` in nats, with missing entries integrated out.
 
-    Exact for every distribution of this library: entries that are independent are summed where
-    observed; Gaussians with correlations and mixtures use their closed-form marginals.
+    Exact for every distribution of this library: independent entries are summed over the observed
+    ones; correlated Gaussians and mixtures use their closed-form marginals.
 
     Parameters
     ----------
     p : Distribution
-        Elementwise (its batch shape ends in d) or over events of d entries.
+        Elementwise distribution (batch shape ending in d) or distribution of events of d entries.
     x : Tensor [..., d]
-        Values; what stands at missing entries is ignored.
+        Values; those at missing entries are ignored.
     mask : Tensor [..., d], optional
-        1 = observed, 0 = missing.
+        1 = observed, 0 = missing; all observed by default.
+
+    Returns
+    -------
+    Tensor [...]
+        Log-density of each event.
 
     Raises
     ------
@@ -177,7 +183,7 @@ def log_prob(
     -0.918939
     """
     if mask is not None:
-        x = torch.where(mask > 0, x, torch.zeros_like(x))  # whatever stands there, NaN included
+        x = torch.where(mask > 0, x, torch.zeros_like(x))  # also replaces NaN
         mask = mask.to(x.dtype)
     if isinstance(p, Bernoulli):
         return bits_log_prob(p.logits, x, mask)
@@ -205,38 +211,40 @@ def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
                 validate_args=False,
             )
         case MultivariateNormal():
-            both = mask.unsqueeze(-1) * mask.unsqueeze(-2)
+            pairs = mask.unsqueeze(-1) * mask.unsqueeze(-2)
             marginal = MultivariateNormal(
                 p.loc * mask,
-                p.covariance_matrix * both + torch.diag_embed(1 - mask),
+                p.covariance_matrix * pairs + torch.diag_embed(1 - mask),
                 validate_args=False,
             )
         case _:
             raise NotImplementedError(
-                f"{type(p).__name__} has no closed-form marginal: it can't score missing entries"
+                f"{type(p).__name__} has no closed-form marginal: log_prob with missing entries "
+                "is not available"
             )
-    # a missing entry was given mean 0, variance 1, value 0: take its constant out again
+    # missing entries have mean 0, variance 1 and value 0 here: subtract their log-density
     return marginal.log_prob(x) + 0.5 * LOG_2PI * (1 - mask).sum(-1)
 
 
 def given_observed(
     p: MultivariateNormal, x: Float[Tensor, "*b d"], mask: Float[Tensor, "*b2 d"]
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and covariance of all entries under p, given those observed: the regression.
+    """Mean and covariance of a Gaussian conditioned on the observed entries.
 
     Parameters
     ----------
     p : MultivariateNormal
-        Over events of d entries.
+        Distribution of events of d entries.
     x : Tensor [..., d]
-        Values; what stands at missing entries is ignored.
+        Values; those at missing entries are ignored.
     mask : Tensor [..., d]
         1 = observed, 0 = missing.
 
     Returns
     -------
     (Tensor [..., d], Tensor [..., d, d])
-        Observed entries have their own value for a mean, and no variance.
+        Conditional mean and covariance. The mean of an observed entry is its value, with zero
+        variance.
 
     Examples
     --------
@@ -245,24 +253,25 @@ def given_observed(
     (tensor([2., 1.]), tensor([[0.0000, 0.0000],
             [0.0000, 0.7500]]))
     """
-    covariance, known = p.covariance_matrix, mask.to(x.dtype)
-    among = covariance * known.unsqueeze(-1) * known.unsqueeze(-2) + torch.diag_embed(1 - known)
-    to_observed = covariance * known.unsqueeze(-2)  # [..., d, d], columns of missing entries zero
-    gain = torch.linalg.solve(among, to_observed.mT).mT
-    away = torch.where(known > 0, x - p.loc, torch.zeros_like(x))
-    mean = p.loc + (gain @ away.unsqueeze(-1)).squeeze(-1)
-    left = covariance - gain @ to_observed.mT
-    gap = 1 - known
-    return torch.where(known > 0, x, mean), left * gap.unsqueeze(-1) * gap.unsqueeze(-2)
+    covariance, observed = p.covariance_matrix, mask.to(x.dtype)
+    missing = 1 - observed
+    cov_oo = covariance * observed.unsqueeze(-1) * observed.unsqueeze(-2)
+    cov_oo = cov_oo + torch.diag_embed(missing)  # identity block at missing entries
+    cov_xo = covariance * observed.unsqueeze(-2)  # [..., d, d], columns of missing entries zero
+    gain = torch.linalg.solve(cov_oo, cov_xo.mT).mT
+    residual = torch.where(observed > 0, x - p.loc, torch.zeros_like(x))
+    mean = p.loc + (gain @ residual.unsqueeze(-1)).squeeze(-1)
+    cov = (covariance - gain @ cov_xo.mT) * missing.unsqueeze(-1) * missing.unsqueeze(-2)
+    return torch.where(observed > 0, x, mean), cov
 
 
 def kl(q: Distribution, p: Distribution) -> Float[Tensor, "*b"]:
-    """KL(q || p) in nats, summed over the entries, where it has a closed form.
+    """Closed-form KL(q || p) in nats, summed over the entries, [...].
 
     Raises
     ------
     NotImplementedError
-        If it has none in this table; a sampled KL works for every pair.
+        If no closed form is implemented for the pair; a sampled KL works for every pair.
 
     Examples
     --------
@@ -291,12 +300,12 @@ def kl(q: Distribution, p: Distribution) -> Float[Tensor, "*b"]:
         case Categorical(), Categorical():
             return (q.probs * (q.logits - p.logits)).sum((-2, -1))
     raise NotImplementedError(
-        f"KL({type(q).__name__} || {type(p).__name__}) has no closed form here: use kl='sampled'"
+        f"KL({type(q).__name__} || {type(p).__name__}) has no closed form here; use kl='sampled'"
     )
 
 
 def centre(p: Distribution) -> Float[Tensor, "*b d"]:
-    """Return the mean, or for codes, which have none, the most probable one."""
+    """Mean of a distribution, or the mode of categorical codes, [..., d]."""
     match p:
         case Categorical():
             return p.logits.argmax(-1).to(p.logits.dtype)
@@ -306,46 +315,50 @@ def centre(p: Distribution) -> Float[Tensor, "*b d"]:
 
 
 def draw(p: Distribution, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "*b d"]:
-    """Draw from ``p``: differentiably where it can be reparameterised, plainly elsewhere.
+    """Sample from ``p`` with reparameterised gradients if available, else without gradient.
 
-    Where processes share a batch, noise is drawn for all of it and this process keeps its rows.
+    In data-parallel training, noise is generated for the global batch and sliced to the rows of
+    this process.
     """
-    whole = p if isinstance(p, Ancestral) else _whole(p, parallel.n_shares())
+    p_global = p if isinstance(p, Ancestral) else _whole(p, parallel.n_shares())
     shape = torch.Size(sample_shape)
-    drawn = whole.rsample(shape) if p.has_rsample else whole.sample(shape)
-    return drawn if whole is p else parallel.share(drawn, -2)
+    sample = p_global.rsample(shape) if p.has_rsample else p_global.sample(shape)
+    return sample if p_global is p else parallel.share(sample, -2)
 
 
 def _whole(p: Distribution, n_shares: int) -> Distribution:
-    """Repeat the rows of ``p`` to as many as the whole batch has."""
+    """Repeat the rows of ``p`` ``n_shares`` times, to the size of the global batch."""
     if n_shares == 1:
         return p
     if isinstance(p, Independent):
         n_events = p.reinterpreted_batch_ndims
         return Independent(_whole(p.base_dist, n_shares), n_events, validate_args=False)
-    n_above = len(p.batch_shape) - (0 if p.event_shape else 1)  # axes up to the rows
+    n_axes = len(p.batch_shape) - (0 if p.event_shape else 1)  # axes up to and including the rows
     repeated: dict[str, Any] = {
-        k: v.repeat([1] * (n_above - 1) + [n_shares] + [1] * (v.ndim - n_above))
+        k: v.repeat([1] * (n_axes - 1) + [n_shares] + [1] * (v.ndim - n_axes))
         for k, v in parameters(p).items()
     }
     return type(p)(**repeated, validate_args=False)
 
 
 def detach(p: Distribution) -> Distribution:
-    """Return the same distribution with its parameters cut from the graph.
+    """Copy of a distribution with detached parameters.
 
     Raises
     ------
     NotImplementedError
-        For a distribution that is not one torch family with tensors for parameters.
+        If ``p`` is not Normal, Laplace, MultivariateNormal or Bernoulli.
     """
     if not isinstance(p, Normal | Laplace | MultivariateNormal | Bernoulli):
-        raise NotImplementedError(f"the parameters of {type(p).__name__} can't be detached")
+        raise NotImplementedError(
+            f"{type(p).__name__}: expected Normal, Laplace, MultivariateNormal or Bernoulli, the "
+            "distributions whose parameters can be detached"
+        )
     return type(p)(**{k: v.detach() for k, v in parameters(p).items()}, validate_args=False)
 
 
 def parameters(p: Distribution) -> dict[str, Tensor]:
-    """Return the tensors that ``p`` was made from, by the names its constructor takes."""
+    """Constructor arguments of ``p``, by name."""
     match p:
         case MultivariateNormal():
             return {"loc": p.loc, "scale_tril": p._unbroadcasted_scale_tril}

@@ -1,4 +1,4 @@
-"""What docstrings say of parameters: carried over to subclasses, and told by the command line."""
+"""Numpy-style docstrings: inheritance of parameter entries and help texts of the command line."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ OTHER = "Other Parameters"
 
 
 def parameters(docstring: str) -> dict[str, str]:
-    r"""Return the entries of a docstring's parameter sections, as they are written, by name.
+    r"""Return the raw entries of a docstring's parameter sections, by parameter name.
 
-    >>> parameters("Draw.\n\nParameters\n----------\nn : int\n    How many.\n")
-    {'n': 'n : int\n    How many.\n'}
+    >>> parameters("Draw.\n\nParameters\n----------\nn : int\n    Number of samples.\n")
+    {'n': 'n : int\n    Number of samples.\n'}
     """
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for title, text in _sections(docstring):
         if title in ("Parameters", OTHER):
             for entry in ENTRY.finditer(text):
-                found |= dict.fromkeys(entry[1].split(", "), entry[0])
-    return found
+                entries |= dict.fromkeys(entry[1].split(", "), entry[0])
+    return entries
 
 
 def with_inherited(cls: type) -> str:
-    """Return the docstring of a class, completed by what its bases say of inherited parameters.
+    """Return the docstring of a class with the entries of inherited parameters added.
 
-    They follow the class's own as numpydoc's section "Other Parameters", those of the nearest base
-    first.
+    Inherited parameters form numpydoc's section "Other Parameters" after "Parameters", those of
+    the nearest base class first.
     """
-    own = inspect.cleandoc(cls.__doc__ or "")
-    known, inherited = parameters(own), dict[str, str]()
+    docstring = inspect.cleandoc(cls.__doc__ or "")
+    own, inherited = parameters(docstring), dict[str, str]()
     for base in cls.__mro__[1:]:
-        theirs = parameters(base.__dict__.get("__doc__") or "") if base is not object else {}
-        inherited |= {k: v for k, v in theirs.items() if k not in known and k not in inherited}
+        entries = parameters(base.__dict__.get("__doc__") or "") if base is not object else {}
+        inherited |= {k: v for k, v in entries.items() if k not in own and k not in inherited}
     if not inherited:
-        return own
-    entries = "".join(dict.fromkeys(inherited.values()))
-    section = f"{OTHER}\n{'-' * len(OTHER)}\n{entries}"
-    parts = _sections(own)
-    after = next((n for n, (title, _) in enumerate(parts) if title == "Parameters"), 0)
-    texts = [text.rstrip("\n") for _, text in parts]
-    return "\n\n".join([*texts[: after + 1], section.rstrip("\n"), *texts[after + 1 :]])
+        return docstring
+    text = "".join(dict.fromkeys(inherited.values()))
+    section = f"{OTHER}\n{'-' * len(OTHER)}\n{text}"
+    sections = _sections(docstring)
+    position = next((i for i, (title, _) in enumerate(sections) if title == "Parameters"), 0)
+    texts = [text.rstrip("\n") for _, text in sections]
+    return "\n\n".join([*texts[: position + 1], section.rstrip("\n"), *texts[position + 1 :]])
 
 
 def field_help(cls: type) -> dict[str, str]:
-    """Say in one line what each parameter of an estimator is, without markup.
+    """Return the description of each parameter of an estimator as one line without markup.
 
     >>> from ancestral import VAE
     >>> field_help(VAE)["n_latent_samples"]
-    'L: draws of z per row and step, over which the bound is averaged.'
+    'L: number of samples of z per data point and step, over which the bound is averaged.'
     """
-    found = {}
+    descriptions = {}
     for name, entry in parameters(cls.__doc__ or "").items():
         _, _, text = entry.partition("\n")
-        found[name] = ROLE.sub(r"\1", " ".join(text.split())).replace("``", "")
-    return found
+        descriptions[name] = ROLE.sub(r"\1", " ".join(text.split())).replace("``", "")
+    return descriptions
 
 
 def _sections(docstring: str) -> list[tuple[str, str]]:
-    """Return the titles and texts of a docstring, each with its heading; the first has none."""
+    """Return (title, text with heading) of each section; the first section has an empty title."""
     text = inspect.cleandoc(docstring) + "\n"
     headings = list(HEADING.finditer(text))
     starts = [0, *(h.start() for h in headings)]

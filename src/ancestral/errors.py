@@ -1,4 +1,4 @@
-"""How far off: error rates of classifiers, two of them compared, squared errors of repairs."""
+"""Error metrics: classification error, McNemar's test and squared error at selected entries."""
 
 from __future__ import annotations
 
@@ -13,40 +13,49 @@ from ancestral.evaluate import standard_error_of_mean
 
 @dataclass(frozen=True)
 class Errors:
-    """Which rows a classifier gets wrong.
+    """Classification error of individual samples.
 
     Attributes
     ----------
     wrong : bool array [n]
-        Of every row.
+        Whether each sample is misclassified.
     """
 
     wrong: np.ndarray
 
     @property
     def percent(self) -> float:
-        """Share of wrong rows, in per cent."""
+        """Error rate in per cent."""
         return 100 * float(self.wrong.mean())
 
     @property
     def standard_error(self) -> float:
-        """Of that share, in per cent (binomial)."""
-        share = float(self.wrong.mean())
-        return 100 * math.sqrt(share * (1 - share) / len(self.wrong))
+        """Binomial standard error of the error rate, in per cent."""
+        rate = float(self.wrong.mean())
+        return 100 * math.sqrt(rate * (1 - rate) / len(self.wrong))
 
     def __str__(self) -> str:
         return f"{self.percent:.2f} +- {self.standard_error:.2f} %"
 
 
 def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
-    """Compare predicted classes with the true ones, both [n]; rows with y = -1 are left out.
+    """Compare predicted with true class labels.
 
-    Beside text -1 may be a number or text itself.
+    Parameters
+    ----------
+    predicted, y : array [n]
+        Predicted and true labels. Unlabelled samples (y = -1; in arrays of text or objects also
+        "-1") are excluded.
+
+    Returns
+    -------
+    Errors
+        Misclassified samples among the labelled ones, in order.
 
     Raises
     ------
     ValueError
-        If the two differ in length, or no row is labelled.
+        If the shapes differ or all samples are unlabelled.
 
     Examples
     --------
@@ -55,23 +64,25 @@ def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
     """
     predicted, y = np.asarray(predicted), np.asarray(y)
     if predicted.shape != y.shape:
-        raise ValueError(f"predicted has the shape {predicted.shape} and y {y.shape}")
-    known = has_label(y)
-    if not known.any():
-        raise ValueError("y: no row is labelled")
-    return Errors(predicted[known] != y[known])
+        raise ValueError(
+            f"predicted {predicted.shape} and y {y.shape}: expected arrays of the same shape"
+        )
+    labelled = has_label(y)
+    if not labelled.any():
+        raise ValueError("y: all samples are unlabelled; expected at least one class label")
+    return Errors(predicted[labelled] != y[labelled])
 
 
 @dataclass(frozen=True)
 class SquaredErrors:
-    """Squared errors of some entries of each row, in the square of the user's units.
+    """Squared error at selected entries of each sample, in the squared units of the data.
 
     Attributes
     ----------
     sums : array [n]
-        Over the entries of a row.
+        Sum of the squared error of each sample over its selected entries.
     counts : array [n]
-        How many entries.
+        Number of selected entries of each sample.
     """
 
     sums: np.ndarray
@@ -79,12 +90,12 @@ class SquaredErrors:
 
     @property
     def mean(self) -> float:
-        """Mean over all entries."""
+        """Mean squared error over all selected entries."""
         return float(self.sums.sum() / self.counts.sum())
 
     @property
     def standard_error(self) -> float:
-        """Standard error of that mean, rows being independent (delta method for the ratio)."""
+        """Standard error of the mean for independent samples (delta method for the ratio)."""
         return standard_error_of_mean((self.sums - self.mean * self.counts) / self.counts.mean())
 
     def __str__(self) -> str:
@@ -92,19 +103,19 @@ class SquaredErrors:
 
 
 def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> SquaredErrors:
-    """Compare a guess with the truth, both [n, d], at chosen entries.
+    """Squared error of an estimate at selected entries.
 
     Parameters
     ----------
     truth, guess : array [n, d]
-        ``NaN`` in the truth is left out.
+        True and estimated values. Entries with a true value of ``NaN`` are excluded.
     where : bool array [n, d]
-        Which entries count.
+        Mask of the selected entries.
 
     Raises
     ------
     ValueError
-        If no entry counts.
+        If no entry with a true value is selected.
 
     Examples
     --------
@@ -114,21 +125,21 @@ def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> S
     """
     where = where & ~np.isnan(truth)
     if not where.any():
-        raise ValueError("where: no entry to compare")
+        raise ValueError("where: expected at least one selected entry with a true value, got none")
     squares = np.where(where, np.square(np.nan_to_num(truth) - guess), 0.0)
     return SquaredErrors(squares.sum(1, dtype=np.float64), where.sum(1))
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two classifiers compared on the same rows, by the rows on which they disagree.
+    """Paired comparison of two classifiers on the same samples (McNemar's test).
 
     Attributes
     ----------
     first_only, second_only : int
-        Rows that only the first, or only the second, gets wrong.
+        Number of samples that only the first, or only the second, classifier misclassifies.
     n_rows : int
-        All rows.
+        Total number of samples.
     """
 
     first_only: int
@@ -137,18 +148,18 @@ class McNemar:
 
     @property
     def percent(self) -> float:
-        """Error of the first less that of the second, in per cent."""
+        """Error rate of the first classifier minus that of the second, in per cent."""
         return 100 * (self.first_only - self.second_only) / self.n_rows
 
     @property
     def standard_error(self) -> float:
-        """Of that difference, in per cent: what both get wrong cancels."""
-        share = (self.first_only + self.second_only) / self.n_rows
-        return 100 * math.sqrt(max(share - (self.percent / 100) ** 2, 0) / self.n_rows)
+        """Standard error of the paired difference, in per cent."""
+        discordant = (self.first_only + self.second_only) / self.n_rows
+        return 100 * math.sqrt(max(discordant - (self.percent / 100) ** 2, 0) / self.n_rows)
 
     @property
     def p_value(self) -> float:
-        """How often as lopsided a split comes up if both are equally good (exact, two-sided)."""
+        """Two-sided p-value of the exact test that both error rates are equal."""
         from scipy.stats import binomtest
 
         n = self.first_only + self.second_only
@@ -156,28 +167,29 @@ class McNemar:
 
     def __str__(self) -> str:
         return (
-            f"{self.percent:+.2f} +- {self.standard_error:.2f} %, wrong alone {self.first_only} "
-            f"and {self.second_only} of {self.n_rows} rows, McNemar p = {self.p_value:.2g}"
+            f"{self.percent:+.2f} +- {self.standard_error:.2f} %, discordant samples "
+            f"{self.first_only} and {self.second_only} of {self.n_rows}, McNemar p = "
+            f"{self.p_value:.2g}"
         )
 
 
 def mcnemar(first: Errors, second: Errors) -> McNemar:
-    """Compare two classifiers on the same rows (McNemar, 1947).
+    """Compare two classifiers on the same samples by McNemar's test (McNemar, 1947).
 
     Parameters
     ----------
     first, second : Errors
-        Of the same rows in the same order.
+        Classification results for the same samples in the same order.
 
     Returns
     -------
     McNemar
-        First less second: negative where the first is better.
+        First minus second, negative if the first classifier is better.
 
     Raises
     ------
     ValueError
-        If the numbers of rows differ.
+        If the numbers of samples differ.
 
     Examples
     --------
@@ -185,12 +197,12 @@ def mcnemar(first: Errors, second: Errors) -> McNemar:
     >>> first, second = wrong.copy(), wrong.copy()
     >>> first[:3], second[1:12] = True, True
     >>> print(mcnemar(Errors(first), Errors(second)))
-    -8.00 +- 3.06 %, wrong alone 1 and 9 of 100 rows, McNemar p = 0.021
+    -8.00 +- 3.06 %, discordant samples 1 and 9 of 100, McNemar p = 0.021
     """
     a, b = first.wrong, second.wrong
     if len(a) != len(b):
         raise ValueError(
-            f"the classifiers were scored on {len(a)} and {len(b)} rows: a comparison takes the "
-            "same rows"
+            f"first and second: got results for {len(a)} and {len(b)} samples, expected the same "
+            "samples; evaluate both classifiers on the same data"
         )
     return McNemar(int((a & ~b).sum()), int((b & ~a).sum()), len(a))

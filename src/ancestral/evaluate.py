@@ -1,4 +1,4 @@
-"""How good is it: log-likelihood with its errors, two models compared, latent units in use."""
+"""Log-likelihood estimates with standard errors, paired comparisons and latent-unit variances."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class LogLikelihood:
     Attributes
     ----------
     values : array [n]
-        L_S of every row: a stochastic lower bound on log p(x), or log p(x) itself.
+        Estimate L_S of each row, a stochastic lower bound on log p(x), or log p(x) if exact.
     monte_carlo_errors : array [n]
-        Standard error of each value that comes from sampling (delta method).
+        Monte Carlo standard error of each value (delta method).
     effective_sample_sizes : array [n]
-        (sum w)^2 / sum w^2, between 1 and the number of samples. Where it is near 1 the value
-        rests on one sample and is too low.
+        (sum w)^2 / sum w^2, between 1 and the number of samples. Near 1, a single sample dominates
+        and the value is too low.
     n_samples : int
-        S, or chains.
-    estimator : str
-        L for importance sampling, AIS for annealed importance sampling, exact for neither.
+        Number of importance samples S, or of chains.
+    estimator : {"L", "AIS", "exact"}
+        Importance sampling, annealed importance sampling or the exact log-likelihood.
     """
 
     values: np.ndarray
@@ -47,49 +47,49 @@ class LogLikelihood:
 
     @property
     def mean(self) -> float:
-        """Mean over the rows."""
+        """Mean over the rows, in nats."""
         return float(self.values.mean())
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean over the rows, from their spread."""
+        """Standard error of the mean over the rows, from the sample variance of the values."""
         return standard_error_of_mean(self.values)
 
     def __str__(self) -> str:
-        how = self.estimator if self.is_exact else f"{self.estimator}_{self.n_samples}"
-        return f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({how})"
+        estimator = self.estimator if self.is_exact else f"{self.estimator}_{self.n_samples}"
+        return f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({estimator})"
 
     @property
     def is_exact(self) -> bool:
-        """Whether these are log p(x) itself: of a model that knows it."""
+        """Whether the values are exact log-likelihoods instead of estimates."""
         return self.estimator == "exact"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two models compared on the same rows, in nats.
+    """Paired difference of the log-likelihoods of two models, in nats.
 
     Attributes
     ----------
     values : array [n]
-        First less second, row by row.
+        First model minus second model, for each row.
     """
 
     values: np.ndarray
 
     @property
     def mean(self) -> float:
-        """Mean over the rows: positive where the first model is better."""
+        """Mean over the rows, positive if the first model is better."""
         return float(self.values.mean())
 
     @property
     def standard_error(self) -> float:
-        """Standard error of that mean. What is hard for both models cancels, so it is small."""
+        """Standard error of the mean; variation common to both models cancels."""
         return standard_error_of_mean(self.values)
 
     @property
     def share(self) -> float:
-        """Share of the rows for which the first model is better."""
+        """Fraction of rows with a higher log-likelihood under the first model, in [0, 1]."""
         return float((self.values > 0).mean())
 
     def __str__(self) -> str:
@@ -105,17 +105,18 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
     Parameters
     ----------
     first, second : LogLikelihood
-        Of the same rows in the same order; grey images binarised with the same seed.
+        Log-likelihoods of the same rows in the same order; greyscale images binarised with the
+        same seed.
 
     Returns
     -------
     Difference
-        First less second.
+        First minus second.
 
     Raises
     ------
     ValueError
-        If the numbers of rows differ, or there is only one.
+        If the numbers of rows differ or are below two.
 
     Examples
     --------
@@ -128,20 +129,20 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
     n, m = len(first.values), len(second.values)
     if n != m or n < 2:
         raise ValueError(
-            f"the models were scored on {n} and {m} rows: a comparison takes the same rows, "
-            "two or more of them"
+            f"first and second: got log-likelihoods of {n} and {m} rows, expected the same rows, "
+            "at least 2; evaluate both models on the same rows"
         )
     return Difference(first.values - second.values)
 
 
 def standard_error_of_mean(values: np.ndarray) -> float:
-    """Return the standard error of the mean of independent values; of one value, not a number."""
+    """Standard error of the mean of independent values; NaN for a single value."""
     n = len(values)
     return float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
 
 class ImportanceSum:
-    """Streaming sums of importance weights, in double precision on the log scale.
+    """Streaming sums of importance weights, on the log scale, in float64 where supported.
 
     Examples
     --------
@@ -158,45 +159,45 @@ class ImportanceSum:
         self.n = 0
 
     def add(self, log_w: Float[Tensor, "k batch"]) -> None:
-        """Add the weights of k more samples."""
+        """Add the log weights of k more samples, [k, batch]."""
         log_w = log_w.to(self.log_w.dtype)
         self.log_w = torch.logaddexp(self.log_w, torch.logsumexp(log_w, 0))
         self.log_w2 = torch.logaddexp(self.log_w2, torch.logsumexp(2 * log_w, 0))
         self.n += len(log_w)
 
     def log_mean(self) -> Float[Tensor, " batch"]:
-        """Log of the mean weight."""
+        """Log of the mean weight, [batch]."""
         return self.log_w - math.log(self.n)
 
     def effective_sample_size(self) -> Float[Tensor, " batch"]:
-        """(sum w)^2 / sum w^2."""
+        """Effective sample size (sum w)^2 / sum w^2, [batch]."""
         return torch.exp(2 * self.log_w - self.log_w2)
 
     def standard_error(self) -> Float[Tensor, " batch"]:
-        """Monte Carlo standard error of :meth:`log_mean`, by the delta method."""
+        """Monte Carlo standard error of :meth:`log_mean` (delta method); NaN for one sample."""
         if self.n < 2:
             return torch.full_like(self.log_w, math.nan)
         relative_variance = self.n / self.effective_sample_size() - 1
         return torch.sqrt(relative_variance.clamp(min=0) / (self.n - 1))
 
     def summary(self) -> list[Tensor]:
-        """Log mean, its standard error, effective sample size."""
+        """Log mean, its standard error and the effective sample size, [batch] each."""
         return [self.log_mean(), self.standard_error(), self.effective_sample_size()]
 
 
 class ChunkResults:
-    """What chunks of rows came to, kept in a checkpoint from time to time and at an interrupt.
+    """Results of successive chunks of rows, saved periodically and on an interrupt.
 
     Parameters
     ----------
     checkpoint : Checkpoint, optional
-        Where to keep it; chunks that are there already count as done.
+        Checkpoint to save to. Chunks that it already contains count as done.
 
     Examples
     --------
-    >>> with ChunkResults() as found:
-    ...     found.add([torch.zeros(4)] * 3, n_rows=3)
-    >>> found.n_done, found.result(n_samples=1).values
+    >>> with ChunkResults() as results:
+    ...     results.add([torch.zeros(4)] * 3, n_rows=3)
+    >>> results.n_done, results.result(n_samples=1).values
     (1, array([0., 0., 0.], dtype=float32))
     """
 
@@ -205,34 +206,34 @@ class ChunkResults:
         snapshot = None if checkpoint is None else checkpoint.load()
         self._n_before = 0 if snapshot is None else int(snapshot.facts["n_done"])
         self._before = [] if snapshot is None else [snapshot.tensors["found"]]
-        self._parts: list[Tensor] = []  # grows by whole chunks, so an interrupt finds it whole
+        self._parts: list[Tensor] = []  # extended by complete chunks, consistent at an interrupt
 
     @property
     def n_done(self) -> int:
-        """How many chunks are done."""
+        """Number of finished chunks."""
         return self._n_before + len(self._parts)
 
     def add(self, summary: list[Tensor], n_rows: int) -> None:
-        """Add the next chunk: log mean, standard error, effective sample size of its rows."""
+        """Add the :meth:`ImportanceSum.summary` of the next chunk, of its first ``n_rows`` rows."""
         self._parts.append(torch.stack(summary)[:, :n_rows].cpu())
         if self.checkpoint is not None and self.checkpoint.is_due():
             self._keep(self.checkpoint)
 
     def _keep(self, checkpoint: Checkpoint) -> None:
-        found = torch.cat([*self._before, *self._parts], 1)
-        checkpoint.save(Snapshot({"found": found}, {"n_done": self.n_done}))
+        results = torch.cat([*self._before, *self._parts], 1)
+        checkpoint.save(Snapshot({"found": results}, {"n_done": self.n_done}))
 
     def __enter__(self) -> ChunkResults:
-        """Begin."""
+        """Return the results themselves."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Keep what is done, if the user stops here."""
+        """Save the finished chunks on a KeyboardInterrupt."""
         if kind is KeyboardInterrupt and self.checkpoint is not None and self._parts:
             self._keep(self.checkpoint)
 
     def result(self, n_samples: int, estimator: str = "L") -> LogLikelihood:
-        """Return all rows; the checkpoint is no longer needed."""
+        """Combine all chunks into one result and delete the checkpoint."""
         if self.checkpoint is not None:
             self.checkpoint.remove()
         values, errors, sizes = torch.cat([*self._before, *self._parts], 1).numpy()
@@ -253,38 +254,44 @@ def log_likelihood(
     checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> LogLikelihood:
-    """Estimate log p(x) of every row by L_S with S = ``n_samples``, in chunks.
+    """Estimate log p(x) of every row by importance sampling from q(z | x) (Burda et al., 2016).
 
-    The sum over samples is streamed, so memory does not grow with S; the mean over rows is taken
-    of logarithms.
+    The estimate is L_S = log (1 / S) sum_s w_s with w_s = p(x, z_s) / q(z_s | x) and S =
+    ``n_samples``, a lower bound in expectation. The sum over samples is streamed: memory does not
+    grow with S.
 
     Parameters
     ----------
     model : LatentModel
-        In evaluation mode.
+        Model in evaluation mode.
     data : Data
-        The rows; missing entries are integrated out.
+        Rows to evaluate; missing entries are integrated out.
     n_samples : int
-        S; the bias is about -Var(w) / (2 S p(x)^2).
+        Number of importance samples S; the bias is about -Var(w) / (2 S p(x)^2).
     seed : int
-        Of the samples. The user's random stream is untouched.
+        Seed of the samples. The global random state is not changed.
     rows_per_chunk, samples_per_chunk : int
-        How much is held at once; by default 100 samples, which stay in a processor's cache, or
-        1,000 on a GPU, which has to be filled.
+        Numbers of rows and of samples per model evaluation. By default 100 samples, which fit the
+        cache of a CPU, or 1,000 on a GPU.
     compile : "auto" or bool
-        Whether a chunk becomes one compiled graph; see :func:`ancestral.engine.plan`.
+        Whether to compile the evaluation of a chunk; see :func:`ancestral.engine.plan`.
     precision : {"auto", "float32", "bfloat16"}
-        Of matrix products. Numbers to be published are float32.
+        Precision of the matrix products. Use float32 for published numbers.
     checkpoint : Checkpoint, optional
-        Keeps the rows that are done, from time to time and at an interrupt: the same call goes on
-        there.
+        Checkpoint of the finished rows, written periodically and on an interrupt. The same call
+        resumes from it.
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    LogLikelihood
+        Estimates in nats, with Monte Carlo errors.
 
     Raises
     ------
     ValueError
-        If ``n_samples`` or a chunk is not positive.
+        If ``n_samples``, ``rows_per_chunk`` or ``samples_per_chunk`` is not positive.
     """
     if samples_per_chunk is None:
         samples_per_chunk = 1000 if data.device.type == "cuda" else 100
@@ -300,7 +307,7 @@ def log_likelihood(
     plan = engine.plan(model, data.device, work, compile, precision)
     log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)
     with (
-        ChunkResults(checkpoint) as found,
+        ChunkResults(checkpoint) as results,
         engine.private_randomness(data.device),
         engine.memory_kept(),
         engine.inference(model, plan),
@@ -308,33 +315,39 @@ def log_likelihood(
         chunks = data.chunks(min(rows_per_chunk, len(data)))
         n_chunks = -(-len(data) // rows_per_chunk)
         bar = tqdm(chunks, f"L_{n_samples}", n_chunks, disable=not progress, unit="chunk")
-        for number, (batch, n_rows) in enumerate(bar):
-            if number < found.n_done:
+        for chunk, (batch, n_rows) in enumerate(bar):
+            if chunk < results.n_done:
                 continue
-            engine.seed(seed, number)
+            engine.seed(seed, chunk)
             total = ImportanceSum(len(batch.x), data.device)
             while total.n < n_samples:
                 total.add(log_w(batch, min(samples_per_chunk, n_samples - total.n)))
-            found.add(total.summary(), n_rows)
-    return found.result(n_samples)
+            results.add(total.summary(), n_rows)
+    return results.result(n_samples)
 
 
 @torch.no_grad()
 def exact_log_likelihood(
     model: ExactModel, data: Data, *, rows_per_chunk: int = 100
 ) -> LogLikelihood:
-    """Return log p(x) of every row under a model that knows it.
+    """Compute log p(x) of every row under a model with a closed-form marginal likelihood.
 
-    A single sample from an exact posterior has the weight p(x): this is L_1, without an error.
+    An importance sample from the exact posterior has weight p(x): the result is L_1 with zero
+    Monte Carlo error.
 
     Parameters
     ----------
     model : ExactModel
-        In evaluation mode.
+        Model in evaluation mode.
     data : Data
-        The rows; missing entries are integrated out.
+        Rows to evaluate; missing entries are integrated out.
     rows_per_chunk : int
-        How many rows are held at once.
+        Number of rows per model evaluation.
+
+    Returns
+    -------
+    LogLikelihood
+        Exact values in nats.
     """
     chunks = data.chunks(min(rows_per_chunk, len(data)))
     parts = [model.log_marginal(batch)[:n_rows].double().cpu() for batch, n_rows in chunks]
@@ -346,34 +359,37 @@ def exact_log_likelihood(
 def unit_variances(
     model: LatentModel, data: Data, *, n_samples: int = 100, seed: int = 0
 ) -> np.ndarray:
-    """How much each latent unit's posterior mean varies over rows: Var_x(E_q[z | x]), [n_latents].
+    """Variance over rows of each latent unit's posterior mean, Var_x(E_q[z | x]), [n_latents].
 
-    A unit that the model does not use has a posterior that ignores x, and a variance of zero;
-    units above 0.01 are called active (Burda et al., 2016, section 5.2).
+    The posterior of an unused unit does not depend on x and its variance is zero. Units above 0.01
+    are called active (Burda et al., 2016, section 5.2).
 
     Parameters
     ----------
     model : LatentModel
-        In evaluation mode.
+        Model in evaluation mode.
     data : Data
-        The rows.
+        Rows to encode.
     n_samples : int
-        Draws of z for each row. The posterior mean is estimated twice, by half of them each; the
-        covariance of the two is unbiased, however few there are and whatever the posterior.
+        Number of samples of z per row, at least 2. Each half gives an independent estimate of the
+        posterior mean; the covariance of the two estimates over rows is unbiased for any number of
+        samples and any posterior.
     seed : int
-        Of the draws. The user's random stream is untouched.
+        Seed of the samples. The global random state is not changed.
 
     Raises
     ------
     ValueError
-        If there are fewer than two rows or draws.
+        If there are fewer than two rows or samples.
     """
     if len(data) < 2 or n_samples < 2:
-        raise ValueError(f"{len(data)} rows, n_samples={n_samples}: expected at least 2 of each")
+        raise ValueError(
+            f"data with {len(data)} rows, n_samples={n_samples}: expected at least 2 of each"
+        )
     halves: list[list[Tensor]] = [[], []]
     with engine.private_randomness(data.device):
-        for number, (batch, n_rows) in enumerate(data.chunks(min(100, len(data)))):
-            engine.seed(seed, number)
+        for chunk, (batch, n_rows) in enumerate(data.chunks(min(100, len(data)))):
+            engine.seed(seed, chunk)
             z = draw(model.encode(batch), (2 * (n_samples // 2),))
             for means, half in zip(halves, z.to(engine.widest(data.device)).chunk(2), strict=True):
                 means.append(half.mean(0)[:n_rows])

@@ -1,9 +1,8 @@
-"""Run folders: what was asked, what came out, and everything needed to ask again.
+"""Run folders: the configuration, the results and the fitted model of one run.
 
-A run folder holds ``config.toml`` (feed it back to ``ancestral fit --config``), ``versions.json``,
-``history.csv`` (the learning curves), ``metrics.json``, ``likelihoods/`` (row by row, one file for
-each evaluation), ``repairs/`` (what was filled in for rows of tables), ``model/`` and
-``report.html``.
+A run folder contains ``config.toml`` (input of ``ancestral fit --config``), ``versions.json``,
+``history.csv`` (the learning curves), ``metrics.json``, ``likelihoods/`` (row by row, one file per
+evaluation), ``repairs/`` (imputed rows, written by recipes), ``model/`` and ``report.html``.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ancestral import datasets, kept, methods, parallel, provenance, scoring, storage
+from ancestral.estimator import Estimator
 from ancestral.evaluate import LogLikelihood
 from ancestral.fields import as_tuples, check, hints, suggest
 from ancestral.labels import (
     UNLABELLED,
-    LabelLearner,
-    TargetLearner,
+    RegressorBase,
     class_name,
     class_names,
     has_label,
@@ -32,32 +31,31 @@ from ancestral.labels import (
 from ancestral.likeness import FEWEST
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.protocol import Metric, Scoring
-from ancestral.rows import RowEstimator
 from ancestral.tables import has_missing
 
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
-"""Importance samples and rows of the first look at the likelihood that every run takes."""
+"""Numbers of importance samples and of rows of the likelihood estimate at the end of a run."""
 
 WAYS = ("start", "autoencoder", "codes", "teacher", "verbose", "checkpoint", "log")
-"""Options that say where other files are, or how a run shows itself: they change no model."""
+"""Options for paths of other files and for output. They do not change the fitted model."""
 
 CONFIG, VERSIONS, REPORT = "config.toml", "versions.json", "report.html"
 
 
 @dataclass
 class Config:
-    """What a run is made of.
+    """Configuration of a run.
 
     Attributes
     ----------
     method : str
-        A name of the registry.
+        Name of the estimator in the registry.
     data : str
-        A data set's name, or the path of a file or folder.
+        Name of a data set, or the path of a file or folder.
     options : dict
-        Fields of the estimator that differ from its defaults.
+        Estimator parameters that differ from their defaults.
     data_options : dict
-        What :func:`ancestral.datasets.load` is told besides.
+        Keyword arguments of :func:`ancestral.datasets.load`.
     """
 
     method: str
@@ -66,29 +64,35 @@ class Config:
     data_options: dict[str, Any] = field(default_factory=dict)
 
     def to_toml(self) -> str:
-        """Write as TOML."""
+        """Configuration as TOML text."""
         lines = [f"method = {json.dumps(self.method)}", f"data = {json.dumps(self.data)}"]
         for title, table in (("options", self.options), ("data_options", self.data_options)):
             lines += ["", f"[{title}]"]
             lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
         return "\n".join(lines) + "\n"
 
-    def estimator(self) -> RowEstimator:
-        """Make the estimator, its options checked."""
+    def estimator(self) -> Estimator:
+        """Create the estimator.
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or its value is invalid.
+        """
         cls = methods.find(self.method).load()
-        known = hints(cls)
+        fields = hints(cls)
         for name, value in self.options.items():
-            if name not in known:
-                raise ValueError(f"{cls.__name__} has no option {name!r}{suggest(name, known)}")
-            check(name, value, known[name])
+            if name not in fields:
+                raise ValueError(f"{cls.__name__} has no option {name!r}{suggest(name, fields)}")
+            check(name, value, fields[name])
         return cls(**self.options)
 
     def plain(self) -> Config:
-        """Return it without places of other files, and without how a run shows itself."""
+        """Configuration without paths of other files and without output options."""
         return replace(self, options={k: v for k, v in self.options.items() if k not in WAYS})
 
     def trains_as(self, other: Config) -> bool:
-        """Whether both make the same model."""
+        """Whether both configurations train the same model."""
         return bool(as_tuples(vars(self.plain())) == as_tuples(vars(other.plain())))
 
     def dataset(self) -> datasets.Dataset:
@@ -97,85 +101,87 @@ class Config:
 
 
 def read_config(path: Path | str) -> Config:
-    """Read what :meth:`Config.to_toml` wrote, or a person did.
+    """Read a configuration from a TOML file.
 
     Raises
     ------
+    FileNotFoundError
+        If the file does not exist.
     ValueError
-        If the file is not TOML, or has keys or values that are not what they should be.
+        If the file is not TOML, or has an unknown key or an invalid value.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"config {path}: there is no such file")
+        raise FileNotFoundError(f"config {path}: the file does not exist")
     try:
         table = as_tuples(tomllib.loads(Path(path).read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {path} is not valid TOML: {error}") from None
-    known = ("method", "data", "options", "data_options")
+    keys = ("method", "data", "options", "data_options")
     for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"config {path}: unknown key {key!r}{suggest(key, known)}")
+        if key not in keys:
+            raise ValueError(f"config {path}: unknown key {key!r}{suggest(key, keys)}")
         expected = str if key in ("method", "data") else dict
         if not isinstance(value, expected):
-            raise ValueError(f"config {path}: {key}={value!r} should be a {expected.__name__}")
+            raise ValueError(f"config {path}: {key}={value!r}: expected a {expected.__name__}")
     return Config(**{"method": "", "data": "", **table})
 
 
-def aligned(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Dataset:
-    """Bring the columns of a table into the order in which the model knows them.
+def aligned(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset:
+    """Reorder the columns of a table to the order in which the model was fitted.
 
     Raises
     ------
     ValueError
-        If the names of the columns differ.
+        If the sets of column names differ.
     """
-    known, given = estimator.column_names, dataset.feature_names
-    if known is None or given is None or list(given) == known:
+    model_columns, columns = estimator.column_names, dataset.feature_names
+    if model_columns is None or columns is None or list(columns) == model_columns:
         return dataset
-    if sorted(given) != sorted(known):
+    if sorted(columns) != sorted(model_columns):
         raise ValueError(
-            f"{dataset.name}: its columns are {', '.join(given)}; "
-            f"the model was fitted on {', '.join(known)}"
+            f"{dataset.name}: its columns are {', '.join(columns)}; "
+            f"the model was fitted on {', '.join(model_columns)}"
         )
-    order = [given.index(name) for name in known]
+    order = [columns.index(name) for name in model_columns]
     splits: dict[str, Any] = {
         k: v[:, order] for k, v in dataset.arrays().items() if k.startswith("x_")
     }
-    return replace(dataset, feature_names=tuple(known), **splits)
+    return replace(dataset, feature_names=tuple(model_columns), **splits)
 
 
-def comparable(dataset: datasets.Dataset, estimator: RowEstimator) -> datasets.Dataset:
-    """Bring the columns of a table into the model's order, and its classes into the model's own.
+def comparable(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset:
+    """Convert the columns of a table to the model's order and the labels to the model's classes.
 
-    Classes are the same if they have the same name; a number is its own name.
+    Classes are matched by name; the name of a numeric class is the number.
 
     Raises
     ------
     ValueError
-        If the names of the columns differ, or there are classes that the model does not know.
+        If the sets of column names differ, or the data contain classes unknown to the model.
     """
     dataset = aligned(dataset, estimator)
-    if not isinstance(estimator, LabelLearner):
+    if estimator.target_kind != "classes":
         return dataset
     classes, names = np.asarray(estimator.classes_), dataset.class_names
-    known = class_names(estimator)
-    found: dict[str, Any] = {}
+    model_names = class_names(estimator)
+    labels: dict[str, Any] = {}
     for split, y in dataset.arrays().items():
         if not split.startswith("y_"):
             continue
-        there = has_label(y)
-        values, codes = np.unique(y[there], return_inverse=True)
-        given = [class_name(v) if names is None else names[int(v)] for v in values]
-        if unknown := [name for name in given if name not in known]:
+        labelled = has_label(y)
+        values, codes = np.unique(y[labelled], return_inverse=True)
+        data_names = [class_name(v) if names is None else names[int(v)] for v in values]
+        if unknown := [name for name in data_names if name not in model_names]:
             raise ValueError(
                 f"{dataset.name}: unknown classes {', '.join(unknown)}; the model was fitted on "
-                f"{', '.join(known)}"
+                f"{', '.join(model_names)}"
             )
-        own = classes[[known.index(name) for name in given]]
-        found[split] = np.full(
-            len(y), UNLABELLED, dtype=own.dtype if own.dtype.kind in "iuf" else object
-        )
-        found[split][there] = own[codes]
-    return replace(dataset, class_names=None, **found)
+        model_classes = classes[[model_names.index(name) for name in data_names]]
+        numeric = model_classes.dtype.kind in "iuf"
+        dtype = model_classes.dtype if numeric else object
+        labels[split] = np.full(len(y), UNLABELLED, dtype=dtype)
+        labels[split][labelled] = model_classes[codes]
+    return replace(dataset, class_names=None, **labels)
 
 
 def run(
@@ -186,17 +192,36 @@ def run(
     report: bool = True,
     split: Literal["valid"] | None = None,
 ) -> Path:
-    """Fit, take a quick look at the test rows (held-out ones, if asked for), leave a run folder.
+    """Fit a model, estimate its metrics on a few evaluation rows and write a run folder.
 
-    A run that was stopped goes on: in its training, or after it, where the look or the page is
-    missing.
+    The evaluation rows are the test rows, or the validation rows if ``split`` is ``"valid"``. An
+    interrupted run is resumed: from its training checkpoint, or after training if the metrics or
+    the report are missing.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the run.
+    out : Path
+        Path of the run folder.
+    overwrite : bool
+        Whether to replace an existing run folder.
+    report : bool
+        Whether to write the report page.
+    split : {"valid"}, optional
+        Split of the evaluation rows; by default the test rows.
+
+    Returns
+    -------
+    Path
+        The absolute path of the run folder.
 
     Raises
     ------
     FileExistsError
-        If ``out`` is there and ``overwrite`` false; checked before anything is computed.
+        If ``out`` exists and ``overwrite`` is false; checked before anything is computed.
     ValueError
-        If the model could not be fitted to the data, or not be scored on them.
+        If the data do not suit the model, for fitting or for evaluation.
     """
     out = out.resolve()
     if not overwrite and _stopped_after_training(out, config, report):
@@ -207,7 +232,7 @@ def run(
         _check_suitable(estimator, dataset, _rows_to_look_at(config, split))
         _train(estimator, dataset, config, out, overwrite)
     if not parallel.is_main():
-        return out  # the first of several processes does the rest
+        return out  # only the main process evaluates and writes the report
     metrics, quick = look(estimator, dataset, config, split)
     if not (out / kept.METRICS).is_file():
         kept.add_metrics(out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics])
@@ -217,106 +242,113 @@ def run(
 
 
 def _stopped_after_training(out: Path, config: Config, report: bool) -> bool:
-    """Whether the model of a run is there, and what should follow is not."""
-    wanted = [kept.METRICS, *([REPORT] if report else [])]
-    done = all((out / name).is_file() for name in wanted)
-    if done or not (out / CONFIG).is_file() or not (out / storage.MODEL).is_dir():
+    """Whether a run folder contains the trained model but not all of its evaluation files."""
+    evaluation_files = [kept.METRICS, *([REPORT] if report else [])]
+    complete = all((out / name).is_file() for name in evaluation_files)
+    if complete or not (out / CONFIG).is_file() or not (out / storage.MODEL).is_dir():
         return False
     return read_config(out / CONFIG).trains_as(config)
 
 
-def _check_suitable(estimator: RowEstimator, dataset: datasets.Dataset, rows: Scoring) -> None:
-    """Refuse data that would be found unfit only after training."""
+def _check_suitable(estimator: Estimator, dataset: datasets.Dataset, rows: Scoring) -> None:
+    """Raise an error for data whose fault would otherwise be detected only after training."""
     name = type(estimator).__name__
-    if dataset.y_train is None and isinstance(estimator, LabelLearner | TargetLearner):
-        what = "classes" if isinstance(estimator, LabelLearner) else "targets"
+    if dataset.y_train is None and estimator.target_kind is not None:
+        kind = "class labels" if estimator.target_kind == "classes" else "targets"
         raise ValueError(
-            f"{name} learns {what}, and {dataset.name} has none: name their column by target='...'"
+            f"{name} requires {kind}, but {dataset.name} has none: name their column by "
+            "target='...'"
         )
-    if isinstance(estimator, TargetLearner) and dataset.class_names is not None:
+    if isinstance(estimator, RegressorBase) and dataset.class_names is not None:
         raise ValueError(
-            f"{name} learns numbers, and {dataset.name} has classes "
-            f"({', '.join(dataset.class_names[:3])}, ...): fit "
-            f"{methods.find(estimator._for_classes).name}, which learns classes"
+            f"{name} requires numeric targets, but {dataset.name} has classes "
+            f"({', '.join(dataset.class_names[:3])}, ...): fit the classifier "
+            f"{methods.find(estimator._for_classes).name} instead"
         )
     if isinstance(estimator, ImplicitEstimator):
         split, X = rows.rows(dataset)
         if has_missing(X):
             raise ValueError(
-                f"{name} is scored by its samples beside whole rows, and some {split} rows of "
-                f"{dataset.name} have missing entries: fill the gaps, or leave such rows out"
+                f"{name} is evaluated by comparing samples with complete rows, but some {split} "
+                f"rows of {dataset.name} have missing entries: impute them or drop the rows"
             )
         if len(X) < FEWEST:
             raise ValueError(
-                f"{name} is scored by its samples beside real rows, {FEWEST} or more, and "
+                f"{name} is evaluated by comparing samples with at least {FEWEST} real rows, but "
                 f"{dataset.name} has {len(X)} {split} rows: set a larger test_fraction=..., or "
                 "none to score on training rows"
             )
 
 
 def _train(
-    estimator: RowEstimator, dataset: datasets.Dataset, config: Config, out: Path, overwrite: bool
+    estimator: Estimator, dataset: datasets.Dataset, config: Config, out: Path, overwrite: bool
 ) -> None:
-    """Fit, and save the model before anything else is tried."""
+    """Fit the model and write the run folder, before any evaluation."""
     if dataset.image_shape is not None and estimator.image_shape is None:
         estimator.image_shape = dataset.image_shape
     if dataset.feature_names is not None:
         estimator.column_names_ = list(dataset.feature_names)
-    asked = estimator.checkpoint
-    estimator.checkpoint = asked or str(checkpoint_of(out))
-    began = perf_counter()
+    checkpoint = estimator.checkpoint
+    estimator.checkpoint = checkpoint or str(checkpoint_of(out))
+    start = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
-    estimator.fit_seconds_ = perf_counter() - began
-    estimator.checkpoint = asked
+    estimator.fit_seconds_ = perf_counter() - start
+    estimator.checkpoint = checkpoint
     if not parallel.is_main():
         return
     device = next(estimator.model_.parameters()).device
-    if dataset.class_names is not None and isinstance(estimator, LabelLearner):
+    if dataset.class_names is not None and estimator.target_kind == "classes":
         estimator.class_names_ = [dataset.class_names[c] for c in estimator.classes_]
 
-    def fill(folder: Path) -> None:
+    def write(folder: Path) -> None:
         storage.write_file(folder / CONFIG, config.to_toml())
-        made = {"commit": provenance.commit(), "device": provenance.device_name(device)}
-        versions = storage.versions() | made
+        environment = {"commit": provenance.commit(), "device": provenance.device_name(device)}
+        versions = storage.versions() | environment
         storage.write_file(folder / VERSIONS, json.dumps(versions, indent=1))
         storage.write_file(folder / "history.csv", storage.to_csv(estimator.history_))
         estimator.save(folder / storage.MODEL)
 
-    storage.write_folder(out, fill, overwrite=overwrite)
+    storage.write_folder(out, write, overwrite=overwrite)
 
 
 def _rows_to_look_at(
     config: Config, split: Literal["valid"] | None, n_importance_samples: int = QUICK_SAMPLES
 ) -> Scoring:
-    """Return the test rows, or held-out ones, if some are, as a run's page shows them."""
+    """Evaluation settings of a run: validation rows if the run has some, else test rows."""
     return Scoring(n_importance_samples, "valid" if "n_valid" in config.data_options else split)
 
 
 def look(
-    estimator: RowEstimator,
+    estimator: Estimator,
     dataset: datasets.Dataset,
     config: Config,
     split: Literal["valid"] | None = None,
     n_importance_samples: int = QUICK_SAMPLES,
 ) -> tuple[list[Metric], LogLikelihood | None]:
-    """Take the quick look at test rows (held-out ones, if some are) that a run's page shows."""
+    """Compute the metrics that a run's report shows, on validation rows if there are some.
+
+    Returns
+    -------
+    (list of dict, LogLikelihood or None)
+        The metrics, and the log-likelihood of at most 500 rows where the model has one.
+    """
     rows = _rows_to_look_at(config, split, n_importance_samples)
     return scoring.look(estimator, dataset, rows, n_likelihoods=QUICK_ROWS)
 
 
 def checkpoint_of(out: Path) -> Path:
-    """Where a run keeps the state of its training until its folder is there."""
+    """Path of the training checkpoint, which exists until the run folder is written."""
     return out.with_name(f".{out.name}.checkpoint")
 
 
 def write_report(
     folder: Path,
-    estimator: RowEstimator,
+    estimator: Estimator,
     dataset: datasets.Dataset,
     evaluation: LogLikelihood | None,
     config: Config,
 ) -> Path:
-    """Write the report page of a run."""
+    """Write the report page of a run; return its path."""
     from ancestral import report
 
     path = folder / REPORT
@@ -333,20 +365,26 @@ def write_report(
     return path
 
 
-def open_run(path: Path | str) -> tuple[RowEstimator, Config | None]:
-    """Load the model of a run folder, or of a folder that is just a saved model.
+def open_run(path: Path | str) -> tuple[Estimator, Config | None]:
+    """Load the model and the configuration of a run folder or a saved model.
+
+    Returns
+    -------
+    (estimator, Config or None)
+        The fitted estimator; None for a saved model without ``config.toml``.
 
     Raises
     ------
     ancestral.storage.ModelFileError
-        If there is none, or it can't be read.
+        If the folder does not exist, or contains no readable model.
     """
     path = Path(path)
     if not path.exists():
-        raise storage.ModelFileError(f"{path} is not there: expected the folder of a run")
+        raise storage.ModelFileError(f"{path} does not exist: expected a run folder")
     config = read_config(path / CONFIG) if (path / CONFIG).is_file() else None
     return methods.load(storage.model_folder(path)), config
 
 
 def _as_argument(value: Any) -> str:
+    """Value of an option as a command-line argument."""
     return json.dumps(value).replace(" ", "") if isinstance(value, tuple | list) else str(value)

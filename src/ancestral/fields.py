@@ -1,7 +1,7 @@
-"""Hyper-parameter fields: what their type hints admit, in words, from text, and checked.
+"""Hyper-parameter validation by type hints: checks, descriptions and parsing of text.
 
-An estimator's constructor is its configuration. The same hints serve the check at ``fit``, the
-options of the command line and configuration files.
+The constructor of an estimator is its configuration. The same hints are used for validation in
+``fit``, for the options of the command line and for configuration files.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _BOUNDS = {Ge: ("ge", "of at least"), Gt: ("gt", "above"), Lt: ("lt", "below")}
 
 
 def hints(cls: type) -> dict[str, Hint]:
-    """Return the type hint of every constructor field of a dataclass."""
-    resolved = get_type_hints(cls, include_extras=True)
-    return {f.name: resolved[f.name] for f in fields(cls) if f.init}
+    """Return the type hint of every constructor field of a dataclass, by name."""
+    all_hints = get_type_hints(cls, include_extras=True)
+    return {f.name: all_hints[f.name] for f in fields(cls) if f.init}
 
 
 def defaults(cls: type) -> dict[str, Any]:
-    """Return the default of every constructor field of a dataclass that has one."""
+    """Return the defaults of the constructor fields of a dataclass, by name."""
     return {f.name: f.default for f in fields(cls) if f.init and f.default is not MISSING}
 
 
 def matches(value: object, hint: Hint) -> bool:
-    """Whether ``value`` is what ``hint`` admits; NumPy scalars and lists for tuples will do.
+    """Whether ``value`` has the type of ``hint``; NumPy scalars, and lists as tuples, are valid.
 
     >>> matches((500, 0), Sizes)
     False
@@ -81,11 +81,11 @@ def _within(value: Any, bound: object) -> bool:
             return value > limit
         case Lt(limit):
             return value < limit
-    raise TypeError(f"{bound!r} is not a bound this module knows")
+    raise TypeError(f"{bound!r} is not a supported bound: expected Ge, Gt or Lt")
 
 
 def describe(hint: Hint) -> str:
-    """Say in words what ``hint`` admits.
+    """Return a readable description of the values that ``hint`` accepts.
 
     >>> describe(Count | None)
     'a whole number of at least 1, or none'
@@ -93,8 +93,8 @@ def describe(hint: Hint) -> str:
     origin = get_origin(hint)
     if origin is Annotated:
         base, *bounds = get_args(hint)
-        parts = [_BOUNDS[type(b)] for b in bounds]
-        limits = [f"{w} {getattr(b, a)}" for b, (a, w) in zip(bounds, parts, strict=True)]
+        names = [_BOUNDS[type(b)] for b in bounds]
+        limits = [f"{w} {getattr(b, a)}" for b, (a, w) in zip(bounds, names, strict=True)]
         return f"{describe(base)} {' and '.join(limits)}"
     if origin in (Union, types.UnionType):
         return ", or ".join(describe(h) for h in get_args(hint))
@@ -110,12 +110,12 @@ def describe(hint: Hint) -> str:
 
 
 def check(name: str, value: object, hint: Hint) -> None:
-    """Raise unless ``value`` is what ``hint`` admits.
+    """Check that ``value`` has the type and range of ``hint``.
 
     Raises
     ------
     ValueError
-        Naming the argument, its value and what was expected.
+        If it does not; the message contains the argument, its value and the expected values.
 
     Examples
     --------
@@ -124,17 +124,18 @@ def check(name: str, value: object, hint: Hint) -> None:
     ValueError: n_latents=0: expected a whole number of at least 1
     """
     if not matches(value, hint):
-        plain = value.item() if isinstance(value, np.generic) else value
-        raise ValueError(f"{name}={plain!r}: expected {describe(hint)}")
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise ValueError(f"{name}={shown!r}: expected {describe(hint)}")
 
 
 def parse(name: str, text: str, hint: Hint) -> Any:
-    """Read a value from text as a command line gives it; tuples as ``500,500`` or JSON.
+    """Parse a value of type ``hint`` from command-line text; tuples as ``500,500`` or JSON.
 
     Raises
     ------
     ValueError
-        Naming the argument, the text and what was expected.
+        If the text has no such value; the message contains the argument, the text and the
+        expected values.
 
     Examples
     --------
@@ -148,40 +149,49 @@ def parse(name: str, text: str, hint: Hint) -> Any:
 
 
 def _readings(text: str) -> list[Any]:
-    """What the text may stand for, the most specific first."""
-    words = {"none": None, "true": True, "false": False}
-    if text.lower() in words:
-        return [words[text.lower()], text]
-    readings = []
-    for wrapped in (text, f"[{text.rstrip(',')}]"):
+    """Return possible values of a text, the most specific first."""
+    constants = {"none": None, "true": True, "false": False}
+    if text.lower() in constants:
+        return [constants[text.lower()], text]
+    candidates = []
+    for json_text in (text, f"[{text.rstrip(',')}]"):
         try:
-            readings.append(as_tuples(json.loads(wrapped)))
+            candidates.append(as_tuples(json.loads(json_text)))
         except json.JSONDecodeError:
             continue
-    return [*readings, *([tuple(text.split(","))] if "," in text else []), text]
+    return [*candidates, *([tuple(text.split(","))] if "," in text else []), text]
 
 
 def as_tuples(value: Any) -> Any:
-    """Turn lists, at every depth, into tuples."""
+    """Convert nested lists to tuples."""
     if isinstance(value, dict):
         return {k: as_tuples(v) for k, v in value.items()}
     return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """End an error about an unknown name: the closest known one, or all of them.
+    """Return the end of an error message for an unknown name: the closest valid name, or all.
 
     >>> suggest("n_latent", ["n_latents", "hidden"])
     ": did you mean 'n_latents'?"
     """
     names = list(known)
     close = get_close_matches(name, names, n=1)
-    return f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
+    return f": did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
 
 
 def draw_seed(random_state: RandomState) -> int:
-    """Make one seed from any kind of random state, without touching NumPy's global stream.
+    """Return an integer seed from a random state, without using NumPy's global stream.
 
+    An integer is returned unchanged; a generator is advanced; None gives an unpredictable seed.
+
+    Raises
+    ------
+    ValueError
+        If the seed is negative.
+
+    Examples
+    --------
     >>> draw_seed(3)
     3
     """
@@ -192,5 +202,5 @@ def draw_seed(random_state: RandomState) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
     if random_state < 0:
-        raise ValueError(f"random_state={random_state}: a seed is not negative")
+        raise ValueError(f"random_state={random_state}: expected a seed of at least 0")
     return int(random_state)

@@ -1,4 +1,4 @@
-"""Fill in what is missing: pseudo-Gibbs sampling."""
+"""Imputation of missing entries by pseudo-Gibbs sampling."""
 
 from __future__ import annotations
 
@@ -25,38 +25,41 @@ def pseudo_gibbs(
     y: Tensor | None = None,
     within: Float[Tensor, "2 d"] | None = None,
 ) -> Float[Tensor, "batch d"]:
-    """Alternate z ~ q(z | x) and x_missing given z (Rezende, Mohamed and Wierstra, 2014, app. F).
+    """Impute missing entries by pseudo-Gibbs sampling.
+
+    Each iteration samples z ~ q(z | x) and replaces the missing entries given z (Rezende, Mohamed
+    and Wierstra, 2014, appendix F). Noise comes from torch's global generator.
 
     Parameters
     ----------
     model : LatentModel
-        In evaluation mode.
+        Model in evaluation mode.
     x, mask : Tensor [batch, d]
-        Rows and what of them is observed (1) or missing (0).
+        Values, and whether each is observed (1) or missing (0).
     start : Tensor [batch, d]
-        What the missing entries are at first.
+        Initial values of the missing entries.
     n_iter : int
-        Rounds.
+        Number of iterations.
     fill : {"mean", "sample"}
-        Put E[x | z] where something is missing, as the papers do, or a draw from p(x | z): only
-        then can the chain have the conditional distribution for its stationary law.
+        Replacement of missing entries: E[x | z], as in the papers, or a sample of p(x | z). Only
+        with samples can the stationary distribution of the chain be the conditional distribution
+        of the missing entries.
     y : Tensor [batch], optional
-        Labels, for a model that sees them.
+        Labels, for a model conditioned on them.
     within : Tensor [2, d], optional
-        Least and greatest value of every entry: what would be filled in beyond is held there. A
-        model that exaggerates what it has hardly learnt can't carry the rounds away then.
+        Minimum and maximum of each feature, to which imputed values are clipped. This prevents the
+        iterations of a poorly fitted model from diverging.
 
     Returns
     -------
     Tensor [batch, d]
-        The rows after the last round; observed entries are untouched. Noise comes from torch's
-        current stream.
+        Values after the last iteration; observed entries are unchanged.
     """
     observed = mask > 0
-    filled = torch.where(observed, x, start)
+    imputed = torch.where(observed, x, start)
     for _ in range(n_iter):
-        p = model.decode(draw(model.encode(Batch(filled, y))), y)
-        guess = centre(p) if fill == "mean" else p.sample()
-        guess = guess if within is None else guess.clamp(*within)
-        filled = torch.where(observed, x, guess)
-    return filled
+        p = model.decode(draw(model.encode(Batch(imputed, y))), y)
+        proposal = centre(p) if fill == "mean" else p.sample()
+        proposal = proposal if within is None else proposal.clamp(*within)
+        imputed = torch.where(observed, x, proposal)
+    return imputed

@@ -1,4 +1,4 @@
-"""Samples as an independent classifier sees them, as metrics of a run."""
+"""Class fidelity of generated samples, measured by an independent classifier."""
 
 from __future__ import annotations
 
@@ -15,36 +15,39 @@ from ancestral.protocol import Metric, Scoring, labelled_rows, measured
 from ancestral.scoring import as_values
 
 DRAWN = 2000
-"""Rows drawn to see which classes there are."""
+"""Number of samples for estimating class frequencies."""
 
 
 def label_error(generator: Any, judge: Any, dataset: Dataset) -> Metric:
-    """Count samples of a class that the judge takes for another, 100 of each class."""
+    """Per cent of class-conditional samples assigned to another class, of 100 per class."""
     began = perf_counter()
-    found = label_errors(generator, judge)
-    return _errors("label error of drawn rows, %", "drawn", dataset, found, began)
+    result = label_errors(generator, judge)
+    return _errors("label error of drawn rows, %", "drawn", dataset, result, began)
 
 
 def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
-    """Say how rare the rarest class is among samples of no class in particular."""
+    """Frequency of the rarest predicted class among unconditional samples, in per cent."""
     began = perf_counter()
-    found = class_shares(generator, judge, DRAWN)
-    rarest = int(np.argmin(found.shares))
-    value = 100 * float(found.shares[rarest]), 100 * float(found.standard_errors[rarest])
+    frequencies = class_shares(generator, judge, DRAWN)
+    rarest = int(np.argmin(frequencies.shares))
+    value = (
+        100 * float(frequencies.shares[rarest]),
+        100 * float(frequencies.standard_errors[rarest]),
+    )
     return measured(
         "smallest share of a class among drawn rows, %",
         "drawn",
-        found.n,
+        frequencies.n,
         dataset,
         value,
         began,
         classes=class_names(judge),
-        shares=found.shares.tolist(),
+        shares=frequencies.shares.tolist(),
     )
 
 
 def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring) -> Metric:
-    """Count the errors on real rows of a copy of the judge trained on samples alone.
+    """Error rate on real rows of a copy of the classifier trained on samples only, in per cent.
 
     Raises
     ------
@@ -54,10 +57,11 @@ def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring)
     split, X, y = labelled_rows(dataset, rows)
     began = perf_counter()
     real = as_values(X, generator.unit_)
-    found = train_on_generated(generator, judge, real, y)
-    return _errors("error after training on drawn rows, %", split, dataset, found, began)
+    result = train_on_generated(generator, judge, real, y)
+    return _errors("error after training on drawn rows, %", split, dataset, result, began)
 
 
-def _errors(name: str, split: str, dataset: Dataset, found: Errors, began: float) -> Metric:
-    value = found.percent, found.standard_error
-    return measured(name, split, len(found.wrong), dataset, value, began)
+def _errors(name: str, split: str, dataset: Dataset, result: Errors, began: float) -> Metric:
+    """Record of an error rate."""
+    value = result.percent, result.standard_error
+    return measured(name, split, len(result.wrong), dataset, value, began)

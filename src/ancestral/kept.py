@@ -1,4 +1,4 @@
-"""What a run folder keeps of a scoring: ``metrics.json``, and likelihoods row by row."""
+"""Evaluation results of a run folder: ``metrics.json`` and row-wise likelihoods as CSV."""
 
 from __future__ import annotations
 
@@ -25,31 +25,49 @@ def scored(
     again: bool = False,
     progress: bool = False,
 ) -> tuple[Metric, LogLikelihood]:
-    """Evaluate the model of a folder, or recall it if the run has done so (not ``again``).
+    """Estimate the log-likelihood, with results cached in the run folder.
 
-    A run folder keeps the metric, and the values row by row.
+    Parameters
+    ----------
+    folder : Path
+        Run folder. Results are cached only if it contains the model.
+    estimator : LatentEstimator
+        Fitted model.
+    dataset : Dataset
+        Data set of the scored rows.
+    scoring : Scoring
+        Evaluation settings.
+    again : bool
+        Whether to recompute a cached result.
+    progress : bool
+        Whether to print progress.
+
+    Returns
+    -------
+    (dict, LogLikelihood)
+        The record in ``metrics.json``, and the row-wise values in nats.
     """
-    what = scoring.describe_likelihood(estimator, dataset)
+    identity = scoring.describe_likelihood(estimator, dataset)
     if not again and dataset.checksum:
         for metric in read_metrics(folder):
-            if what.items() <= metric.items() and "rows" in metric:
+            if identity.items() <= metric.items() and "rows" in metric:
                 return metric, _read_rows(folder / metric["rows"], scoring)
     if not (folder / storage.MODEL).is_dir():
         return evaluate(estimator, dataset, scoring, progress=progress)
-    rows = folder / LIKELIHOODS / f"{_name(what, scoring)}.csv"
+    rows = folder / LIKELIHOODS / f"{_name(identity, scoring)}.csv"
     rows.parent.mkdir(exist_ok=True)
-    state = str(rows.with_suffix(".checkpoint"))
-    metric, result = evaluate(estimator, dataset, scoring, checkpoint=state, progress=progress)
+    checkpoint = str(rows.with_suffix(".checkpoint"))
+    metric, result = evaluate(estimator, dataset, scoring, checkpoint=checkpoint, progress=progress)
     storage.write_file(rows, rows_csv(result))
     add_metric(folder, metric | {"rows": str(rows.relative_to(folder))})
     return metric, result
 
 
-def _name(what: Metric, scoring: Scoring) -> str:
-    """Return a file's name for an evaluation."""
-    parts = [what["data"], what["split"], *str(scoring).replace(",", "").split()]
-    parts += [str(what["n_rows"])]
-    seed = what["binarize_seed"]
+def _name(identity: Metric, scoring: Scoring) -> str:
+    """File name of an evaluation, without suffix."""
+    parts = [identity["data"], identity["split"], *str(scoring).replace(",", "").split()]
+    parts += [str(identity["n_rows"])]
+    seed = identity["binarize_seed"]
     return "-".join(parts if seed is None else [*parts, f"bits{seed}"])
 
 
@@ -57,32 +75,36 @@ ROW_VALUES = ("log_likelihood", "monte_carlo_error", "effective_sample_size")
 
 
 def rows_csv(result: LogLikelihood) -> str:
-    """Write an evaluation row by row, as CSV."""
+    """Row-wise log-likelihoods as CSV text, one line per row."""
     columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return storage.to_csv([dict(zip(ROW_VALUES, row, strict=True)) for row in rows])
 
 
 def _read_rows(path: Path, scoring: Scoring) -> LogLikelihood:
+    """Row-wise log-likelihoods read from the CSV file of an evaluation."""
     columns = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2).T
-    how = scoring.annealing
-    n, kind = (scoring.n_importance_samples, "L") if how is None else (how.n_chains, "AIS")
+    annealing = scoring.annealing
+    if annealing is None:
+        n, kind = scoring.n_importance_samples, "L"
+    else:
+        n, kind = annealing.n_chains, "AIS"
     return LogLikelihood(columns[0], columns[1], columns[2], n, kind)
 
 
 def read_metrics(folder: Path) -> list[Metric]:
-    """Read ``metrics.json``: one record per evaluation."""
+    """Read the records of ``metrics.json``, one per evaluation; empty if there is no such file."""
     path = folder / METRICS
     return json.loads(path.read_text()) if path.is_file() else []
 
 
 def add_metric(folder: Path, metric: Metric) -> None:
-    """Append to ``metrics.json``."""
+    """Append one record to ``metrics.json``."""
     add_metrics(folder, [metric])
 
 
 def add_metrics(folder: Path, metrics: list[Metric]) -> None:
-    """Append to ``metrics.json``, all or none; what is not a number is null there."""
-    plain = [{k: None if v != v else v for k, v in metric.items()} for metric in metrics]
-    content = json.dumps([*read_metrics(folder), *plain], indent=1)
+    """Append records to ``metrics.json`` in one atomic write; NaN is written as null."""
+    records = [{k: None if v != v else v for k, v in metric.items()} for metric in metrics]
+    content = json.dumps([*read_metrics(folder), *records], indent=1)
     storage.write_file(folder / METRICS, content)

@@ -1,8 +1,8 @@
-"""Kernels: Gaussian mixtures and others, their Gram matrices, and finite features in their place.
+"""Kernels, their Gram matrices and finite-dimensional kernel features.
 
-A kernel is called on two sets of points and answers with their Gram matrix. For large samples it
-has features phi whose inner products are the kernel on average (:class:`RandomFeatures`) or exactly
-at chosen landmarks (:class:`NystromFeatures`): what costs n^2 with Gram matrices costs n with them.
+A call of a kernel on two sets of points returns their Gram matrix. Features phi approximate a
+kernel by inner products, in expectation (:class:`RandomFeatures`) or exactly at landmarks
+(:class:`NystromFeatures`), and reduce the cost in the number of points n from O(n^2) to O(n).
 """
 
 from __future__ import annotations
@@ -21,61 +21,63 @@ from ancestral.fields import Count, check
 from ancestral.networks.precision import at_least_single
 
 MOST_FOR_MEDIAN, ROUNDED = 2000, 32
-"""Points on which the median heuristic looks at all pairs; how many units in the last place of its
-two points' squared lengths a squared distance may be off."""
+"""Maximal number of points in the median heuristic; bound on the rounding error of a squared
+distance, in machine epsilons times the sum of the two squared lengths."""
 
 
 def squared_distances(
     a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"]
 ) -> Float[Tensor, "*g n m"]:
-    """||a_i - b_j||^2 for all pairs, in every group if there are groups.
+    """Squared Euclidean distances ||a_i - b_j||^2 of all pairs, per group of points.
 
     Raises
     ------
     ValueError
-        If the points differ in their number of columns.
+        If a and b differ in the number of columns.
     """
     check_widths(a, b)
-    # distances do not care about the origin, and far from it precision would be lost
+    # distances are invariant to translation; centring avoids cancellation far from the origin
     origin = b.mean(-2, keepdim=True).detach()
     a, b = at_least_single(a - origin), at_least_single(b - origin)
     with torch.autocast(a.device.type, enabled=False):  # a difference of large numbers
         cross = a @ b.mT
-    ends = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
-    return (ends - 2 * cross).clamp(min=0)
+    norms = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
+    return (norms - 2 * cross).clamp(min=0)
 
 
 def check_widths(a: Tensor, b: Tensor) -> None:
-    """Refuse points of different spaces, which would be compared column by column with one.
+    """Check that two sets of points have the same number of columns.
+
+    Without this check, points with a single column would be broadcast.
 
     Raises
     ------
     ValueError
-        If they differ in their number of columns.
+        If they differ in the number of columns.
     """
     if a.shape[-1] != b.shape[-1]:
         raise ValueError(
-            f"points of the shapes {tuple(a.shape)} and {tuple(b.shape)}: expected as many columns "
-            "in both"
+            f"points of shapes {tuple(a.shape)} and {tuple(b.shape)}: expected the same number of "
+            "columns in both"
         )
 
 
 def gaussian_gram(
     a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"], variances: Sequence[float]
 ) -> Float[Tensor, "*g n m"]:
-    """Gram matrix of the kernel sum_s exp(-||a - b||^2 / (2 s)); s is a variance.
+    """Gram matrix of the kernel sum_s exp(-||a - b||^2 / (2 s)) with variances s.
 
     Parameters
     ----------
     a, b : Tensor [..., n, d], [..., m, d]
-        The points, perhaps in groups.
+        Points; leading axes are groups.
     variances : sequence of float
-        One Gaussian for each; they are added, not averaged.
+        Variances s of the Gaussians, which are summed, not averaged.
 
     Raises
     ------
     ValueError
-        If a variance is not positive and finite, there is none, or the points differ in their
+        If ``variances`` is empty, a variance is not positive and finite, or a and b differ in the
         number of columns.
 
     Examples
@@ -93,25 +95,25 @@ class Kernel(ABC):
     def __call__(
         self, a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"]
     ) -> Float[Tensor, "*g n m"]:
-        """Return the Gram matrix, or one for each group of points."""
+        """Return the Gram matrix of each group of points."""
 
 
 class ShiftInvariantKernel(Kernel, ABC):
-    """A kernel of the difference of two points: by Bochner's theorem it has a spectral density."""
+    """A kernel of the difference of two points, with a spectral density (Bochner's theorem)."""
 
     @abstractmethod
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Draw frequencies [n, d] from that density, for every part of a sum of kernels."""
+        """Sample frequencies [n, d] from the spectral density, one tensor per summand kernel."""
 
 
 @dataclass(frozen=True)
 class GaussianKernel(ShiftInvariantKernel):
-    """sum_s exp(-||a - b||^2 / (2 s)).
+    """Sum of Gaussian kernels, sum_s exp(-||a - b||^2 / (2 s)).
 
     Parameters
     ----------
     variances : tuple of float
-        s: variances, not standard deviations.
+        Variances s (not standard deviations), positive.
 
     Examples
     --------
@@ -131,14 +133,19 @@ class GaussianKernel(ShiftInvariantKernel):
         return reduce(torch.add, [torch.exp(d2 * (-0.5 / s)) for s in self.variances])
 
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Draw from N(0, I / s) for every s."""
+        """Sample from N(0, I / s) for each variance s."""
         shape = (n, d)
         return [torch.randn(shape, generator=generator) / math.sqrt(s) for s in self.variances]
 
 
 @dataclass(frozen=True)
 class LaplaceKernel(ShiftInvariantKernel):
-    """exp(-||a - b||_1 / scale), with the sum of absolute differences.
+    """Laplace kernel exp(-||a - b||_1 / scale), with the sum of absolute differences.
+
+    Parameters
+    ----------
+    scale : float, default 1
+        Length scale, positive.
 
     Examples
     --------
@@ -158,14 +165,23 @@ class LaplaceKernel(ShiftInvariantKernel):
         return torch.exp(-torch.cdist(a, b, p=1) / self.scale)
 
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Draw from independent Cauchy distributions of scale 1 / scale."""
+        """Sample from independent Cauchy distributions of scale 1 / scale."""
         uniform = torch.rand(n, d, generator=generator, dtype=torch.float64)
         return [(torch.tan(math.pi * (uniform - 0.5)) / self.scale).float()]
 
 
 @dataclass(frozen=True)
 class RationalQuadraticKernel(ShiftInvariantKernel):
-    """(1 + ||a - b||^2 / (2 alpha s))^-alpha: Gaussians of all widths, s a variance.
+    """Rational quadratic kernel (1 + ||a - b||^2 / (2 alpha s))^-alpha.
+
+    It is a scale mixture of Gaussian kernels whose precisions are Gamma distributed with mean 1/s.
+
+    Parameters
+    ----------
+    variance : float, default 1
+        s, positive.
+    alpha : float, default 1
+        Shape of the Gamma distribution, positive.
 
     Examples
     --------
@@ -177,7 +193,7 @@ class RationalQuadraticKernel(ShiftInvariantKernel):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the variance and alpha."""
         _check_positive(variance=self.variance, alpha=self.alpha)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
@@ -186,7 +202,7 @@ class RationalQuadraticKernel(ShiftInvariantKernel):
         return (1 + d2 / (2 * self.alpha * self.variance)) ** -self.alpha
 
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Draw from N(0, t I) with t from a Gamma distribution of mean 1 / s."""
+        """Sample from N(0, t I) with t from a Gamma distribution of mean 1 / s."""
         shape = torch.full((n, 1), self.alpha)
         t = torch._standard_gamma(shape, generator=generator) / (self.alpha * self.variance)
         return [torch.randn(n, d, generator=generator) * t.sqrt()]
@@ -194,7 +210,7 @@ class RationalQuadraticKernel(ShiftInvariantKernel):
 
 @dataclass(frozen=True)
 class DeltaKernel(Kernel):
-    """1 where two points are the same, else 0: for labels.
+    """Delta kernel for class labels: 1 if two points are equal, else 0.
 
     Examples
     --------
@@ -212,37 +228,39 @@ class DeltaKernel(Kernel):
 def _check_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}: expected a positive number")
+            raise ValueError(f"{name}={value}: expected a positive, finite number")
 
 
 def check_variances(option: str, variances: Sequence[float]) -> None:
-    """Refuse what are not the variances of a sum of Gaussians; ``option`` is what they are called.
+    """Check the variances of a sum of Gaussian kernels; ``option`` is the argument's name.
 
     Raises
     ------
     ValueError
-        If there is none, or one is not positive and finite.
+        If there are no variances, or one is not positive and finite.
     """
     if not variances or not all(0 < s < math.inf for s in variances):
-        raise ValueError(f"{option}={tuple(variances)}: expected positive numbers, one or more")
+        raise ValueError(
+            f"{option}={tuple(variances)}: expected at least one number, all positive and finite"
+        )
 
 
 def as_kernel(kernel: Kernel | Sequence[float]) -> Kernel:
-    """Return a kernel; a sequence of numbers stands for the variances of Gaussians."""
+    """Convert a sequence of variances to a sum of Gaussian kernels; return a kernel unchanged."""
     return kernel if isinstance(kernel, Kernel) else GaussianKernel(tuple(kernel))
 
 
 def median_variance(x: Float[Tensor, "n d"]) -> float:
-    """Return half the median squared distance of points that differ: the median heuristic.
+    """Half the median squared distance of distinct points (median heuristic).
 
-    The Gaussian kernel of this variance is 1 / e at the median distance. Of more than 2,000 points,
-    the first 2,000 count. Two coincide if their distance is no more than its own rounding, however
-    far away others are.
+    The Gaussian kernel of this variance is 1 / e at the median distance. At most the first 2,000
+    points are used. Two points coincide if their distance is within its own rounding error,
+    regardless of the distances of other points.
 
     Raises
     ------
     ValueError
-        If all coincide, or some are not finite.
+        If all points coincide, or x contains NaN or infinite values.
 
     Examples
     --------
@@ -251,15 +269,17 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     """
     x = x[:MOST_FOR_MEDIAN]
     if not x.isfinite().all():
-        raise ValueError("x holds infinite or missing values: the median heuristic needs numbers")
+        raise ValueError("x contains NaN or infinite values: remove these rows")
     d2 = squared_distances(x, x)
-    lengths = (x - x.mean(0)).to(d2.dtype).square().sum(1)
-    rounded = ROUNDED * torch.finfo(d2.dtype).eps * (lengths.unsqueeze(1) + lengths)
-    above = d2.triu(1)
-    apart = above[above > rounded]
-    if not len(apart):
-        raise ValueError("all points coincide: the median heuristic needs some that differ")
-    return float(apart.median()) / 2
+    norms = (x - x.mean(0)).to(d2.dtype).square().sum(1)
+    tolerance = ROUNDED * torch.finfo(d2.dtype).eps * (norms.unsqueeze(1) + norms)
+    upper = d2.triu(1)
+    positive = upper[upper > tolerance]
+    if not len(positive):
+        raise ValueError(
+            "x: all points coincide; the median heuristic requires at least two distinct points"
+        )
+    return float(positive.median()) / 2
 
 
 class RandomFeatures:
@@ -268,19 +288,19 @@ class RandomFeatures:
     Parameters
     ----------
     kernel : Kernel or sequence of float
-        A sum of Gaussians has features of each.
+        Shift-invariant kernel, or the variances of a sum of Gaussians.
     d : int
         Dimension of the points.
-    n_frequencies : int
-        For each part of the kernel; every frequency makes two features.
-    random_state : int
-        Seeds the draw.
+    n_frequencies : int, default 500
+        Number of frequencies per summand of the kernel. Each gives two features.
+    random_state : int, default 0
+        Seed of the frequencies.
 
     Raises
     ------
     ValueError
-        If the kernel is not shift-invariant, there are no frequencies or columns, or points have
-        more or fewer than ``d``.
+        If the kernel is not shift-invariant, ``d`` or ``n_frequencies`` is less than 1, or the
+        points of a call do not have ``d`` columns.
 
     Examples
     --------
@@ -300,36 +320,40 @@ class RandomFeatures:
         check("d", d, Count)
         check("n_frequencies", n_frequencies, Count)
         generator = torch.Generator().manual_seed(random_state)
-        found = as_kernel(kernel)
-        if not isinstance(found, ShiftInvariantKernel):
-            raise ValueError(f"{type(found).__name__} has no random features: try NystromFeatures")
-        parts = found.frequencies(n_frequencies, d, generator)
-        self.frequencies = torch.cat(parts)
+        kernel = as_kernel(kernel)
+        if not isinstance(kernel, ShiftInvariantKernel):
+            raise ValueError(
+                f"kernel: {type(kernel).__name__} has no random features because it is not "
+                "shift-invariant; use NystromFeatures"
+            )
+        self.frequencies = torch.cat(kernel.frequencies(n_frequencies, d, generator))
         self.scale = 1 / math.sqrt(n_frequencies)
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
-        """Return the features of points."""
+        """Return the features of points x."""
         check_widths(x, self.frequencies)
         angles = x @ self.frequencies.to(x).T
         return self.scale * torch.cat([angles.cos(), angles.sin()], -1)
 
 
 class NystromFeatures:
-    """Features that reproduce a kernel at landmarks (Williams and Seeger, 2001).
+    """Nystrom features, which reproduce a kernel at landmarks (Williams and Seeger, 2001).
 
     Parameters
     ----------
     kernel : Kernel or sequence of float
-        Any.
+        Kernel, or the variances of a sum of Gaussians.
     landmarks : Tensor [m, d]
-        A subset of the points, say.
-    ridge : float
-        Directions in which the landmarks differ less, relative to the first, are left out.
+        Landmarks, for example a subset of the points.
+    ridge : float, default 1e-10
+        Eigenvectors of the landmarks' Gram matrix with eigenvalues of at most ``ridge`` times the
+        largest are dropped.
 
     Raises
     ------
     ValueError
-        If there are no landmarks, or points have more or fewer columns than these.
+        If there are no landmarks, or the points of a call differ from them in the number of
+        columns.
 
     Examples
     --------
@@ -347,13 +371,13 @@ class NystromFeatures:
     ) -> None:
         if not len(landmarks):
             raise ValueError(
-                f"landmarks of the shape {tuple(landmarks.shape)}: expected one point or more"
+                f"landmarks of shape {tuple(landmarks.shape)}: expected at least one point"
             )
         self.kernel, self.landmarks = as_kernel(kernel), landmarks
         values, vectors = torch.linalg.eigh(self.kernel(landmarks, landmarks).double())
-        kept = values > ridge * values[-1]
-        self.whitening = vectors[:, kept] / values[kept].sqrt()
+        retained = values > ridge * values[-1]
+        self.whitening = vectors[:, retained] / values[retained].sqrt()
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n r"]:
-        """Return the features of points."""
+        """Return the features of points x."""
         return self.kernel(x, self.landmarks.to(x)) @ self.whitening.to(x)

@@ -1,4 +1,4 @@
-"""What a classifier makes of generated rows: are they of their class, are there some of each."""
+"""Class fidelity of generated samples, measured by a classifier."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ancestral.labels import has_label
 
 @dataclass(frozen=True)
 class ClassShares:
-    """How often a classifier sees each class in rows that were drawn without asking for one.
+    """Frequencies of the predicted classes of unconditional samples.
 
     Attributes
     ----------
     classes : array [n_classes]
-        The classifier's.
+        Class labels of the classifier.
     shares : array [n_classes]
-        Of the rows.
+        Frequency of each predicted class, in [0, 1]; they sum to 1.
     n : int
-        Rows.
+        Number of samples.
     """
 
     classes: np.ndarray
@@ -34,49 +34,51 @@ class ClassShares:
 
     @property
     def standard_errors(self) -> np.ndarray:
-        """Of every share (binomial)."""
+        """Binomial standard error of each frequency, [n_classes]."""
         return np.sqrt(self.shares * (1 - self.shares) / self.n)
 
     def __str__(self) -> str:
         pairs = zip(self.classes, self.shares, strict=True)
-        return ", ".join(f"{c} {share:.1%}" for c, share in pairs)
+        return ", ".join(f"{c} {frequency:.1%}" for c, frequency in pairs)
 
 
 def can_be_asked(generator: Any) -> bool:
-    """Whether an estimator draws rows of a class: it has some, and its ``sample`` takes ``y``."""
-    draw = getattr(generator, "sample", None)
-    if not hasattr(generator, "classes_") or draw is None:
+    """Whether an estimator is fitted with classes and its ``sample`` accepts labels ``y``."""
+    sample = getattr(generator, "sample", None)
+    if not hasattr(generator, "classes_") or sample is None:
         return False
-    return "y" in signature(draw).parameters and getattr(generator, "draws_classes_", True)
+    return "y" in signature(sample).parameters and getattr(generator, "draws_classes_", True)
 
 
 def label_errors(
     generator: Any, classifier: Any, n_per_class: int = 100, *, random_state: RandomState = 0
 ) -> Errors:
-    """Count the drawn rows in which a classifier sees another class than was asked for.
+    """Class-consistency errors: class-conditional samples assigned to another class.
 
-    The classifier's own errors count too: its error on real rows is what to compare with.
+    Misclassifications by the classifier itself count as errors; compare with its error on real
+    data.
 
     Parameters
     ----------
     generator : estimator
-        Fitted, with ``classes_`` and ``sample(n, y)``.
+        Fitted class-conditional generator with ``classes_`` and ``sample(n, y)``.
     classifier : estimator
-        Fitted to real rows in the same units, apart from the generator; any with ``predict``.
+        Classifier with ``predict``, fitted independently of the generator to real samples in the
+        same units.
     n_per_class : int
-        Rows drawn of each class.
+        Number of samples per class.
     random_state : int, RandomState, Generator or None
-        Of the draw.
+        Seed of the samples.
 
     Returns
     -------
     Errors
-        Of the rows in the order of the classes.
+        Whether each sample is misclassified, in the order of ``generator.classes_``.
 
     Raises
     ------
     ValueError
-        If the generator can't be asked for a class, or the classifier knows other classes.
+        If the generator is not class-conditional, or the classifier lacks one of its classes.
 
     Examples
     --------
@@ -92,8 +94,8 @@ def label_errors(
     unknown = sorted({str(c) for c in generator.classes_ if c not in classifier.classes_})
     if unknown:
         raise ValueError(
-            f"classifier: it knows no {', '.join(unknown)}, of which the generator draws rows; fit "
-            "it to rows of the same classes"
+            f"classifier: was not fitted to the classes {', '.join(unknown)} of the generator; fit "
+            "it to data with the same classes"
         )
     return errors(classifier.predict(rows), y)
 
@@ -101,20 +103,25 @@ def label_errors(
 def class_shares(
     generator: Any, classifier: Any, n: int = 2000, *, random_state: RandomState = 0
 ) -> ClassShares:
-    """Count how often a classifier sees each class in rows drawn freely.
+    """Predicted class frequencies of unconditional samples.
 
-    Beside the shares of the classes among real rows it tells which are left out.
+    Classes that are rarer than in the real data indicate missing modes.
 
     Parameters
     ----------
     generator : estimator
-        Fitted, with ``sample(n)``.
+        Fitted generator with ``sample(n)``.
     classifier : estimator
-        Fitted to real rows in the same units; any with ``predict``.
+        Classifier with ``predict``, fitted to real samples in the same units.
     n : int
-        How many rows to draw.
+        Number of samples, positive.
     random_state : int, RandomState, Generator or None
-        Of the draw.
+        Seed of the samples.
+
+    Returns
+    -------
+    ClassShares
+        Frequencies with binomial standard errors.
 
     Examples
     --------
@@ -123,14 +130,14 @@ def class_shares(
     >>> from ancestral import GMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> gmmn = GMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X / 16)
-    >>> found = class_shares(gmmn, KNeighborsClassifier().fit(X / 16, y), 50)
-    >>> round(float(found.shares.sum()), 6), found.n
+    >>> result = class_shares(gmmn, KNeighborsClassifier().fit(X / 16, y), 50)
+    >>> round(float(result.shares.sum()), 6), result.n
     (1.0, 50)
     """
     check("n", n, Count)
-    seen = classifier.predict(generator.sample(n, random_state=random_state))
-    shares = np.array([(seen == c).mean() for c in classifier.classes_])
-    return ClassShares(np.asarray(classifier.classes_), shares, n)
+    predicted = classifier.predict(generator.sample(n, random_state=random_state))
+    frequencies = np.array([(predicted == c).mean() for c in classifier.classes_])
+    return ClassShares(np.asarray(classifier.classes_), frequencies, n)
 
 
 def train_on_generated(
@@ -142,30 +149,35 @@ def train_on_generated(
     *,
     random_state: RandomState = 0,
 ) -> Errors:
-    """Train a classifier on generated rows alone, and count its errors on real ones.
+    """Test error on real data of a classifier trained on generated samples only.
 
-    One less the share of errors is the classification accuracy score (CAS) of Ravuri and Vinyals
-    (2019): it asks for quality and variety at once. To compare with: the same classifier trained
-    on as many real rows.
+    The accuracy, one minus the error rate, is the classification accuracy score (CAS) of Ravuri
+    and Vinyals (2019), which measures quality and diversity. Compare with the same classifier
+    trained on the same number of real samples.
 
     Parameters
     ----------
     generator : estimator
-        Fitted, with ``classes_`` and ``sample(n, y)``.
+        Fitted class-conditional generator with ``classes_`` and ``sample(n, y)``.
     classifier : estimator
-        Cloned and fitted afresh; any of scikit-learn's manners.
+        Classifier with the scikit-learn interface; a clone of it is fitted.
     X, y : array-like [n_samples, n_features], [n_samples]
-        Real rows that the generator has not seen, and their classes; those of class -1 do not
-        count.
+        Real samples held out from the generator, and their labels; unlabelled ones (-1) are
+        excluded.
     n_per_class : int
-        Rows drawn of each class.
+        Number of generated samples per class.
     random_state : int, RandomState, Generator or None
-        Of the draw.
+        Seed of the generated samples.
+
+    Returns
+    -------
+    Errors
+        Whether each labelled real sample is misclassified.
 
     Raises
     ------
     ValueError
-        If the generator can't be asked for a class, or rows are of a class that it does not know.
+        If the generator is not class-conditional, or ``y`` contains a class that it lacks.
 
     References
     ----------
@@ -179,8 +191,8 @@ def train_on_generated(
     >>> from ancestral import CGMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> cgmmn = CGMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X[:1500] / 16, y[:1500])
-    >>> found = train_on_generated(cgmmn, KNeighborsClassifier(), X[1500:] / 16, y[1500:], 5)
-    >>> len(found.wrong)
+    >>> result = train_on_generated(cgmmn, KNeighborsClassifier(), X[1500:] / 16, y[1500:], 5)
+    >>> len(result.wrong)
     297
     """
     y = np.asarray(y)
@@ -188,9 +200,9 @@ def train_on_generated(
     unknown = sorted({str(c) for c in y[has_label(y)] if c not in generator.classes_})
     if unknown:
         raise ValueError(
-            f"y: classes {', '.join(unknown)} of {y.dtype}, of which the generator draws no rows; "
-            f"it knows {', '.join(map(str, generator.classes_))} of "
-            f"{np.asarray(generator.classes_).dtype}"
+            f"y: contains classes {', '.join(unknown)} ({y.dtype}) that the generator lacks; "
+            f"expected {', '.join(map(str, generator.classes_))} "
+            f"({np.asarray(generator.classes_).dtype})"
         )
     return errors(clone(classifier).fit(rows, labels).predict(X), y)
 
@@ -198,6 +210,9 @@ def train_on_generated(
 def _drawn_by_class(generator: Any, n: int, random_state: RandomState) -> tuple[Any, np.ndarray]:
     check("n_per_class", n, Count)
     if not can_be_asked(generator):
-        raise ValueError(f"generator: {type(generator).__name__} can't be asked for a class")
+        raise ValueError(
+            f"generator: {type(generator).__name__} cannot sample a given class; expected an "
+            "estimator fitted with labels whose sample accepts y"
+        )
     y = np.repeat(generator.classes_, n)
     return generator.sample(len(y), y, random_state=random_state), y

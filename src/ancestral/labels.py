@@ -1,13 +1,15 @@
-"""Classes: what labels stand for, and estimators that tell them apart."""
+"""Base classes of supervised estimators: classifiers, regressors, and functions of their labels."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.special import softmax
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -16,12 +18,13 @@ from torch import Tensor, nn
 from ancestral.data import Batch, Data
 from ancestral.datasets.core import UNLABELLED as UNLABELLED
 from ancestral.datasets.core import has_label as has_label
+from ancestral.estimator import Estimator
+from ancestral.hooks import hook
 from ancestral.networks import one_hot
-from ancestral.preprocess import Columns
 
 
 def class_name(value: object) -> str:
-    """Return what a class is called that has no other name.
+    """Return the display name of a class that has no other name.
 
     Examples
     --------
@@ -36,85 +39,136 @@ def class_name(value: object) -> str:
 
 
 def class_names(estimator: Any) -> list[str]:
-    """Return what the classes of a fitted estimator are called, in the order of ``classes_``."""
-    named = getattr(estimator, "class_names_", None)
-    return [class_name(c) for c in estimator.classes_] if named is None else list(named)
+    """Return the display names of the classes of a fitted estimator, ordered as ``classes_``."""
+    names = getattr(estimator, "class_names_", None)
+    return [class_name(c) for c in estimator.classes_] if names is None else list(names)
 
 
-class LabelLearner:
-    """An estimator that learns from the classes of rows."""
+def encode_classes(
+    y: Any, n_rows: int, name: str, *, unlabelled: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted classes and the class codes [n_rows], -1 where unlabelled.
 
-    def _learn_classes(self, y: Any, n_rows: int) -> np.ndarray:
-        """Return the classes as codes from 0, unlabelled rows as -1."""
-        name = type(self).__name__
-        if y is None:
-            raise ValueError(f"{name} requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True)
-        assert_all_finite(y, input_name="y")
-        if len(y) != n_rows:
-            check_consistent_length(np.empty(n_rows), y)
-        known = has_label(y)
-        odd = [v for v in y[known] if not isinstance(v, str)] if y.dtype.kind == "O" else []
-        if len(odd) not in (0, known.sum()):
-            raise ValueError(
-                f"y: text beside {odd[0]!r}: expected whole numbers or text, and "
-                f"{UNLABELLED} for rows without a label"
-            )
-        try:
-            check_classification_targets(y[known])
-        except ValueError as error:
-            reason = str(error).split(". ")[0]
-            raise ValueError(
-                f"y: {reason}. {name} tells classes apart: expected whole numbers or text"
-            ) from None
-        self.classes_ = np.unique(y[known])
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y: {name} needs two classes and found {len(self.classes_)} class in "
-                f"{int(known.sum())} labelled rows ({UNLABELLED} = unlabelled)"
-            )
-        codes = np.full(n_rows, UNLABELLED)
-        codes[known] = np.searchsorted(self.classes_, y[known])
-        return codes
+    Parameters
+    ----------
+    y : array-like [n_rows]
+        Labels: whole numbers or text; -1 = unlabelled.
+    n_rows : int
+        Number of rows of X.
+    name : str
+        Class name of the estimator, for messages.
+    unlabelled : bool
+        Whether -1 marks an unlabelled row; otherwise it is a class.
 
-    def _one_hot(self, y: Any, n: int, device: torch.device) -> Tensor:
-        """Return the classes of n rows to draw, or the one of all of them, [n, n_classes].
-
-        Raises
-        ------
-        ValueError
-            If a class is unknown, or there are more or fewer than rows.
-        """
-        classes = np.asarray(self.classes_)
-        if np.shape(y) not in ((), (n,)):
-            raise ValueError(f"y has the shape {np.shape(y)}: expected one class, or {n} of them")
-        wanted = np.broadcast_to(np.asarray(y), (n,))
-        unknown = sorted({class_name(c) for c in wanted if c not in classes})
-        if unknown:
-            raise ValueError(
-                f"y: unknown classes {', '.join(unknown)}; the model knows "
-                f"{', '.join(map(class_name, classes))}"
-            )
-        codes = torch.from_numpy(np.searchsorted(classes, wanted)).to(device)
-        return one_hot(codes, len(classes))
-
-    if TYPE_CHECKING:
-        classes_: np.ndarray
+    Raises
+    ------
+    ValueError
+        If ``y`` is missing, has another length, mixes text and numbers, is continuous, or has
+        fewer than two classes.
+    """
+    if y is None:
+        raise ValueError(f"{name} requires y to be passed, but the target y is None")
+    y = column_or_1d(y, warn=True)
+    assert_all_finite(y, input_name="y")
+    if len(y) != n_rows:
+        check_consistent_length(np.empty(n_rows), y)
+    labelled = has_label(y) if unlabelled else np.ones(n_rows, dtype=bool)
+    numbers = [v for v in y[labelled] if not isinstance(v, str)] if y.dtype.kind == "O" else []
+    if len(numbers) not in (0, labelled.sum()):
+        raise ValueError(
+            f"y: text beside {numbers[0]!r}: expected whole numbers or text, and "
+            f"{UNLABELLED} for rows without a label"
+        )
+    try:
+        check_classification_targets(y[labelled])
+    except ValueError as error:
+        reason = str(error).split(". ")[0]
+        raise ValueError(
+            f"y: {reason}. {name} is a classifier: expected whole numbers or text"
+        ) from None
+    classes = np.unique(y[labelled])
+    if len(classes) < 2:
+        raise ValueError(
+            f"y: {name} needs two classes and found {len(classes)} class in "
+            f"{int(labelled.sum())} labelled rows"
+            + (f" ({UNLABELLED} = unlabelled)" if unlabelled else "")
+        )
+    codes = np.full(n_rows, UNLABELLED)
+    codes[labelled] = np.searchsorted(classes, y[labelled])
+    return classes, codes
 
 
-class TargetLearner:
-    """An estimator that learns real-valued targets of rows, standardised inside or in [0, 1]."""
+def one_hot_classes(y: Any, n: int, classes: Any, device: torch.device) -> Tensor:
+    """Return the one-hot classes of n rows to generate, [n, n_classes].
 
-    bounded: bool = False
+    Parameters
+    ----------
+    y : array-like [n], or a single label
+        Classes of the rows.
+    n : int
+        Number of rows.
+    classes : array-like [n_classes]
+        Sorted classes of the model.
+    device : torch.device
+        Device of the result.
+
+    Raises
+    ------
+    ValueError
+        If a class is unknown, or the number of classes is not the number of rows.
+    """
+    classes = np.asarray(classes)
+    if np.shape(y) not in ((), (n,)):
+        raise ValueError(f"y has the shape {np.shape(y)}: expected one class, or {n} of them")
+    labels = np.broadcast_to(np.asarray(y), (n,))
+    unknown = sorted({class_name(c) for c in labels if c not in classes})
+    if unknown:
+        raise ValueError(
+            f"y: unknown classes {', '.join(unknown)}; the classes of the model are "
+            f"{', '.join(map(class_name, classes))}"
+        )
+    codes = torch.from_numpy(np.searchsorted(classes, labels)).to(device)
+    return one_hot(codes, len(classes))
+
+
+def check_labelled(estimator: object, codes: np.ndarray) -> None:
+    """Refuse unlabelled rows, for estimators that cannot use them.
+
+    Raises
+    ------
+    ValueError
+        If a row is unlabelled.
+    """
+    n = int((codes < 0).sum())
+    if n:
+        raise ValueError(
+            f"y: {n} rows are unlabelled ({UNLABELLED}). {type(estimator).__name__} needs labelled "
+            "rows only: drop the others"
+        )
+
+
+class RegressorBase(Estimator, ABC):
+    """A regressor whose targets are standardised inside, or lie in [0, 1].
+
+    A subclass implements ``predict(X, return_std=False)``.
+    """
+
+    target_kind = "values"
 
     _several_targets: ClassVar[bool] = True
-    """Whether a row may have more than one."""
+    """Whether a row may have several targets."""
 
     _for_classes: ClassVar[str] = "NetworkClassifier"
-    """What learns classes instead, of the same family where there is one."""
+    """Name of a classifier of the same family, for messages."""
 
-    def _learn_targets(self, y: Any, n_rows: int) -> np.ndarray:
-        """Return the targets [n, n_targets] with mean zero and variance one, bounded ones as is."""
+    @property
+    @hook
+    def _targets_in_unit_interval(self) -> bool:
+        """Whether targets lie in [0, 1] and are not standardised."""
+        return False
+
+    def _encode_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        """Return targets [n_rows, n_targets] with mean 0 and variance 1; bounded ones unchanged."""
         name = type(self).__name__
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None")
@@ -124,8 +178,7 @@ class TargetLearner:
             if "could not convert" not in str(error):
                 raise
             raise ValueError(
-                f"y: {error}. {name} learns numbers; the one that learns classes is "
-                f"{self._for_classes}"
+                f"y: {error}. {name} is a regressor; for classes use {self._for_classes}"
             ) from None
         if not self._several_targets:
             checked = self._only_target(checked)
@@ -133,21 +186,26 @@ class TargetLearner:
             check_consistent_length(np.empty(n_rows), checked)
         self.one_target_ = checked.ndim == 1
         targets = checked.reshape(n_rows, -1)
-        location, scale = targets.mean(0), targets.std(0)
-        if self.bounded:
-            if targets.min() < 0 or targets.max() > 1:
-                raise ValueError(
-                    f"bounded=True: expected targets in [0, 1], and y reaches from "
-                    f"{targets.min():g} to {targets.max():g}"
-                )
-            location, scale = np.zeros_like(location), np.zeros_like(scale)
+        location, scale = self._location_and_scale(targets)
         self.target_location_ = location.tolist()
         self.target_scale_ = np.where(scale > 0, scale, 1.0).tolist()
         standard = (targets - np.array(self.target_location_)) / np.array(self.target_scale_)
         return standard.astype(np.float32)
 
+    def _location_and_scale(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of targets; zeros for bounded ones, after a check."""
+        location, scale = targets.mean(0), targets.std(0)
+        if not self._targets_in_unit_interval:
+            return location, scale
+        if targets.min() < 0 or targets.max() > 1:
+            raise ValueError(
+                f"bounded=True: expected targets in [0, 1], got values from "
+                f"{targets.min():g} to {targets.max():g}"
+            )
+        return np.zeros_like(location), np.zeros_like(scale)
+
     def _only_target(self, y: np.ndarray) -> np.ndarray:
-        """Return the target of every row, [n], of what may be a single column."""
+        """Return the target of every row, [n], from a vector or a single column."""
         if y.ndim == 2 and y.shape[1] > 1:
             raise ValueError(
                 f"y: expected one target a row, [n_samples], and got {y.shape[1]} columns: fit a "
@@ -155,108 +213,112 @@ class TargetLearner:
             )
         return column_or_1d(y, warn=True)
 
+    @abstractmethod
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Return the mean of p(y | x) for every row, and its standard deviation if asked."""
+
     def log_density(self, X: Any, y: Any) -> np.ndarray:
         """Return log p(y | x) of every row, [n_samples], nats, in the units of the targets.
 
-        p(y | x) is normal, with the mean and the standard deviation that ``predict`` returns.
+        p(y | x) is normal, with the mean and the standard deviation of ``predict``.
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
             Rows.
         y : array-like [n_samples] or [n_samples, n_targets]
-            Their targets.
+            Targets.
 
         Raises
         ------
         ValueError
-            If predictions have no spread.
+            If the predicted standard deviation is zero.
         """
-        found = self.predict(X, return_std=True)  # type: ignore[attr-defined]
-        mean, std = (np.asarray(v, dtype=np.float64).reshape(len(v), -1) for v in found)
+        mean, std = (
+            np.asarray(v, dtype=np.float64).reshape(len(v), -1)
+            for v in self.predict(X, return_std=True)
+        )
         if not (std > 0).all():
             raise ValueError(
-                f"{type(self).__name__} predicts without a spread (n_noise=0 draws the same again "
-                "and again), which is no density"
+                f"{type(self).__name__} predicts without a spread, which is no density: "
+                "its predictions are deterministic (n_noise=0)"
             )
-        away = (np.asarray(y, dtype=np.float64).reshape(mean.shape) - mean) / std
-        return -(0.5 * np.square(away) + np.log(std) + 0.5 * np.log(2 * np.pi)).sum(1)
+        z = (np.asarray(y, dtype=np.float64).reshape(mean.shape) - mean) / std
+        return -(0.5 * np.square(z) + np.log(std) + 0.5 * np.log(2 * np.pi)).sum(1)
 
     def __sklearn_tags__(self) -> Any:
-        """Targets may mostly be several."""
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        """Several targets are allowed for most regressors."""
+        tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = self._several_targets
         return tags
 
     if TYPE_CHECKING:
-        one_target_: bool
-        target_location_: list[float]
-        target_scale_: list[float]
+        one_target_: bool = field(init=False)
+        target_location_: list[float] = field(init=False)
+        target_scale_: list[float] = field(init=False)
 
 
-def check_labelled(estimator: LabelLearner, y: Tensor | None) -> None:
-    """Refuse unlabelled rows, for what can't learn from them.
+class ClassifierBase(Estimator, ABC):
+    """A classifier that scores every class.
 
-    Raises
-    ------
-    ValueError
-        If there are some.
+    The predicted class has the greatest score. Probabilities are the softmax of scores divided by
+    a temperature, which is fitted after training by maximum likelihood to the held-out rows if
+    there are any (``validation_fraction``), otherwise to the training rows (Guo, Pleiss, Sun and
+    Weinberger, 2017). It changes no decision.
+
+    A subclass implements ``_scores``.
     """
-    n = 0 if y is None else int((y < 0).sum())
-    if n:
-        raise ValueError(
-            f"y: {n} rows are unlabelled ({UNLABELLED}) and {type(estimator).__name__} learns from "
-            "labelled rows only: leave them out"
-        )
 
+    target_kind = "classes"
 
-class ClassLearner(LabelLearner, ABC):
-    """What every classifier of rows can do once it is fitted.
-
-    A row's class is the one of the greatest score. Probabilities are the softmax of scores over a
-    temperature, the one number that is fitted after training, to the held-out rows if there are
-    some (``validation_fraction``), else to the training rows, by maximum likelihood (Guo, Pleiss,
-    Sun and Weinberger, 2017). It changes no decision.
-    """
+    _semi_supervised: ClassVar[bool] = True
+    """Whether -1 marks unlabelled rows; otherwise it is a class."""
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the scores [n_samples, n_classes]; of two classes the second less the first, [n].
+        """Return scores [n_samples, n_classes]; for two classes their difference, [n_samples].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows; ``NaN`` marks a missing entry, which the network sees as zero.
+            Rows; ``NaN`` marks a missing entry, which the network reads as zero.
         """
         scores = self._map_rows(X, self._scores)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the class of every row, [n_samples]."""
-        chosen = self._map_rows(X, self._scores).argmax(1)
-        return self.classes_[chosen]
+        """Return the predicted class of every row, [n_samples]."""
+        best = self._map_rows(X, self._scores).argmax(1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return calibrated probabilities of the classes, [n_samples, n_classes]."""
-        scaled = self._map_rows(X, self._scores).astype(np.float64) / self.temperature_
-        odds = np.exp(scaled - scaled.max(1, keepdims=True))
-        return odds / odds.sum(1, keepdims=True)
+        scores = self._map_rows(X, self._scores).astype(np.float64) / self.temperature_
+        return softmax(scores, axis=1)
 
     @abstractmethod
     def _scores(self, batch: Batch) -> Tensor:
         """Return a score for every class, [batch, n_classes]."""
 
-    @abstractmethod
+    @hook
     def _learn_scores(self, data: Data) -> None:
-        """Fit what of the scores was not fitted with the rest."""
+        """Fit the parts of the classifier that are not trained with the model."""
+
+    def _encode_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        """Set ``classes_`` and return class codes."""
+        name = type(self).__name__
+        self.classes_, codes = encode_classes(y, n_rows, name, unlabelled=self._semi_supervised)
+        return codes
+
+    def _after_training(self, training: Data, held_out: Data | None) -> None:
+        """Fit the classifier and its temperature."""
+        self._learn_scores(training)
+        self._learn_temperature(training, held_out)
 
     @torch.no_grad()
     def _learn_temperature(self, training: Data, held_out: Data | None) -> None:
-        """Fit the temperature to labelled rows, as they are when they are to be classified.
-
-        Held-out ones, if there are some; at most 10,000, taken evenly.
-        """
-        apart = held_out is not None and held_out.y is not None and bool((held_out.y >= 0).any())
-        data = held_out if apart and held_out is not None else training
+        """Fit the temperature to at most 10,000 labelled rows, evenly spaced."""
+        usable = held_out is not None and held_out.y is not None and bool((held_out.y >= 0).any())
+        data = held_out if usable and held_out is not None else training
         assert data.y is not None
         labelled = torch.nonzero(data.y >= 0).flatten()
         evenly = torch.linspace(0, len(labelled) - 1, min(TEMPERED, len(labelled)))
@@ -266,41 +328,38 @@ class ClassLearner(LabelLearner, ABC):
         self.temperature_ = temperature(torch.cat(parts).numpy(), data.y[labelled].cpu().numpy())
 
     if TYPE_CHECKING:
-        temperature_: float
-        columns_: Columns
-
-        def _map_rows(self, X: Any, function: Any) -> np.ndarray: ...
+        temperature_: float = field(init=False)
 
 
-class LinearScores(ClassLearner, ABC):
-    """Classes whose scores are linear in features of a row: ``model_.classifier`` on them."""
+class LinearClassifierBase(ClassifierBase, ABC):
+    """A classifier whose scores are linear in features of a row: ``model_.classifier`` on them."""
 
     def features_of(self, X: Any) -> np.ndarray:
-        """Return what the scores are linear in, [n_samples, n_features]: for a second stage.
+        """Return the features that scores are linear in, [n_samples, n_features].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows; ``NaN`` marks a missing entry, which the network sees as zero.
+            Rows; ``NaN`` marks a missing entry, which the network reads as zero.
         """
         return self._map_rows(X, self._features)
 
     @abstractmethod
     def _features(self, batch: Batch) -> Tensor:
-        """Return [batch, n_features]."""
+        """Return the features of a batch, [batch, n_features]."""
 
     def _scores(self, batch: Batch) -> Tensor:
         return self._linear(self._features(batch))
 
     @property
     def _linear(self) -> nn.Linear:
-        classifier = getattr(self, "model_").classifier  # noqa: B009
+        classifier = self.model_.classifier
         assert isinstance(classifier, nn.Linear)
         return classifier
 
 
 def linear_scores(n_features: int, n_classes: int, scale: float = 0.0) -> nn.Linear:
-    """Return a linear map from features to scores that starts at zero, or normal of that scale."""
+    """Return a linear map from features to scores, initialised at zero or N(0, scale^2)."""
     classifier = nn.Linear(n_features, n_classes)
     for parameter in classifier.parameters():
         nn.init.normal_(parameter, std=scale) if scale > 0 else nn.init.zeros_(parameter)
@@ -308,14 +367,14 @@ def linear_scores(n_features: int, n_classes: int, scale: float = 0.0) -> nn.Lin
 
 
 CHUNK, TEMPERED = 1024, 10_000
-"""Rows scored at once, and at most, when the temperature is fitted."""
+"""Rows scored at once, and greatest number of rows, when the temperature is fitted."""
 
 
 def temperature(scores: Float[np.ndarray, "n classes"], y: Int[np.ndarray, " n"]) -> float:
-    """T that makes softmax(scores / T) likeliest; the log-likelihood is concave in 1 / T.
+    """Return the T that maximises the likelihood of softmax(scores / T).
 
-    Where every row is right no T is best: it is held above 1e-2 of the scores' spread, and below
-    1e4 times it where scores tell nothing.
+    The log-likelihood is concave in 1 / T. The maximum is searched between 1e-2 and 1e4 times the
+    standard deviation of the scores, since there is none if every row is classified correctly.
 
     Examples
     --------

@@ -1,6 +1,8 @@
-"""How like the data are the samples of a model: for models that have no likelihood.
+"""Sample-quality metrics for generative models without a tractable likelihood.
 
-No single number says it, so there are several, some beside what real rows reach among themselves.
+MMD and its permutation test, the classifier two-sample test (C2ST), precision and recall, the
+nearest-neighbour distance to the training set, covered modes, and the Parzen-window log-likelihood.
+Some are also computed between two sets of real samples, for reference.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ancestral.kernels import median_variance
 from ancestral.preprocess import as_shares
 
 FEWEST = 10
-"""Rows that say something of a distribution."""
+"""Minimum number of samples of each kind for a comparison of distributions."""
 
 NEIGHBOURS = 5
 FOLDS = 5
@@ -29,28 +31,29 @@ PARZEN_WIDTHS = tuple(float(s) for s in np.round(np.arange(0.10, 0.30, 0.01), 2)
 
 @dataclass(frozen=True)
 class Likeness:
-    """Samples of a model beside as many real rows.
+    """Sample-quality metrics of generated samples against the same number of real samples.
 
     Attributes
     ----------
     mmd2, real_mmd2 : float
-        Unbiased squared MMD, Gaussian kernel by the median heuristic, of samples and real rows; of
-        two halves of the real rows.
+        Unbiased squared MMD (Gaussian kernel, median heuristic) between generated and real samples,
+        and between two halves of the real samples.
     mmd2_error : float
-        Standard error of the first.
+        Standard error of ``mmd2``.
     p_value : float
-        Of the permutation test that samples and real rows are alike.
+        P-value of the permutation test that both have the same distribution.
     told_apart, told_apart_error : float
-        Share that a nearest-neighbour classifier tells apart (Lopez-Paz and Oquab, 2017), by
-        cross-validation, and its standard error: 0.5 is perfect, below it samples are copies.
+        Cross-validated accuracy of a nearest-neighbour classifier two-sample test (Lopez-Paz and
+        Oquab, 2017), in [0, 1], and its standard error. 0.5 is ideal; lower values indicate copies.
     precision, recall : float
-        Share of samples among the real rows' neighbourhoods, and of real rows among the samples'
-        (Kynkaanniemi et al., 2019): quality, and variety.
+        Fraction of generated samples in the k-nearest-neighbour manifold of the real ones, and vice
+        versa (Kynkaanniemi et al., 2019), in [0, 1]: quality and diversity.
     nearest, real_nearest : float
-        Median distance from a sample, and from a real row, to the nearest training row: much less
-        for samples means that training rows are remembered. Not a number without training rows.
+        Median Euclidean distance of generated, and of real, samples to the nearest training sample.
+        A much smaller value for generated samples indicates memorisation. NaN without a training
+        set.
     n : int
-        Rows of each kind.
+        Number of samples of each kind.
     """
 
     mmd2: float
@@ -73,53 +76,59 @@ def likeness(
     *,
     random_state: int = 0,
 ) -> Likeness:
-    """Compare samples with rows that the model has not seen.
+    """Compute sample-quality metrics of generated samples against held-out real samples.
 
-    Distances are Euclidean, in the units of the rows: beside a column of large values others do not
-    count, so columns of different units are to be standardised before, by the training rows.
+    Distances are Euclidean, in the units of the data. Standardise features of different scales
+    first, with the statistics of the training set; otherwise the largest scale dominates.
 
     Parameters
     ----------
     drawn, real : array [n, d], [m, d]
-        Samples and real rows, bytes as fractions of 255 unless they are bits; of the longer one,
-        as many rows count as there are of the other, drawn at random.
+        Generated and real samples. uint8 values are divided by 255 unless they are binary. A random
+        subset of the larger set is used, of the size of the smaller one.
     training : array [k, d], optional
-        What the model was fitted to.
+        Training set of the model.
     random_state : int
-        Seeds which rows count, permutations and folds.
+        Seed of the subset, the permutations and the cross-validation folds.
+
+    Returns
+    -------
+    Likeness
+        The metrics.
 
     Raises
     ------
     ValueError
-        If there are fewer than ten of either, columns differ in number, or values are missing.
+        If either set has fewer than ten samples, the numbers of features differ, or values are not
+        finite.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> real, drawn = rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
-    >>> found = likeness(drawn, real)
-    >>> found.p_value > 0.05 and abs(found.told_apart - 0.5) < 0.1
+    >>> quality = likeness(drawn, real)
+    >>> quality.p_value > 0.05 and abs(quality.told_apart - 0.5) < 0.1
     True
     """
     drawn, real = _as_floats(drawn, "drawn"), _as_floats(real, "real")
     training = None if training is None else _as_floats(training, "training")
     _check_shapes(drawn, real, training)
     n = min(len(drawn), len(real))
-    rng = np.random.default_rng(random_state)  # rows may be sorted, by class say
+    rng = np.random.default_rng(random_state)  # samples may be sorted, for example by class
     drawn, real = (x[rng.permutation(len(x))[:n]] for x in (drawn, real))
     a, b = torch.from_numpy(drawn), torch.from_numpy(real)
     try:
         kernel = [median_variance(b)]
     except ValueError as error:
         raise ValueError(f"real: {error}") from None
-    told, told_error = told_apart(drawn, real, random_state)
+    accuracy, accuracy_error = told_apart(drawn, real, random_state)
     return Likeness(
         mmd2=float(mmd2(a, b, kernel, "unbiased")),
         real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
         mmd2_error=mmd2_standard_error(a, b, kernel),
         p_value=two_sample_test(a, b, kernel, random_state=random_state).p_value,
-        told_apart=told,
-        told_apart_error=told_error,
+        told_apart=accuracy,
+        told_apart_error=accuracy_error,
         precision=_within(drawn, real),
         recall=_within(real, drawn),
         nearest=math.nan if training is None else _median_distance(drawn, training),
@@ -129,52 +138,69 @@ def likeness(
 
 
 def _check_shapes(drawn: np.ndarray, real: np.ndarray, training: np.ndarray | None) -> None:
-    """Refuse rows that are too few, or of other columns than the others."""
+    """Raise ValueError if there are too few samples or the numbers of features differ."""
     if min(len(drawn), len(real)) < FEWEST or drawn.shape[1] != real.shape[1]:
         raise ValueError(
-            f"drawn {drawn.shape} and real {real.shape}: expected ten rows or more of the same "
-            "columns"
+            f"drawn {drawn.shape} and real {real.shape}: expected at least {FEWEST} samples each, "
+            "with the same number of features"
         )
     if training is not None and (not len(training) or training.shape[1] != real.shape[1]):
         raise ValueError(
-            f"training {training.shape} and real {real.shape}: expected rows of the same columns"
+            f"training {training.shape} and real {real.shape}: expected at least one training "
+            "sample, with the same number of features"
         )
 
 
 def _as_floats(x: Any, name: str) -> np.ndarray:
-    """Return rows as floating point."""
+    """Convert samples to a finite float64 array [n, d]; uint8 images are scaled to [0, 1]."""
     x = np.asarray(x)
     if x.ndim != 2:
-        raise ValueError(f"{name} {x.shape}: expected rows, [n, d]; a single column is [n, 1]")
-    found = (as_shares(x) if x.dtype == np.uint8 else x).astype(np.float64)
-    if not np.isfinite(found).all():
-        raise ValueError(f"{name}: rows hold infinite or missing values: leave such rows out")
-    return found
+        raise ValueError(
+            f"{name} {x.shape}: expected an array [n, d]; reshape a single feature to [n, 1]"
+        )
+    values = (as_shares(x) if x.dtype == np.uint8 else x).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{name}: contains infinite or missing values, expected finite ones; drop those samples"
+        )
+    return values
 
 
 def told_apart(
     drawn: Float[np.ndarray, "n d"], real: Float[np.ndarray, "n d"], random_state: int = 0
 ) -> tuple[float, float]:
-    """Return the share of rows whose origin their neighbours tell, and its standard error.
+    """Accuracy of a nearest-neighbour classifier two-sample test (C2ST).
+
+    A 5-nearest-neighbour classifier separates generated from real samples; its accuracy is
+    estimated by 5-fold cross-validation (Lopez-Paz and Oquab, 2017).
 
     Parameters
     ----------
     drawn, real : array [n, d]
-        Samples and real rows.
+        Generated and real samples.
     random_state : int
-        Seeds the folds of the cross-validation.
+        Seed of the cross-validation folds.
+
+    Returns
+    -------
+    (float, float)
+        Accuracy in [0, 1] and its binomial standard error.
+
+    References
+    ----------
+    Revisiting Classifier Two-Sample Tests, https://arxiv.org/abs/1610.06545
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
     x, y = np.concatenate([drawn, real]), np.repeat([0, 1], [len(drawn), len(real)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=random_state)
-    share = float(cross_val_score(KNeighborsClassifier(NEIGHBOURS), x, y, cv=folds).mean())
-    return share, math.sqrt(share * (1 - share) / len(x))
+    accuracy = float(cross_val_score(KNeighborsClassifier(NEIGHBOURS), x, y, cv=folds).mean())
+    return accuracy, math.sqrt(accuracy * (1 - accuracy) / len(x))
 
 
 def _within(points: np.ndarray, others: np.ndarray) -> float:
-    """Share of points that lie within the neighbourhood of some other point."""
+    """Fraction of points inside the k-nearest-neighbour ball of at least one of the others."""
     from sklearn.metrics import pairwise_distances
 
     k = min(NEIGHBOURS, len(others) - 1)
@@ -185,7 +211,7 @@ def _within(points: np.ndarray, others: np.ndarray) -> float:
 def nearest(
     points: Float[np.ndarray, "n d"], training: Float[np.ndarray, "k d"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distance to the nearest training row, and which it is, for every point.
+    """Distance to, and index of, the nearest training sample of every point, [n] each.
 
     Examples
     --------
@@ -208,18 +234,21 @@ def modes_covered(
     radius: float,
     share: float = 0.01,
 ) -> int:
-    """Count centres that enough samples are close to.
+    """Count the modes of a known distribution that are covered by generated samples.
+
+    A mode is covered if enough samples have its centre as their nearest one and lie within the
+    radius.
 
     Parameters
     ----------
     drawn : array [n, d]
-        Samples.
+        Generated samples.
     centres : array [k, d]
-        Of the known modes.
+        Centres of the modes.
     radius : float
-        How close: say three standard deviations of a mode.
+        Euclidean radius around a centre, for example three standard deviations of a mode.
     share : float
-        What part of the samples is enough.
+        Minimum fraction of the samples per covered mode, in [0, 1]; at least one sample.
 
     Examples
     --------
@@ -234,15 +263,15 @@ def modes_covered(
 
 @dataclass(frozen=True)
 class Parzen:
-    """A log-likelihood by a Parzen window on samples: history.
+    """Parzen-window estimate of a mean log-likelihood.
 
     Attributes
     ----------
     mean, standard_error : float
-        Of the rows that are scored, in nats.
+        Mean log-density of the test samples and its standard error, in nats.
     widths : tuple of float
-        Standard deviation of the Gaussians; where halves of the rows chose for one another, that
-        of the even rows and that of the odd ones.
+        Selected bandwidth (standard deviation of the Gaussians). With cross-selection between
+        halves of the test set, the bandwidths of the even and of the odd samples.
     """
 
     mean: float
@@ -256,28 +285,33 @@ def parzen(
     test: Float[np.ndarray, "k d"],
     widths: tuple[float, ...] = PARZEN_WIDTHS,
 ) -> Parzen:
-    """Estimate the log-likelihood by a Parzen window on samples: for history only.
+    """Estimate the log-likelihood by a Parzen window (kernel density estimate) on samples.
 
-    It ranks models badly in many dimensions (Theis, van den Oord and Bethge, 2016), and is given
-    because the early papers gave it.
+    For comparison with early papers only: the estimate ranks models badly in high dimensions
+    (Theis, van den Oord and Bethge, 2016).
 
     Parameters
     ----------
     drawn : array [n, d]
-        Samples, each the centre of an isotropic Gaussian.
+        Generated samples, each the centre of an isotropic Gaussian.
     valid : array [m, d], optional
-        Rows on which the width is chosen: neither learnt from nor scored. Without, the even ones of
-        the scored rows choose for the odd ones, and the other way round, so that no row has a part
-        in the choice of its own.
+        Validation set for selecting the bandwidth. If omitted, the even test samples select the
+        bandwidth of the odd ones and vice versa, so that no sample influences its own bandwidth.
     test : array [k, d]
-        Rows that are scored. Bytes are fractions of 255 unless they are bits.
+        Test set. uint8 values are divided by 255 unless they are binary.
     widths : tuple of float
-        To choose from, all positive.
+        Candidate bandwidths, all positive.
+
+    Returns
+    -------
+    Parzen
+        Mean log-density of the test set in nats.
 
     Raises
     ------
     ValueError
-        If there are no widths, one is not positive, there are no rows, or values are missing.
+        If there are no widths, one is not positive, a set is too small, the numbers of features
+        differ, or values are not finite.
 
     References
     ----------
@@ -286,8 +320,8 @@ def parzen(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> found = parzen(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
-    >>> abs(found.mean + 1.42) < 4 * found.standard_error + 0.05  # the entropy of a normal
+    >>> estimate = parzen(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
+    >>> abs(estimate.mean + 1.42) < 4 * estimate.standard_error + 0.05  # entropy of N(0, 1): 1.42
     True
     """
     check("widths", widths, tuple[Positive, ...])
@@ -299,38 +333,38 @@ def parzen(
         values = _parzen_rows(drawn, test, widths)
         even, odd = values[:, ::2], values[:, 1::2]
         best = int(odd.mean(1).argmax()), int(even.mean(1).argmax())
-        scored = np.concatenate([even[best[0]], odd[best[1]]])
+        log_px = np.concatenate([even[best[0]], odd[best[1]]])
     else:
         best = (int(_parzen_rows(drawn, valid, widths).mean(1).argmax()),)
-        scored = _parzen_rows(drawn, test, [widths[best[0]]])[0]
-    error = float(scored.std(ddof=1) / math.sqrt(len(scored)))
-    return Parzen(float(scored.mean()), error, tuple(widths[i] for i in best))
+        log_px = _parzen_rows(drawn, test, [widths[best[0]]])[0]
+    error = float(log_px.std(ddof=1) / math.sqrt(len(log_px)))
+    return Parzen(float(log_px.mean()), error, tuple(widths[i] for i in best))
 
 
 def _check_windows(
     drawn: np.ndarray, valid: np.ndarray | None, test: np.ndarray, widths: Sequence[float]
 ) -> None:
-    """Refuse what no width can be chosen from or by, and rows of other columns than samples."""
+    """Raise ValueError for missing widths, too few samples or different numbers of features."""
     if not widths:
-        raise ValueError(f"widths={widths}: expected one to choose, or several to choose from")
-    fewest = {"drawn": 1, "valid": 1, "test": 2}  # a standard error is of two rows at least
+        raise ValueError(f"widths={widths}: expected at least one bandwidth")
+    minimum = {"drawn": 1, "valid": 1, "test": 2}  # a standard error requires two samples
     for name, rows in (("drawn", drawn), ("valid", valid), ("test", test)):
-        if rows is not None and (len(rows) < fewest[name] or rows.shape[1] != drawn.shape[1]):
+        if rows is not None and (len(rows) < minimum[name] or rows.shape[1] != drawn.shape[1]):
             raise ValueError(
-                f"{name} {rows.shape}: expected {fewest[name]} rows or more, of the "
-                f"{drawn.shape[1]} columns that samples have"
+                f"{name} {rows.shape}: expected at least {minimum[name]} samples, with the "
+                f"{drawn.shape[1]} features of drawn"
             )
 
 
 def _parzen_rows(drawn: np.ndarray, rows: np.ndarray, widths: Sequence[float]) -> np.ndarray:
-    """Return the log-density of every row by every width, [n_widths, n_rows]."""
+    """Log-density of every row at every bandwidth, [n_widths, n_rows]."""
     from scipy.special import logsumexp
     from sklearn.metrics.pairwise import euclidean_distances
 
     d = drawn.shape[1]
     parts = []
-    for part in np.array_split(rows, max(1, len(rows) // 500)):
-        squares = euclidean_distances(part, drawn, squared=True)
+    for chunk in np.array_split(rows, max(1, len(rows) // 500)):
+        squares = euclidean_distances(chunk, drawn, squared=True)
         parts.append([logsumexp(-squares / (2 * width**2), axis=1) for width in widths])
     norms = [0.5 * d * math.log(2 * math.pi * w**2) + math.log(len(drawn)) for w in widths]
     return np.concatenate(parts, axis=1) - np.array(norms)[:, None]

@@ -1,4 +1,4 @@
-"""What the rows of tables measure: one function for each metric of a protocol."""
+"""Metrics of recipes: one function for each metric of a protocol."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ancestral.recipes import Protocol
 from ancestral.scoring import as_values
 
 PARZEN_SAMPLES, PARZEN_ROWS = 10_000, 5000
-"""Samples of a Parzen window, and the most held-out rows by which its width is chosen."""
+"""Number of samples of a Parzen window; maximum number of validation rows for its width."""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A fitted model, and how it is scored.
+    """A fitted model and its evaluation protocol.
 
     Attributes
     ----------
     name : str
-        What progress calls it.
+        Name of the job in progress messages.
     folder : Path
-        Its run folder, which keeps what takes long.
+        Run folder, in which expensive results are cached.
     estimator : estimator
-        The model.
+        Fitted model.
     dataset : Dataset
-        Its data.
+        Data set of the model.
     protocol : Protocol
-        How the row is scored.
+        Evaluation protocol of the recipe.
     rows : Scoring
-        Which rows.
+        Evaluation settings.
     judge : classifier, optional
-        What classifies samples.
+        Fitted classifier of generated samples.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Subject:
 
 
 def measure(subject: Subject) -> list[Metric]:
-    """Score a model as its protocol says; a likelihood of bits once for each binarisation."""
+    """Compute the metric of the protocol; the likelihood of bits once per binarisation seed."""
     if subject.protocol.damage is not None:
         return [_damaged(subject)]
     return MEASURES[subject.protocol.metric](subject)
@@ -62,59 +62,68 @@ def _log_likelihood(subject: Subject) -> list[Metric]:
     metrics = []
     estimator, dataset = subject.estimator, subject.dataset
     for seed in subject.protocol.binarize_seeds if estimator.draws_bits_ else (0,):
-        how = replace(subject.rows, binarize_seed=seed)
-        print(f"{subject.name}: {how}, bits drawn with {seed}")
-        metrics.append(kept.scored(subject.folder, estimator, dataset, how, progress=True)[0])
+        settings = replace(subject.rows, binarize_seed=seed)
+        print(f"{subject.name}: {settings}, binarisation seed {seed}")
+        metric, _ = kept.scored(subject.folder, estimator, dataset, settings, progress=True)
+        metrics.append(metric)
     return metrics
 
 
 def _damaged(subject: Subject) -> Metric:
-    """Score what is filled in, or the classes of rows: filled in, where the model can."""
+    """Imputation error or error rate on corrupted rows, imputed first if the model can do so."""
     protocol, estimator, dataset = subject.protocol, subject.estimator, subject.dataset
     assert protocol.damage is not None
-    what = damage.Damage.parse(protocol.damage)
-    how = damage.Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
-    repaired = None
+    corruption = damage.Damage.parse(protocol.damage)
+    settings = damage.Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
+    imputation = None
     if isinstance(estimator, LatentEstimator):
-        kept = subject.folder / storage.REPAIRS
-        repaired = damage.repair(estimator, dataset, what, how, subject.rows, kept)
+        cache = subject.folder / storage.REPAIRS
+        imputation = damage.repair(estimator, dataset, corruption, settings, subject.rows, cache)
     if protocol.metric == "error":
         stage = _second_stage(subject)
-        told = damage.classify(
-            estimator, dataset, what, how, subject.rows, repaired, second_stage=stage
+        results = damage.classify(
+            estimator, dataset, corruption, settings, subject.rows, imputation, second_stage=stage
         )
-        seconds = told[-1][0]["seconds"] + (repaired.metric["seconds"] if repaired else 0.0)
-        return told[-1][0] | {"seconds": seconds}
-    if repaired is None:
-        raise ValueError(f"{type(estimator).__name__} has no model of its rows to fill gaps by")
-    return repaired.metric
+        metric = results[-1][0]
+        seconds = metric["seconds"] + (imputation.metric["seconds"] if imputation else 0.0)
+        return metric | {"seconds": seconds}
+    if imputation is None:
+        raise ValueError(
+            f"{type(estimator).__name__} does not support imputation, which metric="
+            f"{protocol.metric!r} requires"
+        )
+    return imputation.metric
 
 
 def _second_stage(subject: Subject) -> Any:
-    """Return what is to tell classes in the place of the model's scores, if something is."""
+    """Linear SVM for second-stage classification; None if the protocol has none."""
     return classification.second_stage(
         subject.protocol.second_stage, subject.estimator, subject.dataset
     )
 
 
 def _parzen(subject: Subject) -> list[Metric]:
-    """The width is chosen on held-out rows other than those scored, never on training rows."""
+    """Parzen-window log-likelihood, in nats.
+
+    The width is chosen on validation rows other than the scored rows, or by halves of the scored
+    rows; never on training rows.
+    """
     estimator, dataset = subject.estimator, subject.dataset
     split, X = subject.rows.rows(dataset)
-    apart = None if split == "valid" else dataset.x_valid
+    x_valid = None if split == "valid" else dataset.x_valid
     began = perf_counter()
     unit, valid = estimator.unit_, None
-    if apart is not None:
-        last = f"{dataset.name}, the last {PARZEN_ROWS} valid rows"
-        valid = as_values(apart[-PARZEN_ROWS:], unit, last)
-    drawn = estimator.sample(PARZEN_SAMPLES, random_state=0)
-    found = parzen(drawn, valid, as_values(X, unit, f"{dataset.name}, {split} rows"))
-    name, value = "log-likelihood of a Parzen window, nats", (found.mean, found.standard_error)
-    how: dict[str, Any] = {
-        "widths": list(found.widths),
+    if x_valid is not None:
+        description = f"{dataset.name}, the last {PARZEN_ROWS} valid rows"
+        valid = as_values(x_valid[-PARZEN_ROWS:], unit, description)
+    samples = estimator.sample(PARZEN_SAMPLES, random_state=0)
+    window = parzen(samples, valid, as_values(X, unit, f"{dataset.name}, {split} rows"))
+    name, value = "log-likelihood of a Parzen window, nats", (window.mean, window.standard_error)
+    widths: dict[str, Any] = {
+        "widths": list(window.widths),
         "chosen_on": f"halves of {split}" if valid is None else "valid",
     }
-    return [measured(name, split, len(X), dataset, value, began, **how)]
+    return [measured(name, split, len(X), dataset, value, began, **widths)]
 
 
 def _classes(subject: Subject) -> list[Metric]:
@@ -164,4 +173,4 @@ MEASURES: dict[str, Callable[[Subject], list[Metric]]] = {
     "smallest_share": _smallest_share,
     "retrained_error": _retrained_error,
 }
-"""By the name that a protocol has for it; what is damaged aside."""
+"""Metric functions for uncorrupted rows, by the name of the metric in a protocol."""

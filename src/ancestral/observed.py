@@ -1,8 +1,8 @@
-"""A generator with a little noise on top of what it makes: then it has a likelihood.
+"""Generator with Gaussian observation noise, which gives it a likelihood.
 
-An implicit model puts its mass on a surface, so a density it has not. What Wu, Burda, Salakhutdinov
-and Grosse (2017) compare is the model x = G(h) + e with e ~ N(0, s I): its log p(x) is found by
-annealed importance sampling, and means something beside that of another model with the same s.
+The distribution of an implicit model is supported on a manifold and has no density. Wu, Burda,
+Salakhutdinov and Grosse (2017) evaluate x = G(h) + e with e ~ N(0, s I) instead: log p(x) is
+estimated by annealed importance sampling and is comparable between models with equal s.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from ancestral.networks import one_hot
 
 
 class Observed(LatentModel):
-    """Rows of a generator seen with normal noise, of independent standard normal latents.
+    """Latent-variable model x = G(h) + e of a generator G with observation noise e ~ N(0, s I).
 
-    Noise that is uniform is the distribution function of normal latents, so that chains may move
-    anywhere. Nothing recognises rows: the posterior is the prior, where annealing starts.
+    The latents are standard normal. Uniform generator noise is computed as the normal CDF of the
+    latents, so that Markov chains are unconstrained. The posterior equals the prior, the initial
+    distribution of the annealing.
 
     Parameters
     ----------
     source : Generator or Coded
-        What makes rows of noise.
+        Generator G.
     variance : float
-        Of the noise on top, s.
+        Variance s of the observation noise.
 
     Raises
     ------
     ValueError
-        If the generator's noise has jumps, as bits have.
+        If the generator's noise is neither normal nor uniform.
 
     Examples
     --------
@@ -46,12 +47,11 @@ class Observed(LatentModel):
     """
 
     def __init__(self, source: Generator | Coded, variance: float) -> None:
-        drawer = _drawer(source)
-        noise = drawer.noise()
+        noise = _drawer(source).noise()
         if not isinstance(noise, Normal | Uniform):
             raise ValueError(
-                f"noise of the kind {type(noise).__name__.lower()} has no slope to move along: "
-                "annealing is for generators of normal or uniform noise"
+                f"source has noise of the kind {type(noise).__name__.lower()}: annealed importance "
+                "sampling requires a generator with normal or uniform noise"
             )
         n, rows = noise.batch_shape[-1], Rows(source)
         super().__init__(
@@ -62,12 +62,12 @@ class Observed(LatentModel):
 
 
 class Rows(nn.Module):
-    """What a generator makes of normal latents, and of a class if it is asked for one.
+    """Output of a generator as a function of standard normal latents and an optional class.
 
     Parameters
     ----------
     source : Generator or Coded
-        What makes rows of noise.
+        Generator G.
     """
 
     reads = ("z", "y")
@@ -77,17 +77,17 @@ class Rows(nn.Module):
         self.source = source
 
     def forward(self, context: Context) -> Tensor:
-        """Return rows [..., d] of latents [..., n]."""
-        z, y, drawer = context.z, context.y, _drawer(self.source)
+        """Map latents [..., n] to generated samples [..., d]."""
+        z, y, generator = context.z, context.y, _drawer(self.source)
         assert z is not None
-        h, noise, c = z, drawer.noise(), None
+        h, noise, c = z, generator.noise(), None
         if isinstance(noise, Uniform):
             h = noise.low + (noise.high - noise.low) * torch.special.ndtr(z)
-        if drawer.n_classes is not None and y is not None:
-            c = one_hot(y, drawer.n_classes).expand(*z.shape[:-1], -1).flatten(0, -2)
+        if generator.n_classes is not None and y is not None:
+            c = one_hot(y, generator.n_classes).expand(*z.shape[:-1], -1).flatten(0, -2)
         return self.source.at(h.flatten(0, -2), c).unflatten(0, z.shape[:-1])
 
 
 def _drawer(source: Generator | Coded) -> Generator:
-    """Return the generator, of codes if there are some."""
+    """Return the generator itself, or the generator of codes of a ``Coded`` model."""
     return source.generator if isinstance(source, Coded) else source

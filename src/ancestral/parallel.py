@@ -1,8 +1,8 @@
-"""Several processes that train one model: who they are, and what each keeps of a batch.
+"""Data-parallel training: process group, shards of a batch, averages over processes.
 
-Under ``torchrun`` every process runs the same program on the same data with the same seed. Inside
-a training step each takes its share of the batch; noise is drawn for the whole batch and sliced,
-so that the processes together do what one alone would.
+Under ``torchrun`` each process runs the same program on the same data with the same seed. In a
+training step each process uses its shard of the batch. Noise is drawn for the full batch and then
+sliced, so that the result equals that of one process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 
 
 class World(NamedTuple):
-    """Which process this is, of how many."""
+    """Rank of this process and number of processes."""
 
     rank: int = 0
     size: int = 1
@@ -28,28 +28,28 @@ _splitting = ALONE
 
 
 def join(device: torch.device) -> World:
-    """Meet the other processes that ``torchrun`` started, if it did; return who we are."""
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if asked > 1 and distributed.is_available() and not distributed.is_initialized():
+    """Initialise the process group under ``torchrun``; return rank and number of processes."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and distributed.is_available() and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return world()
 
 
 def world() -> World:
-    """Return which process this is, of how many."""
+    """Return the rank of this process and the number of processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return ALONE
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files."""
+    """Whether this is the main process (rank 0), the one that writes files."""
     return world().rank == 0 and int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def splitting(who: World) -> Iterator[None]:
-    """Let every process work on its share of a batch inside."""
+    """Split batches among the processes inside the context."""
     global _splitting
     _splitting = who
     try:
@@ -59,12 +59,20 @@ def splitting(who: World) -> Iterator[None]:
 
 
 def n_shares() -> int:
-    """Return how many shares a batch has here and now: 1 unless it is being split."""
+    """Return the current number of shards of a batch: 1 outside :func:`splitting`."""
     return _splitting.size
 
 
 def share(whole: Tensor, axis: int = 0) -> Tensor:
-    """Return this process's rows of what was drawn or taken for the whole batch."""
+    """Return this process's shard of a tensor of the full batch.
+
+    Parameters
+    ----------
+    whole : Tensor
+        Tensor of the full batch, equal in all processes.
+    axis : int
+        Axis of the samples; its length must be a multiple of the number of shards.
+    """
     if _splitting.size == 1:
         return whole
     n = whole.shape[axis] // _splitting.size
@@ -72,14 +80,14 @@ def share(whole: Tensor, axis: int = 0) -> Tensor:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Average over the shares of a batch, differentiably; alone, the value itself."""
+    """Average over the shards of a batch, differentiably; without shards, return ``value``."""
     if _splitting.size == 1:
         return value
     return _SumOverProcesses.apply(value) / _splitting.size
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """A sum that everyone's loss depends on: its gradient is the sum of everyone's."""
+    """Differentiable all-reduce sum: the gradient is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:
@@ -93,6 +101,6 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def mean_(value: Tensor, who: World) -> None:
-    """Average over the processes, in place."""
+    """Average a tensor over the processes in place."""
     distributed.all_reduce(value)
     value /= who.size

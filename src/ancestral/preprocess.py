@@ -1,4 +1,4 @@
-"""What is done to rows before a model sees them: binarise, corrupt, bring columns to one scale."""
+"""Preprocessing of model inputs: binarisation, corruption, and scaling and encoding of columns."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ColumnKind = Literal["bernoulli", "gaussian", "categorical", "poisson"]
 
 
 def bernoulli_draw(x: Tensor) -> Tensor:
-    """Draw each entry as 1 with its own value as the probability, from torch's current stream."""
+    """Sample each entry from Bernoulli(x), with torch's global generator; shape and dtype of x."""
     return (torch.rand_like(x) < x).to(x.dtype)
 
 
 def as_shares(x: np.ndarray) -> np.ndarray:
-    """Return bytes as floating point: of 255, or as they are if none is above one.
+    """Convert bytes to float32 in [0, 1]: divided by 255, unless all values are 0 or 1.
 
     >>> as_shares(np.array([0, 255], dtype=np.uint8)), as_shares(np.array([0, 1], dtype=np.uint8))
     (array([0., 1.], dtype=float32), array([0., 1.], dtype=float32))
@@ -27,14 +27,20 @@ def as_shares(x: np.ndarray) -> np.ndarray:
 
 
 def binarize(x: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Binarise an array of probabilities once, by a stream of its own; ``NaN`` stays.
+    """Sample a binary array from probabilities, with a separate random generator.
 
     Parameters
     ----------
     x : array
-        uint8 (255 stands for one, unless all are bits) or floating point in [0, 1].
+        Probabilities: floating point in [0, 1], or uint8 in units of 1/255 (in units of 1 if all
+        values are 0 or 1). ``NaN`` is returned as ``NaN``.
     seed : int
-        Seeds the draw; the protocols of this library use 0, 1 and 2 for the test set.
+        Seed of the generator. The evaluation protocols use 0, 1 and 2 for the test set.
+
+    Returns
+    -------
+    array
+        0 and 1, of the shape of ``x``; floating point.
 
     Examples
     --------
@@ -55,27 +61,32 @@ def corrupt(
     image_shape: tuple[int, ...] | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Mark entries as missing (``NaN``), in the ways the papers damage their test images.
+    """Set entries to missing (``NaN``) in one of the patterns of the papers' test images.
 
     Parameters
     ----------
     x : array [n, d]
-        Rows; with ``rect`` and ``half`` they are images of ``image_shape``. uint8 comes back as
-        floating point in [0, 1].
+        Rows, not modified; flattened images of ``image_shape`` for ``rect`` and ``half``.
     kind : {"rect", "random", "half"}
-        A centred square of side ``amount``; every entry by itself (every pixel, if there are
-        channels) with probability ``amount``; the left half.
+        Missing entries: a centred square of side ``amount``; each entry (each pixel of an image)
+        independently with probability ``amount``; or the left half of the image.
     amount : float
-        Side in pixels, or probability; without meaning for ``half``.
+        Side of the square in pixels, or probability; unused for ``half``.
     image_shape : tuple, optional
         (height, width) or (channels, height, width).
     seed : int
-        Of the random drops.
+        Seed of the pattern ``random``.
+
+    Returns
+    -------
+    array [n, d]
+        Floating-point copy of ``x``; uint8 is converted to [0, 1].
 
     Raises
     ------
     ValueError
-        If the kind is unknown, an image shape is needed and missing, or the amount out of range.
+        If ``kind`` is unknown, ``image_shape`` does not match the rows, or ``amount`` is out of
+        range.
 
     Examples
     --------
@@ -88,13 +99,13 @@ def corrupt(
         image_shape = (1, x.shape[1])
     if image_shape is None or np.prod(image_shape) != x.shape[1]:
         raise ValueError(
-            f"image_shape={image_shape} does not describe rows of {x.shape[1]} entries; "
-            f"kind={kind!r} needs the images' shape"
+            f"image_shape={image_shape} does not match rows of {x.shape[1]} entries: pass the "
+            f"shape of the images, which kind={kind!r} needs"
         )
     out = as_shares(x) if x.dtype == np.uint8 else np.array(x, np.result_type(x, np.float32))
     pixels = out.reshape(len(out), -1, *image_shape[-2:])
-    lost = _lost_pixels(kind, amount, (len(out), *image_shape[-2:]), seed)
-    pixels[np.broadcast_to(lost[:, None], pixels.shape)] = np.nan
+    missing = _lost_pixels(kind, amount, (len(out), *image_shape[-2:]), seed)
+    pixels[np.broadcast_to(missing[:, None], pixels.shape)] = np.nan
     return out
 
 
@@ -102,38 +113,38 @@ def _lost_pixels(kind: str, amount: float, shape: tuple[int, ...], seed: int) ->
     _, height, width = shape
     if kind == "random":
         if not 0 <= amount <= 1:
-            raise ValueError(f"amount={amount}: a drop probability lies between 0 and 1")
+            raise ValueError(f"amount={amount}: expected a probability from 0 to 1")
         return np.random.default_rng(seed).random(shape) < amount
-    lost = np.zeros(shape, dtype=bool)
+    missing = np.zeros(shape, dtype=bool)
     if kind == "half":
-        lost[..., : width // 2] = True
-        return lost
+        missing[..., : width // 2] = True
+        return missing
     if not (float(amount).is_integer() and 0 < amount <= min(height, width)):
         raise ValueError(
-            f"amount={amount}: expected a whole number of pixels, the side of a square inside "
-            f"{height}x{width} of them"
+            f"amount={amount}: expected the side of a square in whole pixels, from 1 to "
+            f"{min(height, width)} for images of {height}x{width}"
         )
     side = int(amount)
     top, left = (height - side) // 2, (width - side) // 2
-    lost[:, top : top + side, left : left + side] = True
-    return lost
+    missing[:, top : top + side, left : left + side] = True
+    return missing
 
 
 class Columns(nn.Module):
-    """How the columns of a table become what a model sees, and back.
+    """Transform between the columns of a table, model inputs and network inputs.
 
-    Gaussian columns are standardised (the log-density is brought back to the user's units by
-    ``log_volume``), Poisson counts are logged for the network only, categorical codes become
-    one-hot indicators for the network only, Bernoulli columns stay. A missing entry is all zeros.
+    Gaussian columns are standardised; ``log_volume`` corrects log-densities to the original units.
+    Network inputs have log(1 + count) for Poisson columns and one-hot indicators for categorical
+    columns; Bernoulli columns are unchanged. A missing entry is zero in all its network inputs.
 
     Parameters
     ----------
     kinds : sequence of str
-        One of ``bernoulli gaussian categorical poisson`` per column.
+        Kind of each column: ``bernoulli``, ``gaussian``, ``categorical`` or ``poisson``.
     loc, scale : arrays [d]
-        Of the Gaussian columns; 0 and 1 elsewhere.
+        Location and scale of Gaussian columns, in the user's units; 0 and 1 for other columns.
     n_categories : sequence of int
-        How many codes a categorical column has; 0 elsewhere.
+        Number of codes of categorical columns; 0 for other columns.
 
     Examples
     --------
@@ -161,47 +172,47 @@ class Columns(nn.Module):
         self.scale: Tensor
 
     def columns_of(self, kind: ColumnKind) -> list[int]:
-        """Return the column numbers of one kind."""
+        """Return the indices of the columns of one kind."""
         return [j for j, k in enumerate(self.kinds) if k == kind]
 
     @property
     def n_features(self) -> int:
-        """Width of :meth:`to_features`."""
+        """Number of network inputs, the last dimension of :meth:`to_features`."""
         return sum(max(1, n) for n in self.n_categories)
 
     def to_model(self, x: Tensor) -> Tensor:
-        """From the user's units [batch, d] to the model's."""
+        """Standardise Gaussian columns: from the user's units [batch, d] to model units."""
         return (x - self.loc) / self.scale if self.standardises else x
 
     def to_user(self, x: Tensor) -> Tensor:
-        """From the model's units [..., d] to the user's."""
+        """Invert :meth:`to_model`: from model units [..., d] to the user's units."""
         return x * self.scale + self.loc if self.standardises else x
 
     def log_volume(self, mask: Tensor | None) -> Tensor:
-        """Log-determinant of the standardisation over the observed entries, [] or [batch].
+        """Sum of log ``scale`` over the observed entries, in nats; [] without mask, else [batch].
 
-        log p(x) in the user's units is the model's log-density minus this.
+        log p(x) in the user's units is the log-density in model units minus this value.
         """
         log_scale = self.scale.log()
         return log_scale.sum() if mask is None else (mask * log_scale).sum(-1)
 
     def to_features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """From the model's units [..., d] to network inputs [..., n_features]."""
+        """Encode model units [..., d] as network inputs [..., n_features]."""
         if not self.recodes:
             return x
-        parts = []
+        encoded = []
         for j, (kind, n) in enumerate(zip(self.kinds, self.n_categories, strict=True)):
             column = x[..., j : j + 1]
             if kind == "poisson":
                 column = torch.log1p(column)
             elif kind == "categorical":
                 column = nn.functional.one_hot(x[..., j].long(), n).to(x.dtype)
-            parts.append(column if mask is None else column * mask[..., j : j + 1])
-        return torch.cat(parts, -1)
+            encoded.append(column if mask is None else column * mask[..., j : j + 1])
+        return torch.cat(encoded, -1)
 
 
 class Features(nn.Module):
-    """First layer of an encoder: what :class:`Columns` makes of a context's x and mask."""
+    """First layer of an encoder: encodes x and mask of a context with :class:`Columns`."""
 
     reads = ("x", "mask")
 
@@ -210,5 +221,5 @@ class Features(nn.Module):
         self.columns = columns
 
     def forward(self, context: Any) -> Tensor:
-        """Return [..., n_features]."""
+        """Return the network inputs [..., n_features]."""
         return self.columns.to_features(context.x, context.mask)

@@ -1,4 +1,4 @@
-"""By what protocol a model is scored: which rows, how, and the form of what comes out."""
+"""Evaluation settings of a fitted model and the record format of its metrics."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Metric = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which rows are scored, and how.
+    """Evaluation settings: the scored rows and the likelihood estimator.
 
     Attributes
     ----------
     n_importance_samples : int
-        S of L_S.
+        Number S of importance samples per row of the bound L_S.
     split : {"test", "valid", "train"}, optional
-        By default the test rows, if there are some.
+        Split of the scored rows; by default the test rows, or the training rows if there are none.
     binarize_seed : int
-        Of the one binarisation of grey values.
+        Seed of the fixed binarisation of grey values.
     n_rows : int, optional
-        The first so many rows only.
+        Number of scored rows, from the first; by default all.
     precision : {"float32", "bfloat16", "auto"}
-        Of matrix products.
+        Precision of matrix products.
     annealing : Annealing, optional
-        Annealed importance sampling in place of L_S.
+        Settings of annealed importance sampling, which then replaces L_S.
     """
 
     n_importance_samples: Count = 5000
@@ -45,7 +45,13 @@ class Scoring:
     annealing: Annealing | None = None
 
     def rows(self, dataset: datasets.Dataset) -> tuple[str, np.ndarray]:
-        """Return the name of the split, and its rows."""
+        """Name of the scored split, and its rows [n, n_features].
+
+        Raises
+        ------
+        ValueError
+            If the data set has no such split.
+        """
         split = self.split or ("train" if dataset.x_test is None else "test")
         X = getattr(dataset, f"x_{split}")
         if X is None:
@@ -55,14 +61,14 @@ class Scoring:
     def __str__(self) -> str:
         if self.annealing is None:
             return f"L_{self.n_importance_samples}"
-        how = self.annealing
-        words = f"AIS_{how.n_chains}, {how.n_steps} steps from the {how.start}"
-        usual = Annealing(how.n_steps, how.n_chains, start=how.start)
-        moves = f", {how.n_leapfrog} leapfrogs, at first of {how.first_step_size:g}"
-        return words if how == usual else words + moves
+        ais = self.annealing
+        text = f"AIS_{ais.n_chains}, {ais.n_steps} steps from the {ais.start}"
+        default = Annealing(ais.n_steps, ais.n_chains, start=ais.start)
+        moves = f", {ais.n_leapfrog} leapfrogs, at first of {ais.first_step_size:g}"
+        return text if ais == default else text + moves
 
     def describe_likelihood(self, estimator: LatentEstimator, dataset: datasets.Dataset) -> Metric:
-        """Say what an evaluation is of: two that agree in this give the same values."""
+        """Identifying fields of a likelihood evaluation: equal fields imply equal values."""
         split, X = self.rows(dataset)
         return {
             "metric": f"log-likelihood{'' if estimator.is_exact else f' {self}'}, nats",
@@ -84,22 +90,24 @@ def measured(
     began: float,
     **more: Any,
 ) -> Metric:
-    """Return what is kept of a measurement.
+    """Record of one metric, as written to ``metrics.json``.
 
     Parameters
     ----------
-    name, split : str
-        Which metric, with its unit, of which rows.
+    name : str
+        Name of the metric, with its unit.
+    split : str
+        Name of the scored split.
     n_rows : int
-        How many these are.
+        Number of scored rows.
     dataset : Dataset
-        Of which data.
+        Data set of the rows.
     value : (float, float)
-        The number and its standard error.
+        The metric and its standard error.
     began : float
-        When, by ``perf_counter``.
+        Time at which the evaluation started, from ``perf_counter``, in seconds.
     **more
-        What else there is to say.
+        Further fields of the record.
     """
     return {
         "metric": name,
@@ -115,22 +123,22 @@ def measured(
 
 
 def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
-    """Return the labels of the rows that are scored, if the data set has some."""
+    """Labels of the whole scored split, [n] or [n, d]; None if the data set has none."""
     return getattr(dataset, f"y_{rows.rows(dataset)[0]}")
 
 
 def labelled_rows(
     dataset: datasets.Dataset, rows: Scoring, what: str = "labels"
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return the name of the split that is scored, its rows, and the label of each.
+    """Name of the scored split, its rows [n, n_features] and their labels [n] or [n, d].
 
     Raises
     ------
     ValueError
-        If the data set has no labels; ``what`` is what the message calls them.
+        If the data set has no labels; the message refers to them as ``what``.
     """
     split, X = rows.rows(dataset)
     y = labels(dataset, rows)
     if y is None:
-        raise ValueError(f"the data set {dataset.name} has no {what} of its {split} rows")
+        raise ValueError(f"the data set {dataset.name} has no {what} for its {split} rows")
     return split, X, y[: len(X)]

@@ -1,4 +1,4 @@
-"""What a result depends on besides its configuration: machine, code, day."""
+"""Provenance of a result: processor, device, code version and date."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "am
 
 
 def cores() -> list[int]:
-    """Return the cores this process may use."""
+    """Indices of the processor cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _cpu_info() -> dict[str, str]:
-    """Facts about the first processor, as Linux lists them."""
+    """Fields of the first processor in ``/proc/cpuinfo``; empty on systems other than Linux."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
     pairs = (line.partition(":") for line in lines)
@@ -30,40 +30,44 @@ def _cpu_info() -> dict[str, str]:
 
 
 def processor() -> dict[str, Any]:
-    """Return the processor's name, the instruction sets that matter here, and its cores."""
+    """Processor model, relevant instruction sets, number of cores and operating system."""
     info = _cpu_info()
-    present = set(info.get("flags", "").split())
+    flags = set(info.get("flags", "").split())
     return {
         "model": info.get("model name") or platform.processor() or platform.machine(),
-        "flags": [flag for flag in FLAGS if flag in present],
+        "flags": [flag for flag in FLAGS if flag in flags],
         "cores": len(cores()),
         "system": platform.system(),
     }
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of what computes: of a GPU, or of the processor."""
+    """Name of the GPU, or of the processor for the CPU device."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return "MPS" if device.type == "mps" else str(processor()["model"])
 
 
 def commit(folder: Path | None = None) -> str:
-    """Return the commit of the code, with a mark if files differ from it; by default our own."""
+    """Git commit of a folder, marked if tracked files have changed; by default of this package.
+
+    Returns "unknown" if git is not installed or the folder is not in a repository.
+    """
     folder = folder or Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{head} with changes" if changed else head
+    return f"{head} with changes" if changes else head
 
 
-def _git(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder), *words]
+def _git(folder: Path, *arguments: str) -> str:
+    """Output of a git command."""
+    command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def today() -> str:
-    """Return the date."""
+    """Current date in UTC, as YYYY-MM-DD."""
     return datetime.now(UTC).strftime("%Y-%m-%d")

@@ -1,4 +1,4 @@
-"""Run recipes: fit, score by the protocol, leave a record. What is done is not done again."""
+"""Execution of recipes: fit, evaluate and write records, reusing completed work."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 
 from ancestral import experiment, provenance, recipes, records, storage, zoo
 from ancestral.density import LatentEstimator
+from ancestral.estimator import Estimator
 from ancestral.experiment import Config
 from ancestral.measures import Subject, measure
 from ancestral.protocol import Scoring
 from ancestral.recipes import Recipe
 from ancestral.records import Record
-from ancestral.rows import RowEstimator
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,20 @@ class Job:
     Attributes
     ----------
     recipe : Recipe
-        The row.
+        Recipe of the row.
     size : str
-        Its size.
+        Name of the size.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     select : bool
-        Choose settings: train without the held-out rows and score those, not the test rows.
+        Whether the run is for model selection: trained without the validation rows and scored on
+        them instead of the test rows.
     changes : tuple of (name, value)
-        Options that differ from the recipe's, to see whether they should; ``start.NAME`` is an
-        option of the run that this one starts from, and likewise of its other parts. Of a size with
-        several fits it is one of the fits before the last, and the rest are options of all.
+        Options that override the recipe's. ``PART.NAME`` is an option of another row's run, such as
+        ``start.NAME`` of the run that initialises this one. In a size with several stages,
+        ``start.NAME`` applies to the stages before the last and other options to all stages.
     stage : int
-        Which of the fits of a size with several; negative numbers count from the last.
+        Index of the stage in a size with several; negative indices count from the last.
     """
 
     recipe: Recipe
@@ -52,96 +53,96 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the run's folder and record, within its row's."""
+        """Name of the run folder and of the record, within those of the row."""
         return records.name_of(self.size, self.seed, self.split, dict(self.changes))
 
     @property
     def split(self) -> Literal["test", "valid"]:
-        """Which rows are scored."""
+        """Split of the scored rows."""
         return "valid" if self.select else "test"
 
     @property
     def stages(self) -> tuple[dict[str, Any], ...]:
-        """What the size's fits differ in; one without stages is a single fit."""
+        """Options of each stage of the size; a single empty dict for a size without stages."""
         return self.recipe.size(self.size).stages or ({},)
 
     def folder(self, runs: Path) -> Path:
-        """Return the run folder below ``runs``."""
+        """Run folder below ``runs``."""
         number = self.stage % len(self.stages) + 1
         last = number == len(self.stages)
         row = self.recipe.of or self.recipe.row
         return runs / row / (self.name if last else f"{self.name}-stage{number}")
 
     def training(self) -> Job:
-        """Return the job that trains the model that this one scores: mostly itself."""
+        """Job that trains the scored model; the job itself unless the recipe has ``of``."""
         if self.recipe.of is None:
             return self
         return replace(self, recipe=recipes.find(self.recipe.of)[0])
 
     def parts(self) -> dict[str, Job]:
-        """Return the jobs that train what this one's model is made of, by option."""
+        """Jobs that train the models used by this one, by the option that receives each model."""
         stage = self.stage % len(self.stages)
         if stage > 0:
             return {"start": replace(self, stage=stage - 1)}
         start = self.recipe.size(self.size).start
-        named = self.recipe.parts | ({} if start is None else {"start": start})
-        return {option: self._part(option, row) for option, row in named.items()}
+        rows = self.recipe.parts | ({} if start is None else {"start": start})
+        return {option: self._part(option, row) for option, row in rows.items()}
 
     def _part(self, option: str, row: str) -> Job:
-        """Return the job of another row, changed as this one's changes say: ``option.name``."""
-        theirs = tuple(self._changed(option).items())
-        return Job(recipes.find(row)[0], self.size, self.seed, self.select, theirs)
+        """Job of another row, with the changes named ``option.NAME``."""
+        changes = tuple(self._changed(option).items())
+        return Job(recipes.find(row)[0], self.size, self.seed, self.select, changes)
 
     def _changed(self, part: str) -> dict[str, Any]:
-        """Return the changes of a part: those called ``part.name``."""
+        """Changes named ``part.NAME``, by NAME."""
         prefix = f"{part}."
         return {k.removeprefix(prefix): v for k, v in self.changes if k.startswith(prefix)}
 
     def judge(self) -> Job | None:
-        """Return the job that trains the classifier of samples, if there is one."""
+        """Job that trains the classifier of generated samples; None if there is none."""
         judge = self.recipe.protocol.judge
         return None if judge is None else self._part("judge", judge)
 
     def models(self) -> list[Job]:
-        """Return the jobs that train what this one needs, each after what it needs itself."""
+        """Jobs that train all models this one requires, in order of dependency."""
         if (training := self.training()) != self:
-            found = training.models()
+            jobs = training.models()
         else:
-            found = [model for part in self.parts().values() for model in part.models()] + [self]
+            jobs = [model for part in self.parts().values() for model in part.models()] + [self]
         if (judge := self.judge()) is not None:
-            found = judge.models() + found
-        return list(dict.fromkeys(found))
+            jobs = judge.models() + jobs
+        return list(dict.fromkeys(jobs))
 
     def config(self, runs: Path) -> Config:
-        """Return the configuration, with the places of the models it is made of."""
-        recipe, more = self.recipe, self.stages[self.stage]
+        """Configuration of the run, with paths of the models it uses."""
+        recipe, stage_options = self.recipe, self.stages[self.stage]
         config = recipe.config(self.size, self.seed, select=self.select)
-        ours = {k: v for k, v in self.changes if "." not in k}
+        changes = {k: v for k, v in self.changes if "." not in k}
         if self.stage % len(self.stages) < len(self.stages) - 1:
-            ours |= self._changed("start")
-        config.options |= more | ours | {"verbose": 1}
+            changes |= self._changed("start")
+        config.options |= stage_options | changes | {"verbose": 1}
         config.options |= {option: str(part.folder(runs)) for option, part in self.parts().items()}
         return config
 
 
 def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Path:
-    """Do what is left to do of a job, and write its record.
+    """Execute a job, reusing completed or interrupted work, and write its record.
 
     Parameters
     ----------
     job : Job
-        What to run.
+        Job to execute.
     runs : Path
-        Folder of run folders: models, curves, checkpoints of what was interrupted.
+        Folder of run folders: models, learning curves, checkpoints.
     results : Path
         Folder of records.
     n_threads : int, optional
-        Threads to compute with; by default torch's own choice.
+        Number of compute threads; by default torch's setting.
 
     Returns
     -------
     Path
-        The record.
+        Path of the record.
     """
     if n_threads is not None:
         torch.set_num_threads(n_threads)
@@ -169,7 +170,7 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
 
 
 def fitted(job: Job, runs: Path) -> Path:
-    """Return the run folder of a job, after training what is not trained yet."""
+    """Run folder of a job, after training its model and the models it requires if necessary."""
     job = job.training()
     folder, config = job.folder(runs), job.config(runs)
     if (folder / storage.MODEL).is_dir():
@@ -184,54 +185,55 @@ def fitted(job: Job, runs: Path) -> Path:
 
 
 def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
-    """Take what jobs need of other rows from shipped models with the same settings.
+    """Create run folders of required models from shipped models with the same settings.
 
     Parameters
     ----------
     jobs : sequence of Job
-        What is to be run; the models of their own rows are not taken.
+        Jobs to be executed. Their own models are not taken from the shipped ones.
     runs : Path
         Folder of run folders.
     shipped : Path
-        Folder of models that ``zoo.ship`` wrote.
+        Folder of models written by ``zoo.ship``.
 
     Returns
     -------
     dict
-        From run folders made to the models they were made of.
+        From the path of each created run folder to the path of its shipped model.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder of models.
+        If the folder of shipped models does not exist.
     """
     if not shipped.is_dir():
-        raise FileNotFoundError(f"reuse={shipped}: there is no such folder of shipped models")
-    others = {model for job in jobs for model in job.models() if model != job}
-    made: dict[Path, Path] = {}
-    for model in others - set(jobs):
-        folder, there = model.folder(runs), shipped / zoo.name_of(model.recipe.row)
+        raise FileNotFoundError(f"reuse={shipped}: the folder of shipped models does not exist")
+    required = {model for job in jobs for model in job.models() if model != job}
+    created: dict[Path, Path] = {}
+    for model in required - set(jobs):
+        folder, source = model.folder(runs), shipped / zoo.name_of(model.recipe.row)
         fits = [(fit.recipe.row, _told(fit, runs)) for fit in model.models()]
-        if not folder.exists() and zoo.unpack(there, model.config(runs), fits, folder):
-            made[folder] = there
-    return made
+        if not folder.exists() and zoo.unpack(source, model.config(runs), fits, folder):
+            created[folder] = source
+    return created
 
 
 def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
-    """Refuse a run folder that a recipe has left behind by changing."""
+    """Check that an existing run folder has the current settings of the recipe."""
     if done is not None and done.trains_as(asked):
         return
     raise ValueError(
-        f"{folder} was made by other settings than the recipe has now: remove it, or name other "
-        "--runs"
+        f"{folder} was created with other settings than the recipe's current ones: remove it, or "
+        "choose another folder by --runs"
     )
 
 
 def _record(
-    job: Job, runs: Path, estimator: RowEstimator, config: Config, metrics: list[Any]
+    job: Job, runs: Path, estimator: Estimator, config: Config, metrics: list[Any]
 ) -> Record:
+    """Record of a job: results, environment, cost and learning curves."""
     values = [m["value"] for m in metrics]
-    models = job.training().models()  # parts of a shipped model may be gone
+    models = job.training().models()  # a shipped model lacks the run folders of its parts
     fits = [_fit(model, runs) for model in models if model.folder(runs).is_dir()]
     return {
         "row": job.recipe.row,
@@ -262,12 +264,12 @@ def _record(
 
 
 def _versions(folder: Path) -> dict[str, Any]:
-    """Return what a run was made with."""
+    """Content of ``versions.json`` of a run folder."""
     return dict(json.loads((folder / experiment.VERSIONS).read_text()))
 
 
 def _fit(job: Job, runs: Path) -> dict[str, Any]:
-    """Say what a fit was told, how long it took and how it went."""
+    """Options, training time and learning curve of one fit, for a record."""
     history = experiment.open_run(job.folder(runs))[0].history_
     return {
         "row": job.recipe.row,
@@ -280,39 +282,39 @@ def _fit(job: Job, runs: Path) -> dict[str, Any]:
 
 
 def _told(job: Job, runs: Path) -> dict[str, Any]:
-    """Return the options of a fit, without places of other models."""
-    aside = ("verbose", *job.parts())
-    return {k: v for k, v in job.config(runs).options.items() if k not in aside}
+    """Options of a fit, without paths of other models."""
+    excluded = ("verbose", *job.parts())
+    return {k: v for k, v in job.config(runs).options.items() if k not in excluded}
 
 
 Submit = Callable[[Sequence[Job]], list[Path]]
 
 
 def one_by_one(runs: Path, results: Path) -> Submit:
-    """Run jobs here, one after the other."""
+    """Launcher that executes jobs one after the other in this process."""
     return lambda jobs: [run(job, runs, results) for job in jobs]
 
 
 def side_by_side(runs: Path, results: Path, n_jobs: int) -> Submit:
-    """Run jobs here in processes of their own, ``n_jobs`` at a time, which share the cores."""
+    """Launcher that executes ``n_jobs`` jobs at a time in local processes that share the cores."""
     from joblib import Parallel, delayed
 
     n_threads = max(1, len(provenance.cores()) // n_jobs)
-    how = Parallel(n_jobs=n_jobs, batch_size=1)
-    return lambda jobs: how(delayed(run)(job, runs, results, n_threads) for job in jobs)
+    parallel = Parallel(n_jobs=n_jobs, batch_size=1)
+    return lambda jobs: parallel(delayed(run)(job, runs, results, n_threads) for job in jobs)
 
 
 def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submit:
-    """Submit jobs to SLURM (or ``"local"`` processes) by submitit, and wait for them.
+    """Launcher that submits jobs to SLURM, or to ``"local"`` processes, and waits for them.
 
     Parameters
     ----------
     runs, results : Path
-        On a file system that all machines see.
+        Folders of run folders and of records, on a file system shared by all machines.
     cluster : {"slurm", "local"}
-        Where to.
+        Cluster type of submitit.
     **options
-        Of submitit: ``slurm_partition``, ``cpus_per_task``, ``timeout_min`` and so on.
+        Parameters of submitit: ``slurm_partition``, ``cpus_per_task``, ``timeout_min`` and so on.
 
     Raises
     ------
@@ -323,7 +325,7 @@ def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submi
         import submitit
     except ImportError:
         raise ValueError(
-            f"cluster={cluster!r} needs submitit: pip install 'ancestral[cluster]'"
+            f"cluster={cluster!r} requires submitit: pip install 'ancestral[cluster]'"
         ) from None
     executor = submitit.AutoExecutor(folder=runs / "logs", cluster=cluster)
     executor.update_parameters(**({"timeout_min": 24 * 60} | options))
@@ -336,9 +338,10 @@ def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submi
 
 
 def in_order(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Put jobs into rounds, so that what several need is trained in a round before.
+    """Schedule jobs in rounds such that no two jobs of one round train the same model.
 
-    No two jobs of one round train the same model.
+    A model required by several jobs is trained by the first of them, in an earlier round than the
+    others.
     """
     trained: dict[Job, int] = {}
     rounds: dict[int, list[Job]] = {}

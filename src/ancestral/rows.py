@@ -1,25 +1,19 @@
-"""Estimators of rows: what a user's rows look like to a model, and what it answers to them."""
+"""Rows as an estimator reads them: validation, columns of known kinds, and batches on a device."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
-from torch import Tensor, nn
+from torch import Tensor
 
 from ancestral import engine
-from ancestral.ais import Sandwich
 from ancestral.data import Data
-from ancestral.estimator import Estimator
 from ancestral.evaluate import LogLikelihood
-from ancestral.fields import RandomState, Sizes, check, draw_seed
-from ancestral.labels import LabelLearner, TargetLearner
 from ancestral.networks import batch_statistics
 from ancestral.preprocess import Columns, bernoulli_draw, binarize
 from ancestral.tables import (
@@ -31,198 +25,169 @@ from ancestral.tables import (
     value_range,
 )
 
+if TYPE_CHECKING:
+    from ancestral.estimator import Estimator
+
 CHUNK = 256
+"""Rows per padded chunk of inference."""
 
 
-class RowEstimator(Estimator, ABC):
-    """An estimator whose rows have columns of known kinds: bits, numbers, codes, counts, pixels.
+def validate(estimator: Estimator, X: Any, *, fit: bool) -> np.ndarray:
+    """Return X as an array [n_samples, n_features] of float64, float32, uint8 or bool.
 
     Parameters
     ----------
-    likelihood : {"auto", "bernoulli", "gaussian", "categorical", "poisson"} or a list of these
-        Distribution of every column, or one for each. ``"auto"`` is Bernoulli when all values
-        lie in [0, 1], else Gaussian.
-    binarize : {"batch", "epoch", "once", "none"}
-        How values between 0 and 1 become the bits of a Bernoulli likelihood in training: drawn
-        afresh whenever a row is visited, once per epoch, once for all, or not at all (they then
-        count as fractions of a bit, and likelihoods are not those of any data). Evaluation draws
-        the bits once, with a seed of its own.
-    image_shape : (height, width) or (channels, height, width), optional
-        What a row is a picture of.
+    estimator : Estimator
+        Estimator whose number and names of features are set (``fit``) or compared.
+    X : array-like, Tensor, masked array or data frame
+        Rows.
+    fit : bool
+        Whether these are the training rows.
+
+    Raises
+    ------
+    ValueError
+        If X is not a table of numbers that suit the columns; the message says what to do.
     """
-
-    likelihood: str | tuple[str, ...] = "auto"
-    binarize: Literal["batch", "epoch", "once", "none"] = "batch"
-    image_shape: Sizes | None = None
-
-    _learns_from_gaps: ClassVar[bool] = True
-    _has_density: ClassVar[bool] = False
-
-    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
-        X = self._validate(X, fit=True)
-        if isinstance(self, Taught):
-            X, y = self._asked(X, y)
-        codes = self._learn_labels(y, len(X))
-        self._check_image_shape()
-        named = {self.likelihood} if isinstance(self.likelihood, str) else set(self.likelihood)
-        X = as_numbers(X, named)
-        self.unit_ = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
-        how: dict[str, Any] = {"density": self._has_density, "names": self.column_names}
-        self.columns_ = learn_columns(X, self.likelihood, self.unit_, **how)
-        self.likelihood_ = list(self.columns_.kinds)
-        self.location_, self.scale_ = self.columns_.loc.numpy(), self.columns_.scale.numpy()
-        self.n_categories_ = list(self.columns_.n_categories)
-        bits = set(self.likelihood_) == {"bernoulli"}
-        self.range_ = None if bits else np.stack(value_range(X, self.unit_))
-        engine.moved(self.columns_, device)
-        self.draws_bits_ = self._has_grey(X) and self.binarize != "none"
-        if not self.draws_bits_:
-            return self._data(X, device, y=codes, on_batch=self.columns_.to_model)
-        if self.binarize == "once":
-            return self._data(self._bits(X, seed=0), device, y=codes)
-        key = "on_epoch" if self.binarize == "epoch" else "on_batch"
-        return self._data(X, device, y=codes, **{key: bernoulli_draw})
-
-    def _learn_labels(self, y: Any, n_rows: int) -> np.ndarray | None:
-        """Return what is to be learnt of rows: classes, targets, or nothing."""
-        if isinstance(self, LabelLearner):
-            return self._learn_classes(y, n_rows)
-        return self._learn_targets(y, n_rows) if isinstance(self, TargetLearner) else None
-
-    def _has_grey(self, X: np.ndarray) -> bool:
-        """Whether there are values between the bits of a Bernoulli likelihood."""
-        bits = self.columns_.columns_of("bernoulli")
-        if len(bits) == len(self.likelihood_):
-            return not is_binary(X)
-        if bits and self.binarize != "none" and not is_binary(X[:, bits]):
-            raise ValueError(
-                "X: a Bernoulli column of a mixed table holds values between 0 and 1: "
-                "preprocess.binarize them first, or set binarize='none'"
-            )
-        return False
-
-    def _columns(self) -> Columns:
-        return Columns(self.likelihood_, self.location_, self.scale_, self.n_categories_)
-
-    def _validate(self, X: Any, *, fit: bool) -> np.ndarray:
-        if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()
-        if np.ma.isMaskedArray(X):
-            X = np.ma.filled(X.astype(np.float64), np.nan)
-        try:
-            checked = validate_data(
-                self,
-                X,
-                reset=fit,
-                dtype=[np.float64, np.float32, np.uint8, np.bool_],
-                ensure_all_finite="allow-nan",
-                ensure_min_samples=2 if fit else 1,
-            )
-        except ValueError as error:
-            raise ValueError(f"{error}{_hint(str(error))}") from None
-        if not self._learns_from_gaps and has_missing(checked):
-            raise ValueError(
-                f"X contains NaN, and {type(self).__name__} knows whole rows only: fill the gaps "
-                "first (a VAE's impute, say), or leave such rows out"
-            )
-        if not fit:
-            checked = as_numbers(checked, set(self.likelihood_))
-            check_columns(checked, self.columns_, self.unit_, names=self.column_names)
-        # validation hands back a view that has forgotten it lies on disk
-        return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
-
-    @property
-    def column_names(self) -> list[str] | None:
-        """Names of the columns, of a data frame or a table, if they had any."""
-        names = getattr(self, "feature_names_in_", getattr(self, "column_names_", None))
-        return list(names) if names is not None and len(names) == self.n_features_in_ else None
-
-    def _check_image_shape(self) -> None:
-        shape = self.image_shape
-        if shape is not None and (
-            len(shape) not in (2, 3) or np.prod(shape) != self.n_features_in_
-        ):
-            raise ValueError(
-                f"image_shape={shape}: expected (height, width) or (channels, height, width) "
-                f"of {self.n_features_in_} entries, as many as a row has"
-            )
-
-    def _bits(self, X: np.ndarray, seed: int) -> np.ndarray:
-        """Draw the bits of grey values once; anything else stays as it is."""
-        grey = self.draws_bits_ and not is_binary(X)
-        return binarize(X, seed) if grey else X
-
-    def _data(self, X: np.ndarray, device: torch.device, **how: Any) -> Data:
-        return Data(
+    if isinstance(X, Tensor):
+        X = X.detach().cpu().numpy()
+    if np.ma.isMaskedArray(X):
+        X = np.ma.filled(X.astype(np.float64), np.nan)
+    try:
+        checked = validate_data(
+            estimator,
             X,
-            unit=self.unit_ if X.dtype == np.uint8 else 1.0,
-            missing=has_missing(X),
-            device=device,
-            **how,
+            reset=fit,
+            dtype=[np.float64, np.float32, np.uint8, np.bool_],
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if fit else 1,
+        )
+    except ValueError as error:
+        raise ValueError(f"{error}{_hint(str(error))}") from None
+    if not estimator._learns_from_gaps and has_missing(checked):
+        raise ValueError(
+            f"X contains NaN. {type(estimator).__name__} does not support missing values: impute "
+            "them first (for example with VAE.impute) or drop the rows"
+        )
+    if not fit:
+        checked = as_numbers(checked, set(estimator.likelihood_))
+        check_columns(checked, estimator.columns_, estimator.unit_, names=estimator.column_names)
+    # validation returns a view that no longer has the type of an array on disk
+    return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
+
+
+def fit_columns(
+    estimator: Estimator, X: np.ndarray, targets: np.ndarray | None, device: torch.device
+) -> Data:
+    """Set the fitted attributes that describe the columns; return the training data.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        Estimator to set ``columns_``, ``likelihood_``, ``unit_``, ``range_`` and others of.
+    X : array [n_samples, n_features]
+        Validated training rows.
+    targets : array [n_samples, ...], optional
+        Encoded labels or targets.
+    device : torch.device
+        Device of the data.
+    """
+    _check_image_shape(estimator)
+    likelihood = estimator.likelihood
+    X = as_numbers(X, {likelihood} if isinstance(likelihood, str) else set(likelihood))
+    unit = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
+    columns = learn_columns(
+        X,
+        likelihood,
+        unit,
+        density=estimator._has_density,
+        standardize=estimator._standardizes,
+        names=estimator.column_names,
+    )
+    bits = set(columns.kinds) == {"bernoulli"}
+    estimator.unit_ = unit
+    estimator.columns_ = columns
+    estimator.likelihood_ = list(columns.kinds)
+    estimator.location_, estimator.scale_ = columns.loc.numpy(), columns.scale.numpy()
+    estimator.n_categories_ = list(columns.n_categories)
+    estimator.range_ = None if bits else np.stack(value_range(X, unit))
+    engine.moved(columns, device)
+    estimator.draws_bits_ = _has_grey(X, columns, estimator.binarize)
+    if not estimator.draws_bits_:
+        return as_data(X, unit, device, y=targets, on_batch=columns.to_model)
+    if estimator.binarize == "once":
+        return as_data(binarize(X, 0), unit, device, y=targets)
+    key = "on_epoch" if estimator.binarize == "epoch" else "on_batch"
+    return as_data(X, unit, device, y=targets, **{key: bernoulli_draw})
+
+
+def as_data(X: np.ndarray, unit: float, device: torch.device, **options: Any) -> Data:
+    """Return rows as data on a device; bytes are multiplied by ``unit``."""
+    scale = unit if X.dtype == np.uint8 else 1.0
+    return Data(X, unit=scale, missing=has_missing(X), device=device, **options)
+
+
+def evaluation_data(estimator: Estimator, X: np.ndarray, binarize_seed: int) -> Data:
+    """Return validated rows as the model scores them, grey values binarised once."""
+    if estimator.draws_bits_ and not is_binary(X):
+        X = binarize(X, binarize_seed)
+    return estimator._data(X, estimator._device(), on_batch=estimator.columns_.to_model)
+
+
+@torch.no_grad()
+def map_chunks(estimator: Estimator, X: np.ndarray, function: Any) -> np.ndarray:
+    """Apply ``function`` to padded chunks of one size; results have the float type of X.
+
+    A row's result does not depend on its neighbours.
+    """
+    data = estimator._data(X, estimator._device(), on_batch=estimator.columns_.to_model)
+    parts = [function(batch)[:n].cpu().numpy() for batch, n in data.chunks(CHUNK)]
+    return _concatenate(parts, X)
+
+
+@torch.no_grad()
+def map_batches(estimator: Estimator, X: np.ndarray, function: Any, size: int) -> np.ndarray:
+    """Apply ``function`` to batches of about ``size`` rows, with their batch statistics."""
+    data = estimator._data(X, estimator._device(), on_batch=estimator.columns_.to_model)
+    with batch_statistics(estimator.model_):
+        return _concatenate([function(batch).cpu().numpy() for batch in data.parts(size)], X)
+
+
+def in_user_units(estimator: Estimator, result: LogLikelihood, data: Data) -> LogLikelihood:
+    """Convert log-densities of standardised rows to those of the rows in the units of the user."""
+    volumes = [
+        estimator.columns_.log_volume(batch.mask).expand(len(batch.x))[:n]
+        for batch, n in data.chunks(CHUNK)
+    ]
+    return replace(result, values=result.values - torch.cat(volumes).cpu().numpy())
+
+
+def _has_grey(X: np.ndarray, columns: Columns, mode: str) -> bool:
+    """Return whether values between the bits of a Bernoulli likelihood are to be binarised."""
+    bits = columns.columns_of("bernoulli")
+    if mode == "none":
+        return False
+    if len(bits) == len(columns.kinds):
+        return not is_binary(X)
+    if bits and not is_binary(X[:, bits]):
+        raise ValueError(
+            "X: a Bernoulli column of a mixed table holds values between 0 and 1: "
+            "preprocess.binarize them first, or set binarize='none'"
+        )
+    return False
+
+
+def _check_image_shape(estimator: Estimator) -> None:
+    shape, n = estimator.image_shape, estimator.n_features_in_
+    if shape is not None and (len(shape) not in (2, 3) or np.prod(shape) != n):
+        raise ValueError(
+            f"image_shape={shape}: expected (height, width) or (channels, height, width) "
+            f"with {n} entries, the number of features"
         )
 
-    def _device(self) -> torch.device:
-        return next(self.model_.parameters()).device
 
-    def _noise(self, random_state: RandomState) -> Any:
-        check("random_state", random_state, RandomState)
-        seed = self.seed_ if random_state is None else draw_seed(random_state)
-        return engine.seeded(seed, device=self._device())
-
-    def _in_user_units(self, found: LogLikelihood, data: Data) -> LogLikelihood:
-        """Turn log-densities of rows as the model has them into those of the rows given."""
-        volumes = [
-            self.columns_.log_volume(batch.mask).expand(len(batch.x))[:rows]
-            for batch, rows in data.chunks(CHUNK)
-        ]
-        return replace(found, values=found.values - torch.cat(volumes).cpu().numpy())
-
-    def _bounds_in_user_units(self, bounds: Sandwich) -> Sandwich:
-        """Turn bounds on the log-densities of whole rows into those in the units of the rows."""
-        volume = float(self.columns_.log_volume(None))
-        return Sandwich(*(replace(bound, values=bound.values - volume) for bound in bounds))
-
-    def _map_rows(self, X: Any, function: Any) -> np.ndarray:
-        self._check_fitted()
-        return self._map_validated(self._validate(X, fit=False), function)
-
-    @torch.no_grad()
-    def _map_validated(self, X: np.ndarray, function: Any) -> np.ndarray:
-        """Apply ``function`` to padded chunks of one size; rows in the precision of X."""
-        data = self._data(X, self._device(), on_batch=self.columns_.to_model)
-        parts = [function(batch)[:rows].cpu().numpy() for batch, rows in data.chunks(CHUNK)]
-        return _joined(parts, X)
-
-    @torch.no_grad()
-    def _map_together(self, X: np.ndarray, function: Any, most: int) -> np.ndarray:
-        """Apply ``function`` to batches in which rows are compared with one another."""
-        data = self._data(X, self._device(), on_batch=self.columns_.to_model)
-        with batch_statistics(self.model_):
-            return _joined([function(batch).cpu().numpy() for batch in data.parts(most)], X)
-
-    def __sklearn_tags__(self) -> Tags:
-        """Missing values are mostly welcome, and single precision stays single."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self._learns_from_gaps
-        if tags.transformer_tags is not None:
-            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    if TYPE_CHECKING:  # fitted attributes; as plain annotations they would be fields
-        model_: nn.Module
-        columns_: Columns
-
-
-def _joined(parts: Sequence[np.ndarray], X: np.ndarray) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray], X: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
-
-
-class Taught(ABC):
-    """An estimator that may learn from what another one says, in the place of what was seen."""
-
-    @abstractmethod
-    def _asked(self, X: np.ndarray, y: Any) -> tuple[np.ndarray, Any]:
-        """Return the rows to learn from, and what is said of them."""
 
 
 HINTS = {
@@ -230,6 +195,7 @@ HINTS = {
     "array with dim": " Give images as rows, X.reshape(len(X), -1), and their image_shape.",
     "contains infinity": " Mark missing values by NaN.",
 }
+"""Advice added to the messages of scikit-learn's validation, by a part of the message."""
 
 
 def _hint(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Scoring a fitted model by a stated protocol: likelihood, errors, likeness of samples."""
+"""Evaluation of fitted models: log-likelihood, prediction errors and sample quality."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ancestral import datasets
 from ancestral.classification import classify
 from ancestral.density import LatentEstimator
 from ancestral.errors import squared_errors
+from ancestral.estimator import Estimator
 from ancestral.evaluate import LogLikelihood, standard_error_of_mean
 from ancestral.fields import check, hints
-from ancestral.labels import ClassLearner, LabelLearner, TargetLearner
+from ancestral.labels import ClassifierBase, RegressorBase
 from ancestral.likeness import likeness
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.protocol import Metric, Scoring, labelled_rows, labels, measured
-from ancestral.rows import RowEstimator
 
 LIKENESS = "MMD^2 of samples"
 
 SAMPLES = 2000
-"""Most samples that are compared with real rows."""
+"""Maximum number of samples that are compared with real rows."""
 
 
 def evaluate(
@@ -35,12 +35,30 @@ def evaluate(
     checkpoint: str | None = None,
     progress: bool = False,
 ) -> tuple[Metric, LogLikelihood]:
-    """Estimate the log-likelihood of one split; with a checkpoint, it can be interrupted.
+    """Estimate the log-likelihood of one split, in nats.
+
+    Parameters
+    ----------
+    estimator : LatentEstimator
+        Fitted model.
+    dataset : Dataset
+        Data set of the scored rows.
+    scoring : Scoring
+        Evaluation settings.
+    checkpoint : str, optional
+        Path of a file of finished rows, from which an interrupted evaluation is resumed.
+    progress : bool
+        Whether to print progress.
 
     Returns
     -------
     (dict, LogLikelihood)
-        What goes into ``metrics.json``, and the values themselves.
+        The record for ``metrics.json``, and the row-wise values.
+
+    Raises
+    ------
+    ValueError
+        If a setting is invalid, or the data set has no such split.
     """
     for name, hint in hints(Scoring).items():
         check(name, getattr(scoring, name), hint)
@@ -55,40 +73,41 @@ def evaluate(
         checkpoint=checkpoint,
         progress=progress,
     )
-    found = {
+    metric = {
         "value": result.mean,
         "standard_error": result.standard_error,
         "seconds": perf_counter() - began,
     }
     if not result.is_exact:
-        found["median_effective_sample_size"] = float(np.median(result.effective_sample_sizes))
-    return scoring.describe_likelihood(estimator, dataset) | found, result
+        metric["median_effective_sample_size"] = float(np.median(result.effective_sample_sizes))
+    return scoring.describe_likelihood(estimator, dataset) | metric, result
 
 
 def look(
-    estimator: RowEstimator,
+    estimator: Estimator,
     dataset: datasets.Dataset,
     rows: Scoring,
     *,
     n_likelihoods: int | None = None,
 ) -> tuple[list[Metric], LogLikelihood | None]:
-    """Score an estimator by all that it can be scored by: a first look, after training.
+    """Compute all metrics that apply to an estimator.
 
-    The likelihood, which takes by far the longest, may be of the first ``n_likelihoods`` rows only.
+    The log-likelihood, by far the most expensive, is estimated on the first ``n_likelihoods`` rows
+    only, if given.
 
     Returns
     -------
     (list of dict, LogLikelihood or None)
-        Likelihood first, then errors; the likelihood row by row.
+        The records, log-likelihood first; the row-wise log-likelihood in nats.
     """
     metrics, likelihoods = [], None
     if isinstance(estimator, LatentEstimator):
-        fewer = rows if n_likelihoods is None else replace(rows, n_rows=n_likelihoods)
-        metric, likelihoods = evaluate(estimator, dataset, fewer)
+        settings = rows if n_likelihoods is None else replace(rows, n_rows=n_likelihoods)
+        metric, likelihoods = evaluate(estimator, dataset, settings)
         metrics.append(metric)
-    if isinstance(estimator, ClassLearner) and labels(dataset, rows) is not None:
+    if isinstance(estimator, ClassifierBase) and labels(dataset, rows) is not None:
         metrics.append(classify(estimator, dataset, rows)[0])
-    if isinstance(estimator, TargetLearner) and labels(dataset, rows) is not None:
+    if isinstance(estimator, RegressorBase) and labels(dataset, rows) is not None:
         metrics.append(regress(estimator, dataset, rows))
     if isinstance(estimator, Autoencoder):
         metrics.append(rebuild(estimator, dataset, rows))
@@ -98,17 +117,17 @@ def look(
 
 
 def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
-    """Compare predicted targets with the true ones of one split, in the targets' units."""
+    """Root mean squared error of predicted targets on one split, in the units of the targets."""
     split, X, y = labelled_rows(dataset, rows, "targets")
     began = perf_counter()
     squares = np.square(estimator.predict(X) - y).reshape(len(X), -1).mean(1)
-    root = float(np.sqrt(squares.mean()))
-    value = root, standard_error_of_mean(squares) / (2 * root or 1.0)
+    rmse = float(np.sqrt(squares.mean()))
+    value = rmse, standard_error_of_mean(squares) / (2 * rmse or 1.0)
     return measured("root mean squared error", split, len(X), dataset, value, began)
 
 
 def regress_density(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
-    """Average log p(y | x) of the targets of one split, in nats and in the targets' units."""
+    """Mean log p(y | x) of the targets of one split, in nats, for targets in their own units."""
     split, X, y = labelled_rows(dataset, rows, "targets")
     began = perf_counter()
     values = estimator.log_density(X, y)
@@ -117,12 +136,12 @@ def regress_density(estimator: Any, dataset: datasets.Dataset, rows: Scoring) ->
 
 
 def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) -> Metric:
-    """Compare rows of one split with what their codes are decoded to, entry by entry."""
+    """Mean squared reconstruction error of an autoencoder on one split, over observed entries."""
     split, X = rows.rows(dataset)
     began = perf_counter()
     truth = X.astype(np.float64) * (estimator.unit_ if X.dtype == np.uint8 else 1.0)
-    found = squared_errors(truth, estimator.reconstruct(X), ~np.isnan(truth))
-    value = found.mean, found.standard_error
+    mse = squared_errors(truth, estimator.reconstruct(X), ~np.isnan(truth))
+    value = mse.mean, mse.standard_error
     name = "mean squared error of reconstructions"
     return measured(name, split, len(X), dataset, value, began)
 
@@ -130,11 +149,11 @@ def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) ->
 def resemble(
     estimator: ImplicitEstimator, dataset: datasets.Dataset, rows: Scoring, *, seed: int = 0
 ) -> Metric:
-    """Compare samples of an implicit model with rows of one split, at most 2,000 of each.
+    """Sample quality of an implicit model: samples against at most 2,000 rows of one split.
 
-    If there are more, rows are chosen at random, the same ones every time, for a table may be
-    sorted. All are compared in the units in which the model sees columns: real values standardised
-    as it has learnt to, bits and pixels as they are.
+    From larger splits a fixed random subset of rows is used, since tables may be sorted. Samples
+    and rows are compared in the input units of the model: real values standardised as during fit,
+    bits and pixels unchanged.
 
     Raises
     ------
@@ -146,10 +165,10 @@ def resemble(
     real = real[np.random.default_rng(0).permutation(len(X))[:SAMPLES]]
     training = as_values(dataset.x_train, estimator.unit_, f"{dataset.name}, training rows")
     began = perf_counter()
-    drawn = estimator.sample(len(real), random_state=seed)
-    found = likeness(*(as_seen(estimator, rows) for rows in (drawn, real, training)))
-    value = found.mmd2, found.mmd2_error
-    return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(found))
+    samples = estimator.sample(len(real), random_state=seed)
+    quality = likeness(*(as_seen(estimator, x) for x in (samples, real, training)))
+    value = quality.mmd2, quality.mmd2_error
+    return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(quality))
 
 
 def observe(
@@ -160,44 +179,57 @@ def observe(
     *,
     progress: bool = False,
 ) -> tuple[Metric, LogLikelihood]:
-    """Estimate the likelihood of rows under a generator with normal noise on top.
+    """Estimate the log-likelihood of rows under a generator with Gaussian observation noise.
+
+    Parameters
+    ----------
+    estimator : ImplicitEstimator
+        Fitted generator.
+    dataset : Dataset
+        Data set of the scored rows.
+    rows : Scoring
+        Evaluation settings, with annealing.
+    variance : float
+        Variance of the noise added to generated rows.
+    progress : bool
+        Whether to print progress.
 
     Returns
     -------
     (dict, LogLikelihood)
-        What goes into ``metrics.json``, and the values themselves.
+        The record for ``metrics.json``, and the row-wise values in nats.
     """
     split, X = rows.rows(dataset)
-    y = labels(dataset, rows) if isinstance(estimator, LabelLearner) else None
+    y = labels(dataset, rows) if estimator.target_kind == "classes" else None
     began = perf_counter()
-    told = None if y is None else y[: len(X)]
-    how: dict[str, Any] = {"annealing": rows.annealing, "progress": progress}
-    found = estimator.log_likelihood(X, told, variance=variance, **how)
+    y = None if y is None else y[: len(X)]
+    options: dict[str, Any] = {"annealing": rows.annealing, "progress": progress}
+    result = estimator.log_likelihood(X, y, variance=variance, **options)
     name = f"log-likelihood {rows} with noise of variance {variance:g}, nats"
-    value = found.mean, found.standard_error
-    return measured(name, split, len(X), dataset, value, began), found
+    value = result.mean, result.standard_error
+    return measured(name, split, len(X), dataset, value, began), result
 
 
-def as_seen(estimator: RowEstimator, rows: np.ndarray) -> np.ndarray:
-    """Return rows in the units in which the model sees columns: bits and pixels as they are."""
+def as_seen(estimator: Estimator, rows: np.ndarray) -> np.ndarray:
+    """Rows [n, d] in the input units of the model: real values standardised, others unchanged."""
     return (np.asarray(rows, np.float64) - estimator.location_) / estimator.scale_
 
 
 def as_values(x: np.ndarray, unit: float, what: str = "rows") -> np.ndarray:
-    """Return rows as floats in the estimator's units.
+    """Complete rows [n, d] as float64, with bytes multiplied by ``unit``.
 
     Raises
     ------
     ValueError
-        If entries are missing; ``what`` says of what.
+        If entries are missing or infinite; the message refers to the rows as ``what``.
     """
     values = np.asarray(x)
     values = values.astype(np.float64) * (unit if values.dtype == np.uint8 else 1.0)
-    gaps = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(gaps):
+    incomplete = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(incomplete):
         raise ValueError(
-            f"{what}: {len(gaps)} of {len(values)} have missing or infinite entries, the first of "
-            f"them row {gaps[0]} (counted from 0), and rows are compared whole: fill the gaps (a "
-            "VAE's impute, say), or leave such rows out"
+            f"{what}: {len(incomplete)} of {len(values)} rows have missing or infinite entries, "
+            f"the first at index {incomplete[0]}. Only complete rows can be compared: impute them "
+            "(for example with VAE.impute) or drop the rows"
         )
     return values

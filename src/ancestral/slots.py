@@ -1,6 +1,6 @@
-"""What the slots of a memory stand for: which classes ask for which, and how alike that makes them.
+"""Analysis of memory attention by class (Li, Zhu and Zhang, 2016).
 
-The analyses of Li, Zhu and Zhang (2016), on attention as ``MemoryVAE.attend`` gives it.
+The functions take attention weights as returned by ``MemoryVAE.attend``.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from jaxtyping import Float, Int
 def class_preferences(
     attention: Float[np.ndarray, "n slots"], y: Int[np.ndarray, " n"], n_classes: int | None = None
 ) -> Float[np.ndarray, "classes slots"]:
-    """Average the attention of the rows of each class, every row's as shares that sum to one.
+    """Mean attention weights of the samples of each class.
 
     Parameters
     ----------
     attention : array [n, n_slots]
-        How much each row asks of each slot, not negative; sigmoid attention is divided by its sum.
+        Non-negative attention weights of each sample over the memory slots. Each row is normalised
+        to sum to one.
     y : array [n]
-        Class indices from 0; -1 = none, left out.
+        Class indices from 0; samples with -1 (unlabelled) are excluded.
     n_classes : int, optional
-        By default as many as ``y`` holds.
+        Number of classes, by default ``max(y) + 1``.
 
     Returns
     -------
     array [n_classes, n_slots]
-        Shares; those of a class without rows are not a number.
+        Mean normalised weights; rows sum to one, or are NaN for a class without samples.
 
     Raises
     ------
     ValueError
-        If the two differ in length, no row has a class, or classes are not given by index.
+        If the lengths differ, all samples are unlabelled, or ``y`` does not contain integers.
 
     Examples
     --------
@@ -43,28 +44,37 @@ def class_preferences(
     if y.dtype.kind not in "iu":
         raise ValueError(f"y: expected class indices from 0, got values of {y.dtype}")
     if len(attention) != len(y):
-        raise ValueError(f"y has {len(y)} entries and attention {len(attention)} rows")
+        raise ValueError(
+            f"y has {len(y)} entries and attention {len(attention)} rows: expected equal lengths"
+        )
     if not (y >= 0).any():
-        raise ValueError("y: no row has a class")
-    shares = attention / attention.sum(1, keepdims=True)
+        raise ValueError("y: all samples are unlabelled; expected at least one class index")
+    weights = attention / attention.sum(1, keepdims=True)
     n = int(y.max()) + 1 if n_classes is None else n_classes
     members = y == np.arange(n)[:, None]
     with np.errstate(invalid="ignore"):
-        return members.astype(np.float64) @ shares / members.sum(1, keepdims=True)
+        return members.astype(np.float64) @ weights / members.sum(1, keepdims=True)
 
 
 def largest(preferences: Float[np.ndarray, "classes slots"], n: int = 3) -> list[np.ndarray]:
-    """Return the slots and the sizes of each class's largest averages, in falling order.
+    """Slots with the largest mean attention of each class, in descending order.
+
+    Parameters
+    ----------
+    preferences : array [n_classes, n_slots]
+        Mean attention of each class.
+    n : int
+        Number of slots per class.
 
     Returns
     -------
     [int array [n_classes, n], float array [n_classes, n]]
-        Columns of different classes are different slots.
+        Slot indices, which differ between classes, and their mean attention.
 
     Examples
     --------
-    >>> slots, sizes = largest(np.array([[0.2, 0.5, 0.3]]), n=2)
-    >>> slots.tolist(), sizes.tolist()
+    >>> slots, weights = largest(np.array([[0.2, 0.5, 0.3]]), n=2)
+    >>> slots.tolist(), weights.tolist()
     ([[1, 2]], [[0.5, 0.3]])
     """
     order = np.argsort(-preferences, axis=1, kind="stable")[:, :n]
@@ -74,17 +84,17 @@ def largest(preferences: Float[np.ndarray, "classes slots"], n: int = 3) -> list
 def class_similarity(
     averages: Float[np.ndarray, "classes d"],
 ) -> Float[np.ndarray, "classes classes"]:
-    """Covariance of class averages, of attention or of pixels: how alike are the classes.
+    """Covariance between classes of their mean attention weights or mean pixel values.
 
     Parameters
     ----------
     averages : array [n_classes, d]
-        What is average in each class.
+        Mean vector of each class.
 
     Returns
     -------
     array [n_classes, n_classes]
-        Covariance over the d entries.
+        Sample covariance over the d entries.
 
     Examples
     --------
@@ -96,10 +106,12 @@ def class_similarity(
 
 
 def by_preference(preferences: Float[np.ndarray, "classes slots"]) -> Int[np.ndarray, " slots"]:
-    """Order slots by the class that asks most for them, within a class by how much.
+    """Slot indices sorted by the class with the largest mean attention, then by that attention.
+
+    Within a class the order is descending. Returns [n_slots].
 
     >>> by_preference(np.array([[0.1, 0.6, 0.3], [0.8, 0.2, 0.0]])).tolist()
     [1, 2, 0]
     """
-    filled = np.nan_to_num(preferences)
-    return np.lexsort((-filled.max(0), filled.argmax(0)))
+    weights = np.nan_to_num(preferences)
+    return np.lexsort((-weights.max(0), weights.argmax(0)))

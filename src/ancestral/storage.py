@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all; models as safetensors plus JSON."""
+"""Atomic writes of files and folders; serialisation of models as safetensors plus JSON."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION, RECORD}
 
 
 class ModelFileError(ValueError):
-    """A saved model is missing, damaged, or of a format this version can't read."""
+    """Raised when a saved model is missing, corrupt or in an unsupported format."""
 
 
 @contextmanager
 def named(argument: str) -> Iterator[None]:
-    """Name the argument that says where a model lies in whatever is wrong with its files."""
+    """Prefix a :class:`ModelFileError` raised inside the context with the name of an argument."""
     try:
         yield
     except ModelFileError as error:
@@ -50,7 +50,7 @@ def named(argument: str) -> Iterator[None]:
 
 
 def write_file(path: Path | str, content: bytes | str) -> None:
-    """Write a file under a temporary name, then rename it: it is there whole or not at all."""
+    """Write a file atomically: under a temporary name, flushed to disk, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -67,78 +67,92 @@ def write_file(path: Path | str, content: bytes | str) -> None:
 
 
 def check_writable(path: Path | str, *, overwrite: bool) -> None:
-    """Check, before any work is done, that a folder can be made at ``path``.
+    """Check that a folder can be created at ``path``, before its contents are computed.
 
     Raises
     ------
     FileExistsError
-        If it is there and ``overwrite`` false, or is a file, or holds something else than a run
-        or a model.
+        If ``path`` exists and ``overwrite`` is False, is a file, or is a folder that contains
+        anything but a run or a model.
+    NotADirectoryError
+        If a parent of ``path`` is a file.
     PermissionError
-        If the folder it would lie in can't be written to.
+        If the parent folder is not writable.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file: a folder can't be put in its place")
+        raise FileExistsError(f"{path} is a file: expected the name of a folder; choose another")
     if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path} is already there: choose another name, or add overwrite=True"
-        )
+        raise FileExistsError(f"{path} already exists: choose another name, or add overwrite=True")
     if path.exists() and not _is_replaceable(path):
-        raise FileExistsError(f"{path} holds files that are not a run or a model: not replaced")
-    above = next(p for p in path.absolute().parents if p.exists())
-    if not above.is_dir():
-        raise NotADirectoryError(f"{path}: {above} is a file, not a folder")
+        raise FileExistsError(
+            f"{path} contains files that do not belong to a run or a model, and is not "
+            "overwritten: choose another name"
+        )
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(f"{path}: {parent} is a file, not a folder; choose another name")
     try:
-        os.rmdir(tempfile.mkdtemp(dir=above, prefix=f".{path.name}.", suffix=".part"))
+        os.rmdir(tempfile.mkdtemp(dir=parent, prefix=f".{path.name}.", suffix=".part"))
     except OSError as error:
-        raise PermissionError(f"{path}: can't write in {above} ({error.strerror})") from None
+        raise PermissionError(
+            f"{path}: can't write in {parent} ({error.strerror}); choose a writable folder"
+        ) from None
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Whether a folder holds nothing but what a saved model or a run consists of."""
+    """Whether a folder contains only files of a saved model or a run."""
     return {p.name for p in folder.iterdir()} <= OURS
 
 
 def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: bool) -> None:
-    """Make a folder whole or not at all: ``fill`` works on a temporary one beside it.
+    """Create a folder atomically: in a temporary folder beside it, which is then renamed.
+
+    Parameters
+    ----------
+    path : path
+        Folder to create.
+    fill : callable
+        Function that writes the contents into the folder that it receives.
+    overwrite : bool
+        Whether to replace an existing folder of a run or a model.
 
     Raises
     ------
     FileExistsError, NotADirectoryError, PermissionError
-        As :func:`check_writable`.
+        As in :func:`check_writable`.
     """
     path = Path(path).resolve()
     check_writable(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    work.chmod(0o755)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    temporary.chmod(0o755)
     try:
-        fill(work)
+        fill(temporary)
         if path.exists():
-            old = work.with_suffix(".old")
-            os.replace(path, old)  # the old folder goes only once the new one stands in its place
+            backup = temporary.with_suffix(".old")
+            os.replace(path, backup)  # deleted only after the new folder is in place
             try:
-                os.replace(work, path)
+                os.replace(temporary, path)
             except BaseException:
-                os.replace(old, path)
+                os.replace(backup, path)
                 raise
-            shutil.rmtree(old)
+            shutil.rmtree(backup)
         else:
-            os.replace(work, path)
+            os.replace(temporary, path)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
 def versions() -> dict[str, str]:
-    """Return the versions a result depends on."""
+    """Return the versions of Python and of the libraries that affect results."""
     libraries = {name: metadata.version(name) for name in ("torch", "numpy", "scikit-learn")}
     return {"ancestral": __version__, "python": platform.python_version(), **libraries}
 
 
 def digest(value: Any) -> str:
-    """Return a hash of anything that JSON can hold.
+    """Return the SHA-256 hash of a JSON-serialisable value.
 
     >>> digest([1, {"a": (2,)}])[:12]
     '06aa400d8346'
@@ -148,68 +162,71 @@ def digest(value: Any) -> str:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return a hash of a model's parameters and buffers."""
-    found = hashlib.sha256()
+    """Return the SHA-256 hash of a model's parameters and buffers."""
+    sha256 = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(name.encode())
+        sha256.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def save_model(path: Path, weights: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Write weights and a description into the folder ``path``, which exists."""
+    """Write weights and a description into the existing folder ``path``."""
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     save_file(tensors, path / WEIGHTS)
     os.chmod(path / WEIGHTS, 0o644)
     checksum = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
-    head = {"library": "ancestral", "format": FORMAT, "weights_sha256": checksum}
-    write_file(path / DESCRIPTION, json.dumps(head | description, indent=1, default=_to_json))
+    header = {"library": "ancestral", "format": FORMAT, "weights_sha256": checksum}
+    write_file(path / DESCRIPTION, json.dumps(header | description, indent=1, default=_to_json))
 
 
 def load_model(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_model` wrote; no code is executed.
+    """Load weights and description saved by :func:`save_model`, without executing code.
 
     Raises
     ------
     ModelFileError
-        If something is missing, damaged, altered, or of another format.
+        If a file is missing, corrupt or modified, or has an unsupported format.
     """
     path = Path(path)
     for name in (DESCRIPTION, WEIGHTS):
         if not (path / name).is_file():
-            raise ModelFileError(f"{path} holds no saved model: {name} is missing")
+            raise ModelFileError(f"{path} contains no saved model: {name} is missing")
     try:
         description = json.loads((path / DESCRIPTION).read_text())
-        format_ = description["format"]
-        if description["library"] != "ancestral" or not isinstance(format_, int):
+        format_version = description["format"]
+        if description["library"] != "ancestral" or not isinstance(format_version, int):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise ModelFileError(
-            f"{path / DESCRIPTION} is damaged: it does not describe a model"
+            f"{path / DESCRIPTION} is corrupt: expected the JSON description of a model; restore "
+            "the file or refit"
         ) from None
-    if format_ != FORMAT:
-        written = description.get("versions", {}).get("ancestral", "another version")
+    if format_version != FORMAT:
+        version = description.get("versions", {}).get("ancestral", "another version")
         raise ModelFileError(
-            f"{path} was written by ancestral {written} in format {format_}; this is ancestral "
-            f"{__version__}, which reads format {FORMAT}: load it with that version, or refit"
+            f"{path} was written by ancestral {version} in format {format_version}; ancestral "
+            f"{__version__} reads format {FORMAT}: load the model with that version, or refit"
         )
     checksum = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
     if checksum != description.get("weights_sha256"):
         raise ModelFileError(
-            f"{path / WEIGHTS} is not the file that was saved (its checksum differs): "
-            "it was damaged or altered; restore it or refit"
+            f"{path / WEIGHTS} is corrupt or was modified (its checksum differs from "
+            f"{DESCRIPTION}): restore the file or refit"
         )
     try:
         return restored(load_file(path / WEIGHTS)), _from_json(description)
     except SafetensorError as error:
-        raise ModelFileError(f"{path / WEIGHTS} can't be read: {error}") from None
+        raise ModelFileError(
+            f"{path / WEIGHTS} can't be read ({error}): restore the file or refit"
+        ) from None
 
 
 def model_folder(path: Path | str) -> Path:
-    """Return where the model lies: in the folder of a run, or the folder itself."""
+    """Return the model folder of a run folder, or ``path`` itself if it has none."""
     path = Path(path)
-    inside = path / MODEL
-    return inside if inside.is_dir() else path
+    subfolder = path / MODEL
+    return subfolder if subfolder.is_dir() else path
 
 
 def _to_json(value: Any) -> Any:
@@ -219,7 +236,10 @@ def _to_json(value: Any) -> Any:
         return value.item()
     if isinstance(value, torch.Tensor):
         return _to_json(value.numpy())
-    raise TypeError(f"{type(value).__name__} can't be saved")
+    raise TypeError(
+        f"a value of type {type(value).__name__} can't be saved as JSON: expected an array, a "
+        "NumPy scalar, a tensor or a JSON type"
+    )
 
 
 def _from_json(value: Any) -> Any:
@@ -231,7 +251,7 @@ def _from_json(value: Any) -> Any:
 
 
 def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    r"""Write records as CSV, a column for every name that occurs.
+    r"""Return records as CSV text, with one column for each name in any record.
 
     >>> to_csv([{"epoch": 1, "loss": 2.5}])
     'epoch,loss\n1,2.5\n'

@@ -1,7 +1,8 @@
-"""Models whose first latent variable is a class: what is left of them once the class is told.
+"""A latent-variable model conditioned on its class label.
 
-Annealing moves latent variables along gradients, which a class has not. But classes are few: the
-others are annealed at each class by itself, and p(x) is the sum of p(y) p(x | y).
+AIS moves latent variables along gradients and cannot move a discrete class. This module exposes
+p(z | y) and p(x | y, z) of a model whose first latent variable is a class y, so that AIS runs once
+per class and p(x) = sum_y p(y) p(x | y).
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from ancestral.networks import one_hot
 
 
 class Told(LatentModel):
-    """p(z | y) p(x | y, z) of a model of the latent variables [y, z], with the class y as a label.
+    """p(z | y) p(x | y, z) of a model with latent variables [y, z]; the class y is a label.
 
     Parameters
     ----------
     model : LatentModel
-        Its prior begins with a one-hot class.
+        Model whose prior begins with a one-hot class.
     n_classes : int
-        How many there are.
+        Number of classes.
     """
 
     def __init__(self, model: LatentModel, n_classes: int) -> None:
@@ -53,7 +54,7 @@ class Told(LatentModel):
 
 
 class _AtClass(Conditional):
-    """A conditional at the class that is told."""
+    """Conditional distribution at the class label of the context."""
 
     reads = ("y",)
 
@@ -69,17 +70,19 @@ class _AtClass(Conditional):
 
 
 def _after(p: Distribution, y: Tensor) -> Distribution:
-    """Return what else there is at a class, laid out as before."""
+    """Distribution of the remaining latent variables given the class y, in the same layout."""
     assert isinstance(p, Ancestral)
     if not p.reverse:
         return p.after(y)
-    (begun,) = p.rest  # of codes first, and of the class and the rest given those
+    (conditional,) = p.rest  # p samples the code first, then the class and the rest given the code
     sizes = [p.sizes[0], p.sizes[1] - y.shape[-1]]
-    return Ancestral(p.first, [lambda c: _after(begun(c), y)], sizes, reverse=True)
+    return Ancestral(p.first, [lambda c: _after(conditional(c), y)], sizes, reverse=True)
 
 
 def shares(model: LatentModel) -> Tensor | None:
-    """Return log p(y) of the class that a model begins with, [n_classes], if it does so.
+    """Log-probabilities log p(y) of the class that a model's prior begins with, [n_classes].
+
+    Returns None if the prior does not begin with a class.
 
     Examples
     --------
@@ -96,38 +99,39 @@ def shares(model: LatentModel) -> Tensor | None:
 
 
 @torch.no_grad()
-def annealed(model: LatentModel, data: Data, annealing: Annealing, **how: Any) -> LogLikelihood:
-    """Estimate log p(x) of every row by annealing, at every class by itself if there are classes.
+def annealed(model: LatentModel, data: Data, annealing: Annealing, **kwargs: Any) -> LogLikelihood:
+    """Estimate log p(x) of every row by AIS, run once per class if the model has a latent class.
 
     Parameters
     ----------
-    model, data, annealing, **how
-        See :func:`ancestral.ais.annealed_log_likelihood`; latent variables but the first one are
-        continuous.
+    model, data, annealing, **kwargs
+        Arguments of :func:`ancestral.ais.annealed_log_likelihood`; all latent variables except a
+        class in the first position are continuous.
 
     Returns
     -------
     LogLikelihood
-        A stochastic lower bound in nats.
+        Stochastic lower bounds in nats. Errors and effective sample sizes combine those of the
+        classes, weighted by p(y | x).
     """
     log_py = shares(model)
     if log_py is None:
-        return annealed_log_likelihood(model, data, annealing, **how)
+        return annealed_log_likelihood(model, data, annealing, **kwargs)
     n, n_classes = len(data), len(log_py)
     rows = data.subset(np.tile(np.arange(n), n_classes))
     rows.y = torch.arange(n_classes, device=data.device).repeat_interleave(n)
-    found = annealed_log_likelihood(Told(model, n_classes).eval(), rows, annealing, **how)
+    result = annealed_log_likelihood(Told(model, n_classes).eval(), rows, annealing, **kwargs)
 
     def by_class(values: np.ndarray) -> np.ndarray:
         return values.reshape(n_classes, n)
 
-    joint = by_class(found.values) + log_py.double().cpu().numpy()[:, None]
+    joint = by_class(result.values) + log_py.double().cpu().numpy()[:, None]
     values = logsumexp(joint, axis=0)
-    share = np.exp(joint - values)
+    posterior = np.exp(joint - values)
     return LogLikelihood(
         values,
-        np.sqrt(np.square(share * by_class(found.monte_carlo_errors)).sum(0)),
-        1 / (np.square(share) / by_class(found.effective_sample_sizes)).sum(0),
-        found.n_samples,
-        found.estimator,
+        np.sqrt(np.square(posterior * by_class(result.monte_carlo_errors)).sum(0)),
+        1 / (np.square(posterior) / by_class(result.effective_sample_sizes)).sum(0),
+        result.n_samples,
+        result.estimator,
     )

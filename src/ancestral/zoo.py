@@ -1,4 +1,4 @@
-"""Trained models small enough to ship: weights in few bits that give the same numbers."""
+"""Shipped models: small files with quantised weights that reproduce the recorded results."""
 
 from __future__ import annotations
 
@@ -22,158 +22,165 @@ from ancestral.methods.autoencoder import Autoencoder
 from ancestral.rounding import Bits
 
 LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
-"""Bytes of a model's weights; what its rounding may change: nats, the share of decisions, and what
-is drawn, rebuilt or predicted, on average over entries and as a share of their range."""
+"""Maximum size of the weights in bytes, and tolerances of quantisation: change of the mean
+log-likelihood in nats; fraction of changed decisions; mean absolute change of samples,
+reconstructions or predictions as a fraction of their range."""
 
 UNSEEN = 0.1
-"""Standard errors of a recorded error that rounding may always change: no one would see it."""
+"""Change of an error rate, in its standard errors, that quantisation may always cause."""
 
 FEWER: tuple[Bits, ...] = (16, 12, 8)
-"""Bits of weights, the first of them that fit."""
+"""Bits per weight, in order of preference."""
 
 N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 10_000
-"""On what rounding is measured: the first training rows, by L_S; or so many decisions."""
+"""Numbers of training rows, of importance samples and of decisions for measuring the effect of
+quantisation."""
 
 
 def name_of(row: str) -> str:
-    """Return the name of a row's model in a zoo: ``mnist-density/vae`` is ``mnist-density-vae``."""
+    """Folder name of the model of a row: ``mnist-density-vae`` for ``mnist-density/vae``."""
     return row.replace("/", "-")
 
 
 def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
-    """Write a run's model in half precision or fewer bits, with its configuration and record.
+    """Write the model of a run with quantised weights, with its configuration and record.
 
-    What only its training needed, as the critic of a game, stays behind.
+    Modules used in training only, such as the critic of a GAN, are omitted.
 
     Parameters
     ----------
     run : Path
         Run folder.
     record : Path
-        Its record.
+        Record of the run.
     out : Path
-        The folder to make.
+        Folder to create.
     overwrite : bool
-        Put it in the place of one that is there.
+        Whether to replace an existing folder.
 
     Returns
     -------
     str
-        What rounding the weights changed: log-likelihoods of the same rows with the same samples,
-        or decisions, if the record counts errors; of a model without a likelihood the rows that it
-        draws or rebuilds, or the targets that it predicts.
+        Description of the change caused by quantisation: of the log-likelihood of the same rows
+        with the same samples; of the decisions, if the metric of the record is an error rate; or,
+        for a model without a likelihood, of its samples, reconstructions or predicted targets.
 
     Raises
     ------
     ValueError
-        If rounding costs 0.01 nats or more, moves values by a thousandth of their range or changes
-        more than two decisions in 10,000 (or a tenth of the recorded error's standard error, if
-        that is more), or the weights take more than 3 MB in eight bits.
+        If quantisation changes the log-likelihood by 0.01 nats or more, values by a thousandth of
+        their range or more, or more than 2 of 10,000 decisions (or a tenth of the standard error of
+        the recorded error rate, if larger); or if the weights exceed 3 MB at 8 bits.
     """
     storage.check_writable(out, overwrite=overwrite)
     estimator, config = experiment.open_run(run)
     if config is None:
-        raise ValueError(f"{run} has no {experiment.CONFIG}: it is not a run folder")
-    changed: Callable[..., tuple[bool, str]] = (
+        raise ValueError(f"{run} has no {experiment.CONFIG}: expected a run folder")
+    measure_change: Callable[..., tuple[bool, str]] = (
         _likelihoods if isinstance(estimator, LatentEstimator) else _values
     )
-    told = json.loads(record.read_text())
-    if told["metric"] == ERROR:
-        most = max(MOST_FLIPS, UNSEEN * told["standard_error"] / 100)
-        changed = partial(_decisions, most=most)
+    content = json.loads(record.read_text())
+    if content["metric"] == ERROR:
+        limit = max(MOST_FLIPS, UNSEEN * content["standard_error"] / 100)
+        measure_change = partial(_decisions, most=limit)
     with TemporaryDirectory() as temporary:
-        small = Path(temporary) / "model"
-        bits = _bits_that_fit(estimator, small, run)
-        cheap, change = changed(methods.load(small), estimator, config.dataset().x_train)
-    if not cheap:
+        quantized = Path(temporary) / "model"
+        bits = _bits_that_fit(estimator, quantized, run)
+        x_train = config.dataset().x_train
+        tolerable, change = measure_change(methods.load(quantized), estimator, x_train)
+    if not tolerable:
         raise ValueError(f"{run}: weights in {bits} bits change {change}")
-    plain = config.plain()
+    model_config = config.plain()
 
-    def fill(folder: Path) -> None:
+    def write(folder: Path) -> None:
         estimator._write(folder, bits, whole=False)
-        storage.write_file(folder / experiment.CONFIG, plain.to_toml())
+        storage.write_file(folder / experiment.CONFIG, model_config.to_toml())
         storage.write_file(folder / storage.RECORD, record.read_text())
 
-    storage.write_folder(out, fill, overwrite=overwrite)
+    storage.write_folder(out, write, overwrite=overwrite)
     return f"{change} ({bits} bits)"
 
 
 def unpack(
     shipped: Path, config: Config, fits: list[tuple[str, dict[str, Any]]], out: Path
 ) -> bool:
-    """Make a run folder of a shipped model, if it was made by the same settings.
+    """Create a run folder from a shipped model, if it was trained with the same settings.
 
     Parameters
     ----------
     shipped : Path
-        The model, as ``ship`` wrote it.
+        Folder of the model, written by :func:`ship`.
     config : Config
-        The settings that are asked for.
+        Required configuration of the model.
     fits : list of (row, options)
-        What its fit and those it started from are told.
+        Required options of its fit and of the fits that it depends on.
     out : Path
-        The run folder to make.
+        Run folder to create.
 
     Returns
     -------
     bool
-        Whether there is such a model; if not, nothing is made.
+        Whether the model exists with these settings; if not, no folder is created.
     """
     if not (shipped / storage.RECORD).is_file():
         return False
     record = json.loads((shipped / storage.RECORD).read_text())
-    estimator, theirs = experiment.open_run(shipped)
-    if theirs is None or as_tuples(vars(theirs)) != as_tuples(vars(config.plain())):
+    estimator, shipped_config = experiment.open_run(shipped)
+    if shipped_config is None:
+        return False
+    if as_tuples(vars(shipped_config)) != as_tuples(vars(config.plain())):
         return False
     if as_tuples([(fit["row"], fit["options"]) for fit in record["fits"]]) != as_tuples(fits):
         return False
 
-    def unpacked(folder: Path) -> None:
+    def write(folder: Path) -> None:
         storage.write_file(folder / experiment.CONFIG, config.to_toml())
         versions = json.dumps(record["versions"], indent=1)
         storage.write_file(folder / experiment.VERSIONS, versions)
         storage.write_file(folder / storage.RECORD, json.dumps(record, indent=1))
         estimator.save(folder / storage.MODEL)
 
-    storage.write_folder(out, unpacked, overwrite=False)
+    storage.write_folder(out, write, overwrite=False)
     return True
 
 
 def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:
-    """Save a model in as many bits as are small enough to ship, and say how many."""
+    """Save a model at the largest bit width within the size limit; return the bit width."""
     size = 0
     for bits in FEWER:
         estimator.save(small, bits=bits, overwrite=True, whole=False)
         size = (small / storage.WEIGHTS).stat().st_size
         if size <= LARGEST:
             return bits
-    most = f"at most {LARGEST / 1e6:g} MB"
-    raise ValueError(f"{run}: {size / 1e6:.2f} MB of weights; {most}")
+    raise ValueError(
+        f"{run}: {size / 1e6:.2f} MB of weights at {bits} bits: expected at most "
+        f"{LARGEST / 1e6:g} MB"
+    )
 
 
-def _likelihoods(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
-    """Say whether rounding is cheap, and what it changes."""
-    found = [e.log_likelihood(x[:N_ROWS], N_SAMPLES) for e in (rounded, whole)]
-    change = compare(*found)
+def _likelihoods(rounded: Any, original: Any, x: np.ndarray) -> tuple[bool, str]:
+    """Whether the change of the log-likelihood by quantisation is tolerable; its description."""
+    results = [e.log_likelihood(x[:N_ROWS], N_SAMPLES) for e in (rounded, original)]
+    change = compare(*results)
     return abs(change.mean) < COSTLIEST, f"the log-likelihood by {change}"
 
 
-def _decisions(rounded: Any, whole: Any, x: np.ndarray, *, most: float) -> tuple[bool, str]:
-    """Say whether rounding is cheap, and what it changes."""
+def _decisions(rounded: Any, original: Any, x: np.ndarray, *, most: float) -> tuple[bool, str]:
+    """Whether the number of decisions changed by quantisation is tolerable; its description."""
     x = x[:N_DECISIONS]
-    n = int((rounded.predict(x) != whole.predict(x)).sum())
+    n = int((rounded.predict(x) != original.predict(x)).sum())
     return n <= most * len(x), f"{n} of {len(x):,} decisions"
 
 
-def _values(rounded: Any, whole: Any, x: np.ndarray) -> tuple[bool, str]:
-    """Say whether rounding is cheap, and what it changes."""
-    first, second = (_answers(estimator, x[:N_ROWS]) for estimator in (rounded, whole))
-    change = float(np.abs(first - second).mean() / (np.ptp(second) or 1.0))
+def _values(rounded: Any, original: Any, x: np.ndarray) -> tuple[bool, str]:
+    """Whether the change of model outputs by quantisation is tolerable; its description."""
+    after, before = (_answers(estimator, x[:N_ROWS]) for estimator in (rounded, original))
+    change = float(np.abs(after - before).mean() / (np.ptp(before) or 1.0))
     return change < FARTHEST, f"values by {change:.1e} of their range"
 
 
 def _answers(estimator: Any, x: np.ndarray) -> np.ndarray:
-    """Return what a model without a likelihood is for: rows rebuilt, targets, or rows drawn."""
+    """Outputs of a model without a likelihood: reconstructions, predicted targets or samples."""
     if isinstance(estimator, Autoencoder):
         return estimator.reconstruct(x)
     if is_regressor(estimator):

@@ -1,4 +1,4 @@
-"""What the commands do, one function each, called with the parsed options."""
+"""Implementations of the subcommands: one function each, called with the parsed options."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ COMMANDS = {
 __all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "in_options", "show_notices"]
 
 FOR_THE_USER = (ValueError, OSError, NonFiniteError)
-"""Errors whose messages are written for the user: no traceback is shown."""
+"""Exceptions whose messages are printed without a traceback."""

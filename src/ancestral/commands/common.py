@@ -1,4 +1,4 @@
-"""What commands share: which data, which model, and how rows are written."""
+"""Shared parts of the commands: loading of data, checks of models, output of rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy as np
 from ancestral import datasets, experiment, storage
 from ancestral.density import LatentEstimator
 from ancestral.engine.notices import notice
+from ancestral.estimator import Estimator
 from ancestral.experiment import Config
 from ancestral.fields import Sizes, parse
 from ancestral.kept import read_metrics
-from ancestral.labels import ClassLearner
+from ancestral.labels import ClassifierBase
 from ancestral.protocol import Metric, Scoring
-from ancestral.rows import RowEstimator
 from ancestral.scoring import LIKENESS
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
 
 
 def data_options(options: Namespace) -> dict[str, Any]:
-    """Return how data are to be read, as far as the command says."""
+    """Keyword arguments of ``datasets.load`` given on the command line."""
     size = parse("size", options.size, Sizes) if options.size else None
-    given = {
+    values = {
         "target": options.target,
         "drop": next(csv.reader([options.drop])) if options.drop else None,
         "separator": options.separator,
@@ -47,99 +47,104 @@ def data_options(options: Namespace) -> dict[str, Any]:
         "halves": options.halves or None,
         "size": size,
     }
-    return {k: v for k, v in given.items() if v is not None}
+    return {k: v for k, v in values.items() if v is not None}
 
 
 def load_like(
     config: Config | None, options: Namespace, *, labelled: bool = True
 ) -> datasets.Dataset:
-    """Load other data as the run's own were read.
+    """Load data with the options of the run's own data.
 
-    The columns that were no part of its rows, the target and what was left out, may be absent.
-    For what needs no labels (``labelled=False``) a target that is there is left out too.
+    The target and dropped columns of the run may be absent. With ``labelled=False``, for commands
+    that need no labels, the target column is dropped.
     """
-    given, own, table = data_options(options), _how_to_read(config), table_like(config, options)
-    there = () if table is None else table.columns
+    given, own = data_options(options), _how_to_read(config)
+    table = table_like(config, options)
+    columns = () if table is None else table.columns
     target, drop = own.pop("target", None), own.pop("drop", ())
-    kept = [name for name in ([drop] if isinstance(drop, str) else drop) if name in there]
-    own |= {"target": target} if target in there and target not in given.get("drop", ()) else {}
-    own |= {"drop": kept} if kept else {}
-    how = own | given
-    if not labelled and how.get("target") in there:
-        how["drop"] = [*how.get("drop", ()), how.pop("target")]
-    return datasets.load(options.data, **how)
+    dropped = [name for name in ([drop] if isinstance(drop, str) else drop) if name in columns]
+    own |= {"target": target} if target in columns and target not in given.get("drop", ()) else {}
+    own |= {"drop": dropped} if dropped else {}
+    kwargs = own | given
+    if not labelled and kwargs.get("target") in columns:
+        kwargs["drop"] = [*kwargs.get("drop", ()), kwargs.pop("target")]
+    return datasets.load(options.data, **kwargs)
 
 
 def table_like(config: Config | None, options: Namespace) -> pl.DataFrame | None:
-    """Read a table with all its columns, as :func:`load_like` does; None of other data."""
-    how = _how_to_read(config) | data_options(options)
-    return datasets.read_table(options.data, how.get("separator", ","), how.get("header", True))
+    """Read all columns of a table with the options of the run's data; None for other data."""
+    kwargs = _how_to_read(config) | data_options(options)
+    separator, header = kwargs.get("separator", ","), kwargs.get("header", True)
+    return datasets.read_table(options.data, separator, header)
 
 
 def _how_to_read(config: Config | None) -> dict[str, Any]:
-    """Return how the run's own data were read, for other data of the kind."""
-    known = {} if config is None else config.data_options
-    aside = ("test_fraction", "n_valid", "n_train", "n_labels", "label_seed", "split")
-    return {k: v for k, v in known.items() if k not in aside}
+    """Options of the run's own data, without those that define splits and labelled rows."""
+    options = {} if config is None else config.data_options
+    excluded = ("test_fraction", "n_valid", "n_train", "n_labels", "label_seed", "split")
+    return {k: v for k, v in options.items() if k not in excluded}
 
 
 def dataset_of(
-    run: Path, options: Namespace, config: Config | None, estimator: RowEstimator
+    run: Path, options: Namespace, config: Config | None, estimator: Estimator
 ) -> datasets.Dataset:
-    """Load the data that a command names, as a run's model knows columns and classes, or its own.
+    """Load the data named on the command line, or else the run's own.
+
+    Columns and classes of named data are converted to those of the model.
 
     Parameters
     ----------
     run : Path
-        The folder of the run, of which a command may have several.
+        Run folder.
     options : Namespace
-        Of the command.
+        Parsed options of the command.
     config, estimator
-        What the folder holds.
+        Configuration and fitted model of the run folder.
 
     Raises
     ------
     ValueError
-        If no data are named and the folder does not say which are its own.
+        If no data are named and the folder has no configuration, or the columns or classes differ
+        from those of the model.
     """
     if options.data:
         return experiment.comparable(load_like(config, options), estimator)
     if config is None:
-        raise ValueError(f"{run} does not say what data it is about: name them")
+        raise ValueError(f"{run} has no {experiment.CONFIG} that names its data: name the data")
     return _own(run, config)
 
 
 def training_data(
     run: Path, options: Namespace, config: Config | None, dataset: datasets.Dataset
 ) -> datasets.Dataset:
-    """Return the data whose training rows a run's model has learnt, of whatever data are named.
+    """Data set with the training rows of a run's model.
 
-    A saved model alone does not say which they were: those of the named data stand for them.
+    For a saved model without configuration, the data named on the command line.
     """
     return dataset if config is None or not options.data else _own(run, config)
 
 
 def _own(run: Path, config: Config) -> datasets.Dataset:
-    """Load a run's own data, and say so where they have changed."""
+    """Load a run's own data; warn if they have changed since the fit."""
     dataset = config.dataset()
-    learnt = {metric["data_checksum"] for metric in read_metrics(run)[:1]}
-    if dataset.checksum and learnt and dataset.checksum not in learnt:
-        notice(f"{config.data} is not what it was when {run} was fitted to it", warn=True)
+    checksums = {metric["data_checksum"] for metric in read_metrics(run)[:1]}
+    if dataset.checksum and checksums and dataset.checksum not in checksums:
+        notice(f"{config.data} has changed since {run} was fitted to it", warn=True)
     return dataset
 
 
 def split_rows(options: Namespace, dataset: datasets.Dataset) -> tuple[str, np.ndarray]:
-    """Return the rows of the split that a command names, and what they are called.
+    """Description and rows [n, n_features] of the split named on the command line.
 
-    The name says which split, where there are several.
+    The description names the split if the data have several.
     """
     split, x = Scoring(split=options.split).rows(dataset)
-    several = dataset.x_test is not None or dataset.x_valid is not None
-    return f"{split} rows" if several else "rows", x
+    has_splits = dataset.x_test is not None or dataset.x_valid is not None
+    return f"{split} rows" if has_splits else "rows", x
 
 
 def print_metric(metric: Metric) -> None:
-    """Print what was measured, with its standard error."""
+    """Print a metric with its standard error."""
     if metric["metric"] == LIKENESS:
         _print_likeness(metric)
         return
@@ -154,43 +159,56 @@ def print_metric(metric: Metric) -> None:
 
 
 def _print_likeness(metric: Metric) -> None:
+    """Print the metrics of sample quality."""
     print(
         f"{metric['split']} {metric['metric']}: {metric['mmd2']:.3g} +- "
         f"{metric['standard_error']:.2g} (halves of real rows {metric['real_mmd2']:.3g}; "
         f"p = {metric['p_value']:.2g}; {metric['n_rows']} rows, {metric['seconds']:.0f} s)\n"
-        f"  told apart {metric['told_apart']:.1%} +- {metric['told_apart_error']:.1%}, precision "
-        f"{metric['precision']:.1%}, recall {metric['recall']:.1%}\n"
+        f"  C2ST accuracy {metric['told_apart']:.1%} +- {metric['told_apart_error']:.1%}, "
+        f"precision {metric['precision']:.1%}, recall {metric['recall']:.1%}\n"
         f"  nearest training row {metric['nearest']:.3g} from samples, "
         f"{metric['real_nearest']:.3g} from real rows"
     )
 
 
 def classifier(path: Path, estimator: Any) -> Any:
-    """Return the estimator, if it tells classes apart."""
-    if not isinstance(estimator, ClassLearner):
+    """Estimator itself, if it is a classifier.
+
+    Raises
+    ------
+    ValueError
+        If it is not a classifier.
+    """
+    if not isinstance(estimator, ClassifierBase):
         name = type(estimator).__name__
-        raise ValueError(f"{path} holds a {name}, which does not tell the class of rows")
+        raise ValueError(f"{path} contains a {name}, which is not a classifier")
     return estimator
 
 
 def explicit(path: Path, estimator: Any) -> LatentEstimator:
-    """Return the estimator, if it models how likely rows are."""
+    """Estimator itself, if it is a latent-variable model with a likelihood.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a model.
+    """
     if not isinstance(estimator, LatentEstimator):
         raise ValueError(
-            f"{path} holds a {type(estimator).__name__}, which has no latent variables and no "
+            f"{path} contains a {type(estimator).__name__}, which has no latent variables and no "
             "likelihood"
         )
     return estimator
 
 
 def check_folder(path: Path) -> None:
-    """Refuse to compute what could not be written."""
+    """Raise an error if the folder of an output file does not exist."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"out={path}: the folder {path.parent} is not there")
+        raise FileNotFoundError(f"out={path}: the folder {path.parent} does not exist")
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse names of files that rows can't be written to."""
+    """Raise an error if the suffix of an output file of rows is not supported."""
     if path.suffix not in WRITERS:
         raise ValueError(f"out={path}: expected a name ending in {' '.join(WRITERS)}")
     check_folder(path)
@@ -203,7 +221,21 @@ def write_rows(
     names: Sequence[str] | None,
     n_columns: int | None = None,
 ) -> None:
-    """Write rows in the format that the file's name asks for; pictures in so many columns."""
+    """Write rows in the format given by the suffix of the file.
+
+    Parameters
+    ----------
+    path : Path
+        Output file, with one of the suffixes ``WRITERS``.
+    rows : array [n, d]
+        Rows to write.
+    image_shape : tuple of int, optional
+        Shape of the images, required for a .png file.
+    names : sequence of str, optional
+        Column names of a table; by default x0, x1, ...
+    n_columns : int, optional
+        Number of images per line of a .png file; by default about the square root of n.
+    """
     file = io.BytesIO()
     match path.suffix:
         case ".npy":
@@ -228,9 +260,9 @@ def write_rows(
 
 
 def check_picture(path: Path, image_shape: tuple[int, ...] | None) -> None:
-    """Refuse to make a picture of rows that are none: to be asked before they are computed."""
+    """Raise an error if a .png file is requested for rows that are not images."""
     if path.suffix == ".png" and image_shape is None:
-        raise ValueError(f"out={path}: the rows are not images, so no picture can be made of them")
+        raise ValueError(f"out={path}: the rows are not images: choose another suffix than .png")
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Drawn rows as a classifier sees them: part of the command evaluate."""
+"""Class fidelity of generated samples: part of the command evaluate."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from ancestral.protocol import Metric, Scoring
 
 
 def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> None:
-    """``ancestral evaluate RUN --classifier OTHER``.
+    """Run ``ancestral evaluate RUN --classifier OTHER``.
 
     Raises
     ------
     ValueError
-        If one can't draw rows, or the other can't tell classes.
+        If RUN is not a generative model, OTHER is not a classifier of the same features, or
+        ``--retrain`` is given for a model that is not class-conditional.
     """
     if options.metric is not None or options.out is not None:
-        raise ValueError("--classifier judges rows that are drawn: leave out --metric and --out")
+        raise ValueError("--classifier scores generated samples: omit --metric and --out")
     if not hasattr(estimator, "sample"):
-        raise ValueError(f"{options.run} holds a {type(estimator).__name__}, which draws no rows")
+        name = type(estimator).__name__
+        raise ValueError(f"{options.run} contains a {name}, which does not generate samples")
     judge = classifier(options.classifier, experiment.open_run(options.classifier)[0])
     if judge.n_features_in_ != estimator.n_features_in_:
         raise ValueError(
-            f"{options.classifier} knows rows of {judge.n_features_in_} entries and {options.run} "
-            f"draws {estimator.n_features_in_}: name a classifier of the same rows"
+            f"{options.classifier} was fitted on {judge.n_features_in_} features, but "
+            f"{options.run} generates {estimator.n_features_in_}: choose a classifier of the same "
+            "features"
         )
     if options.retrain and not can_be_asked(estimator):
         name = type(estimator).__name__
-        raise ValueError(f"--retrain: {options.run} holds a {name}, which draws no rows of a class")
+        raise ValueError(
+            f"--retrain requires a class-conditional model, but {options.run} contains a {name}"
+        )
     rows = Scoring(split=options.split, n_rows=options.rows)
-    shares = smallest_share(estimator, judge, dataset)
-    pairs = zip(shares["classes"], shares["shares"], strict=True)
+    metric = smallest_share(estimator, judge, dataset)
+    pairs = zip(metric["classes"], metric["shares"], strict=True)
     print(
-        f"classes of {shares['n_rows']} drawn rows: {', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
+        f"classes of {metric['n_rows']} drawn rows: {', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
     )
     if can_be_asked(estimator):
         _keep(options, label_error(estimator, judge, dataset))
@@ -47,7 +52,7 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
 
 
 def _keep(options: Namespace, metric: Metric) -> None:
-    """Print what was found, and add it to the run's metrics."""
+    """Print a metric and add it to the metrics of the run."""
     print_metric(metric)
     if (options.run / storage.MODEL).is_dir():
         kept.add_metric(options.run, metric | {"classifier": str(options.classifier)})

@@ -1,4 +1,4 @@
-"""Commands that make rows: sample, predict, impute."""
+"""Commands that write rows: sample, predict, impute."""
 
 from __future__ import annotations
 
@@ -24,45 +24,46 @@ from ancestral.commands.common import (
 from ancestral.datasets import filled
 from ancestral.fields import Count, check
 from ancestral.labelled import can_be_asked
-from ancestral.labels import ClassLearner, LabelLearner, TargetLearner, class_names
+from ancestral.labels import ClassifierBase, RegressorBase, class_names
 from ancestral.methods.implicit import ImplicitEstimator
 
 
 def sample(options: Namespace) -> None:
-    """``ancestral sample RUN``."""
+    """Run ``ancestral sample RUN``."""
     check("n", options.n, Count)
     check_suffix(options.out)
     estimator, _ = experiment.open_run(options.run)
     check_picture(options.out, estimator.image_shape)
-    how = {"random_state": options.random_state}
+    kwargs = {"random_state": options.random_state}
     if isinstance(estimator, ImplicitEstimator):
         if options.mean:
-            raise ValueError(f"--mean is for models with a likelihood: {options.run} has none")
-        rows = estimator.sample(options.n, _label(options.run, estimator, options.label), **how)
+            raise ValueError(f"--mean requires a model with a likelihood: {options.run} has none")
+        rows = estimator.sample(options.n, _label(options.run, estimator, options.label), **kwargs)
     elif not hasattr(estimator, "sample"):
-        instead = (
-            f": `ancestral predict {options.run} DATA` answers for rows that are given"
-            if isinstance(estimator, ClassLearner | TargetLearner)
+        hint = (
+            f": use `ancestral predict {options.run} DATA` for predictions"
+            if isinstance(estimator, ClassifierBase | RegressorBase)
             else ""
         )
         raise ValueError(
-            f"{options.run} holds a {type(estimator).__name__}, which draws no rows{instead}"
+            f"{options.run} contains a {type(estimator).__name__}, which does not generate "
+            f"samples{hint}"
         )
     else:
         explicit(options.run, estimator)
         label = _label(options.run, estimator, options.label)
-        rows = estimator.sample(options.n, label, mean=options.mean, **how)
+        rows = estimator.sample(options.n, label, mean=options.mean, **kwargs)
     write_rows(options.out, rows, estimator.image_shape, estimator.column_names)
 
 
 def _label(run: Path, estimator: Any, label: str | None) -> Any:
-    """Return the class that a word on the command line stands for."""
+    """Class with the name given on the command line; None if no label is given."""
     if label is None:
         return None
     if not can_be_asked(estimator):
         raise ValueError(
-            f"label={label}: {run} holds a {type(estimator).__name__}, which draws no rows of a "
-            "class: leave the label out"
+            f"label={label}: {run} contains a {type(estimator).__name__}, which is not "
+            "class-conditional: omit the label"
         )
     names = class_names(estimator)
     if label not in names:
@@ -71,61 +72,61 @@ def _label(run: Path, estimator: Any, label: str | None) -> Any:
 
 
 def predict(options: Namespace) -> None:
-    """``ancestral predict RUN DATA``."""
+    """Run ``ancestral predict RUN DATA``."""
     if options.out.suffix not in (".csv", ".npy"):
         raise ValueError(f"out={options.out}: expected a name ending in .csv or .npy")
     check_folder(options.out)
     estimator, config = experiment.open_run(options.run)
-    if not isinstance(estimator, TargetLearner):
+    if not isinstance(estimator, RegressorBase):
         classifier(options.run, estimator)
     dataset = experiment.aligned(load_like(config, options, labelled=False), estimator)
-    called, x = split_rows(options, dataset)
+    description, x = split_rows(options, dataset)
     if options.out.suffix == ".npy":
         predicted = estimator.predict(x)
-        if isinstance(estimator, LabelLearner) and hasattr(estimator, "class_names_"):
+        if estimator.target_kind == "classes" and hasattr(estimator, "class_names_"):
             codes = np.searchsorted(estimator.classes_, predicted)
             predicted = np.array(estimator.class_names_)[codes]
         write_rows(options.out, predicted, None, None)
-    elif isinstance(estimator, TargetLearner):
+    elif isinstance(estimator, RegressorBase):
         storage.write_file(options.out, storage.to_csv(_targets(estimator, x)))
     else:
-        shares = estimator.predict_proba(x)
+        probabilities = estimator.predict_proba(x)
         names = class_names(estimator)
-        heads = [f"p({name})" for name in names]
+        columns = [f"p({name})" for name in names]
         rows = [
-            {"class": names[row.argmax()]} | dict(zip(heads, row.round(6).tolist(), strict=True))
-            for row in shares
+            {"class": names[row.argmax()]} | dict(zip(columns, row.round(6).tolist(), strict=True))
+            for row in probabilities
         ]
         storage.write_file(options.out, storage.to_csv(rows))
-    print(f"predictions for {len(x)} {called}: {options.out}")
+    print(f"predictions for {len(x)} {description}: {options.out}")
 
 
 def _targets(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
-    """Return targets and their spread, by name."""
-    mean, spread = (v.reshape(len(x), -1) for v in estimator.predict(x, return_std=True))
+    """Predicted targets and their standard deviations by column name, one dict per row."""
+    mean, std = (v.reshape(len(x), -1) for v in estimator.predict(x, return_std=True))
     numbers = [""] if mean.shape[1] == 1 else range(mean.shape[1])
-    heads = [f"target{n}" for n in numbers] + [f"standard_deviation{n}" for n in numbers]
-    values = np.concatenate([mean, spread], axis=1)
-    return [dict(zip(heads, row.tolist(), strict=True)) for row in values]
+    columns = [f"target{n}" for n in numbers] + [f"standard_deviation{n}" for n in numbers]
+    values = np.concatenate([mean, std], axis=1)
+    return [dict(zip(columns, row.tolist(), strict=True)) for row in values]
 
 
 def impute(options: Namespace) -> None:
-    """``ancestral impute RUN DATA``."""
+    """Run ``ancestral impute RUN DATA``."""
     check_suffix(options.out)
     if options.out.resolve() == Path(options.data).resolve():
-        raise ValueError(f"out={options.out}: these are the rows to fill in: choose another name")
+        raise ValueError(f"out={options.out}: this is the input file: choose another name")
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
     check_picture(options.out, estimator.image_shape)
     dataset = experiment.aligned(load_like(config, options, labelled=False), estimator)
-    called, x = split_rows(options, dataset)
+    description, x = split_rows(options, dataset)
     names = ("n_iter", "fill", "n_chains", "gaps", "batch_statistics", "random_state")
-    how = {name: getattr(options, name) for name in names}
-    rows = estimator.impute(x, **how)
+    kwargs = {name: getattr(options, name) for name in names}
+    rows = estimator.impute(x, **kwargs)
     table = table_like(config, options) if options.out.suffix in (".csv", ".parquet") else None
     if table is None or dataset.feature_names is None:
         write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     else:
         write_table(options.out, filled(table, dataset.feature_names, rows))
     n_missing = int(np.isnan(x).sum()) if x.dtype.kind == "f" else 0
-    print(f"filled in {n_missing} missing entries of {len(rows)} {called}: {options.out}")
+    print(f"imputed {n_missing} missing entries of {len(rows)} {description}: {options.out}")

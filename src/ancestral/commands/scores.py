@@ -1,4 +1,4 @@
-"""Commands that score: evaluate, compare, units, repair."""
+"""Commands that evaluate models: evaluate, compare, units, repair."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ from ancestral.evaluate import LogLikelihood
 from ancestral.evaluate import compare as compare_rows
 from ancestral.experiment import Config
 from ancestral.fields import Count, Natural, check, parse
-from ancestral.labels import ClassLearner, TargetLearner
+from ancestral.labels import ClassifierBase, RegressorBase
 from ancestral.methods.autoencoder import Autoencoder
 from ancestral.methods.implicit import ImplicitEstimator
 from ancestral.protocol import Metric, Scoring
 
 STRIP = 14
-"""Images in a row of a strip."""
+"""Number of images per line of the output image of repair."""
 
 WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
     ImplicitEstimator: scoring.resemble,
-    TargetLearner: scoring.regress,
+    RegressorBase: scoring.regress,
     Autoencoder: scoring.rebuild,
 }
-"""Scores that all rows have together, by what an estimator is."""
+"""Metrics of a whole split that have no row-wise values, by estimator class."""
 
 
 def evaluate(options: Namespace) -> None:
-    """``ancestral evaluate RUN``."""
+    """Run ``ancestral evaluate RUN``."""
     check("rows", options.rows, Count | None)
     check("two_sided", options.two_sided, Count | None)
     estimator, config = experiment.open_run(options.run)
-    observed = _observed(options, estimator)
+    noise = _observed(options, estimator)
     if options.second_stage is not None:
         classifier(options.run, estimator)
     if options.two_sided is not None:
-        model = estimator if observed else explicit(options.run, estimator)
-        how = _annealing(options)
-        _print_sandwich(model.sandwich(options.two_sided, how, **observed, progress=True))
+        model = estimator if noise else explicit(options.run, estimator)
+        annealing = _annealing(options)
+        _print_sandwich(model.sandwich(options.two_sided, annealing, **noise, progress=True))
         return
     dataset = dataset_of(options.run, options, config, estimator)
     if options.out is not None:
@@ -78,11 +78,10 @@ def evaluate(options: Namespace) -> None:
     if options.classifier is not None:
         evaluate_labels(options, estimator, dataset)
         return
-    if observed:
-        scored = scoring.observe(
-            estimator, dataset, _scorings(options)[0], **observed, progress=True
-        )
-        _keep_rows(options, *scored)
+    if noise:
+        settings = _scorings(options)[0]
+        result = scoring.observe(estimator, dataset, settings, **noise, progress=True)
+        _keep_rows(options, *result)
         return
     for kind, score in WHOLE.items():
         if isinstance(estimator, kind):
@@ -100,29 +99,36 @@ def evaluate(options: Namespace) -> None:
 
 
 def _observed(options: Namespace, estimator: Any) -> dict[str, float]:
-    """Return the variance of the noise on top of a generator's rows, if it was asked for."""
+    """Variance of the observation noise of a generator, as a keyword argument; empty if unset.
+
+    Raises
+    ------
+    ValueError
+        If the variance is missing for an annealed evaluation of a generator, or given for any other
+        evaluation.
+    """
     variance, implicit = options.observation_variance, isinstance(estimator, ImplicitEstimator)
-    anneals = options.annealed or options.two_sided is not None
-    if variance is None and not (implicit and anneals):
+    annealed = options.annealed or options.two_sided is not None
+    if variance is None and not (implicit and annealed):
         return {}
-    holds = f"{options.run} holds a {type(estimator).__name__}"
+    content = f"{options.run} contains a {type(estimator).__name__}"
     if variance is None:
-        raise ValueError(f"{holds}, which has no likelihood without an --observation-variance")
-    if not (implicit and anneals):
+        raise ValueError(f"{content}, which has no likelihood without an --observation-variance")
+    if not (implicit and annealed):
         raise ValueError(
-            f"observation_variance={variance}: for generators, with --annealed or --two-sided; "
-            f"{holds}"
+            f"observation_variance={variance}: requires a generator and --annealed or --two-sided; "
+            f"{content}"
         )
     return {"variance": variance}
 
 
-def _keep_rows(options: Namespace, metric: Metric, found: LogLikelihood) -> None:
-    """Print a likelihood, add it to the run's metrics, and write it row by row if asked to."""
+def _keep_rows(options: Namespace, metric: Metric, result: LogLikelihood) -> None:
+    """Print a log-likelihood, add it to the run's metrics and write row-wise values to --out."""
     print_metric(metric)
     if (options.run / storage.MODEL).is_dir():
         kept.add_metric(options.run, metric)
     if options.out is not None:
-        storage.write_file(options.out, kept.rows_csv(found))
+        storage.write_file(options.out, kept.rows_csv(result))
 
 
 def _evaluate_whole(
@@ -131,11 +137,11 @@ def _evaluate_whole(
     dataset: datasets.Dataset,
     score: Callable[[Any, datasets.Dataset, Scoring], Metric],
 ) -> None:
-    """Print a score that all rows have together."""
+    """Compute and print a metric that has no row-wise values."""
     if options.metric is not None or options.out is not None:
         raise ValueError(
-            f"{options.run} holds a {type(estimator).__name__}, scored on all rows together: "
-            "leave out --metric and --out"
+            f"{options.run} contains a {type(estimator).__name__}, whose metric has no row-wise "
+            "values: omit --metric and --out"
         )
     metric = score(estimator, dataset, _rows(options))
     print_metric(metric)
@@ -144,44 +150,44 @@ def _evaluate_whole(
 
 
 def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
-    """Print the likelihood under every binarisation; return the last one's rows."""
+    """Print the log-likelihood for each binarisation; return the row-wise values of the last."""
     estimator = explicit(options.run, estimator)
-    # without grey values nothing is drawn: every seed gives the same
-    different = _scorings(options)[: None if estimator.draws_bits_ else 1]
-    found = [
-        kept.scored(options.run, estimator, dataset, how, again=True, progress=True)
-        for how in different
+    # without grey values there is no binarisation: all seeds give the same result
+    settings = _scorings(options)[: None if estimator.draws_bits_ else 1]
+    results = [
+        kept.scored(options.run, estimator, dataset, scoring, again=True, progress=True)
+        for scoring in settings
     ]
-    for metric, _ in found:
+    for metric, _ in results:
         print_metric(metric)
-    if len(found) > 1:
-        values = [metric["value"] for metric, _ in found]
+    if len(results) > 1:
+        values = [metric["value"] for metric, _ in results]
         print(
-            f"mean over {len(found)} binarisations: {np.mean(values):.3f}, "
+            f"mean over {len(results)} binarisations: {np.mean(values):.3f}, "
             f"spread {np.std(values, ddof=1):.3f}"
         )
-    return kept.rows_csv(found[-1][1])
+    return kept.rows_csv(results[-1][1])
 
 
 def _evaluate_errors(
     options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
 ) -> str:
-    """Print the share of wrong rows; return which they are."""
+    """Print the error rate; return the row-wise errors (0 or 1) as CSV text."""
     stage = _second_stage(options, config, estimator, dataset)
-    metric, found = classification.classify(
+    metric, result = classification.classify(
         classifier(options.run, estimator), dataset, _rows(options), **stage
     )
     name = metric["metric"].removesuffix(", %")
-    print(f"{metric['split']} {name}: {found} ({metric['n_rows']} rows)")
+    print(f"{metric['split']} {name}: {result} ({metric['n_rows']} rows)")
     if (options.run / storage.MODEL).is_dir():
         kept.add_metric(options.run, metric)
-    return storage.to_csv([{"wrong": int(wrong)} for wrong in found.wrong])
+    return storage.to_csv([{"wrong": int(wrong)} for wrong in result.wrong])
 
 
 def _second_stage(
     options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
 ) -> dict[str, Any]:
-    """Return what is to tell classes in the model's place, if asked for, and what it learns."""
+    """Keyword arguments of second-stage classification: the SVM and its training data."""
     if options.second_stage is None:
         return {}
     training = training_data(options.run, options, config, dataset)
@@ -190,40 +196,43 @@ def _second_stage(
 
 
 def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
-    """Return the metrics that an estimator has on some data."""
-    found = ["log_likelihood"] if isinstance(estimator, LatentEstimator) else []
-    if isinstance(estimator, ClassLearner) and (dataset.y_train is not None or not found):
-        found.append("error")
-    return found
+    """Names of the metrics that apply to an estimator and a data set."""
+    metrics = ["log_likelihood"] if isinstance(estimator, LatentEstimator) else []
+    if isinstance(estimator, ClassifierBase) and (dataset.y_train is not None or not metrics):
+        metrics.append("error")
+    return metrics
 
 
 def compare(options: Namespace) -> None:
-    """``ancestral compare FIRST SECOND``."""
+    """Run ``ancestral compare FIRST SECOND``."""
     check("rows", options.rows, Count | None)
     if options.out is not None:
         check_folder(options.out)
-    how = _compared_errors if options.metric == "error" else _compared_likelihoods
-    differences = how(options)
+    compare_models = _compared_errors if options.metric == "error" else _compared_likelihoods
+    differences = compare_models(options)
     if options.out is not None:
-        about = {"first": str(options.run), "second": str(options.second)}
-        when = {"date": provenance.today(), "commit": provenance.commit()}
-        text = json.dumps(about | {"differences": differences} | when, indent=1)
+        models = {"first": str(options.run), "second": str(options.second)}
+        version = {"date": provenance.today(), "commit": provenance.commit()}
+        text = json.dumps(models | {"differences": differences} | version, indent=1)
         storage.write_file(options.out, text + "\n")
 
 
 def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
-    """Compare two models under every binarisation, row by row."""
-    how, pair = _scorings(options), _pair(options, explicit)
-    drawn = [how[0].binarize_seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
-    _check_same(options, "binarize_seed", drawn)
-    scored = [[kept.scored(*subject, one, progress=True) for one in how] for subject in pair]
-    for metric, _ in [result for results in scored for result in results]:
+    """Paired differences of log-likelihood between two models, one per binarisation."""
+    settings, pair = _scorings(options), _pair(options, explicit)
+    seed = settings[0].binarize_seed
+    seeds = [seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
+    _check_same(options, "binarize_seed", seeds)
+    results = [
+        [kept.scored(*model, scoring, progress=True) for scoring in settings] for model in pair
+    ]
+    for metric, _ in [result for of_model in results for result in of_model]:
         print_metric(metric)
-    found = []
-    for (metric, first), (_, second) in zip(*scored, strict=True):
+    differences = []
+    for (metric, first), (_, second) in zip(*results, strict=True):
         difference = compare_rows(first, second)
         print(f"{options.run} less {options.second}: {difference}")
-        found.append(
+        differences.append(
             _same(metric)
             | {
                 "difference": difference.mean,
@@ -231,11 +240,11 @@ def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
                 "share_better": difference.share,
             }
         )
-    return found
+    return differences
 
 
 def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
-    """Compare two classifiers on the same rows."""
+    """Paired difference of error rate between two classifiers, with McNemar's test."""
     pair, rows = _pair(options, classifier), _rows(options)
     (metric, first), (_, second) = (
         classification.classify(estimator, dataset, rows) for _, estimator, dataset in pair
@@ -258,25 +267,31 @@ def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
 def _pair(
     options: Namespace, suited: Callable[[Path, Any], Any]
 ) -> list[tuple[Path, Any, datasets.Dataset]]:
-    """Open two models and their data, and see that they can be compared before either is scored.
+    """Open two models and their data, and check that they can be compared.
 
     Parameters
     ----------
     options : Namespace
-        Of the command.
+        Parsed options of the command.
     suited : callable
-        From a folder and its estimator to the estimator, if it is of the kind that is compared.
+        Function of a folder and its estimator that returns the estimator, or raises ValueError if
+        it is not of the compared kind.
+
+    Returns
+    -------
+    list of (Path, estimator, Dataset)
+        Run folder, fitted model and data of both models.
 
     Raises
     ------
     ValueError
-        If one is of another kind, or they are not about the same rows.
+        If a model is not of the compared kind, or the models have different evaluation rows.
     """
-    opened = [(path, *experiment.open_run(path)) for path in (options.run, options.second)]
-    known = [(path, suited(path, estimator), config) for path, estimator, config in opened]
+    runs = [(path, *experiment.open_run(path)) for path in (options.run, options.second)]
+    models = [(path, suited(path, estimator), config) for path, estimator, config in runs]
     pair = [
         (path, estimator, dataset_of(path, options, config, estimator))
-        for path, estimator, config in known
+        for path, estimator, config in models
     ]
     data = [dataset for _, _, dataset in pair]
     _check_same(options, "data_checksum", [dataset.checksum for dataset in data])
@@ -285,23 +300,23 @@ def _pair(
 
 
 def _check_same(options: Namespace, key: str, values: Sequence[object]) -> None:
-    """Refuse to compare models of which something differs that their rows depend on."""
+    """Raise an error if two models differ in a property that determines their evaluation rows."""
     first, second = values
     if first != second:
         raise ValueError(
-            f"{options.run} and {options.second} are not about the same rows: "
+            f"{options.run} and {options.second} have different evaluation rows: "
             f"{key} {first} and {second}; name the data"
         )
 
 
 def _same(metric: Metric) -> dict[str, Any]:
-    """Return what two compared evaluations share."""
-    same = ("metric", "split", "n_rows", "binarize_seed", "data", "data_checksum")
-    return {k: metric.get(k) for k in same}
+    """Fields of a metric that two compared evaluations have in common."""
+    keys = ("metric", "split", "n_rows", "binarize_seed", "data", "data_checksum")
+    return {k: metric.get(k) for k in keys}
 
 
 def units(options: Namespace) -> None:
-    """``ancestral units RUN``."""
+    """Run ``ancestral units RUN``."""
     check("rows", options.rows, Count)
     estimator, config = experiment.open_run(options.run)
     estimator = explicit(options.run, estimator)
@@ -312,49 +327,51 @@ def units(options: Namespace) -> None:
 
 
 def repair(options: Namespace) -> None:
-    """``ancestral repair RUN``."""
+    """Run ``ancestral repair RUN``."""
     check("rows", options.rows, Count | None)
-    ways = [Damage.parse(way) for way in options.damage.split(",")]
+    corruptions = [Damage.parse(text) for text in options.damage.split(",")]
     if options.out is not None and options.out.suffix != ".png":
         raise ValueError(f"out={options.out}: expected a name ending in .png")
     estimator, config = experiment.open_run(options.run)
-    if not isinstance(estimator, ClassLearner) or options.out is not None:
+    if not isinstance(estimator, ClassifierBase) or options.out is not None:
         explicit(options.run, estimator)
     dataset = dataset_of(options.run, options, config, estimator)
     shape = dataset.image_shape or estimator.image_shape
     if options.out is not None:
         check_picture(options.out, shape)
-    how = Repair(**{field.name: getattr(options, field.name) for field in fields(Repair)})
+    settings = Repair(**{field.name: getattr(options, field.name) for field in fields(Repair)})
     rows = _rows(options)
     if options.second_stage is not None:
         classifier(options.run, estimator)
     stage = _second_stage(options, config, estimator, dataset)
-    if not stage and len(rows.rows(dataset)[1]) == 1:  # the noise in its gaps is of other rows
+    if not stage and len(rows.rows(dataset)[1]) == 1:  # noise is drawn from other rows
         stage = {"training": training_data(options.run, options, config, dataset)}
     strips: list[np.ndarray] = []
-    for way in ways:
-        found = None
+    for corruption in corruptions:
+        result = None
         if isinstance(estimator, LatentEstimator):
-            found = repair_rows(estimator, dataset, way, how, rows)
-            _keep_repair(options, found.metric, found.errors)
-            strips += [part[:STRIP] for part in (found.truth, found.damaged, found.filled)]
-        if isinstance(estimator, ClassLearner) and protocol.labels(dataset, rows) is not None:
-            told = classify_damaged(estimator, dataset, way, how, rows, found, **stage)
-            for metric, wrong in told:
-                _keep_repair(options, metric, wrong)
+            result = repair_rows(estimator, dataset, corruption, settings, rows)
+            _keep_repair(options, result.metric, result.errors)
+            strips += [x[:STRIP] for x in (result.truth, result.damaged, result.filled)]
+        if isinstance(estimator, ClassifierBase) and protocol.labels(dataset, rows) is not None:
+            results = classify_damaged(
+                estimator, dataset, corruption, settings, rows, result, **stage
+            )
+            for metric, errors in results:
+                _keep_repair(options, metric, errors)
     if options.out is not None:
         write_rows(options.out, np.concatenate(strips), shape, None, n_columns=STRIP)
 
 
-def _keep_repair(options: Namespace, metric: Metric, found: object) -> None:
-    """Print how well damaged rows were dealt with, and add it to the run's metrics."""
-    print(f"{metric['split']} {metric['metric']}: {found} ({metric['n_rows']} rows)")
+def _keep_repair(options: Namespace, metric: Metric, value: object) -> None:
+    """Print a metric of corrupted rows and add it to the metrics of the run."""
+    print(f"{metric['split']} {metric['metric']}: {value} ({metric['n_rows']} rows)")
     if (options.run / storage.MODEL).is_dir():
         kept.add_metric(options.run, metric)
 
 
 def _scorings(options: Namespace) -> list[Scoring]:
-    """One for each binarisation asked for."""
+    """Evaluation settings of the command, one for each binarisation seed."""
     common = Scoring(
         n_importance_samples=options.n_importance_samples,
         split=options.split,
@@ -367,24 +384,31 @@ def _scorings(options: Namespace) -> list[Scoring]:
 
 
 def _annealing(options: Namespace) -> Annealing | None:
-    """Return how rows are annealed, if they are to be."""
-    given = {field.name: getattr(options, field.name) for field in fields(Annealing)}
-    given = {name: value for name, value in given.items() if value is not None}
+    """Settings of annealed importance sampling; None if it is not requested.
+
+    Raises
+    ------
+    ValueError
+        If a setting is given without ``--annealed`` or ``--two-sided``.
+    """
+    values = {field.name: getattr(options, field.name) for field in fields(Annealing)}
+    values = {name: value for name, value in values.items() if value is not None}
     if options.annealed or getattr(options, "two_sided", None) is not None:
-        return Annealing(**given)
-    if given:
-        name, value = next(iter(given.items()))
-        raise ValueError(f"{name}={value}: says how to anneal, and goes with --annealed")
+        return Annealing(**values)
+    if values:
+        name, value = next(iter(values.items()))
+        raise ValueError(f"{name}={value}: requires --annealed")
     return None
 
 
-def _print_sandwich(found: Sandwich) -> None:
-    print(f"{len(found.lower.values)} rows drawn from the model, log-likelihood")
-    print(f"  from below: {found.lower}")
-    print(f"  from above: {found.upper}")
-    print(f"  gap: {found.gap:.3f} nats")
+def _print_sandwich(bounds: Sandwich) -> None:
+    """Print lower and upper bounds on the log-likelihood of samples."""
+    print(f"{len(bounds.lower.values)} rows drawn from the model, log-likelihood")
+    print(f"  from below: {bounds.lower}")
+    print(f"  from above: {bounds.upper}")
+    print(f"  gap: {bounds.gap:.3f} nats")
 
 
 def _rows(options: Namespace) -> Scoring:
-    """Return which rows were asked for."""
+    """Evaluation settings of the command that select rows: split and number of rows."""
     return Scoring(split=options.split, n_rows=options.rows)

@@ -1,4 +1,4 @@
-"""Commands that train and describe: fit, report, demo."""
+"""Commands that fit and report: fit, report, demo."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ancestral.parallel import is_main
 
 
 def fit(options: Namespace) -> None:
-    """``ancestral fit METHOD DATA``."""
+    """Run ``ancestral fit METHOD DATA``."""
     config = _config(options)
     name = f"{config.method}-{Path(config.data).stem}"
     out = options.out or Path("runs") / name
-    if (state := experiment.checkpoint_of(out)).exists():
-        print(f"going on from {state}")
+    if (checkpoint := experiment.checkpoint_of(out)).exists():
+        print(f"resuming from {checkpoint}")
     config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
     folder = experiment.run(config, out, overwrite=options.overwrite, report=not options.no_report)
     if not is_main():
@@ -39,38 +39,47 @@ def fit(options: Namespace) -> None:
 
 
 def _config(options: Namespace) -> Config:
+    """Configuration of the run: the --config file, overridden by command-line options."""
     config = experiment.read_config(options.config) if options.config else Config("", "")
     method, data = options.method or config.method, _place(options.data) or config.data
     if not method or not data:
-        raise ValueError("fit needs a METHOD and DATA: `ancestral fit vae digits`, or --config")
-    known = hints(methods.find(method).load())
-    given = {
-        name: parse(name, text, known[name])
+        raise ValueError(
+            "missing METHOD or DATA: expected both, for example `ancestral fit vae digits`, or "
+            "--config"
+        )
+    fields = hints(methods.find(method).load())
+    values = {
+        name: parse(name, text, fields[name])
         for key, text in vars(options).items()
         if key.startswith("field.") and text is not None
         for name in [key.removeprefix("field.")]
     }
-    return Config(method, data, config.options | given, config.data_options | data_options(options))
+    for_data = config.data_options | data_options(options)
+    return Config(method, data, config.options | values, for_data)
 
 
 def _place(data: str | None) -> str | None:
-    """Return a name as it is, a path as it is from wherever the run is looked at later."""
+    """Name of a data set unchanged; a path of a file or folder as an absolute path."""
     if data is None or data in datasets.names() or not Path(data).expanduser().exists():
         return data
     return str(Path(data).expanduser().resolve())
 
 
 def _print_likelihood(kinds: Sequence[str]) -> None:
+    """Print the number of columns of each likelihood."""
     counts = {kind: list(kinds).count(kind) for kind in dict.fromkeys(kinds)}
     parts = [f"{kind} ({n} column{'s' * (n > 1)})" for kind, n in counts.items()]
     print(f"likelihood: {', '.join(parts)}")
 
 
 def report(options: Namespace) -> None:
-    """``ancestral report RUN``."""
+    """Run ``ancestral report RUN``."""
     estimator, config = experiment.open_run(options.run)
     if config is None:
-        raise ValueError(f"{options.run} has no {experiment.CONFIG}: the page needs the run's data")
+        raise ValueError(
+            f"{options.run} has no {experiment.CONFIG}: expected a run folder, since the report "
+            "requires the data of the run"
+        )
     dataset = config.dataset()
     samples = options.n_importance_samples
     _, result = experiment.look(estimator, dataset, config, n_importance_samples=samples)
@@ -78,7 +87,7 @@ def report(options: Namespace) -> None:
 
 
 def demo(options: Namespace) -> None:
-    """``ancestral demo``."""
+    """Run ``ancestral demo``."""
     from ancestral.demo import run
 
     print(f"\nopen this page: {run(options.out)}")

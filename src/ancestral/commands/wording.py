@@ -1,4 +1,4 @@
-"""Messages of the library, as somebody at a command line would say them."""
+"""Conversion of library error messages to command-line syntax."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ARGUMENT = re.compile(
 
 
 def in_options(message: str, options: Mapping[str, Action]) -> str:
-    """Write ``name=value`` as ``--name value``, where a command has such an option.
+    """Replace ``name=value`` in a message by ``--name value`` if the command has that option.
 
     Parameters
     ----------
     message : str
-        In the words of the library.
-    options : mapping
-        The command's options, by the words that ask for them.
+        Error message of the library.
+    options : mapping of str to Action
+        Actions of the command's parser by option string.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def in_options(message: str, options: Mapping[str, Action]) -> str:
     '--n-latents 0: expected more; --hidden 500,0 too'
     """
 
-    def said(match: re.Match[str]) -> str:
+    def as_option(match: re.Match[str]) -> str:
         name, value = match[1].replace("_", "-"), match[2]
         if value == "False" and f"--no-{name}" in options:
             return f"--no-{name}"
@@ -48,4 +48,4 @@ def in_options(message: str, options: Mapping[str, Action]) -> str:
             return f"--{name} {option.metavar or name.upper()}"
         return f"--{name} {shlex.quote(text)}"
 
-    return ARGUMENT.sub(said, message)
+    return ARGUMENT.sub(as_option, message)

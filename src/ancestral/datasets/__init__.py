@@ -1,4 +1,4 @@
-"""Data sets: a catalogue with declared splits and checksums, and the user's own files."""
+"""Data sets: a catalogue with fixed splits and checksums, and readers of user files."""
 
 from ancestral.datasets.catalogue import Description, describe, names
 from ancestral.datasets.core import DataError, Dataset, content_checksum

@@ -1,4 +1,4 @@
-"""The user's own arrays: .npy and .npz files, and the rules that turn an array into rows."""
+"""Readers of .npy and .npz files, and conversion of arrays to rows and labels."""
 
 from __future__ import annotations
 
@@ -29,10 +29,31 @@ ROW_KINDS = {"u1", "b1", "f4", "f8"}
 def load_npy(
     path: Path, *, test_fraction: float | None = None, seed: int = 0, shuffle: bool = True
 ) -> Fields:
-    """Map an .npy file into memory: only what is used is read, nothing is copied.
+    """Memory-map an .npy file without copying it; the dtype is unchanged.
 
-    Its dtype stays as it is. With `test_fraction` and `shuffle` the rows are copied, since
-    they change their order; ``shuffle=False`` takes the last rows as the test split instead.
+    With `test_fraction` and `shuffle` the rows are reordered and therefore copied; with
+    ``shuffle=False`` the test split is the last rows and stays memory-mapped.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    test_fraction : float, optional
+        Fraction of rows in the test split, between 0 and 1; no test split if None.
+    seed : int
+        Seed of the split.
+    shuffle : bool
+        Random split (True), or the last rows as the test split (False).
+
+    Returns
+    -------
+    dict
+        Fields of `Dataset`.
+
+    Raises
+    ------
+    DataError
+        If the file is unreadable, or its array has an unsupported dtype, shape or memory order.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -41,8 +62,8 @@ def load_npy(
     _refuse_kinds(array, path.name)
     if array.ndim == 4 and not _channels_first(array.shape):
         raise DataError(
-            f"{path}: images of shape {array.shape[1:]} have their channels last, and moving them "
-            "would copy the file into memory. Save np.moveaxis(images, -1, 1) once instead."
+            f"{path}: images of shape {array.shape[1:]} are channels-last and cannot be "
+            "memory-mapped as rows. Save np.moveaxis(images, -1, 1) instead."
         )
     if array.ndim > 2 and not array.flags.c_contiguous:
         raise DataError(f"{path}: is in column-major order; save np.ascontiguousarray(array).")
@@ -57,34 +78,58 @@ def load_npy(
 def load_npz(
     path: Path, *, test_fraction: float | None = None, seed: int = 0, shuffle: bool = True
 ) -> Fields:
-    """Read x_train, y_train, x_test and so on, or x (also data) and y, from an .npz file."""
+    """Read an .npz file with arrays x_train, y_train, x_test, ..., or x (or data) and y.
+
+    Parameters
+    ----------
+    path : Path
+        The file; names of arrays are case-insensitive.
+    test_fraction : float, optional
+        Fraction of training rows that become the test split, between 0 and 1.
+    seed : int
+        Seed of the split.
+    shuffle : bool
+        Random split (True), or the last rows as the test split (False).
+
+    Returns
+    -------
+    dict
+        Fields of `Dataset`.
+
+    Raises
+    ------
+    DataError
+        If the file is unreadable, the arrays are missing or unsuitable, or `test_fraction` is
+        given for a file with x_test.
+    """
     names = _array_names(path)
     arrays = dict(zip(names, read_npz(path, *names.values()), strict=True))
-    rows = {part: as_rows(a, part) for part, a in arrays.items() if part.startswith("x_")}
-    labels = {part: a for part, a in arrays.items() if part.startswith("y_")}
+    rows = {name: as_rows(a, name) for name, a in arrays.items() if name.startswith("x_")}
+    labels = {name: a for name, a in arrays.items() if name.startswith("y_")}
     fields: Fields = dict(zip(rows, tidy_dtypes([x for x, _ in rows.values()]), strict=True))
     y, class_names = encode_labels(labels)
     if test_fraction is not None:
         if "x_test" in fields:
-            raise DataError(f"{path}: test_fraction is given but the file has its own x_test.")
-        valid = {part: a for part, a in {**fields, **y}.items() if part.endswith("_valid")}
+            raise DataError(f"{path}: the file contains x_test; remove test_fraction.")
+        valid = {name: a for name, a in {**fields, **y}.items() if name.endswith("_valid")}
         train = fields["x_train"], y.get("y_train")
         fields, y = {**hold_out(*train, test_fraction, seed, shuffle), **valid}, {}
     return {**fields, **y, "image_shape": rows["x_train"][1], "class_names": class_names}
 
 
 def _array_names(path: Path) -> dict[str, str]:
-    """Map the names of `Dataset`'s arrays to those in the file, whatever their case."""
+    """Map array names of `Dataset` to array names of the file, ignoring case."""
     with open_npz(path) as archive:
-        found = {name.lower(): name for name in archive.files}
-    names = {part: found[part] for part in PARTS if part in found}
+        file_names = {name.lower(): name for name in archive.files}
+    names = {field: file_names[field] for field in PARTS if field in file_names}
     if "x_train" not in names:
-        alone = {"x_train": found.get("x", found.get("data")), "y_train": found.get("y")}
-        names = {part: name for part, name in alone.items() if name is not None}
+        x, y = file_names.get("x", file_names.get("data")), file_names.get("y")
+        names = {k: name for k, name in (("x_train", x), ("y_train", y)) if name is not None}
     if "x_train" not in names:
         raise DataError(
-            f"{path}: holds the arrays {', '.join(found.values()) or '(none)'}; expected x_train "
-            "(with x_test, y_train, y_test, x_valid, y_valid as there are), or x (or data) with y."
+            f"{path}: contains the arrays {', '.join(file_names.values()) or '(none)'}; expected "
+            "x_train (optionally x_test, y_train, y_test, x_valid, y_valid), or x (or data) and "
+            "optionally y."
         )
     return names
 
@@ -92,12 +137,24 @@ def _array_names(path: Path) -> dict[str, str]:
 def as_rows(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...] | None]:
     """Flatten images (n, h, w), (n, c, h, w) or (n, h, w, c) to rows, channels first.
 
+    Parameters
+    ----------
+    array : ndarray
+        Images, or rows (n, features).
+    name : str
+        Name of the array for error messages.
+
     Returns
     -------
     rows : ndarray of shape (n, features)
-        A view where the order of the elements allows.
+        A view if the memory order permits, else a copy.
     image_shape : tuple of int or None
-        (h, w) or (c, h, w) for images.
+        (h, w) or (c, h, w) for images, None for rows.
+
+    Raises
+    ------
+    DataError
+        If the dtype is not numeric or the shape is not supported.
     """
     _refuse_kinds(array, name)
     if array.ndim == 2:
@@ -106,9 +163,9 @@ def as_rows(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...] |
         array = np.moveaxis(array, -1, 1)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[1] not in CHANNELS):
         raise DataError(
-            f"{name}: shape {array.shape} is neither rows (n, features) nor images (n, h, w), "
-            "(n, c, h, w) or (n, h, w, c) with 1, 3 or 4 channels. A single column is "
-            "x.reshape(-1, 1)."
+            f"{name}: shape {array.shape} is not supported; expected rows (n, features), or images "
+            "(n, h, w), (n, c, h, w) or (n, h, w, c) with 1, 3 or 4 channels. Reshape a single "
+            "feature with x.reshape(-1, 1)."
         )
     shape = array.shape[1:]
     rows = array.reshape(len(array), int(np.prod(shape)))
@@ -121,18 +178,18 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
 
 def _refuse_kinds(array: np.ndarray, name: str) -> None:
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name}: has dtype {array.dtype}, expected numbers or bits.")
+        raise DataError(f"{name}: has dtype {array.dtype}; expected numbers or bool.")
 
 
 def is_bits(array: np.ndarray) -> bool:
-    """Return whether an array of bytes holds only 0 and 1; stops at the first other byte."""
+    """Return whether an array is uint8 with values 0 and 1 only."""
     return array.dtype == np.uint8 and all(block.max() <= 1 for block in row_blocks(array))
 
 
 def tidy_dtypes(splits: list[np.ndarray]) -> list[np.ndarray]:
-    """Give the splits one dtype: bool for bits, uint8 for bytes, else float32 or float64.
+    """Convert the splits to a common dtype: bool, uint8, float32 or float64.
 
-    Bytes that are all 0 or 1 are bits: as grey values they would be almost black.
+    Bytes with values 0 and 1 only become bool, since as grey values they would be almost black.
     """
     if all(map(is_bits, splits)):
         return [x.astype(np.bool_) for x in splits]
@@ -145,24 +202,45 @@ def tidy_dtypes(splits: list[np.ndarray]) -> list[np.ndarray]:
 def encode_labels(
     labels: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Turn text into class indices (names sorted), integers into int64; keep float targets.
+    """Encode the labels of all splits.
 
-    The text -1 is no class but a row without one; bits are the classes false and true.
+    Text becomes class indices in the sorted order of the class names, with "-1" for unlabelled
+    rows; integers become int64; bool becomes the classes "false" and "true"; floating-point
+    targets are unchanged.
+
+    Parameters
+    ----------
+    labels : mapping of str to ndarray
+        Labels of each split.
+
+    Returns
+    -------
+    encoded : dict of str to ndarray
+        Class indices (-1 = unlabelled) or targets of each split.
+    class_names : tuple of str or None
+        Names of the classes of text and bool labels.
+
+    Raises
+    ------
+    DataError
+        If labels are neither numbers nor text, or text in some splits only.
     """
     kinds = {y.dtype.kind for y in labels.values()}
     if not kinds <= set("biufU"):
-        raise DataError(f"labels have dtype kind {sorted(kinds)}, expected numbers or text.")
+        raise DataError(f"labels have dtype kind {sorted(kinds)}; expected numbers or text.")
     if "U" not in kinds:
-        numbers = {
-            part: y if y.dtype.kind == "f" else y.astype(np.int64) for part, y in labels.items()
+        encoded = {
+            name: y if y.dtype.kind == "f" else y.astype(np.int64) for name, y in labels.items()
         }
-        return numbers, BITS if kinds == {"b"} else None
+        return encoded, BITS if kinds == {"b"} else None
     if kinds != {"U"}:
-        raise DataError("labels are text in one split and numbers in another.")
+        raise DataError(
+            "labels are text in one split and numbers in another; use one type in all splits."
+        )
     names = np.unique(np.concatenate(list(labels.values())))
     names = names[has_label(names)]
     encoded = {
-        part: np.where(has_label(y), np.searchsorted(names, y), UNLABELLED)
-        for part, y in labels.items()
+        name: np.where(has_label(y), np.searchsorted(names, y), UNLABELLED)
+        for name, y in labels.items()
     }
     return encoded, tuple(map(str, names))

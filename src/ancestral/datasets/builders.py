@@ -1,7 +1,8 @@
-"""From a data set's files to raw arrays, and from raw arrays to the declared splits.
+"""Readers of the files of a data set, and builders of its splits.
 
-A ``read_*`` function takes the paths of one form of the files and returns raw arrays that do
-not depend on that form; the ``build_*`` function beside it makes the fields of `Dataset`.
+A ``read_*`` function takes the paths of one layout of the files and returns raw arrays that are
+the same for every layout. The ``build_*`` function of the data set computes the fields of
+`Dataset` from them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ BOSTON_FEATURES = (
 
 
 def rows(images: np.ndarray) -> np.ndarray:
-    """Flatten images to rows."""
+    """Flatten images [n, ...] to rows [n, n_pixels]."""
     return images.reshape(len(images), -1)
 
 
 def read_digits() -> Raw:
-    """Return scikit-learn's digits, which come with it."""
+    """Return the digits of scikit-learn, scaled to [0, 1]."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -42,7 +43,7 @@ def read_digits() -> Raw:
 
 
 def build_digits(raw: Raw) -> Fields:
-    """Split the digits, class by class."""
+    """Split the digits into 1,500 training and 297 test rows, stratified by class."""
     train, test = stratified(raw["y"], n_test=297, seed=0)
     return {
         "x_train": raw["x"][train],
@@ -64,19 +65,19 @@ def read_idx_splits(x_train: Path, y_train: Path, x_test: Path, y_test: Path) ->
 
 
 def grey_images(*class_names: str) -> Callable[[Raw], Fields]:
-    """Return the build function of 28 x 28 images that come split."""
+    """Return a build function for 28 x 28 images with given splits."""
     return lambda raw: {**raw, "image_shape": (28, 28), "class_names": class_names or None}
 
 
 def read_bit_arrays(path: Path) -> Raw:
-    """Read the three splits of the binarised digits from one .npz file."""
+    """Read the three splits of binarized MNIST from an .npz file."""
     keys = ("x_train", "x_valid", "x_test")
     arrays = formats.read_npz(path, *keys)
     return {key: rows(array).astype(bool) for key, array in zip(keys, arrays, strict=True)}
 
 
 def read_bit_texts(train: Path, valid: Path, test: Path) -> Raw:
-    """Read the three splits of the binarised digits from text files."""
+    """Read the three splits of binarized MNIST from text files."""
     paths = {"x_train": train, "x_valid": valid, "x_test": test}
     return {key: formats.read_bits(path, width=784) for key, path in paths.items()}
 
@@ -93,18 +94,18 @@ def read_letter_text(path: Path) -> Raw:
 
 
 def _ordered_letters(x: np.ndarray, y: np.ndarray) -> Raw:
-    # Copies in circulation order the words differently; sorting by content first makes the
-    # declared split a function of the letters alone. Equal rows are interchangeable.
+    # Copies of the file differ in the order of the words. Sorting by content makes the split
+    # independent of that order; equal rows are interchangeable.
     keys = np.concatenate([y[:, None].astype(np.uint8), np.packbits(x, axis=1)], axis=1)
     order = np.lexsort(keys.T[::-1])
     return {"x": x[order], "y": y[order]}
 
 
 def build_letters(raw: Raw) -> Fields:
-    """Cut the shuffled letters into 32,152 / 10,000 / 10,000."""
+    """Split the shuffled letters into 32,152 training, 10,000 validation and 10,000 test rows."""
     order = shuffled(len(raw["x"]), SPLIT_SEED)
-    parts = dict(zip(("train", "valid", "test"), np.split(order, [32_152, 42_152]), strict=True))
-    fields = {f"{key}_{part}": raw[key][index] for part, index in parts.items() for key in "xy"}
+    splits = dict(zip(("train", "valid", "test"), np.split(order, [32_152, 42_152]), strict=True))
+    fields = {f"{key}_{name}": raw[key][index] for name, index in splits.items() for key in "xy"}
     return {**fields, "image_shape": (16, 8), "class_names": tuple("abcdefghijklmnopqrstuvwxyz")}
 
 
@@ -115,17 +116,17 @@ def read_omniglot_arrays(path: Path) -> Raw:
 
 
 def read_omniglot_zips(*paths: Path) -> Raw:
-    """Read the two zips of 105 x 105 drawings and shrink them."""
+    """Read the two zip files of 105 x 105 drawings and downsample them to 28 x 28."""
     drawings = {key: x for path in paths for key, x in formats.read_drawings(path).items()}
     if not drawings:
-        raise damaged(paths[0], "holds no drawing")
+        raise damaged(paths[0], "contains no drawing")
     keys = np.array(sorted(drawings))
     x = np.stack([drawings[character, drawer] for character, drawer in keys])
     return {"x": rows(x), "y": keys[:, 0] - 1, "drawer": keys[:, 1]}
 
 
 def build_omniglot(raw: Raw) -> Fields:
-    """Give the first fifteen drawers to training and the last five to testing."""
+    """Split by drawer: 1 to 15 for training, 16 to 20 for testing."""
     train = raw["drawer"] <= 15
     fields = {f"{key}_train": raw[key][train] for key in "xy"}
     fields |= {f"{key}_test": raw[key][~train] for key in "xy"}
@@ -133,19 +134,19 @@ def build_omniglot(raw: Raw) -> Fields:
 
 
 def read_frey_arrays(path: Path) -> Raw:
-    """Read the film of a face from an .npz file."""
+    """Read the Frey faces from an .npz file."""
     (x,) = formats.read_npz(path, "x")
     return {"x": rows(x)}
 
 
 def read_frey_mat(path: Path) -> Raw:
-    """Read the film of a face from frey_rawface.mat, where a column is a frame."""
+    """Read the Frey faces from frey_rawface.mat, whose columns are the frames."""
     (frames,) = formats.read_mat(path, "ff")
     return {"x": np.ascontiguousarray(frames.T)}
 
 
 def build_frey(raw: Raw) -> Fields:
-    """Hold out a random hundred of the frames."""
+    """Split the frames at random into training rows and 100 test rows."""
     order = shuffled(len(raw["x"]), SPLIT_SEED)
     return {
         "x_train": raw["x"][order[:-100]],
@@ -161,13 +162,26 @@ def read_boston_arrays(path: Path) -> Raw:
 
 
 def read_boston_text(path: Path) -> Raw:
-    """Read the housing table from text, one or two lines a row; the last number is the target."""
+    """Read the housing table from text, one or two lines per row; the last number is the target."""
     table = formats.read_numbers(path, width=14)
     return {"x": table[:, :13], "y": table[:, 13]}
 
 
 def build_boston(raw: Raw, *, split: int = 0) -> Fields:
-    """Make the `split`-th of twenty random 90/10 splits, 455 and 51 rows."""
+    """Build one of 20 random 90/10 splits, with 455 training and 51 test rows.
+
+    Parameters
+    ----------
+    raw : dict of str to ndarray
+        Features x [506, 13] and targets y [506].
+    split : int
+        Index of the split and seed of its permutation, 0 to 19.
+
+    Raises
+    ------
+    DataError
+        If `split` is out of range.
+    """
     if split not in range(BOSTON_SPLITS):
         raise DataError(f"split={split!r}: expected an integer from 0 to {BOSTON_SPLITS - 1}.")
     order = shuffled(len(raw["x"]), seed=int(split))

@@ -1,4 +1,4 @@
-"""Loading data sets by name: find or fetch the files, read, split, verify."""
+"""Loading of catalogue data sets: locate or download files, read, split and verify them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ from ancestral.datasets.fetch import (
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a data set without loading it; `str` gives one line."""
+    """Metadata of a catalogue data set; `str` returns one line.
+
+    Attributes
+    ----------
+    name, summary, size, licence, source, note : str
+        Name, contents and splits, download size, terms of use, origin, and remarks.
+    """
 
     name: str
     summary: str
@@ -40,7 +46,7 @@ class Description:
 
 
 def names() -> list[str]:
-    """Return the names of the catalogue.
+    """Return the names of the catalogue data sets.
 
     Examples
     --------
@@ -51,7 +57,7 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> Description:
-    """Describe a data set of the catalogue without loading it.
+    """Return the metadata of a catalogue data set without loading it.
 
     Parameters
     ----------
@@ -61,12 +67,12 @@ def describe(name: str) -> Description:
     Returns
     -------
     Description
-        Summary, size, licence, source and note; printed as one line.
+        Summary, size, licence, source and note.
 
     Raises
     ------
     DataError
-        If there is no such name.
+        If the name is unknown.
 
     Examples
     --------
@@ -74,59 +80,86 @@ def describe(name: str) -> Description:
     'handwritten digits, 8x8 grey; 1,500 train, 297 test, 10 classes'
     """
     entry = find(name)
-    known = (entry.name, entry.summary, entry.size, entry.licence, entry.source, entry.note)
-    return Description(*known)
-
-
-def find(name: str) -> Entry:
-    """Return a catalogue entry, or raise an error that lists the names."""
-    if name in ENTRIES:
-        return ENTRIES[name]
-    close = get_close_matches(name.lower().replace("-", "_"), ENTRIES, n=1)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
-    raise DataError(
-        f"there is no data set or file {name!r}.{guess} Names: {', '.join(ENTRIES)}. A path ends "
-        "in .npy, .npz, .csv or .parquet, or is a folder of images."
+    return Description(
+        entry.name, entry.summary, entry.size, entry.licence, entry.source, entry.note
     )
 
 
-def check_options(function: Callable[..., Any], options: dict[str, Any], what: str) -> None:
-    """Raise an error if a function does not take all of these keyword options."""
-    parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        offered = f"its options are {', '.join(known)}" if known else "it has no options"
-        raise DataError(f"{what} does not take {', '.join(unknown)}; {offered}.")
-
-
-def load_entry(entry: Entry, cache: Path | None = None, **options: Any) -> Dataset:
-    """Load a data set from its files; fetch what is missing into the cache.
-
-    Parameters
-    ----------
-    entry : Entry
-        What to load.
-    cache : Path, optional
-        Folder of downloads; the user's cache folder if None.
-    **options
-        Passed to the entry's `build`.
+def find(name: str) -> Entry:
+    """Return the catalogue entry of a name.
 
     Raises
     ------
     DataError
-        If files are missing, damaged or cannot be fetched.
+        If the name is unknown; the message lists the names.
+    """
+    if name in ENTRIES:
+        return ENTRIES[name]
+    close = get_close_matches(name.lower().replace("-", "_"), ENTRIES, n=1)
+    suggestion = f" Did you mean {close[0]!r}?" if close else ""
+    raise DataError(
+        f"unknown data set or file {name!r}.{suggestion} Names: {', '.join(ENTRIES)}. A path must "
+        "end in .npy, .npz, .csv or .parquet, or be a folder of images."
+    )
+
+
+def check_options(function: Callable[..., Any], options: dict[str, Any], what: str) -> None:
+    """Check that a function accepts the given keyword options.
+
+    Parameters
+    ----------
+    function : callable
+        Function whose keyword-only parameters are the valid options.
+    options : dict
+        Options by name.
+    what : str
+        Name of the data set or file for the error message.
+
+    Raises
+    ------
+    DataError
+        If an option is unknown.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    valid = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    unknown = [name for name in options if name not in valid]
+    if unknown:
+        hint = f"valid options: {', '.join(valid)}" if valid else "it takes no options"
+        raise DataError(f"{what} has no option {', '.join(unknown)}; {hint}.")
+
+
+def load_entry(entry: Entry, cache: Path | None = None, **options: Any) -> Dataset:
+    """Load a catalogue data set from its files; download missing files into the cache.
+
+    Parameters
+    ----------
+    entry : Entry
+        Catalogue entry of the data set.
+    cache : Path, optional
+        Folder of downloads; the user's cache folder if None.
+    **options
+        Keyword options of the entry's `build`.
+
+    Returns
+    -------
+    Dataset
+        The data set, verified by its checksum.
+
+    Raises
+    ------
+    DataError
+        If an option is unknown, or files are missing, damaged or cannot be downloaded.
     """
     check_options(entry.build, options, entry.name)
     form, folder = _locate(entry, cache)
-    fresh = [f for f in form.files if not (folder / f.name).exists()]
-    for file in fresh:
+    missing = [f for f in form.files if not (folder / f.name).exists()]
+    for file in missing:
         download(file, folder)
     try:
         return _assemble(entry, form, folder, options)
     except DataError:
-        # What was fetched just now and proved wrong must not wait there for the next call.
-        for file in fresh:
+        # Delete invalid downloads, so that the next call does not load them from the cache.
+        for file in missing:
             (folder / file.name).unlink(missing_ok=True)
         raise
 
@@ -142,11 +175,15 @@ def _assemble(entry: Entry, form: Form, folder: Path, options: dict[str, Any]) -
         raise
     except (TypeError, ValueError, IndexError) as error:
         files = ", ".join(map(str, paths))
-        raise damaged(files, f"holds arrays of the wrong shape or kind ({error})") from None
-    checksum = content_checksum({part: fields.get(part) for part in PARTS})
+        raise damaged(files, f"contains arrays of the wrong shape or type ({error})") from None
+    checksum = content_checksum({name: fields.get(name) for name in PARTS})
     _check_content(entry, paths, checksum, options)
-    about: dict[str, Any] = {"source": entry.source, "licence": entry.licence, "note": entry.note}
-    return Dataset(name=entry.name, checksum=checksum, **about, **fields)
+    metadata: dict[str, Any] = {
+        "source": entry.source,
+        "licence": entry.licence,
+        "note": entry.note,
+    }
+    return Dataset(name=entry.name, checksum=checksum, **metadata, **fields)
 
 
 def _check_content(entry: Entry, paths: list[Path], checksum: str, options: dict[str, Any]) -> None:
@@ -156,9 +193,9 @@ def _check_content(entry: Entry, paths: list[Path], checksum: str, options: dict
     if checksum != expected:
         files = ", ".join(map(str, paths)) or "the installed package"
         raise DataError(
-            f"{entry.name}: the content of {files} is not the expected one (checksum "
-            f"{checksum}, expected {expected}): damaged or another version. Delete it and load "
-            "again, or put a good copy in its place."
+            f"{entry.name}: the content of {files} has checksum {checksum}, expected {expected}: "
+            "it is damaged or another version. Replace it by a valid copy, or delete it and load "
+            "again."
         )
 
 
@@ -190,14 +227,14 @@ def _in_place(entry: Entry, folder: Path) -> Form | None:
         missing = [file.name for file in form.files if not (folder / file.name).is_file()]
         if len(missing) < len(form.files):
             raise DataError(
-                f"{entry.name}: {', '.join(missing)} is missing in {folder}. Put it there beside "
-                f"the others, or unset {DATA_VARIABLE} to download the data set."
+                f"{entry.name}: {', '.join(missing)} is missing in {folder}. Add the missing "
+                f"files, or unset {DATA_VARIABLE} to download the data set."
             )
     if entry.part and _complete(ENTRIES[entry.part], folder):
         raise DataError(
-            f"{entry.name}: {folder} holds only a part of it. Load {entry.part!r}, or put "
-            f"{', '.join(file.name for file in entry.forms[0].files)} there, or unset "
-            f"{DATA_VARIABLE} to download {entry.size}."
+            f"{entry.name}: {folder} contains only a subset of the data set. Load "
+            f"{entry.part!r}, add {', '.join(file.name for file in entry.forms[0].files)}, or "
+            f"unset {DATA_VARIABLE} to download {entry.size}."
         )
     return None
 
@@ -208,9 +245,9 @@ def _downloadable(entry: Entry) -> Form | None:
 
 def _what_to_put_where(entry: Entry, data: Path | None, cached: Path) -> str:
     files = " and ".join(file.name for file in entry.forms[0].files)
-    place = data / (entry.folder or entry.name) if data else cached
+    folder = data / (entry.folder or entry.name) if data else cached
     return (
-        f"{entry.name}: no public download of this data set is known. Put {files} into {place}, "
-        f"or set the environment variable {DATA_VARIABLE} to the folder that holds "
+        f"{entry.name}: this data set has no public download. Put {files} into {folder}, or set "
+        f"the environment variable {DATA_VARIABLE} to the folder that contains "
         f"{entry.folder or entry.name}/{entry.forms[0].files[0].name}."
     )

@@ -1,7 +1,7 @@
-"""Expected content checksums, as `ancestral.datasets.content_checksum` computes them.
+"""Expected content checksums of the data sets (`ancestral.datasets.content_checksum`).
 
-One for each value of the option ``split``, where there is one. They were computed from copies
-whose label counts and pixel means were checked, and change only if a declared split changes.
+A data set with the option ``split`` has one checksum per value. They were computed from copies
+with verified label counts and pixel means, and change only if the definition of a split changes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data set as a value, its checksum, and the one error of this package."""
+"""The `Dataset` class, its content checksum, and the exception of this package."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ PARTS = ("x_train", "y_train", "x_valid", "y_valid", "x_test", "y_test")
 BLOCK_BYTES = 1 << 24
 
 UNLABELLED = -1
-"""What stands in the place of a class that is not known, as a number or as text."""
+"""Label of rows without a class, as a number or as text."""
 
 
 class DataError(ValueError):
-    """Data that are missing, damaged or of the wrong kind; the message says what to do."""
+    """Error for data that are missing, damaged or of an unsupported type."""
 
 
 def has_label(y: np.ndarray) -> np.ndarray:
-    """Whether rows have a class at all, [n]; beside text -1 may be a number or text itself.
+    """Return whether each row has a class label.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Class indices or names; in arrays of text or objects, both -1 and "-1" mean unlabelled.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        False for unlabelled rows.
 
     Examples
     --------
@@ -35,57 +45,57 @@ def has_label(y: np.ndarray) -> np.ndarray:
 
 
 def damaged(path: Path | str, problem: str) -> DataError:
-    """Return the error for a file that is not what it should be.
+    """Return the error for a damaged or unexpected file.
 
     Parameters
     ----------
     path : Path or str
         The file.
     problem : str
-        What was found and what was expected.
+        Actual and expected content, for the message.
     """
     return DataError(
-        f"{path}: {problem}. Mend this file or put a good copy in its place; one that was "
-        "downloaded may be deleted and is then fetched again."
+        f"{path}: {problem}. Replace the file by a valid copy; if it was downloaded, delete it "
+        "and load again."
     )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Arrays of one data set, with where they come from.
+    """Arrays of a data set, with metadata and provenance.
 
-    Rows are two-dimensional: uint8 for bytes 0 to 255 (images), bool for bits, floats for
-    tables (NaN where a cell is empty). Labels are class indices, -1 where a row has none;
-    targets of a regression are floats.
+    Features are uint8 (bytes 0 to 255, images), bool (binary data) or floating point (tables; NaN
+    marks missing cells). Labels are class indices, -1 for unlabelled rows; regression targets are
+    floating point.
 
     Parameters
     ----------
     name : str
         Name in the catalogue, or the stem of the user's file.
     x_train, x_test, x_valid : ndarray of shape (n_rows, n_features)
-        The splits; None where there is none.
+        Features of each split; None for an absent split.
     y_train, y_test, y_valid : ndarray of shape (n_rows,) or (n_rows, n_targets)
-        Labels or targets; None where there are none.
+        Labels or targets of each split, or None.
     image_shape : tuple of int, optional
-        (height, width), or (channels, height, width) for flattened channels-first rows.
+        (height, width), or (channels, height, width) for flattened channels-first images.
     target_shape : tuple of int, optional
-        Likewise of a row of targets that is the rest of a picture, to the right of what is given.
+        Image shape of the targets if they are the right half of each image.
     feature_names : tuple of str, optional
         Names of the columns.
     class_names : tuple of str, optional
-        Name of class 0, 1, and so on.
+        Names of the classes 0, 1, ...
     source, licence : str
-        Where the data come from, and under which terms.
+        Origin of the data, and terms of use.
     checksum : str
-        `content_checksum` of the arrays. Empty for a memory-mapped file, which is not read
-        as a whole.
+        `content_checksum` of the arrays; empty for a memory-mapped file, which is not read
+        completely.
     note : str
-        What a reader of results must know: the split and its seed, other peculiarities.
+        Facts needed to interpret results, for example the split and its seed.
 
     Raises
     ------
     DataError
-        If the arrays do not fit together.
+        If shapes of the arrays are inconsistent.
     """
 
     name: str
@@ -108,87 +118,102 @@ class Dataset:
         _check_fit(self)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that are there, by name."""
-        found = {part: getattr(self, part) for part in PARTS}
-        return {part: array for part, array in found.items() if array is not None}
+        """Return the arrays that are not None, by name."""
+        fields = {name: getattr(self, name) for name in PARTS}
+        return {name: array for name, array in fields.items() if array is not None}
 
     def held_out(self, n_valid: int) -> Dataset:
-        """Return the data with the last ``n_valid`` training rows as their validation split.
+        """Return the data set with the last ``n_valid`` training rows as the validation split.
+
+        Parameters
+        ----------
+        n_valid : int
+            Number of validation rows, from 1 to the number of training rows minus 1.
 
         Raises
         ------
         DataError
-            If that leaves no rows to train on, or there is a validation split already.
+            If no training rows would remain, or the data set has a validation split.
         """
         if self.x_valid is not None:
             raise DataError(
-                f"{self.name} has a validation split of {len(self.x_valid)} rows of its own: leave "
-                "n_valid out"
+                f"n_valid={n_valid}: {self.name} already has a validation split of "
+                f"{len(self.x_valid)} rows; remove n_valid"
             )
         cut = len(self.x_train) - n_valid
         if n_valid < 1 or cut < 1:
             raise DataError(
-                f"n_valid={n_valid}: expected from 1 to {len(self.x_train) - 1}, so that some of "
-                f"the {len(self.x_train)} training rows are left"
+                f"n_valid={n_valid}: expected an integer from 1 to {len(self.x_train) - 1}, so "
+                f"that at least one of the {len(self.x_train)} training rows remains"
             )
         labels = None if self.y_train is None else self.y_train[cut:]
         return replace(self._cut(cut), x_valid=self.x_train[cut:], y_valid=labels)
 
     def first(self, n_train: int) -> Dataset:
-        """Return the data with only the first ``n_train`` training rows.
+        """Return the data set with the first ``n_train`` training rows only.
+
+        Parameters
+        ----------
+        n_train : int
+            Number of training rows, from 1 to the number available.
 
         Raises
         ------
         DataError
-            If there are fewer.
+            If ``n_train`` is out of range.
         """
         if not 1 <= n_train <= len(self.x_train):
-            raise DataError(f"n_train={n_train}: expected from 1 to {len(self.x_train)} rows")
+            raise DataError(
+                f"n_train={n_train}: expected an integer from 1 to {len(self.x_train)}, the number "
+                "of training rows"
+            )
         return self._cut(n_train)
 
     def with_contrast(self) -> Dataset:
-        """Return the images with their contrast normalised, as float32 in place of bytes.
+        """Return the data set with contrast-normalised images, as float32.
 
-        See `ancestral.contrast.normalise_contrast`. The checksum stays that of the bytes.
+        See `ancestral.contrast.normalise_contrast`. The checksum is that of the original images.
 
         Raises
         ------
         DataError
-            If the rows are no images, or a value is missing.
+            If the rows are not images, or contain missing values.
         """
         from ancestral.contrast import normalise_contrast
 
         shape = self.image_shape
         if shape is None:
-            raise DataError(f"contrast=True is for images, and {self.name} has rows of a table")
-        parts = {name: x for name, x in self.arrays().items() if name.startswith("x_")}
-        if any(x.dtype.kind == "f" and np.isnan(x).any() for x in parts.values()):
-            raise DataError(f"contrast=True: {self.name} has missing pixels, without a contrast")
-        done: dict[str, Any] = {name: normalise_contrast(x, shape) for name, x in parts.items()}
+            raise DataError(f"contrast=True requires images; {self.name} is a table")
+        images = {name: x for name, x in self.arrays().items() if name.startswith("x_")}
+        if any(x.dtype.kind == "f" and np.isnan(x).any() for x in images.values()):
+            raise DataError(
+                f"contrast=True: {self.name} has missing pixels (NaN); impute them or drop the rows"
+            )
+        splits: dict[str, Any] = {name: normalise_contrast(x, shape) for name, x in images.items()}
         note = f"{self.note} Contrast normalised globally, then locally.".strip()
-        return replace(self, note=note, **done)
+        return replace(self, note=note, **splits)
 
     def halved(self) -> Dataset:
-        """Return the left half of every image as a row, and the right half as its targets.
+        """Return the data set with left image halves as features and right halves as targets.
 
-        Targets are float32, bytes as fractions of 255. The checksum stays that of whole images.
+        Targets are float32; bytes are divided by 255. The checksum is that of the full images.
 
         Raises
         ------
         DataError
-            If the rows are no images, or images a single pixel wide.
+            If the rows are not images, or the images are one pixel wide.
         """
         shape = self.image_shape
         if shape is None or shape[-1] < 2:
             raise DataError(
-                f"halves=True is for images two pixels wide or more, and {self.name} has "
-                f"{'rows of a table' if shape is None else f'images of shape {shape}'}"
+                f"halves=True requires images at least two pixels wide; {self.name} "
+                f"{'is a table' if shape is None else f'has images of shape {shape}'}"
             )
         cut, splits = shape[-1] // 2, dict[str, Any]()
         for name, rows in self.arrays().items():
             if name.startswith("x_"):
-                pictures = rows.reshape(len(rows), *shape)
-                left, right = pictures[..., :cut], pictures[..., cut:]
+                images = rows.reshape(len(rows), *shape)
+                left, right = images[..., :cut], images[..., cut:]
                 unit = np.float32(1 / 255 if rows.dtype == np.uint8 else 1)
                 splits[name] = left.reshape(len(rows), -1)
                 splits[f"y_{name[2:]}"] = right.reshape(len(rows), -1).astype(np.float32) * unit
@@ -196,7 +221,9 @@ class Dataset:
             "image_shape": (*shape[:-1], cut),
             "target_shape": (*shape[:-1], shape[-1] - cut),
         }
-        note = f"{self.note} The left half is given, the right half is the target.".strip()
+        note = (
+            f"{self.note} Features are the left half of each image, targets the right half.".strip()
+        )
         return replace(self, class_names=None, feature_names=None, note=note, **shapes, **splits)
 
     def _cut(self, n: int) -> Dataset:
@@ -205,26 +232,26 @@ class Dataset:
 
     def __repr__(self) -> str:
         x = self.x_train
-        words = [f"{self.name!r}", f"train {x.shape[0]} x {x.shape[1]} {x.dtype}"]
+        items = [f"{self.name!r}", f"train {x.shape[0]} x {x.shape[1]} {x.dtype}"]
         splits = {"valid": self.x_valid, "test": self.x_test}
-        words += [f"{split} {len(rows)}" for split, rows in splits.items() if rows is not None]
-        words += [f"image {self.image_shape}"] if self.image_shape else []
-        words += [f"{len(self.class_names)} classes"] if self.class_names else []
-        return f"Dataset({', '.join(words)})"
+        items += [f"{split} {len(rows)}" for split, rows in splits.items() if rows is not None]
+        items += [f"image {self.image_shape}"] if self.image_shape else []
+        items += [f"{len(self.class_names)} classes"] if self.class_names else []
+        return f"Dataset({', '.join(items)})"
 
 
 def content_checksum(arrays: Mapping[str, np.ndarray | None]) -> str:
-    """Return the SHA-256 of the content of named arrays, as hexadecimal digits.
+    """SHA-256 of the content of named arrays, as hexadecimal digits.
 
-    For each array that is not None, in alphabetical order of the names, the hash takes the
-    line ``{name} {dtype} {shape}`` and a newline (dtype as numpy's little-endian code such as
-    ``<f8``, shape as ``60000x784``) and then the elements in row-major order, little-endian.
-    File format and machine do not matter, order of rows and dtype do.
+    For each array that is not None, in alphabetical order of the names, the hash covers the line
+    ``{name} {dtype} {shape}`` with a newline (dtype as numpy's little-endian code, for example
+    ``<f8``; shape as ``60000x784``), then the elements in row-major order, little-endian. The
+    checksum depends on dtype and order of rows, but not on file format or machine.
 
     Parameters
     ----------
     arrays : mapping of str to ndarray or None
-        For a data set, ``dataset.arrays()``.
+        Arrays by name; ``dataset.arrays()`` for a data set.
 
     Examples
     --------
@@ -245,7 +272,7 @@ def content_checksum(arrays: Mapping[str, np.ndarray | None]) -> str:
 
 
 def row_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield consecutive rows in pieces of about 16 MB, so that a mapped file stays on disk."""
+    """Yield consecutive blocks of rows of about 16 MB, so that a memory map stays on disk."""
     if array.size == 0:
         return
     step = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
@@ -259,22 +286,26 @@ def _check_fit(data: Dataset) -> None:
         if x is not None:
             _check_rows(data, f"x_{split}", x)
         if y is not None and (x is None or len(y) != len(x)):
-            rows = "missing" if x is None else f"{len(x)} rows"
-            raise DataError(f"{data.name}: y_{split} has {len(y)} rows but x_{split} is {rows}.")
+            x_rows = "is missing" if x is None else f"has {len(x)} rows"
+            raise DataError(f"{data.name}: y_{split} has {len(y)} rows but x_{split} {x_rows}.")
 
 
 def _check_rows(data: Dataset, part: str, x: np.ndarray) -> None:
     if x.ndim != 2 or 0 in x.shape:
         raise DataError(
-            f"{data.name}: {part} has shape {x.shape}, expected (rows, features), "
-            "at least one of each."
+            f"{data.name}: {part} has shape {x.shape}; expected (rows, features) with at least "
+            "one of each."
         )
     width = data.x_train.shape[-1]
     if x.shape[1] != width:
-        raise DataError(f"{data.name}: {part} has {x.shape[1]} features, x_train has {width}.")
+        raise DataError(
+            f"{data.name}: {part} has {x.shape[1]} features; expected {width} as in x_train."
+        )
     if data.image_shape is not None and int(np.prod(data.image_shape)) != width:
         raise DataError(
-            f"{data.name}: image_shape {data.image_shape} does not make {width} pixels."
+            f"{data.name}: image_shape={data.image_shape} does not match rows of {width} features."
         )
     if data.feature_names is not None and len(data.feature_names) != width:
-        raise DataError(f"{data.name}: {len(data.feature_names)} feature names, {width} features.")
+        raise DataError(
+            f"{data.name}: has {len(data.feature_names)} feature names for {width} features."
+        )

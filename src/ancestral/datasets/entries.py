@@ -1,7 +1,7 @@
-"""The table of data sets: what each is, which files it needs, who may use it.
+"""Catalogue of data sets: contents, files, licences and splits.
 
-The .npz forms are a compact layout for a folder of data; the other forms are the public
-originals. Raw arrays are the same from either.
+The .npz layouts are compact copies for a data folder; the other layouts are the public original
+files. The raw arrays are the same for all layouts.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ ENTRIES: dict[str, Entry] = {
         Entry(
             name="digits",
             summary="handwritten digits, 8x8 grey; 1,500 train, 297 test, 10 classes",
-            size="comes with scikit-learn",
+            size="included in scikit-learn",
             source="scikit-learn's load_digits (E. Alpaydin, C. Kaynak, UCI)",
             licence="CC BY 4.0 (UCI); scikit-learn: BSD 3-clause",
             forms=(Form((), b.read_digits),),
             build=b.build_digits,
-            note="Values 0 to 16 divided by 16. Stratified split of the 1,797 rows into 1,500 "
-            "and 297, seed 0.",
+            note="Values 0 to 16 are divided by 16. Stratified split of the 1,797 rows into 1,500 "
+            "and 297 with seed 0.",
             checksums=CHECKSUMS["digits"],
         ),
         Entry(
@@ -81,14 +81,14 @@ ENTRIES: dict[str, Entry] = {
             summary="handwritten digits, 28x28 grey; 60,000 train, 10,000 test, 10 classes",
             size="12 MB",
             source="Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database",
-            licence="its authors' terms; no licence file",
+            licence="terms of the authors; no licence file",
             forms=_idx_forms(MNIST_URL, MNIST_MD5),
             build=b.grey_images(*b.DIGITS),
             checksums=CHECKSUMS["mnist"],
         ),
         Entry(
             name="binarized_mnist",
-            summary="MNIST binarised once for all, 28x28 bits; 50,000 train, 10,000 valid, "
+            summary="MNIST with fixed binarisation, 28x28 binary; 50,000 train, 10,000 valid, "
             "10,000 test, no labels",
             size="3 MB as .npz, 110 MB as text",
             source="H. Larochelle, after R. Salakhutdinov and I. Murray (2008)",
@@ -104,8 +104,8 @@ ENTRIES: dict[str, Entry] = {
                 ),
             ),
             build=b.grey_images(),
-            note="No checksum was ever published; the expected one is of a copy that agrees "
-            "with MNIST in sizes, order and pixel means.",
+            note="No checksum is published. The expected checksum is of a copy that agrees with "
+            "MNIST in sizes, order and pixel means.",
             checksums=CHECKSUMS["binarized_mnist"],
         ),
         Entry(
@@ -120,7 +120,7 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             name="ocr_letters",
-            summary="handwritten letters a to z, 16x8 bits; 32,152 train, 10,000 valid, "
+            summary="handwritten letters a to z, 16x8 binary; 32,152 train, 10,000 valid, "
             "10,000 test, 26 classes",
             size="1 MB",
             source="R. Kassel (MIT), B. Taskar (Stanford): OCR data set",
@@ -134,8 +134,9 @@ ENTRIES: dict[str, Entry] = {
                 Form(_local("letter.data"), b.read_letter_text),
             ),
             build=b.build_letters,
-            note="The sizes are those of the density-estimation papers, whose own shuffled split "
-            "is not public. Here: rows sorted by letter and pixels, then shuffled, seed 1234.",
+            note="The split sizes are those of the density-estimation papers, whose shuffled split "
+            "is not public. Here rows are sorted by letter and pixels, then shuffled with seed "
+            "1234.",
             checksums=CHECKSUMS["ocr_letters"],
         ),
         Entry(
@@ -159,14 +160,14 @@ ENTRIES: dict[str, Entry] = {
                 ),
             ),
             build=b.build_omniglot,
-            note="Drawings of 105x105 averaged to 28x28; drawers 1-15 train, 16-20 test. This is "
-            "not the chardata.mat of Burda et al. (2015), which was resampled otherwise and has "
-            "24,345 + 8,070 images: likelihoods are not comparable.",
+            note="Drawings of 105x105 pixels averaged to 28x28; drawers 1-15 train, 16-20 test. "
+            "The chardata.mat of Burda et al. (2015) was resampled differently and has 24,345 + "
+            "8,070 images, so its likelihoods are not comparable.",
             checksums=CHECKSUMS["omniglot"],
         ),
         Entry(
             name="frey_faces",
-            summary="frames of a film of one face, 28x20 grey; 1,865 train, 100 test, no labels",
+            summary="video frames of one face, 28x20 grey; 1,865 train, 100 test, no labels",
             size="1 MB",
             source="B. Frey, S. Roweis: Frey faces",
             licence="none stated",
@@ -178,8 +179,8 @@ ENTRIES: dict[str, Entry] = {
                 ),
             ),
             build=b.build_frey,
-            note="There is no official split: a permutation with seed 1234, the last 100 test. "
-            "Frames of a film resemble their neighbours, so test frames are easy.",
+            note="No official split; the test set is the last 100 rows of a permutation with seed "
+            "1234. Adjacent video frames are similar, so test likelihoods are optimistic.",
             checksums=CHECKSUMS["frey_faces"],
         ),
         Entry(
@@ -198,8 +199,8 @@ ENTRIES: dict[str, Entry] = {
                 ),
             ),
             build=b.build_boston,
-            note="Split i of 20 is a permutation with seed i, the last 51 rows test. The column "
-            "B was built on race: not a table to base decisions on.",
+            note="Split i of 20 is a permutation with seed i, whose last 51 rows are the test set. "
+            "Column B is derived from race: do not base decisions on this data set.",
             checksums=CHECKSUMS["boston_housing"],
         ),
         Entry(
@@ -223,8 +224,8 @@ ENTRIES: dict[str, Entry] = {
                 ),
             ),
             build=housenumbers.build_whole,
-            note="Train and extra together; valid is 400 a class from train and 200 a class from "
-            "extra, drawn with seed 1234. Loading takes about 4 GB of memory.",
+            note="The files train and extra together; valid is 400 images per class from train and "
+            "200 per class from extra, sampled with seed 1234. Loading needs about 4 GB of memory.",
             part="svhn_part",
         ),
         Entry(
@@ -236,8 +237,8 @@ ENTRIES: dict[str, Entry] = {
             licence="non-commercial use only",
             forms=(Form(_local("svhn_test_first10000.npz"), housenumbers.read_part),),
             build=housenumbers.build_part,
-            note="Contiguous blocks, since neighbours stem from one house number. All are images "
-            "of the official test split: not comparable with published SVHN results.",
+            note="Contiguous splits, since adjacent images are of one house number. All images are "
+            "from the official test split: results are not comparable with published SVHN results.",
             checksums=CHECKSUMS["svhn_part"],
             folder="svhn",
         ),

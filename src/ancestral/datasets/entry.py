@@ -1,4 +1,4 @@
-"""What the catalogue says about one data set."""
+"""Catalogue entry of a data set."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ancestral.datasets.fetch import RemoteFile
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a data set's files may lie: the files, and their reader.
+    """File layout of a data set: a set of files and their reader.
 
     Parameters
     ----------
     files : tuple of RemoteFile
-        All of them are needed.
+        Files of the layout, all required.
     read : callable
-        Takes one path per file, returns raw arrays by name.
+        Function of one path per file that returns raw arrays by name.
     """
 
     files: tuple[RemoteFile, ...]
@@ -27,23 +27,24 @@ class Form:
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of the catalogue.
+    """Catalogue entry of a data set.
 
     Parameters
     ----------
     name, summary, size, source, licence, note : str
-        What `describe` and the loaded data set say.
+        Metadata returned by `describe`; name, source, licence and note are also fields of
+        `Dataset`.
     forms : tuple of Form
-        In order of preference.
+        File layouts in order of preference.
     build : callable
-        Takes raw arrays and options, returns fields of `Dataset`.
+        Function of raw arrays and keyword options that returns fields of `Dataset`.
     checksums : tuple of str
-        Expected `content_checksum`, one for each value of the option ``split``. Empty where it
-        is unknown; then the files are checked against their published checksums instead.
+        Expected `content_checksum`, one per value of the option ``split``. If empty, the files are
+        verified by their published checksums instead.
     folder : str
-        Folder of the files; the name if empty.
+        Name of the folder of the files; ``name`` if empty.
     part : str
-        Name of a data set that is a part of this one, to be offered where only it is in place.
+        Name of a data set that is a subset of this one, suggested if only its files are present.
     """
 
     name: str

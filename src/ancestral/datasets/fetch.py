@@ -1,4 +1,4 @@
-"""Where files lie, and how a missing one is downloaded."""
+"""Data and cache folders, and download of missing files."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ DATA_VARIABLE = "ANCESTRAL_DATA"
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a data set.
+    """File of a data set.
 
     Parameters
     ----------
     name : str
         File name in the data set's folder.
     url : str, optional
-        Public address; None where no stable one is known.
+        Public address; None without a stable address.
     checksum : str, optional
-        Published checksum of the file as ``"md5:..."`` or ``"sha256:..."``; None where none
-        was published.
+        Published checksum of the file as ``"md5:..."`` or ``"sha256:..."``; None if unpublished.
     """
 
     name: str
@@ -35,12 +34,12 @@ class RemoteFile:
 
 
 def data_folder() -> Path | None:
-    """Return the folder that the environment variable ANCESTRAL_DATA names, if any.
+    """Return the folder given by the environment variable ANCESTRAL_DATA, or None if unset.
 
     Raises
     ------
     DataError
-        If the variable is set but names no folder.
+        If the value is not an existing folder.
     """
     value = os.environ.get(DATA_VARIABLE)
     if not value:
@@ -48,7 +47,7 @@ def data_folder() -> Path | None:
     folder = Path(value).expanduser()
     if not folder.is_dir():
         raise DataError(
-            f"{DATA_VARIABLE}={value!r} is not a folder; set it to the folder that holds the "
+            f"{DATA_VARIABLE}={value!r} is not a folder; set it to the folder that contains the "
             "data sets, or unset it."
         )
     return folder
@@ -62,19 +61,24 @@ def cache_folder() -> Path:
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
-    """Download a file into a folder; it appears there whole and checked, or not at all.
+    """Download a file, verify its checksum and move it atomically into a folder.
 
     Parameters
     ----------
     file : RemoteFile
-        The file, with its address.
+        File with its address.
     folder : Path
-        Made if missing.
+        Target folder, created if missing.
+
+    Returns
+    -------
+    Path
+        Path of the downloaded file.
 
     Raises
     ------
     DataError
-        If the server does not answer with the file, or the checksum differs.
+        If the download fails, or the checksum differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".part-")
@@ -85,8 +89,8 @@ def download(file: RemoteFile, folder: Path) -> Path:
         problem = _difference(file, part)
         if problem:
             raise DataError(
-                f"{file.name}: what {file.url} sent is refused, its {problem}. Nothing was kept. "
-                f"Load again, or put a good copy into {folder} by hand."
+                f"{file.name}: the download from {file.url} is invalid ({problem}) and was "
+                f"deleted. Load again, or put a valid copy into {folder}."
             )
         return part.replace(folder / file.name)
     finally:
@@ -96,30 +100,31 @@ def download(file: RemoteFile, folder: Path) -> Path:
 def _transfer(file: RemoteFile, part: Path, folder: Path) -> None:
     import pooch
 
-    # The client leaves the connection open when a download fails; the hook lets us close it.
-    answers: list[Any] = []
-    hooks = {"response": lambda answer, **_: answers.append(answer)}
+    # The client does not close the connection of a failed download; the hook collects responses
+    # to be closed here.
+    responses: list[Any] = []
+    hooks = {"response": lambda response, **_: responses.append(response)}
     client = pooch.HTTPDownloader(progressbar=find_spec("tqdm") is not None, hooks=hooks)
-    # HTTP libraries raise their own families of errors, all of them OSError or ValueError.
+    # All exceptions of the HTTP libraries are subclasses of OSError or ValueError.
     try:
         client(file.url, str(part), None)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{file.name}: the download from {file.url} failed ({error}). Try again later, or "
-            f"put the file into {folder} by hand."
+            f"put the file into {folder} manually."
         ) from None
     finally:
-        for answer in answers:
-            answer.close()
+        for response in responses:
+            response.close()
 
 
 def verify(file: RemoteFile, path: Path) -> None:
-    """Check a file on disk against its published checksum, where there is one.
+    """Verify the published checksum of a file on disk; no check without a published checksum.
 
     Raises
     ------
     DataError
-        If they differ.
+        If the checksum differs.
     """
     problem = _difference(file, path)
     if problem:
@@ -132,8 +137,7 @@ def _difference(file: RemoteFile, path: Path) -> str:
     if file.checksum is None:
         return ""
     algorithm, expected = file.checksum.split(":")
-    found = pooch.file_hash(str(path), alg=algorithm)
-    same = found == expected
-    return (
-        "" if same else f"{algorithm} is {found}, expected {expected}: damaged or another version"
-    )
+    actual = pooch.file_hash(str(path), alg=algorithm)
+    if actual == expected:
+        return ""
+    return f"{algorithm} is {actual}, expected {expected}: damaged or another version"

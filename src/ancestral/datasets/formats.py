@@ -1,4 +1,4 @@
-"""Readers of the file formats of the catalogue; each checks what it reads."""
+"""Readers of the file formats of the catalogue, with checks of the content."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LETTER_PIXELS = 128
 
 
 def read_bytes(path: Path) -> bytearray:
-    """Return a file's bytes, unpacked if its name ends in .gz, in a writable buffer."""
+    """Return the bytes of a file as a writable buffer, decompressed if its name ends in .gz."""
     try:
         raw = path.read_bytes()
         return bytearray(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, f"cannot be read or unpacked ({error})") from None
+        raise damaged(path, f"cannot be read or decompressed ({error})") from None
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -32,9 +32,14 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     Parameters
     ----------
     path : Path
-        The file, packed (.gz) or not.
+        The file, optionally compressed (.gz).
     ndim : int
         Expected number of dimensions: 3 for images, 1 for labels.
+
+    Returns
+    -------
+    ndarray of uint8
+        Array of the shape in the header.
 
     Raises
     ------
@@ -47,19 +52,21 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         raise damaged(path, f"idx magic number is {magic.hex()}, expected {expected.hex()}")
     start = 4 + 4 * ndim
     if len(raw) < start:
-        raise damaged(path, f"holds {len(raw)} bytes, too few for an idx header of {start}")
+        raise damaged(path, f"has {len(raw)} bytes, fewer than the {start} of an idx header")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", ndim, 4))
     size = int(np.prod(shape, dtype=np.int64))
     if len(raw) - start != size:
-        raise damaged(path, f"holds {len(raw) - start} bytes of data, its header says {size}")
+        raise damaged(
+            path, f"has {len(raw) - start} bytes of data, expected {size} from its header"
+        )
     return np.frombuffer(raw, np.uint8, size, start).reshape(shape)
 
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """Open an .npz file; nothing pickled is ever opened, a damaged file is a `DataError`."""
+    """Open an .npz file without pickle support; raises `DataError` for a damaged file."""
     try:
-        # numpy leaves a file that it opened itself open when the zip in it is damaged.
+        # np.load(path) would leave the file open if the archive is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             yield archive
     except DataError:
@@ -79,7 +86,7 @@ def read_npz(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     with open_npz(path) as archive:
         missing = [key for key in keys if key not in archive.files]
         if missing:
-            raise damaged(path, f"has no array {missing}, only {archive.files}")
+            raise damaged(path, f"has no array {missing}; it contains {archive.files}")
         return tuple(archive[key] for key in keys)
 
 
@@ -95,7 +102,7 @@ def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
 
     try:
         content = loadmat(path, variable_names=keys)
-    except Exception as error:  # a damaged file makes the parser fail in any way whatever
+    except Exception as error:  # the parser raises arbitrary exceptions on damaged files
         raise damaged(path, f"is not a readable .mat file ({error})") from None
     missing = [key for key in keys if key not in content]
     if missing:
@@ -104,20 +111,20 @@ def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
 
 
 def read_bits(path: Path, width: int) -> np.ndarray:
-    """Read a text file of zeros and ones between blanks, `width` a row."""
+    """Read a text file of zeros and ones separated by blanks, as a bool array [n, width]."""
     text = np.frombuffer(read_bytes(path), np.uint8)
-    strange = np.ones(256, np.bool_)
-    strange[list(b"01 \t\r\n")] = False
-    if strange[text].any():
-        raise damaged(path, "holds other characters than 0, 1 and blanks")
+    invalid = np.ones(256, np.bool_)
+    invalid[list(b"01 \t\r\n")] = False
+    if invalid[text].any():
+        raise damaged(path, "contains characters other than 0, 1 and blanks")
     bits = text[text >= ord("0")] == ord("1")
     if bits.size == 0 or bits.size % width:
-        raise damaged(path, f"holds {bits.size} digits, expected a multiple of {width}")
+        raise damaged(path, f"has {bits.size} digits, expected a positive multiple of {width}")
     return bits.reshape(-1, width)
 
 
 def read_numbers(path: Path, width: int) -> np.ndarray:
-    """Read the numbers of a text file, `width` a row; lines with other words are skipped."""
+    """Read the numbers of a text file as an array [n, width]; skip lines with other words."""
     numbers: list[float] = []
     for line in read_bytes(path).decode("latin-1").splitlines():
         try:
@@ -125,12 +132,25 @@ def read_numbers(path: Path, width: int) -> np.ndarray:
         except ValueError:
             continue
     if not numbers or len(numbers) % width:
-        raise damaged(path, f"holds {len(numbers)} numbers, expected a multiple of {width}")
+        raise damaged(path, f"has {len(numbers)} numbers, expected a positive multiple of {width}")
     return np.array(numbers).reshape(-1, width)
 
 
 def read_letters(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read letter.data(.gz): tab-separated id, letter, next, word, position, fold, 128 bits."""
+    """Read letter.data(.gz): tab-separated id, letter, next, word, position, fold, 128 bits.
+
+    Returns
+    -------
+    x : ndarray of bool, shape (n, 128)
+        Pixels.
+    y : ndarray of int64, shape (n,)
+        Letters, 0 to 25.
+
+    Raises
+    ------
+    DataError
+        If a line is malformed, or a pixel or letter is out of range.
+    """
     rows = [line.split(b"\t") for line in bytes(read_bytes(path)).splitlines()]
     if any(len(row) < 6 + LETTER_PIXELS or len(row[1]) != 1 for row in rows):
         raise damaged(path, f"has a line without a letter and {LETTER_PIXELS} pixels")
@@ -138,28 +158,33 @@ def read_letters(path: Path) -> tuple[np.ndarray, np.ndarray]:
     digits = b"".join(b"".join(row[6 : 6 + LETTER_PIXELS]) for row in rows)
     x = np.frombuffer(digits, np.uint8) - np.uint8(ord("0"))
     if x.size != len(rows) * LETTER_PIXELS or np.any(x > 1) or np.any((y < 0) | (y >= LETTERS)):
-        raise damaged(path, "holds pixels other than 0 and 1, or letters outside a to z")
+        raise damaged(path, "has pixels other than 0 and 1, or letters outside a to z")
     return x.reshape(-1, LETTER_PIXELS).astype(bool), y
 
 
 def read_drawings(path: Path) -> dict[tuple[int, int], np.ndarray]:
-    """Read a zip of black-on-white PNGs named ``<character>_<drawer>.png``.
+    """Read a zip file of black-on-white PNG images named ``<character>_<drawer>.png``.
 
     Returns
     -------
     dict
-        From (character, drawer) to the 28 x 28 bytes, 255 where all is ink.
+        Drawings by (character, drawer): uint8 arrays [28, 28], 255 for full ink.
+
+    Raises
+    ------
+    DataError
+        If the file is not a readable zip file of drawings.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if _is_drawing(name)]
             return {_drawing_key(name): _drawing(archive, name) for name in names}
     except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise damaged(path, f"is not a readable zip of drawings ({error})") from None
+        raise damaged(path, f"is not a readable zip file of drawings ({error})") from None
 
 
 def _is_drawing(name: str) -> bool:
-    # Archives packed on a Mac carry shadow entries beside the pictures.
+    # Archives created on macOS contain metadata entries in a folder __MACOSX.
     return name.endswith(".png") and "__MACOSX" not in name
 
 
@@ -176,15 +201,30 @@ def _drawing(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def shrink(ink: np.ndarray) -> np.ndarray:
-    """Average a drawing of 105 x 105 bits over areas of 3.75 x 3.75, to 28 x 28 bytes.
+    """Downsample a binary 105 x 105 drawing to 28 x 28 bytes by averaging areas of 3.75 x 3.75.
 
-    Counted in fifteenths of a side everything is an integer, and no average falls half-way
-    between two bytes: the result is exact.
+    In units of 1/15 of a target pixel all overlaps are integers, and no average lies half-way
+    between two bytes, so the result is exact.
+
+    Parameters
+    ----------
+    ink : bool array [105, 105]
+        True for ink.
+
+    Returns
+    -------
+    uint8 array [28, 28]
+        255 for full ink.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (105, 105).
     """
     if ink.shape != (105, 105):
-        raise ValueError(f"a drawing has shape {ink.shape}, expected (105, 105)")
+        raise ValueError(f"drawing has shape {ink.shape}; expected (105, 105)")
     left = np.maximum.outer(15 * np.arange(28), 4 * np.arange(105))
     right = np.minimum.outer(15 * np.arange(1, 29), 4 * np.arange(1, 106))
     overlap = np.maximum(right - left, 0).astype(np.float32)
-    parts = (overlap @ ink.astype(np.float32) @ overlap.T).astype(np.int64)  # of 225
-    return ((34 * parts + 15) // 30).astype(np.uint8)
+    area = (overlap @ ink.astype(np.float32) @ overlap.T).astype(np.int64)  # 0 to 225
+    return ((34 * area + 15) // 30).astype(np.uint8)

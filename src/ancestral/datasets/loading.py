@@ -1,4 +1,4 @@
-"""`load`: one door to the catalogue and to the user's own files."""
+"""Loading of catalogue data sets and of user files."""
 
 from __future__ import annotations
 
@@ -38,52 +38,50 @@ def load(
     halves: bool = False,
     **options: Any,
 ) -> Dataset:
-    """Load a data set of the catalogue by name, or the user's own file or folder.
+    """Load a catalogue data set by name, or a user file or folder by path.
 
-    Files of the catalogue are looked for in the folder that the environment variable
-    ANCESTRAL_DATA names (one sub-folder a data set), then in the user's cache, and are
-    downloaded into the cache otherwise. What was read is checked against a checksum.
+    Files of the catalogue are searched in the folder given by the environment variable
+    ANCESTRAL_DATA (one sub-folder per data set), then in the user's cache. Missing files are
+    downloaded into the cache. The content is verified by a checksum.
 
     Parameters
     ----------
     name_or_path : str or path
         One of `names()`, or the path of an .npy, .npz, .csv or .parquet file or of a folder of
-        images. A name wins over a path of the same text; ``"./mnist"`` is always a path.
+        images. A name takes precedence over a path of the same text; ``"./mnist"`` is a path.
     n_valid : int, optional
-        Make the last so many training rows the validation split: the way to choose settings on
-        data that have none of their own.
+        Number of last training rows that become the validation split of a data set without one.
     n_train : int, optional
-        Keep only the first so many training rows.
+        Number of first training rows to use; all if None.
     n_labels : int, optional
-        Keep the labels of only so many training rows, as many of every class; the others become
-        unlabelled, -1.
+        Number of labelled training rows, equal for all classes; the labels of other training rows
+        become -1. All labels if None.
     label_seed : int
-        Of the draw of those rows.
+        Seed of the choice of labelled rows.
     contrast : bool
-        Normalise the contrast of images globally, then locally, as the max-margin papers do with
-        SVHN: real values take the place of bytes.
+        Apply global, then local contrast normalisation to images, as the max-margin papers do for
+        SVHN; features become float32.
     halves : bool
-        Give the left half of every image as a row, and the right half as its targets.
+        Use left image halves as features and right halves as targets.
     **options
-        For the user's own data: ``test_fraction`` (share of rows for a test split; none if
-        absent), ``seed`` (of that split, 0), ``shuffle`` (True; if False the last rows are the
-        test split).
-        For tables: ``target`` (column of labels or targets) and ``drop`` (a column, or several,
-        to leave out).
-        For .csv: ``separator`` (a comma) and ``header`` (True).
-        For folders of images: ``size`` ((height, width) to resize to) and ``grayscale``.
-        For "boston_housing": ``split`` (0 to 19).
+        User data: ``test_fraction`` (fraction of rows in the test split; default no test split),
+        ``seed`` (of that split; default 0), ``shuffle`` (default True; if False the last rows are
+        the test split).
+        Tables: ``target`` (column of labels or targets), ``drop`` (column or columns to exclude).
+        .csv files: ``separator`` (default comma), ``header`` (default True).
+        Folders of images: ``size`` ((height, width) to resize to), ``grayscale`` (default False).
+        "boston_housing": ``split`` (0 to 19, default 0).
 
     Returns
     -------
     Dataset
-        Rows, labels, and where they come from.
+        Features, labels and metadata.
 
     Raises
     ------
     DataError
-        If the name or an option is unknown, or the data are missing, damaged or unusable.
-        It is a ValueError, and says what to do.
+        If the name or an option is unknown, or the data are missing, damaged or unsuitable. A
+        subclass of ValueError.
 
     Examples
     --------
@@ -111,23 +109,35 @@ def load(
 def read_table(
     path: str | os.PathLike[str], separator: str = ",", header: bool = True
 ) -> pl.DataFrame | None:
-    """Read a table of the user's own with all its columns; None if these are other data.
+    """Read a .csv or .parquet file with all its columns.
 
     Parameters
     ----------
     path : str or path
-        A .csv or .parquet file, or any other data.
-    separator, header
-        Of a .csv file, as for :func:`load`.
+        Path of the file, or a name or path of other data.
+    separator : str
+        Separator of the cells of a .csv file.
+    header : bool
+        Whether the first line of a .csv file contains the column names.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        The table; None if ``path`` is not a .csv or .parquet file.
+
+    Raises
+    ------
+    DataError
+        If the file is not a readable table.
     """
-    place = Path(path).expanduser()
-    if path in ENTRIES or not place.is_file():
+    file = Path(path).expanduser()
+    if path in ENTRIES or not file.is_file():
         return None
-    match place.suffix.lower():
+    match file.suffix.lower():
         case ".csv":
-            return read_csv(place, separator=separator, header=header)
+            return read_csv(file, separator=separator, header=header)
         case ".parquet":
-            return read_parquet(place)
+            return read_parquet(file)
     return None
 
 
@@ -148,12 +158,12 @@ def _reader(path: Path, text: str) -> Callable[..., Fields]:
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
         if reader is None and path.name == text:
-            find(text)  # raises, with the names
-        raise DataError(f"{path}: there is no such file or folder.")
+            find(text)  # raises an error that lists the catalogue
+        raise DataError(f"{path}: no such file or folder.")
     if reader is None:
         raise DataError(
-            f"{path}: files ending in {path.suffix!r} are not read, only {', '.join(READERS)} and "
-            "folders of images."
+            f"{path}: files ending in {path.suffix!r} are not supported; expected "
+            f"{', '.join(READERS)} or a folder of images."
         )
     return reader
 

@@ -1,4 +1,4 @@
-"""The user's own images: a folder of picture files, read by pillow."""
+"""Reader of folders of image files, based on pillow."""
 
 from __future__ import annotations
 
@@ -32,11 +32,36 @@ def load_images(
     seed: int = 0,
     shuffle: bool = True,
 ) -> Fields:
-    """Read a folder of images as bytes, in the order of their names.
+    """Read a folder of images as uint8 rows, in the order of the file names.
 
-    Images are grey if all files are, else colour (channels first). Sub-folders, if there are
-    any, are the classes. Of a moving picture the first frame counts, transparency is dropped,
-    and a photograph is turned as its camera says.
+    Images are grey if all files are grey, else RGB (channels first). Sub-folders, if any, define
+    the classes. Only the first frame of an animation is used, transparency is ignored, and the
+    EXIF orientation is applied.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    size : (int, int), optional
+        (height, width) in pixels to resize to; if None, all images must have the same size.
+    grayscale : bool
+        Convert colour images to grey.
+    test_fraction : float, optional
+        Fraction of images in the test split, between 0 and 1; no test split if None.
+    seed : int
+        Seed of the split.
+    shuffle : bool
+        Random split (True), or the last images as the test split (False).
+
+    Returns
+    -------
+    dict
+        Fields of `Dataset`.
+
+    Raises
+    ------
+    DataError
+        If the folder has no images, an image is unreadable, sizes differ, or `size` is invalid.
     """
     _check_size(size)
     files, y, class_names = _list_files(path)
@@ -56,8 +81,8 @@ def load_images(
 def _check_size(size: tuple[int, int] | None) -> None:
     if size is None:
         return
-    whole = isinstance(size, (tuple, list)) and len(size) == 2
-    if not whole or not all(isinstance(n, int) and n > 0 for n in size):
+    is_pair = isinstance(size, (tuple, list)) and len(size) == 2
+    if not is_pair or not all(isinstance(n, int) and n > 0 for n in size):
         raise DataError(f"size={size!r}: expected (height, width), two positive integers.")
 
 
@@ -70,23 +95,26 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _list_files(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
-    top = _images_in(folder)
-    inner = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if not top and not inner:
-        raise DataError(f"{folder}: holds no images ({', '.join(SUFFIXES)}).")
-    if not inner:
-        return top, None, None
-    if top:
+    images = _images_in(folder)
+    classes = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not images and not classes:
+        raise DataError(f"{folder}: contains no images ({', '.join(SUFFIXES)}).")
+    if not classes:
+        return images, None, None
+    if images:
         raise DataError(
-            f"{folder}: holds images ({top[0].name}) beside sub-folders ({inner[0].name}). "
-            "Sub-folders are classes: move the images into them, or load one folder."
+            f"{folder}: contains both images ({images[0].name}) and sub-folders "
+            f"({classes[0].name}). Sub-folders are classes: move the images into them, or load one "
+            "folder."
         )
-    groups = [_images_in(sub) for sub in inner]
-    for sub, group in zip(inner, groups, strict=True):
+    groups = [_images_in(subfolder) for subfolder in classes]
+    for subfolder, group in zip(classes, groups, strict=True):
         if not group:
-            raise DataError(f"{sub}: this class holds no images; remove the folder or fill it.")
-    y = np.repeat(np.arange(len(inner), dtype=np.int64), [len(group) for group in groups])
-    return [file for group in groups for file in group], y, tuple(sub.name for sub in inner)
+            raise DataError(
+                f"{subfolder}: this class contains no images; add images or remove the folder."
+            )
+    y = np.repeat(np.arange(len(classes), dtype=np.int64), [len(group) for group in groups])
+    return [file for group in groups for file in group], y, tuple(c.name for c in classes)
 
 
 @contextmanager
@@ -103,16 +131,16 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 
 def _look(file: Path) -> tuple[tuple[int, int], str]:
-    """Return (height, width) and the colour mode, mostly without reading the pixels."""
+    """Return (height, width) and colour mode of an image from its header."""
     with _opened(file) as image:
         if image.mode.split(";")[0] in DEEP_MODES:
             raise DataError(
-                f"{file}: has more than 8 bits a pixel (mode {image.mode}). Convert it to 8 bits, "
-                "or load such images as an .npy file of floats."
+                f"{file}: has more than 8 bits per channel (mode {image.mode}). Convert it to 8 "
+                "bits, or load the images as an .npy file of floats."
             )
         width, height = image.size
-        sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
-        return (width, height) if sideways else (height, width), image.mode
+        is_rotated = image.getexif().get(ORIENTATION) in SIDEWAYS
+        return (width, height) if is_rotated else (height, width), image.mode
 
 
 def _one_size(files: list[Path], sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
@@ -120,7 +148,7 @@ def _one_size(files: list[Path], sizes: tuple[tuple[int, int], ...]) -> tuple[in
         if size != sizes[0]:
             raise DataError(
                 f"images differ in size: {files[0]} is {sizes[0]} and {file} is {size} (height, "
-                "width). Pass size=(height, width) to resize all of them."
+                "width). Pass size=(height, width) to resize them."
             )
     return sizes[0]
 
@@ -129,8 +157,8 @@ def _pixels(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     with _opened(file) as image:
-        upright = ImageOps.exif_transpose(image).convert(mode)
-    if upright.size != size[::-1]:
-        upright = upright.resize(size[::-1], Image.Resampling.BILINEAR)
-    pixels = np.asarray(upright)
+        picture = ImageOps.exif_transpose(image).convert(mode)
+    if picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture)
     return (pixels if mode == "L" else pixels.transpose(2, 0, 1)).reshape(-1)

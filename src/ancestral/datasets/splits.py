@@ -1,7 +1,7 @@
-"""Seeded splits, and the choice of the few rows whose labels are known.
+"""Seeded splits, and random choice of labelled rows.
 
-All draws come from `numpy.random.RandomState`, whose stream numpy keeps frozen, so that a
-declared split outlasts upgrades.
+Random numbers come from `numpy.random.RandomState`, whose stream is frozen, so that splits do not
+change with the version of numpy.
 """
 
 from __future__ import annotations
@@ -14,77 +14,90 @@ from ancestral.datasets.core import UNLABELLED, DataError, Dataset, has_label
 
 
 def shuffled(n: int, seed: int) -> np.ndarray:
-    """Return the row numbers 0 to n - 1 in a seeded random order."""
+    """Return a random permutation of 0 to n - 1."""
     return np.random.RandomState(seed).permutation(n)
 
 
 def stratified(y: np.ndarray, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return sorted row numbers (train, test) with the classes' shares kept in both.
+    """Stratified split into training and test rows.
 
     Parameters
     ----------
     y : ndarray of shape (n_rows,)
         Class indices.
     n_test : int
-        Rows of the test split; each class gives its share, rounded by largest remainder.
+        Number of test rows, distributed over the classes in proportion to their counts and
+        rounded by the largest remainder method.
     seed : int
-        Seed of the draw.
+        Seed of the permutation.
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Sorted row indices of the two splits.
     """
     classes, counts = np.unique(y, return_counts=True)
-    share = counts * n_test / len(y)
-    take = np.floor(share).astype(int)
-    # A stable sort settles equal remainders by class, the same on every machine.
-    take[np.argsort(take - share, kind="stable")[: n_test - take.sum()]] += 1
+    expected = counts * n_test / len(y)
+    n_each = np.floor(expected).astype(int)
+    # The stable sort breaks ties by class, identically on every machine.
+    n_each[np.argsort(n_each - expected, kind="stable")[: n_test - n_each.sum()]] += 1
     order = shuffled(len(y), seed)
     test = np.concatenate(
-        [order[y[order] == label][:n] for label, n in zip(classes, take, strict=True)]
+        [order[y[order] == label][:n] for label, n in zip(classes, n_each, strict=True)]
     )
     return np.setdiff1d(np.arange(len(y)), test), np.sort(test)
 
 
 def per_class(y: np.ndarray, n_each: int, rng: np.random.RandomState) -> np.ndarray:
-    """Return sorted row numbers, `n_each` of every class, drawn without replacement."""
-    draws = [
+    """Sample `n_each` rows of every class without replacement; returns sorted row indices."""
+    samples = [
         rng.choice(np.flatnonzero(y == label), n_each, replace=False) for label in np.unique(y)
     ]
-    return np.sort(np.concatenate(draws))
+    return np.sort(np.concatenate(samples))
 
 
 def few_labels(dataset: Dataset, n_labels: int, seed: int = 0) -> Dataset:
-    """Return the data with the labels of `n_labels` training rows, as many of every class.
+    """Return the data set with `n_labels` labelled training rows, equally many per class.
 
-    The other training rows are unlabelled, -1. The checksum stays.
+    The labels of the other training rows become -1. The checksum is unchanged.
 
     Parameters
     ----------
     dataset : Dataset
-        Rows with classes.
+        Data set with classes.
     n_labels : int
-        Labels that stay.
+        Number of labelled training rows, a multiple of the number of classes.
     seed : int
-        Of the draw of their rows.
+        Seed of the choice of the rows.
+
+    Returns
+    -------
+    Dataset
+        The data set with changed training labels and note.
 
     Raises
     ------
     DataError
-        If rows have no classes, or there are too few of one.
+        If the data set has no classes, or `n_labels` is not a multiple of the number of classes or
+        exceeds the rows of a class.
     """
     y = dataset.y_train
     if y is None or dataset.class_names is None:
-        raise DataError(f"n_labels={n_labels}: rows of {dataset.name} have no classes")
+        raise DataError(f"n_labels={n_labels}: {dataset.name} has no class labels")
     rows = np.flatnonzero(has_label(y))
     classes, counts = np.unique(y[rows], return_counts=True)
-    each, rest = divmod(n_labels, len(classes))
-    if rest or not 1 <= each <= counts.min():
+    n_each, remainder = divmod(n_labels, len(classes))
+    if remainder or not 1 <= n_each <= counts.min():
         raise DataError(
-            f"n_labels={n_labels}: expected a multiple of the {len(classes)} classes, and at most "
-            f"{counts.min()} rows of each, which the rarest in {dataset.name} has"
+            f"n_labels={n_labels}: expected a positive multiple of {len(classes)}, the number of "
+            f"classes, and at most {counts.min()} per class, the count of the rarest class of "
+            f"{dataset.name}"
         )
-    kept = rows[per_class(y[rows], each, np.random.RandomState(seed))]
-    few = np.full_like(y, UNLABELLED)
-    few[kept] = y[kept]
-    note = f"{dataset.note} Labels of {n_labels} training rows are known, drawn with seed {seed}."
-    return replace(dataset, y_train=few, note=note.strip())
+    labelled = rows[per_class(y[rows], n_each, np.random.RandomState(seed))]
+    y_train = np.full_like(y, UNLABELLED)
+    y_train[labelled] = y[labelled]
+    note = f"{dataset.note} Only {n_labels} training rows are labelled, sampled with seed {seed}."
+    return replace(dataset, y_train=y_train, note=note.strip())
 
 
 def hold_out(
@@ -95,13 +108,18 @@ def hold_out(
     Parameters
     ----------
     x, y : ndarray
-        Rows and their labels, if any.
+        Features, and labels or None.
     fraction : float
-        Share of the rows that go to the test split, between 0 and 1.
+        Fraction of rows in the test split, between 0 and 1.
     seed : int
-        Seed of the draw.
+        Seed of the permutation.
     shuffle : bool
-        If False, the last rows are the test split and nothing is copied.
+        Random split with copies (True), or views with the last rows as the test split (False).
+
+    Returns
+    -------
+    dict
+        x_train and x_test, with y_train and y_test if ``y`` is given.
 
     Raises
     ------
@@ -111,8 +129,8 @@ def hold_out(
     n_test = round(len(x) * fraction)
     if not 0 < n_test < len(x):
         raise DataError(
-            f"test_fraction={fraction} of {len(x)} rows leaves a split empty; give a share "
-            "between 0 and 1 that leaves at least one row on each side."
+            f"test_fraction={fraction} of {len(x)} rows leaves a split empty; expected a fraction "
+            "between 0 and 1 with at least one training and one test row."
         )
     cut = len(x) - n_test
     order = shuffled(len(x), seed) if shuffle else None

@@ -1,4 +1,4 @@
-"""The user's own tables: .csv and .parquet files, read by polars."""
+"""Readers of .csv and .parquet tables, based on polars."""
 
 from __future__ import annotations
 
@@ -32,7 +32,37 @@ def load_csv(
     seed: int = 0,
     shuffle: bool = True,
 ) -> Fields:
-    """Read a table from text; cells that are empty or say NA, NaN or null are missing."""
+    """Read a .csv file; cells that are empty or equal NA, N/A, NaN or null are missing.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in UTF-8.
+    target : str, optional
+        Name of the column of labels or targets.
+    drop : str or sequence of str
+        Columns to exclude.
+    separator : str
+        Separator of the cells.
+    header : bool
+        Whether the first line contains the column names.
+    test_fraction : float, optional
+        Fraction of rows in the test split, between 0 and 1; no test split if None.
+    seed : int
+        Seed of the split.
+    shuffle : bool
+        Random split (True), or the last rows as the test split (False).
+
+    Returns
+    -------
+    dict
+        Fields of `Dataset`.
+
+    Raises
+    ------
+    DataError
+        If the file is not a table, a column is missing, or features are not numeric.
+    """
     frame = _without(read_csv(path, separator=separator, header=header), drop, path)
     return _fields(frame, path, target, test_fraction, seed, shuffle)
 
@@ -46,13 +76,22 @@ def load_parquet(
     seed: int = 0,
     shuffle: bool = True,
 ) -> Fields:
-    """Read a table from a parquet file; nulls are missing."""
+    """Read a .parquet file; null cells are missing.
+
+    Parameters, results and errors are those of :func:`load_csv`.
+    """
     frame = _without(read_parquet(path), drop, path)
     return _fields(frame, path, target, test_fraction, seed, shuffle)
 
 
 def read_csv(path: Path, *, separator: str = ",", header: bool = True) -> pl.DataFrame:
-    """Read a table from text with all its columns."""
+    """Read a .csv file with all its columns.
+
+    Raises
+    ------
+    DataError
+        If the file is not a readable table, or its header is missing or incomplete.
+    """
     import polars as pl
 
     try:
@@ -61,7 +100,7 @@ def read_csv(path: Path, *, separator: str = ",", header: bool = True) -> pl.Dat
             separator=separator,
             has_header=header,
             null_values=EMPTY,
-            infer_schema_length=None,  # a column that turns to text late must not pass as numbers
+            infer_schema_length=None,  # scan all rows: text may occur late in a column
         )
     except (pl.exceptions.PolarsError, OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: {_why(path, separator, error)}") from None
@@ -72,7 +111,13 @@ def read_csv(path: Path, *, separator: str = ",", header: bool = True) -> pl.Dat
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
-    """Read a table from a parquet file with all its columns."""
+    """Read a .parquet file with all its columns.
+
+    Raises
+    ------
+    DataError
+        If the file is not readable.
+    """
     import polars as pl
 
     try:
@@ -82,16 +127,21 @@ def read_parquet(path: Path) -> pl.DataFrame:
 
 
 def filled(frame: pl.DataFrame, names: Sequence[str], rows: np.ndarray) -> pl.DataFrame:
-    """Put numbers into the empty cells of a table, and leave all else as it is.
+    """Replace the missing cells of a table by given values.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        The table.
+        Table of n rows.
     names : sequence of str
-        Its columns that the rows are about.
+        Names of the d numeric columns to complete.
     rows : array [n, d]
-        A number for each of their cells.
+        Values of these columns; only those of missing cells are used.
+
+    Returns
+    -------
+    polars.DataFrame
+        Completed table. A column of integers becomes floating point if a value is not an integer.
 
     Examples
     --------
@@ -106,14 +156,13 @@ def filled(frame: pl.DataFrame, names: Sequence[str], rows: np.ndarray) -> pl.Da
 def _filled(column: pl.Series, values: np.ndarray) -> pl.Series:
     import polars as pl
 
-    empty = column.is_null() | (column.is_nan() if column.dtype.is_float() else False)
-    if not empty.any():
+    missing = column.is_null() | (column.is_nan() if column.dtype.is_float() else False)
+    if not missing.any():
         return column
-    whole = column.dtype.is_integer() and np.all(values[empty] == np.floor(values[empty]))
-    kept = column if whole else column.cast(pl.Float64)
-    return pl.select(
-        pl.when(empty).then(pl.Series(values).cast(kept.dtype)).otherwise(kept).alias(column.name)
-    ).to_series()
+    integral = column.dtype.is_integer() and np.all(values[missing] == np.floor(values[missing]))
+    base = column if integral else column.cast(pl.Float64)
+    imputed = pl.Series(values).cast(base.dtype)
+    return pl.select(pl.when(missing).then(imputed).otherwise(base).alias(column.name)).to_series()
 
 
 def _first_line(error: Exception) -> str:
@@ -121,7 +170,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _why(path: Path, separator: str, error: Exception) -> str:
-    """Say what is wrong with a file that is not a table, and where, if that can be told."""
+    """Return the cause, and the line if available, why a .csv file is not a table."""
     try:
         with path.open(encoding="utf-8", newline="") as text:
             reader = csv.reader(text, delimiter=separator)
@@ -130,7 +179,7 @@ def _why(path: Path, separator: str, error: Exception) -> str:
                 if len(cells) > width:
                     return (
                         f"line {reader.line_num} has {len(cells)} cells, the first line {width}. "
-                        "If the cells are split wrongly, pass separator='...'."
+                        "Pass separator='...' if the separator is wrong."
                     )
     except UnicodeDecodeError:
         return "is not UTF-8 text. Save it as UTF-8."
@@ -140,29 +189,29 @@ def _why(path: Path, separator: str, error: Exception) -> str:
 
 
 def _check_separated(frame: pl.DataFrame, path: Path) -> None:
-    """Refuse a table that was not split into cells."""
+    """Raise an error if the header of a one-column table contains another separator."""
     if frame.width == 1:
-        head = frame.columns[0]
+        header = frame.columns[0]
         for separator in SEPARATORS:
-            if separator in head:
+            if separator in header:
                 raise DataError(
-                    f"{path}: the first line, {head!r}, seems to be split by {separator!r}: pass "
-                    f"separator={separator!r}."
+                    f"{path}: the first line, {header!r}, seems to be separated by {separator!r}: "
+                    f"pass separator={separator!r}."
                 )
 
 
 def _check_header(columns: list[str], path: Path) -> None:
-    counted = [list(map(str, range(start, start + len(columns)))) for start in (0, 1)]
-    observed = [name for name in columns if name not in EMPTY]
-    if observed and all(map(_is_number, observed)) and columns not in counted:
+    enumerations = [list(map(str, range(start, start + len(columns)))) for start in (0, 1)]
+    names = [name for name in columns if name not in EMPTY]
+    if names and all(map(_is_number, names)) and columns not in enumerations:
         raise DataError(
-            f"{path}: the first line holds only numbers ({', '.join(columns[:3])}, ...). If it "
-            "is data, pass header=False; else name the columns."
+            f"{path}: the first line contains only numbers ({', '.join(columns[:3])}, ...). Pass "
+            "header=False if it is data, or add a line of column names."
         )
     if "" in columns:
         raise DataError(
-            f"{path}: column {columns.index('') + 1} has no name, as when an index is written with "
-            "the table. Name it, or write the table without the index (pandas: index=False)."
+            f"{path}: column {columns.index('') + 1} has no name. Name it, or write the table "
+            "without its index (pandas: index=False)."
         )
 
 
@@ -175,7 +224,7 @@ def _is_number(text: str) -> bool:
 
 
 def _without(frame: pl.DataFrame, drop: str | Sequence[str], path: Path) -> pl.DataFrame:
-    """Leave columns out."""
+    """Return the table without the columns ``drop``."""
     names = [drop] if isinstance(drop, str) else list(drop)
     for name in names:
         _check_there(frame, name, path)
@@ -185,8 +234,10 @@ def _without(frame: pl.DataFrame, drop: str | Sequence[str], path: Path) -> pl.D
 def _check_there(frame: pl.DataFrame, name: str, path: Path) -> None:
     if name not in frame.columns:
         close = get_close_matches(name, frame.columns, n=1)
-        guess = f" Did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"{path}: no column {name!r}.{guess} Columns: {', '.join(frame.columns)}.")
+        suggestion = f" Did you mean {close[0]!r}?" if close else ""
+        raise DataError(
+            f"{path}: no column {name!r}.{suggestion} Columns: {', '.join(frame.columns)}."
+        )
 
 
 def _fields(
@@ -202,7 +253,9 @@ def _fields(
     y, class_names = (None, None) if target is None else _labels(frame, target, path)
     table = frame if target is None else frame.drop(target)
     if not table.columns:
-        raise DataError(f"{path}: no column is left beside the target {target!r}.")
+        raise DataError(
+            f"{path}: the table has no feature columns; keep at least one besides the target."
+        )
     x = _numbers(table, path)
     split: Fields = {"x_train": x} if y is None else {"x_train": x, "y_train": y}
     if test_fraction is not None:
@@ -211,13 +264,13 @@ def _fields(
 
 
 def _numbers(table: pl.DataFrame, path: Path) -> np.ndarray:
-    """Return the columns as one array: bytes and bits as they are, else floats with NaN."""
+    """Convert the columns to one array: uint8, bool, or floating point with NaN for nulls."""
     import polars as pl
 
     _refuse_text(table, path)
     kinds = set(table.dtypes)
-    whole = not any(column.null_count() for column in table)
-    if whole and kinds in ({pl.UInt8}, {pl.Boolean}):
+    complete = not any(column.null_count() for column in table)
+    if complete and kinds in ({pl.UInt8}, {pl.Boolean}):
         return tidy_dtypes([np.ascontiguousarray(table.to_numpy())])[0]
     dtype = pl.Float32 if kinds == {pl.Float32} else pl.Float64
     columns = [column.cast(dtype).fill_null(float("nan")).to_numpy() for column in table]
@@ -228,35 +281,36 @@ def _refuse_text(table: pl.DataFrame, path: Path) -> None:
     import polars as pl
 
     def numeric(column: pl.Series) -> bool:
-        empty = column.null_count() == len(column)
-        return empty or column.dtype.is_numeric() or column.dtype == pl.Boolean
+        all_missing = column.null_count() == len(column)
+        return all_missing or column.dtype.is_numeric() or column.dtype == pl.Boolean
 
-    wrong = [c for c in table if not numeric(c)]
-    if wrong:
+    text = [column for column in table if not numeric(column)]
+    if text:
         raise DataError(
-            f"{path}: not numbers: {', '.join(map(_odd_cell, wrong))}. Leave these columns out "
-            "(drop='...') or encode them as numbers (scikit-learn: OrdinalEncoder, OneHotEncoder); "
-            "one of them can be the labels (target='...')."
+            f"{path}: columns are not numeric: {', '.join(map(_odd_cell, text))}. Exclude them "
+            "(drop='...'), encode them as numbers (scikit-learn: OrdinalEncoder, OneHotEncoder), "
+            "or use one as the labels (target='...')."
         )
 
 
 def _odd_cell(column: pl.Series) -> str:
-    """Name a column and the first of its cells that is not a number."""
+    """Return a column's name and its first non-numeric cell, for messages."""
     import polars as pl
 
-    odd = ~column.is_null()
+    invalid = ~column.is_null()
     if column.dtype == pl.String:
-        odd &= column.cast(pl.Float64, strict=False).is_null()
-    first = odd.arg_max() or 0
-    return f"{column.name!r} ({str(column[first])!r} in row {first + 1})"
+        invalid &= column.cast(pl.Float64, strict=False).is_null()
+    row = invalid.arg_max() or 0
+    return f"{column.name!r} ({str(column[row])!r} in row {row + 1})"
 
 
 def _labels(
     frame: pl.DataFrame, target: str, path: Path
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Return the target column: text and bits as class indices, numbers as they are.
+    """Return the target column and its class names.
 
-    Text that is empty, or -1, is a row without a class.
+    Text and bool become class indices, with -1 for text that is null or "-1"; numbers are
+    unchanged and have no class names.
     """
     import polars as pl
 
@@ -267,14 +321,16 @@ def _labels(
     if column.null_count():
         raise DataError(
             f"{path}: target {target!r} has {column.null_count()} empty cells. Drop these rows, or "
-            "write -1 where a class label is unknown."
+            "use -1 for unknown class labels."
         )
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        raise DataError(f"{path}: target {target!r} is {column.dtype}, expected numbers or text.")
+        raise DataError(
+            f"{path}: target {target!r} has type {column.dtype}; expected numbers or text."
+        )
     if column.dtype == pl.Boolean:
         return _encoded(column.to_numpy())
-    whole = column.dtype.is_integer()
-    return column.cast(pl.Int64 if whole else pl.Float64).to_numpy(writable=True), None
+    dtype = pl.Int64 if column.dtype.is_integer() else pl.Float64
+    return column.cast(dtype).to_numpy(writable=True), None
 
 
 def _encoded(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:

@@ -1,4 +1,4 @@
-"""The only room that knows hardware: devices, precision, compiled graphs, flat state, streams."""
+"""Hardware-dependent code: devices, precision, compiled steps, flat parameters, random streams."""
 
 from ancestral.engine.devices import (
     denormals_flushed,

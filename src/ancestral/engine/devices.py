@@ -1,4 +1,4 @@
-"""Devices and what they can do."""
+"""Device selection and capabilities."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ancestral.engine.notices import notice
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that ``name`` stands for; ``"auto"`` takes CUDA, else MPS, else the CPU.
+    """Return the torch device of a name; ``"auto"`` selects CUDA, else MPS, else the CPU.
 
-    Under ``torchrun`` every process takes the CUDA device of its local rank. What ``"auto"`` chose
-    is said once.
+    Under ``torchrun`` each process uses the CUDA device of its local rank. The choice of
+    ``"auto"`` is logged once.
 
     Raises
     ------
     ValueError
-        If there is no such device here.
+        If the device does not exist or is not available.
     """
     if name == "auto":
         device = _best_device()
@@ -32,7 +32,8 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device={name!r} can't be used here ({reason}); device='auto' picks one that can"
+            f"device={name!r} can't be used here ({reason}): expected an available device; "
+            "device='auto' selects one"
         ) from None
 
 
@@ -44,7 +45,7 @@ def _best_device() -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """Name a device as a person would."""
+    """Return a readable name of a device, with the GPU model or the number of CPU threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -52,44 +53,44 @@ def describe(device: torch.device) -> str:
 
 
 def widest(device: torch.device | str) -> torch.dtype:
-    """Return the dtype for sums: double precision, which MPS alone does not know."""
+    """Return the dtype for sums: float64, or float32 on MPS, which has no float64."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def moved(module: nn.Module, device: torch.device) -> nn.Module:
-    """Move a module, its double-precision buffers in the widest dtype the device knows."""
-    widest_here = widest(device)
-    return module._apply(lambda t: t.to(device, widest_here if t.dtype == torch.float64 else None))
+    """Move a module to a device, with float64 tensors in the widest dtype the device supports."""
+    dtype = widest(device)
+    return module._apply(lambda t: t.to(device, dtype if t.dtype == torch.float64 else None))
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products have hardware of their own.
+    """Whether the device has hardware for bfloat16 matrix products.
 
-    GPUs' cores, and on CPUs the tiles of AMX or the dot products of AVX-512.
+    On GPUs this is native bfloat16 support, on CPUs AMX tiles or AVX-512 dot products.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    asked = (getattr(torch.cpu, name, lambda: False) for name in known)
-    return device.type == "cpu" and any(ask() for ask in asked)
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    checks = (getattr(torch.cpu, name, lambda: False) for name in names)
+    return device.type == "cpu" and any(check() for check in checks)
 
 
 @contextmanager
 def single_precision() -> Iterator[None]:
-    """Make modules in float32 inside, whatever the user's default dtype, which is given back."""
-    theirs = torch.get_default_dtype()
+    """Set the default dtype to float32 inside the context and restore the user's afterwards."""
+    previous = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
         yield
     finally:
-        torch.set_default_dtype(theirs)
+        torch.set_default_dtype(previous)
 
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Take numbers too small for full precision as zero inside: they cost time and change nothing.
+    """Flush denormal numbers to zero inside the context; arithmetic with them is slow.
 
-    A setting of the whole process: for the command line, which owns its process, alone.
+    The flag applies to the process: only the command line, which owns its process, uses it.
     """
     torch.set_flush_denormal(True)
     try:

@@ -1,4 +1,4 @@
-"""Parameters side by side in one vector, with a copy in reduced precision where that is faster."""
+"""Flat parameter vectors, with an optional copy in reduced precision."""
 
 from __future__ import annotations
 
@@ -11,34 +11,41 @@ from torch import Tensor, nn
 from ancestral.engine.planning import Plan
 
 ALIGNED = 8
-"""Every parameter begins at a multiple of so many numbers: of bfloat16 they are the 16 bytes that a
-GPU's kernels read at once, and expect to begin where such a block does."""
+"""Alignment of each parameter in the flat vector, in numbers: 8 of bfloat16 are 16 bytes, the
+alignment of vectorised loads in GPU kernels."""
 
 
 class FlatParameters:
-    """Parameters laid side by side in one vector, of which they are views.
+    """Parameters of a model stored in one flat vector, of which they become views.
 
-    Zeros fill the vector up behind a parameter whose size is not a multiple of :data:`ALIGNED`.
+    Each parameter is padded with zeros to a multiple of :data:`ALIGNED` numbers.
 
     Parameters
     ----------
     parameters : sequence of Parameter
-        Tied ones count once; they keep their identity, so the model needs no change.
+        Parameters to store; those without gradient are skipped and tied ones stored once. The
+        parameter objects remain the same, so the model needs no change.
     reduced : dtype, optional
-        Matrices and kernels then read a copy of the vector in this dtype, written whenever
-        :meth:`refresh` is called; vectors (biases, scales) read the full one: near 1, the steps
-        of bfloat16 are 0.008 wide.
+        Dtype of the copy that matrices and convolution kernels view; :meth:`refresh` updates the
+        copy. Vectors (biases, scales) view the full-precision vector, because near 1 bfloat16
+        numbers are 0.008 apart. By default there is no copy.
 
     Attributes
     ----------
     vector : Tensor [n]
-        The masters, in the parameters' own precision.
+        Master copy in the precision of the parameters.
     low : Tensor [n] or None
-        The copy in reduced precision.
+        Copy in reduced precision.
     views : list of Tensor
-        What each parameter reads, in their order.
+        View of each parameter, in the order of the parameters.
     shapes : list of Size
-        Of what lies in the vector: after each parameter the zeros behind it, maybe none.
+        Shapes of the parts of the vector: each parameter followed by its padding, which may be
+        empty.
+
+    Raises
+    ------
+    ValueError
+        If no parameter requires a gradient.
 
     Examples
     --------
@@ -55,13 +62,15 @@ class FlatParameters:
     ) -> None:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         if not self.parameters:
-            raise ValueError("params: a player needs at least one parameter to move")
+            raise ValueError(
+                "params: no parameter requires a gradient; expected at least one per player"
+            )
         self.shapes = [size for p in self.parameters for size in (p.shape, _zeros_behind(p))]
         self._orders = [_memory_order(p) for p in self.parameters]
-        laid_out = [
+        in_memory_order = [
             p.detach().permute(o) for p, o in zip(self.parameters, self._orders, strict=True)
         ]
-        self.vector = self._filled_up([p.reshape(-1) for p in laid_out])
+        self.vector = self._filled_up([p.reshape(-1) for p in in_memory_order])
         self.low = None if reduced is None else self.vector.to(reduced)
         self.views = self._views(self.vector, self.low)
         self._bind(self.views)
@@ -78,48 +87,48 @@ class FlatParameters:
         ]
 
     def _filled_up(self, pieces: Sequence[Tensor]) -> Tensor:
-        """Lay flat pieces side by side, with the zeros between them."""
-        fillers = [pieces[0].new_zeros(shape) for shape in self.shapes[1::2]]
-        return torch.cat([part for pair in zip(pieces, fillers, strict=True) for part in pair])
+        """Concatenate flat parts, each followed by its zero padding."""
+        paddings = [pieces[0].new_zeros(shape) for shape in self.shapes[1::2]]
+        return torch.cat([part for pair in zip(pieces, paddings, strict=True) for part in pair])
 
     def _bind(self, tensors: Sequence[Tensor]) -> None:
         for parameter, tensor in zip(self.parameters, tensors, strict=True):
             parameter.data = tensor
 
     def leaves(self) -> list[Tensor]:
-        """Return the parameters' values as fresh leaves to differentiate by."""
+        """Return the values of the parameters as new leaf tensors that require gradients."""
         return [view.detach().requires_grad_() for view in self._views(self.vector, self.low)]
 
     def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """Lay gradients side by side as the vector is; a missing one counts as zeros."""
-        n = self.vector
+        """Concatenate gradients in the layout of :attr:`vector`, [n]; None counts as zeros."""
+        vector = self.vector
         return self._filled_up(
             [
-                n.new_zeros(shape.numel())
+                vector.new_zeros(shape.numel())
                 if g is None
-                else g.permute(order).reshape(-1).to(n.dtype)
+                else g.permute(order).reshape(-1).to(vector.dtype)
                 for g, shape, order in zip(gradients, self.shapes[::2], self._orders, strict=True)
             ]
         )
 
     def write(self, vector: Tensor) -> None:
-        """Give the parameters other values."""
+        """Set the parameters to the values of ``vector``, [n]."""
         if vector is not self.vector:
             self.vector.copy_(vector)
             self.refresh()
 
     def refresh(self) -> None:
-        """Write the reduced copy anew, after the vector was moved."""
+        """Update the reduced-precision copy after a change of :attr:`vector`."""
         if self.low is not None:
             self.low.copy_(self.vector)
 
     def release(self, vector: Tensor | None = None) -> None:
-        """Give every parameter memory and full precision of its own again.
+        """Store each parameter in separate memory and full precision again.
 
         Parameters
         ----------
         vector : Tensor [n], optional
-            Their values, if not those of :attr:`vector`.
+            Values of the parameters; by default those of :attr:`vector`.
         """
         values = self._views(self.vector if vector is None else vector, None)
         self._bind([value.clone() for value in values])
@@ -130,7 +139,7 @@ def _zeros_behind(p: Tensor) -> torch.Size:
 
 
 def lay_out(model: nn.Module, form: torch.memory_format) -> None:
-    """Lay the kernels of convolutions out in another order in memory."""
+    """Set the memory format of convolution kernels (parameters with four axes)."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=form)
@@ -138,7 +147,7 @@ def lay_out(model: nn.Module, form: torch.memory_format) -> None:
 
 @contextmanager
 def reduced(model: nn.Module, plan: Plan) -> Iterator[None]:
-    """Compute matrix products in the plan's precision inside."""
+    """Compute matrix products in the precision of the plan inside the context."""
     if plan.reduced is None:
         yield
         return
@@ -151,7 +160,7 @@ def reduced(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 
 def _memory_order(p: Tensor) -> list[int]:
-    """Axes from the slowest to the fastest in memory: convolutions may keep channels last."""
+    """Return axes from the slowest to the fastest in memory; kernels may be channels-last."""
     if p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous():
         return [0, 2, 3, 1]
     return list(range(p.ndim))

@@ -1,4 +1,4 @@
-"""A training step as one graph: compiled where it can be, run as it stands where not."""
+"""Compilation of training steps as one graph, with eager execution as the fallback."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from ancestral.engine.notices import notice
 
 
 class Graph:
-    """A function of tensors, compiled as one graph at its first call.
+    """Function of tensors, compiled as one graph at its first call.
 
-    Forward pass, backward pass and optimiser then share their loops over memory. Noise is drawn by
-    the same kernels as uncompiled, from the same stream. What can't be compiled runs as it stands,
-    after a line that says why.
+    One graph lets the compiler fuse forward pass, backward pass and optimiser. Noise is drawn by
+    the same kernels and from the same stream as in eager execution. A function that can't be
+    compiled runs eagerly, after one warning with the reason.
 
     Parameters
     ----------
     function : callable
-        May change tensors it holds in place, and call ``torch.autograd.grad``.
+        Function to compile; it may change tensors that it holds in place and call
+        ``torch.autograd.grad``.
     compiled : bool
-        Whether to compile at all.
+        Whether to compile.
     captured : bool
-        Whether to record the kernels of a call, compiled or not, on a GPU, and replay them.
+        Whether to capture the kernels of a call, compiled or eager, as a CUDA graph.
     """
 
     def __init__(
@@ -52,23 +53,27 @@ class Graph:
             if not type(error).__module__.startswith("torch._"):
                 raise
             reason = _reason(error)
-        # nothing has run yet; an error that is not the compiler's comes back here
+        # nothing has been executed yet; an error of the function itself is raised again here
         result = self.function(*args)
         self._compiled = None
-        notice(f"a step runs uncompiled, slower, with the same results: {reason}", warn=True)
+        notice(
+            f"a training step could not be compiled ({reason}); it runs uncompiled: slower, with "
+            "the same results",
+            warn=True,
+        )
         return result
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    how: dict[str, Any] = {
+    kwargs: dict[str, Any] = {
         "fullgraph": True,
         "dynamic": False,
         "options": {"fallback_random": True, "guard_filter_fn": _guards_kept},
     }
     if "isolate_recompiles" in signature(torch.compile).parameters:  # torch 2.11 has none
-        how["isolate_recompiles"] = True  # graphs of earlier fits are not looked through
+        kwargs["isolate_recompiles"] = True  # do not check the guards of earlier fits' graphs
     with _switches_kept():
-        return torch.compile(function, **how)
+        return torch.compile(function, **kwargs)
 
 
 STRUCTURE = {
@@ -79,8 +84,8 @@ STRUCTURE = {
     "NOT_PRESENT_IN_GENERIC_DICT",
     "TYPE_MATCH",
 }
-"""What a graph need not look at anew before every call: the make of the program, which training
-does not change. Numbers, shapes and switches are looked at."""
+"""Guard types omitted from the checks before each call: program structure, which training does not
+change. Guards on numbers, shapes and flags remain."""
 
 
 def _guards_kept(guards: Sequence[Any]) -> list[bool]:
@@ -95,12 +100,12 @@ def _traced() -> Iterator[None]:
 
 @contextmanager
 def _switches_kept() -> Iterator[None]:
-    """Undo that torch's compiler turns the user's validation of distributions off for good."""
-    theirs = Distribution._validate_args
+    """Restore the default of ``Distribution`` validation, which torch's compiler turns off."""
+    previous = Distribution._validate_args
     try:
         yield
     finally:
-        Distribution.set_default_validate_args(theirs)
+        Distribution.set_default_validate_args(previous)
 
 
 def _reason(error: Exception) -> str:

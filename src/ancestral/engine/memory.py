@@ -1,4 +1,4 @@
-"""Memory that one step gives back and the next one wants again."""
+"""Memory allocator settings during training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of glibc's limits, as its ``mallopt`` knows them."""
+"""Parameter numbers of glibc's ``mallopt``: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
 
 MOST_KEPT, KEPT_AFTERWARDS, LARGEST_BLOCK = 2**30, 2**26, 2**25
+"""Bytes: trim threshold during training, trim threshold afterwards, threshold for mmap."""
 
 
 @contextmanager
 def memory_kept() -> Iterator[None]:
-    """Let the C library keep free memory for the next step inside, and give it back afterwards.
+    """Retain freed memory in the C library inside the context and release it afterwards.
 
-    glibc returns free memory at the end of its heap to the system beyond a limit, and large blocks
-    at once; wanted again, every page of it is paid for anew, and small steps feel it. Elsewhere
-    nothing is done.
+    By default glibc returns free memory beyond a limit, and large blocks at once, to the operating
+    system; each reallocation then causes page faults, which slow down small steps. Without glibc
+    the context does nothing.
     """
     libc = _glibc()
     if libc is None:

@@ -1,4 +1,4 @@
-"""Lines that say what the hardware allows: each once, and only where somebody reads them."""
+"""Log messages about hardware and compilation, each emitted once per process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ _said: set[str] = set()
 
 
 def notice(text: str, *, warn: bool = False) -> None:
-    """Say something once in this process.
+    """Log a message, once per process.
 
-    A warning reaches standard error by itself; anything else only where logging is listened to,
-    or after :func:`show_notices`.
+    Parameters
+    ----------
+    text : str
+        Message.
+    warn : bool
+        Whether to log at level WARNING, which is printed to standard error by default, instead of
+        INFO, which is printed only if logging is configured or after :func:`show_notices`.
     """
     if text not in _said:
         _said.add(text)
@@ -26,7 +31,7 @@ class _ToStandardError(logging.Handler):
 
 
 def show_notices() -> None:
-    """Print notices on standard error, as the command line and ``verbose=1`` do."""
+    """Print log messages on standard error; used by the command line and ``verbose=1``."""
     if not any(isinstance(handler, _ToStandardError) for handler in LOG.handlers):
         LOG.addHandler(_ToStandardError())
         LOG.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Dense layers by oneDNN's product in single precision, where nothing is differentiated."""
+"""Dense layers by oneDNN's float32 matrix product, for inference without gradients."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ from ancestral.engine.planning import Plan
 
 
 def affine(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return u W^T + b; torch's usual product leaves half of AVX-512 idle on AMD's processors."""
+    """Return u W^T + b by oneDNN; torch's default product uses half of AVX-512 on AMD CPUs.
+
+    Parameters
+    ----------
+    u : Tensor [..., n_in]
+        Inputs.
+    weight : Tensor [n_out, n_in]
+        Weights W.
+    bias : Tensor [n_out] or None
+        Biases b.
+    """
     return torch.ops.mkldnn._linear_pointwise(u, weight, bias, "none", [], "")
 
 
 whole_affine = torch.library.custom_op("ancestral::affine", affine, mutates_args=())
-"""The same as an operator of its own, which stays whole in a compiled graph. Outside of one it
-would load the compiler, for seconds."""
+""":func:`affine` as a custom operator, which the compiler does not decompose. Outside a compiled
+graph its call would import the compiler, which takes seconds."""
 
 
 @whole_affine.register_fake
@@ -30,14 +40,14 @@ def _(u: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
 
 @contextmanager
 def inference(model: nn.Module, plan: Plan) -> Iterator[None]:
-    """Compute a model's products as planned inside, where nothing may be differentiated.
+    """Compute a model's matrix products as planned inside the context, without gradients.
 
     Parameters
     ----------
     model : Module
-        Called inside; given back as it was.
+        Model to call inside the context; restored afterwards.
     plan : Plan
-        In single precision on a CPU, dense layers take oneDNN's product.
+        Execution plan. For float32 on a CPU, dense layers use oneDNN's matrix product.
     """
     layers = [m for m in model.modules() if type(m) is nn.Linear and _is_single(m.weight)]
     if plan.reduced is not None or not torch.backends.mkldnn.is_available():

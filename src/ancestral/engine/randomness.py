@@ -1,4 +1,4 @@
-"""Random streams that belong to a step, and leave the user's alone."""
+"""Random streams seeded per step, separate from the user's streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ancestral.data import mix_seed
 
 @contextmanager
 def private_randomness(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Leave the user's torch random streams as they were, whatever is drawn inside."""
+    """Save torch's random states and restore them after the context."""
     on_cuda = torch.device(device).type == "cuda" or torch.cuda.is_initialized()
     devices = list(range(torch.cuda.device_count())) if on_cuda else []
     with torch.random.fork_rng(devices=devices):
@@ -20,9 +20,12 @@ def private_randomness(device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 def seed(*parts: int) -> None:
-    """Seed torch from integers, say (random state, step): a resume needs only the step number."""
+    """Seed torch from integers, for example (random state, step).
+
+    Because each step is seeded, resuming needs only the step number.
+    """
     value = mix_seed(*parts)
-    # torch.manual_seed would, on a machine without CUDA, remember a traceback at every call
+    # without CUDA, each call of torch.manual_seed would store a traceback
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(value)
@@ -32,7 +35,7 @@ def seed(*parts: int) -> None:
 
 @contextmanager
 def seeded(*parts: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Draw from a stream of its own inside, and leave the user's as they were."""
+    """Seed torch inside the context and restore the user's random states afterwards."""
     with private_randomness(device):
         seed(*parts)
         yield

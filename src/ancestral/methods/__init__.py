@@ -1,4 +1,4 @@
-"""One file per system. The registry names them without importing torch."""
+"""Registry of the estimators: name, module and summary of each, importable without torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """An entry of the registry.
+    """Registry entry of an estimator.
 
     Attributes
     ----------
     name : str
-        On the command line.
+        Name on the command line.
     module, class_name : str
-        Where the estimator is.
+        Module and name of the estimator class.
     summary : str
-        One line.
+        Description of at most one line.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Method:
     summary: str
 
     def load(self) -> type[Estimator]:
-        """Import the estimator's class."""
+        """Import and return the estimator class."""
         return getattr(import_module(self.module), self.class_name)
 
 
@@ -52,19 +52,19 @@ METHODS = {
             "factor-analysis",
             "ancestral.methods.factor",
             "FactorAnalysis",
-            "linear model of latent features (factor analysis, EM)",
+            "factor analysis and probabilistic PCA (EM)",
         ),
         Method(
             "mixture",
             "ancestral.methods.mixture",
             "MixtureModel",
-            "finite mixture (latent classes, EM)",
+            "finite mixture model, latent class analysis (EM)",
         ),
         Method(
             "belief-net",
             "ancestral.methods.belief",
             "BeliefNet",
-            "sigmoid belief net (layers of latent bits, VIMCO)",
+            "sigmoid belief network (binary latent variables, VIMCO)",
         ),
         Method(
             "max-margin-vae",
@@ -88,7 +88,7 @@ METHODS = {
             "autoencoder",
             "ancestral.methods.autoencoder",
             "Autoencoder",
-            "autoencoder (rows to codes and back)",
+            "deterministic autoencoder",
         ),
         Method(
             "pbp",
@@ -101,14 +101,14 @@ METHODS = {
             "conditional-gan",
             "ancestral.methods.gan",
             "ConditionalGAN",
-            "generative adversarial network, rows of a class",
+            "class-conditional generative adversarial network",
         ),
-        Method("gmmn", "ancestral.methods.gmmn", "GMMN", "moment-matching generator (MMD)"),
+        Method("gmmn", "ancestral.methods.gmmn", "GMMN", "moment-matching network (MMD)"),
         Method(
             "cgmmn",
             "ancestral.methods.cgmmn",
             "CGMMN",
-            "conditional moment-matching generator, rows of a class (CMMD)",
+            "class-conditional moment-matching network (CMMD)",
         ),
         Method(
             "cgmmn-classifier",
@@ -122,17 +122,23 @@ METHODS = {
             "CGMMNRegressor",
             "conditional moment-matching regressor (CMMD)",
         ),
+        Method(
+            "pegasos",
+            "ancestral.methods.pegasos",
+            "Pegasos",
+            "multi-class linear support vector machine (Pegasos)",
+        ),
     )
 }
 
 
 def find(name: str) -> Method:
-    """Return the method of that name, or of that class name.
+    """Return the registry entry of a command-line name or of a class name.
 
     Raises
     ------
     ValueError
-        If there is none; it lists those there are.
+        If the name is not registered; the message lists the registered names.
 
     Examples
     --------
@@ -142,11 +148,16 @@ def find(name: str) -> Method:
     for method in METHODS.values():
         if name in (method.name, method.class_name):
             return method
-    raise ValueError(f"there is no method {name!r}{suggest(name, METHODS)}")
+    raise ValueError(f"unknown method {name!r}{suggest(name, METHODS)}")
 
 
 def load(path: Path | str) -> Estimator:
-    """Load a fitted estimator of whatever method from the folder it was saved in, or of a run.
+    """Load a fitted estimator of any class.
+
+    Parameters
+    ----------
+    path : path
+        Folder of a saved model, or of a run that contains one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Autoencoder: rows to short codes and back, without a distribution of the codes."""
+"""Deterministic autoencoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ancestral.data import Data
 from ancestral.distributions import centre
 from ancestral.fields import Count, Sizes
 from ancestral.methods.deep import decoder, start_at_means
-from ancestral.methods.networked import Disturbed
+from ancestral.methods.networked import RegularizedNetworkEstimator
 from ancestral.models import Coder
 from ancestral.networks import Jitter, Maps, Stack, linear, parse_network
 from ancestral.objectives import reconstruction
@@ -25,15 +25,15 @@ from ancestral.rows import CHUNK
 from ancestral.train import Player
 
 LAST = {"sigmoid": nn.Sigmoid, "linear": nn.Identity}
-"""The last step to a code."""
+"""Output activation of the encoder, by name."""
 
 
-class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
-    """Deterministic autoencoder: codes from which rows can be told again.
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, RegularizedNetworkEstimator):
+    """Deterministic autoencoder.
 
-    Minimises the cross-entropy of bits and of values in [0, 1], and half the squared error of real
-    values (standardised). There is no density, and nothing to draw from: a :class:`GMMN` can learn
-    to draw codes.
+    Minimises the cross-entropy of binary values and of values in [0, 1], and half the squared error
+    of standardised real values. The model has no density and cannot be sampled; a :class:`GMMN` can
+    be fitted to its codes.
 
     Parameters
     ----------
@@ -42,12 +42,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
     hidden : list of int
         Widths of the encoder's hidden layers, mirrored in the decoder.
     code : {"sigmoid", "linear"}
-        Codes lie in [0, 1], or anywhere.
+        Output activation of the encoder: codes in [0, 1], or unbounded codes.
     dropout, jitter : list of float
-        What disturbs the encoder in training: the paper on moment matching drops ``(0.2, 0.5)``.
+        Dropout rates, and standard deviations of Gaussian noise, in training: at the encoder's
+        input, then at each of its hidden layers. The paper uses ``dropout=(0.2, 0.5)``.
     network : str
-        ``"dense"``, with ``hidden`` layers; for images also an encoder and a decoder as text:
-        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.written``).
+        ``"dense"``, with layers of the widths ``hidden``; for images also a text specification of
+        encoder and decoder: ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see
+        ``networks.written``).
 
     References
     ----------
@@ -69,19 +71,19 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the code of every row, [n_samples, n_latents].
+        """Encode samples; return their codes, [n_samples, n_latents].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows; ``NaN`` marks a missing entry, which the encoder sees as zero.
+            Data; ``NaN`` marks missing values, which enter the encoder as zeros.
         """
         return self._map_rows(X, lambda batch: self.model_.encode(batch))
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Return what codes stand for, [n_samples, n_features], in the units of the training rows.
+        """Decode codes to samples, [n_samples, n_features], in the units of the training data.
 
-        Except that bytes (images of type uint8) come back as fractions of 255.
+        Data of type uint8 are returned as fractions of 255.
 
         Parameters
         ----------
@@ -91,26 +93,27 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
         Raises
         ------
         ValueError
-            If they are not as long as those of :meth:`transform`.
+            If the codes do not have ``n_latents`` entries.
         """
         self._check_fitted()
         codes = check_array(X, dtype=[np.float64, np.float32])
         if codes.shape[1] != self.n_latents:
-            raise ValueError(f"X: codes of length {self.n_latents} expected, got {codes.shape[1]}")
+            raise ValueError(f"X: expected codes of length {self.n_latents}, got {codes.shape[1]}")
         data = Data(codes, device=self._device())
         with torch.no_grad():
             parts = [self._decoded(b.x)[:n].cpu().numpy() for b, n in data.chunks(CHUNK)]
         return np.concatenate(parts).astype(codes.dtype)
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """Return what remains of every row in its code, [n_samples, n_features].
+        """Encode and decode samples; return reconstructions, [n_samples, n_features].
 
-        In the units of the training rows, except that bytes come back as fractions of 255.
+        They are in the units of the training data; data of type uint8 are returned as fractions of
+        255.
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows; ``NaN`` marks a missing entry, which the encoder sees as zero.
+            Data; ``NaN`` marks missing values, which enter the encoder as zeros.
         """
         return self._map_rows(X, lambda batch: self._decoded(self.model_.encode(batch)))
 
@@ -127,24 +130,27 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Disturbed):
 
     def _dense(self, columns: Columns) -> tuple[nn.Module, Conditional]:
         body, n = self._disturbed(columns.n_features)
-        back = decoder(
+        likelihood = decoder(
             columns, (self.n_latents,), tuple(self.hidden)[::-1], self._style(), log_var=0.0
         )
-        return nn.Sequential(body, linear(n, self.n_latents)), back
+        return nn.Sequential(body, linear(n, self.n_latents)), likelihood
 
     def _convolutional(self, columns: Columns) -> tuple[nn.Module, Conditional]:
         kinds, style = set(columns.kinds), self._style()
         self._check_disturbances()
-        below = [Jitter(scale) for scale in self.jitter[:1]]
+        noise = [Jitter(scale) for scale in self.jitter[:1]]
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
-            raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
+            raise ValueError(
+                f"network={self.network!r}: expected images whose pixels are all Bernoulli or all "
+                f"Gaussian, got {', '.join(sorted(kinds))} columns"
+            )
         up, down = parse_network(self.network)
         encoder = Stack(up, self._maps(), **style)
-        back = Stack(down, Maps(self.n_latents), **style, linear_last=True)
-        self._check_shape(back.shape_out, self._maps())
-        last = linear(math.prod(encoder.shape_out), self.n_latents)
-        likelihood = Bernoulli(back) if kinds == {"bernoulli"} else Gaussian(back, 0.0)
-        return nn.Sequential(*below, encoder, last), likelihood
+        mean = Stack(down, Maps(self.n_latents), **style, linear_last=True)
+        self._check_shape(mean.shape_out, self._maps())
+        head = linear(math.prod(encoder.shape_out), self.n_latents)
+        likelihood = Bernoulli(mean) if kinds == {"bernoulli"} else Gaussian(mean, 0.0)
+        return nn.Sequential(*noise, encoder, head), likelihood
 
     def _initialise(self, data: Data) -> None:
         if self.network == "dense":

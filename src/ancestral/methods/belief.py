@@ -1,33 +1,34 @@
-"""Sigmoid belief nets: layers of bits (Neal, 1992), learnt by VIMCO or reweighted wake-sleep."""
+"""Sigmoid belief networks (Neal, 1992), fitted by VIMCO or reweighted wake-sleep."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from ancestral.fields import Count, Sizes
-from ancestral.methods.deep import BITS, Modules, NetworkEstimator
+from ancestral.methods.deep import BITS, DeepLatentEstimator
 from ancestral.objectives import Objective, reweighted_wake, vimco
 
 
-class BeliefNet(NetworkEstimator):
-    """Sigmoid belief net (Neal, 1992): layers of latent bits, each given the one above.
+class BeliefNet(DeepLatentEstimator):
+    """Sigmoid belief network (Neal, 1992): layers of binary latent variables.
 
-    p(h_top) has log-odds of its own; those of every other layer, and of the data, are linear in the
-    layer above, or a dense network of it with ``hidden``. q(h | x) is a net of the same shape from
-    the data upward. Bits let no gradient through, so q learns from how samples compare.
+    The log-odds of the top layer, p(h_top), are parameters. Those of every other layer, and of the
+    data, are a linear function of the layer above, or a dense network of it with ``hidden``.
+    q(h | x) is a network of the same shape from the data upward. Binary variables cannot be
+    reparameterised, so the gradient of q is a score-function estimate that compares samples.
 
     Parameters
     ----------
     n_latents : int or list of int
-        Number of latent bits; a list makes several layers, from the data upward.
+        Number of binary latent variables; a list defines several layers, from the data upward.
     hidden : list of int, or list of such lists
-        Widths of deterministic hidden layers between data and bits, and between layers of bits;
-        none makes the classical net.
+        Widths of deterministic hidden layers between the data and the lowest layer, and between
+        layers; an empty list gives the classical network.
     n_importance_samples : int
-        K: samples per row and step, 2 or more.
+        K: importance samples per data point and step, at least 2.
     gradient : {"vimco", "reweighted_wake"}
-        The unbiased gradient of L_K (Mnih and Rezende, 2016), or for q the wake phase of reweighted
-        wake-sleep (Bornschein and Bengio, 2015), which draws it towards the posterior.
+        Gradient estimator of q: the unbiased gradient of L_K (Mnih and Rezende, 2016), or the wake
+        phase of reweighted wake-sleep (Bornschein and Bengio, 2015), which fits q to the posterior.
 
     References
     ----------
@@ -51,16 +52,15 @@ class BeliefNet(NetworkEstimator):
 
     _latents = BITS
 
-    def _build(self) -> Modules:
+    def _check_architecture(self) -> None:
         if self.network != "dense":
-            raise ValueError(f"network={self.network!r}: layers of bits are dense, leave it out")
-        return self._networks()
+            raise ValueError(f"network={self.network!r}: BeliefNet supports only network='dense'")
 
     def _objective(self) -> Objective:
         if self.n_importance_samples < 2:
             raise ValueError(
-                f"n_importance_samples={self.n_importance_samples}: latent bits learn from how "
-                "samples of a row compare, set 2 or more"
+                f"n_importance_samples={self.n_importance_samples}: expected at least 2, because "
+                "the gradient compares importance samples"
             )
-        learn = {"vimco": vimco, "reweighted_wake": reweighted_wake}
-        return learn[self.gradient](self.n_importance_samples)
+        objectives = {"vimco": vimco, "reweighted_wake": reweighted_wake}
+        return objectives[self.gradient](self.n_importance_samples)

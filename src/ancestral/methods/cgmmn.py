@@ -1,39 +1,43 @@
-"""Conditional moment matching: a generator of rows of a class."""
+"""Class-conditional generative moment-matching network."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from ancestral.data import Data
 from ancestral.fields import Count, Positive, Sizes
 from ancestral.kernels import DeltaKernel
-from ancestral.labels import LabelLearner
+from ancestral.methods.implicit import ClassConditionalGenerator
 from ancestral.methods.matched import MomentMatcher
 from ancestral.objectives import cmmd
 from ancestral.train import Player
 
 
-class CGMMN(LabelLearner, MomentMatcher):
-    """Conditional generative moment-matching network that draws rows of a class (Ren et al., 2016).
+class CGMMN(ClassConditionalGenerator, MomentMatcher):
+    """Class-conditional generative moment-matching network (Ren et al., 2016).
+
+    Minimises the conditional maximum mean discrepancy between data and generated samples given
+    their class.
 
     Parameters
     ----------
     noise : {"uniform", "unit", "centred", "normal", "bits"}
-        By default that of a :class:`GMMN`; as published it is uniform on [0, 1], in the authors'
-        script for generation on [-1/2, 1/2]. The first layer can turn one into another, so they
-        differ in where training starts: from wider noise samples start further apart.
+        Distribution of the noise; the default is that of :class:`GMMN`. The paper states uniform
+        noise on [0, 1], the authors' generation script uses [-1/2, 1/2]. The first layer can map
+        one to the other, so the choice affects only the initialisation: the wider the noise, the
+        further apart the initial samples.
     regularization : float
-        lambda of the regression in feature space, in which classes have the delta kernel.
+        lambda > 0 of the regression in feature space; classes have the delta kernel.
     form : {"cmmd", "classwise"}
-        The published formula, or what the authors' script for generation computes in its place,
-        the sum of discrepancies inside each class: see ``objectives.cmmd``.
+        The published formula, or the one that the authors' generation script computes: the sum of
+        the discrepancies within each class; see ``objectives.cmmd``.
     batch_size : int
-        Rows, and samples, a step. Batches are drawn once and recur.
+        Number of data samples, and of generated samples, per step. Batches are drawn once and
+        reused in every epoch.
 
     Attributes
     ----------
     classes_ : array [n_classes]
-        What rows can be drawn of.
+        Sorted class labels, which ``sample`` accepts as ``y``.
 
     References
     ----------
@@ -55,10 +59,6 @@ class CGMMN(LabelLearner, MomentMatcher):
     batch_size: Count = 500
 
     _shuffle = "once"
-
-    def _initialise(self, data: Data) -> None:
-        self._learn_shares(data)
-        self._learn_kernel(data)
 
     def _players(self) -> Player:
         objective = cmmd(

@@ -1,4 +1,4 @@
-"""Deep latent Gaussian models: dense networks up to the latent variables and down to the data."""
+"""Base class of deep latent-variable models: networks to the latent variables and back."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ancestral.conditional import (
 from ancestral.data import Data, block_rows
 from ancestral.density import LatentEstimator
 from ancestral.fields import BelowHalf, Count, Sizes
-from ancestral.methods.networked import Networked
+from ancestral.hooks import hook
+from ancestral.methods.networked import NetworkEstimator
 from ancestral.models import LatentModel
 from ancestral.networks import (
     MLP,
     Constant,
-    Furnish,
     Heads,
     Maps,
     Stack,
@@ -50,18 +50,19 @@ from ancestral.preprocess import ColumnKind, Columns, Features
 from ancestral.train import Player
 
 Modules = dict[str, nn.Module]
+Layer = list[nn.Module]
 
 
 @dataclass(frozen=True)
 class LatentKind:
-    """What latent variables are.
+    """Distribution of latent variables.
 
     Attributes
     ----------
     prior : callable
-        Width of the top layer -> its p(z).
+        Width of the top layer -> its prior p(z).
     given : callable
-        (n_in, widths, n_out, style) -> a layer given others, through a dense network.
+        (n_in, widths, n_out, style) -> conditional of a layer, through a dense network.
     """
 
     prior: Callable[[int], Conditional]
@@ -69,12 +70,12 @@ class LatentKind:
 
 
 def gaussian(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Gaussian:
-    """Return a diagonal Gaussian whose moments are the two heads of a dense network."""
+    """Return a diagonal Gaussian whose mean and log-variance are heads of a dense network."""
     return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
 
 
 def bits(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Bernoulli:
-    """Return bits whose log-odds are a dense network's."""
+    """Return a Bernoulli conditional whose logits are the output of a dense network."""
     return Bernoulli(MLP(n_in, widths, n_out, **style))
 
 
@@ -82,23 +83,25 @@ GAUSSIAN = LatentKind(standard_normal, gaussian)
 BITS = LatentKind(lambda n: Bernoulli(Constant(torch.zeros(n))), bits)
 
 
-class NetworkEstimator(Networked, LatentEstimator, ABC):
-    """Networks around one or more layers of Gaussian latent variables, and what sizes they have.
+class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
+    """A latent-variable model whose encoder and decoder are networks.
+
+    A subclass implements ``_objective``; hooks extend the layers next to the data and the model.
 
     Parameters
     ----------
     n_latents : int or list of int
         Number of latent variables; a list makes several stochastic layers, from the data upward.
     hidden : list of int, or list of such lists
-        Widths of the hidden layers between data and latents, mirrored in the decoder; one list
-        for each stochastic layer, or one for all of them.
+        Widths of the hidden layers of the encoder, mirrored in the decoder; one list for each
+        stochastic layer, or one for all of them.
     network : str
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
         ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
         ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.written``).
     clip_means : float
-        The means of a Bernoulli likelihood are held within [this, 1 - this]: with grey pixels as
-        they are (``binarize="none"``) the max-margin models' code does so, with 0.001. 0 for none.
+        Means of a Bernoulli likelihood are clipped to [clip_means, 1 - clip_means]; the max-margin
+        models' code uses 0.001 with grey pixels (``binarize="none"``). 0 for none.
     """
 
     n_latents: Count | Sizes = 50
@@ -109,7 +112,7 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
 
     @abstractmethod
     def _objective(self) -> Objective:
-        """Return what is minimised."""
+        """Return the objective to minimise."""
 
     def _players(self) -> Player:
         return Player(self.model_, self._objective(), self._optimizer())
@@ -131,32 +134,57 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
             )
         return per_layer
 
-    def _networks(self, up: Furnish | None = None, down: Furnish | None = None) -> Modules:
-        """Make the model; ``up`` and ``down`` furnish dense layers next to the data."""
-        style = self._style()
-        if self.network != "dense":
-            return self._convolutional()
-        columns, sizes, hidden = self._columns(), self._latent_sizes(), self._hidden_sizes()
+    @hook
+    def _check_architecture(self) -> None:
+        """Raise ``ValueError`` for sizes that the model does not support."""
+
+    @hook
+    def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
+        """Return the modules of a dense hidden layer of the encoder next to the data."""
+        return layer
+
+    @hook
+    def _decoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
+        """Return the modules of a dense hidden layer of the decoder next to the data."""
+        return layer
+
+    @hook
+    def _extend_model(self, model: LatentModel) -> None:
+        """Add modules to a new model, or initialise its parameters differently."""
+
+    def _build(self) -> Modules:
+        self._check_architecture()
+        columns = self._columns()
+        build = self._dense if self.network == "dense" else self._convolutional
+        model = build(columns)
+        self._extend_model(model)
+        return {"columns_": columns, "model_": model}
+
+    def _dense(self, columns: Columns) -> LatentModel:
+        """Return a model of dense networks, with one or more stochastic layers."""
+        style, sizes, hidden = self._style(), self._latent_sizes(), self._hidden_sizes()
         given = self._latents.given
-        bottom = given(columns.n_features, hidden[0], sizes[0], style | {"furnish": up})
+        lowest = style | {"furnish": self._encoder_layer}
+        bottom = given(columns.n_features, hidden[0], sizes[0], lowest)
         bottom.network = nn.Sequential(Features(columns), bottom.network)
         steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
         above = [given(low, widths, high, style) for (low, high), widths in steps]
         below = [given(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
-        furnished, clip = style | {"furnish": down}, self.clip_means
-        model = LatentModel(
+        furnished, clip = style | {"furnish": self._decoder_layer}, self.clip_means
+        return LatentModel(
             prior=stack([self._latents.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
             likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
             posterior=stack([bottom, *above], sizes),
         )
-        return {"columns_": columns, "model_": model}
 
-    def _convolutional(self) -> Modules:
-        """Make the model of a convolutional network; its features are tapped."""
-        columns, sizes, kinds = self._columns(), self._latent_sizes(), set(self.likelihood_)
+    def _convolutional(self, columns: Columns) -> LatentModel:
+        """Return a model of convolutional networks, with a tap on the features of the encoder."""
+        sizes, kinds = self._latent_sizes(), set(columns.kinds)
         shape = self._maps()
         if len(sizes) > 1:
-            raise ValueError(f"network={self.network!r} is for a single stochastic layer")
+            raise ValueError(
+                f"network={self.network!r} needs a single stochastic layer: n_latents=int"
+            )
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
         up, down = parse_network(self.network)
@@ -171,27 +199,19 @@ class NetworkEstimator(Networked, LatentEstimator, ABC):
             else TwoHeaded(down, below, **style)
         )
         self._check_shape(decoder.shape_out, shape)
-        model = LatentModel(
+        return LatentModel(
             standard_normal(sizes[0]),
             Bernoulli(decoder, self.clip_means) if bits else Gaussian(decoder),
             Gaussian(nn.Sequential(Features(columns), network)),
         )
-        return {"columns_": columns, "model_": model}
 
     def _initialise(self, data: Data) -> None:
         if self.network == "dense":
             start_at_means(self.model_.likelihood, self.columns_, data)
 
 
-class DeepLatentEstimator(NetworkEstimator, ABC):
-    """Dense encoder and decoder; who derives from it says what is minimised."""
-
-    def _build(self) -> Modules:
-        return self._networks()
-
-
 def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False) -> Conditional:
-    """Return the one layer itself, or several as a chain."""
+    """Return a chain of layers, or the layer itself if there is one."""
     return layers[0] if len(layers) == 1 else Chain(layers, sizes, reverse)
 
 
@@ -203,9 +223,22 @@ def decoder(
     log_var: float | None = None,
     clip: float = 0.0,
 ) -> Conditional:
-    """p(x | z): a dense network on the lowest latent layer, with heads by the kinds of columns.
+    """Return p(x | z): a dense network on the lowest latent layer, one head per kind of column.
 
-    With ``log_var``, that of real values is not learnt; with ``clip``, means of bits are held.
+    Parameters
+    ----------
+    columns : Columns
+        Columns of x.
+    sizes : sequence of int
+        Widths of the stochastic layers, from the data upward.
+    widths : sequence of int
+        Widths of the hidden layers, from the latent variables to the data.
+    style : mapping
+        Options of the layers.
+    log_var : float, optional
+        Fixed log-variance of Gaussian columns; by default it is an output of the network.
+    clip : float
+        Means of Bernoulli columns are clipped to [clip, 1 - clip].
     """
     bottom = [Take(0, sizes[0])] if len(sizes) > 1 else []
     layers = [*bottom, *dense(sizes[0], widths, **style)]
@@ -238,7 +271,7 @@ def _head(
 
 
 def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:
-    """Start the output biases where a decoder that ignores z would put them."""
+    """Set the output biases to those of the best decoder that ignores z."""
     dtype = engine.widest(data.device)
     total, count = torch.zeros(2, data.n_columns, dtype=dtype, device=data.device)
     for index in torch.arange(len(data), device=data.device).split(block_rows(data.n_columns)):

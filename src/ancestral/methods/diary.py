@@ -1,4 +1,4 @@
-"""A generator watched while it learns: the same noise again and again, beside held-out rows."""
+"""Log of generated samples during training, and validation metrics of generators."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from ancestral.discrepancy import mmd2
 from ancestral.likeness import told_apart
 
 PAGES, ROWS = 8, 10
-"""Of a diary, and on a page."""
+"""Number of logged epochs, and of samples per logged epoch."""
 COMPARED, FEWEST = 500, 10
-"""Held-out rows that as many samples are compared with after an epoch, at most and at least."""
+"""Maximum and minimum number of held-out samples used in the validation metrics."""
 
 
 class Source(Protocol):
-    """What turns noise into rows."""
+    """Protocol of a generator: a map from noise to samples."""
 
     def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Float[Tensor, "n d"]:
-        """Return what given noise (and conditions, row by row) becomes."""
+        """Map noise, and one condition per sample, to samples."""
 
     def draw_noise(self, n: int) -> Float[Tensor, "n l"]:
-        """Draw noise for n rows."""
+        """Draw the noise of n samples."""
 
 
 class Diary(nn.Module):
-    """What the same noise becomes while training goes on: a page after ever more epochs.
+    """Log of the samples that fixed noise generates during training, at up to 8 epochs.
 
-    The pages are buffers: they are kept with a checkpoint, and saved with the model.
+    The log consists of buffers: it is part of checkpoints and of the saved model.
 
     Parameters
     ----------
     d : int
-        Columns of a row.
+        Number of features.
 
     Attributes
     ----------
     epochs : Tensor [8]
-        When a page was written; 0 stands for not yet.
+        Logged epochs; 0 marks an empty page.
     pages : Tensor [8, 10, d]
-        The rows, as the model has them.
+        Samples of the logged epochs, in the units of the model.
 
     Examples
     --------
@@ -60,52 +60,53 @@ class Diary(nn.Module):
         self.pages: Tensor
 
     def is_due(self, epoch: int, n_epochs: int) -> bool:
-        """Whether a page is written after an epoch: after the first and the last, and between."""
+        """Whether an epoch is logged: the first, the last and geometrically spaced ones between."""
         return epoch in _due(n_epochs)
 
     def write(self, epoch: int, n_epochs: int, rows: Float[Tensor, "10 d"]) -> None:
-        """Fill the page of an epoch that is due."""
+        """Log the samples of an epoch that is due."""
         page = _due(n_epochs).index(epoch)
         self.epochs[page], self.pages[page] = epoch, rows
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Empty the log."""
         self.epochs.zero_()
         self.pages.zero_()
 
     def written(self) -> tuple[list[int], Float[Tensor, "p 10 d"]]:
-        """Return the pages that there are, and of which epochs."""
-        done = self.epochs > 0
-        return [int(epoch) for epoch in self.epochs[done]], self.pages[done]
+        """Return the logged epochs and their samples."""
+        is_logged = self.epochs > 0
+        return [int(epoch) for epoch in self.epochs[is_logged]], self.pages[is_logged]
 
 
 def _due(n_epochs: int) -> list[int]:
-    """Return the epochs after which a page is written, each longer than the one before."""
+    """Return the logged epochs: up to 8, geometrically spaced from 1 to ``n_epochs``."""
     return sorted({round(epoch) for epoch in np.geomspace(1, n_epochs, PAGES)})
 
 
 def beside_held_out(
     source: Source, x: Float[Tensor, "n d"], c: Tensor | None = None
 ) -> dict[str, float]:
-    """Compare held-out rows with as many samples: what says when to stop, where no loss does.
+    """Compare n held-out samples with n generated ones: a criterion for early stopping.
 
     Parameters
     ----------
     source : Source
-        The generator.
+        Generator.
     x : Tensor [n, d]
-        The rows.
+        Held-out samples.
     c : Tensor [n, ...], optional
-        Their conditions, of which samples are drawn.
+        Conditions of the held-out samples, used for the generated ones too.
 
     Returns
     -------
     dict
-        ``mmd2``, unbiased, by a Gaussian kernel as wide as the rows are far from one another;
-        ``told_apart``, the share that nearest neighbours tell apart, best at a half.
+        ``mmd2``: unbiased MMD^2 with a Gaussian kernel whose variance is the sum of the variances
+        of the features of ``x``. ``told_apart``: accuracy of a classifier two-sample test by
+        nearest neighbours; 0.5 is best.
     """
-    drawn, x = source.at(source.draw_noise(len(x)), c).cpu(), x.cpu()
-    share, _ = told_apart(drawn.numpy(), x.numpy())
-    width = float(x.var(0).sum()) or 1.0
-    distance = mmd2(drawn.double(), x.double(), [width], "unbiased")
-    return {"mmd2": float(distance), "told_apart": share}
+    generated, x = source.at(source.draw_noise(len(x)), c).cpu(), x.cpu()
+    accuracy, _ = told_apart(generated.numpy(), x.numpy())
+    variance = float(x.var(0).sum()) or 1.0
+    distance = mmd2(generated.double(), x.double(), [variance], "unbiased")
+    return {"mmd2": float(distance), "told_apart": accuracy}

@@ -1,4 +1,4 @@
-"""What estimators share that learn by expectation maximisation."""
+"""Base class of estimators fitted by expectation maximisation."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from ancestral.fields import Count, Positive
 from ancestral.train import expectation_maximisation, is_settled
 
 ENTRIES = 2**22
-"""Numbers that are held at once of what is expected of rows."""
+"""Numbers of expected statistics held in memory at once."""
 
 
 class ExactEstimator(LatentEstimator, ABC):
-    """A model whose posterior and likelihood are exact, learnt by expectation maximisation.
+    """A model with exact posterior and likelihood, fitted by expectation maximisation.
 
-    ``score_samples`` is log p(x) itself, ``impute`` fills in E[x_missing | x_observed], and rows
-    with missing entries are learnt from as they are.
+    ``score_samples`` returns log p(x) itself, ``impute`` returns E[x_missing | x_observed], and
+    missing entries of the training rows are integrated out.
 
     Parameters
     ----------
     max_iter : int
-        Iterations at most.
+        Maximum number of iterations.
     tol : float
-        Stop when an iteration changes the mean log-likelihood by less than this, nats per row.
+        Change of the mean log-likelihood below which iterations stop, in nats per row.
     binarize : {"once", "none"}
-        How values between 0 and 1 become the bits of a Bernoulli likelihood: drawn once for all, or
-        not at all (they then count as fractions of a bit). Evaluation draws the bits once, with a
-        seed of its own.
+        Conversion of values between 0 and 1 to the bits of a Bernoulli likelihood: sampled once, or
+        not at all (the values then count as fractions of a bit). Evaluation binarises once, with a
+        separate seed.
 
     Attributes
     ----------
     n_iter_ : int
-        How many iterations were made.
+        Number of iterations.
     converged_ : bool
-        Whether the last one changed less than ``tol``.
+        Whether the last iteration changed the mean log-likelihood by less than ``tol``.
     """
 
     max_iter: Count = 500
@@ -48,13 +48,10 @@ class ExactEstimator(LatentEstimator, ABC):
 
     @abstractmethod
     def _entries(self, data: Data) -> int:
-        """Return how many numbers are expected of a row."""
+        """Return the number of expected statistics per row."""
 
     def _rows_at_once(self, data: Data) -> int:
         return max(1, ENTRIES // self._entries(data))
-
-    def _check_combination(self) -> None:
-        """There is nothing to contradict."""
 
     def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
         self.n_rows_ = len(data)

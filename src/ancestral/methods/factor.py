@@ -1,4 +1,4 @@
-"""Factor analysis and probabilistic principal components."""
+"""Factor analysis and probabilistic principal component analysis."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from ancestral.methods.deep import Modules
 from ancestral.methods.exact import ExactEstimator
 
 MOST_ROWS = 5000
-"""Among which principal components are looked for, to begin with."""
+"""Maximum number of samples in the principal component analysis of the initialisation."""
 
 
 class FactorAnalysis(ExactEstimator):
-    """Factor analysis: x = W z + mu + noise, z ~ N(0, I), learnt by expectation maximisation.
+    """Factor analysis: x = W z + mu + noise, z ~ N(0, I), fitted by expectation maximisation.
 
-    The linear VAE with an exact posterior. W is known up to a rotation of z: compare W W^T.
+    This is the linear VAE with an exact posterior. W is identified up to a rotation of z: compare
+    W W^T.
 
     Parameters
     ----------
     n_latents : int
         Number of factors.
     noise : {"diagonal", "isotropic"}
-        A variance for every column, or one for all standardised columns: probabilistic principal
-        component analysis.
+        Noise covariance: a variance for each feature, or one for all standardised features
+        (probabilistic principal component analysis).
     likelihood : {"gaussian"}
-        All columns are real numbers.
+        Distribution of the features: all are real-valued.
 
     Attributes
     ----------
     components_ : array [n_latents, n_features]
-        W transposed, in the units of the columns.
+        W transposed, in the units of the features.
     mean_, noise_variance_ : array [n_features]
-        mu and the diagonal of Psi, likewise.
+        mu and the diagonal of Psi, in the units of the features.
 
     References
     ----------
@@ -52,9 +53,9 @@ class FactorAnalysis(ExactEstimator):
     >>> fa = FactorAnalysis(n_latents=2, random_state=0).fit(X)
     >>> fa.transform(X).shape, fa.converged_
     ((150, 2), True)
-    >>> gaps = X.copy()
-    >>> gaps[::2, 0] = float("nan")
-    >>> bool(abs(fa.fit(gaps).impute(gaps) - X).mean() < 0.1)
+    >>> X_missing = X.copy()
+    >>> X_missing[::2, 0] = float("nan")
+    >>> bool(abs(fa.fit(X_missing).impute(X_missing) - X).mean() < 0.1)
     True
     """
 
@@ -64,18 +65,18 @@ class FactorAnalysis(ExactEstimator):
 
     @property
     def components_(self) -> np.ndarray:
-        """W transposed, in the units of the columns, [n_latents, n_features]."""
+        """W transposed, in the units of the features, [n_latents, n_features]."""
         return self.model_.analyser.loading.detach().cpu().double().T.numpy() * self.scale_
 
     @property
     def mean_(self) -> np.ndarray:
-        """Mean of every column, [n_features]."""
+        """Mean of each feature, [n_features]."""
         mu = self.model_.analyser.mu.detach().cpu().double().numpy()
         return mu * self.scale_ + self.location_
 
     @property
     def noise_variance_(self) -> np.ndarray:
-        """Variance of every column given z, [n_features]."""
+        """Variance of each feature given z, [n_features]."""
         log_psi = self.model_.analyser.log_psi.detach().cpu().double().numpy()
         return np.exp(log_psi) * np.square(self.scale_)
 
@@ -87,18 +88,18 @@ class FactorAnalysis(ExactEstimator):
 
     @torch.no_grad()
     def _initialise(self, data: Data) -> None:
-        """Start at the principal components, of rows with means in their gaps."""
+        """Initialise by principal components, with missing values replaced by feature means."""
         d, n = data.n_columns, self.n_latents
-        rows = torch.linspace(0, len(data) - 1, min(len(data), MOST_ROWS), device=data.device)
-        x = data.take(rows.long()).x
+        index = torch.linspace(0, len(data) - 1, min(len(data), MOST_ROWS), device=data.device)
+        x = data.take(index.long()).x
         analyser = self.model_.analyser
         analyser.mu.copy_(x.mean(0))
         _, scale, axes = torch.svd_lowrank(x - x.mean(0), min(n, d, len(x)), niter=4)
         variances = scale.square() / len(x)
-        left = (x.var(0, correction=0).sum() - variances.sum()).clamp(min=0) / max(1, d - n)
-        analyser.loading.normal_(std=0.01)  # of factors that there are no components for
-        analyser.loading[:, : len(scale)] = axes * (variances - left).clamp(min=1e-4).sqrt()
-        analyser.log_psi.fill_(left.clamp(min=1e-3).log())
+        residual = (x.var(0, correction=0).sum() - variances.sum()).clamp(min=0) / max(1, d - n)
+        analyser.loading.normal_(std=0.01)  # for factors in excess of the components
+        analyser.loading[:, : len(scale)] = axes * (variances - residual).clamp(min=1e-4).sqrt()
+        analyser.log_psi.fill_(residual.clamp(min=1e-3).log())
 
     def _latent_sizes(self) -> tuple[int, ...]:
         return (self.n_latents,)

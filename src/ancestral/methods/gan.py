@@ -1,4 +1,4 @@
-"""Generative adversarial networks: a generator learns from a critic that tells it from the data."""
+"""Generative adversarial networks, unconditional and class-conditional."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Literal
 
 from torch import nn
 
-from ancestral.data import Data
 from ancestral.fields import Count, Fraction, Positive, Sizes, Weight
-from ancestral.labels import LabelLearner
 from ancestral.methods.diary import Diary
-from ancestral.methods.implicit import ImplicitEstimator
+from ancestral.methods.implicit import ClassConditionalGenerator, ImplicitEstimator
 from ancestral.models import Game
 from ancestral.networks import (
     MLP,
@@ -27,31 +25,31 @@ from ancestral.train import Player
 
 
 class Adversarial(ImplicitEstimator, ABC):
-    """A critic learns to tell rows from samples, a generator to make it fail; both by Adam.
+    """A critic that separates data from generated samples, and a generator; both trained by Adam.
 
     Parameters
     ----------
     critic : list of int, or str
-        Widths of the critic's hidden layers; for images also layers as text, as in ``network``. A
-        class is seen as further entries of a row, or as constant maps beside those of the image.
+        Widths of the critic's hidden layers; for images also a text specification of its layers, as
+        in ``network``. A class enters as one-hot input features, or as constant feature maps.
     game : {"non-saturating", "minimax"}
-        What the generator does: it maximises log D(G(z)), or minimises log(1 - D(G(z))).
+        Loss of the generator: it maximises log D(G(z)), or minimises log(1 - D(G(z))).
     critic_steps : int
-        Moves of the critic for one of the generator.
+        Updates of the critic per update of the generator.
     critic_rate : float, optional
-        Its learning rate; by default that of the generator.
+        Learning rate of the critic; by default that of the generator.
     momentum : float
-        Adam's decay of first moments: half a step's memory steadies a game.
+        Decay rate of Adam's first moments (beta1); 0.5 stabilises adversarial training.
     smoothing : float
-        One-sided label smoothing: the critic's target for real rows is 1 minus this.
+        One-sided label smoothing: the critic's target for data is 1 minus this.
     penalty : float
         Weight of the squared gradient of the critic at the data (Mescheder et al., 2018). With 0,
-        the plain game, generators of a thousand steps tend to make one row again and again.
+        the original loss, generators tend to collapse to a single sample within a thousand steps.
     spectral_norm : bool
-        Divide every weight matrix of the critic by its greatest singular value, so that its slope
-        is bounded.
+        Divide every weight matrix of the critic by its largest singular value, which bounds the
+        gradient of the critic.
     averaging : float, optional
-        Samples are drawn with an exponential moving average of the parameters with this decay.
+        Decay of an exponential moving average of the parameters, with which samples are generated.
     """
 
     n_noise: Count = 100
@@ -69,12 +67,11 @@ class Adversarial(ImplicitEstimator, ABC):
     schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
 
     _trained_against = ("model_.critic.",)
-    _criterion = "mmd2"  # the losses of a game say nothing of how far it is
+    _criterion = "mmd2"  # adversarial losses do not measure progress
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        n_classes = len(self.classes_) if isinstance(self, LabelLearner) else 0
-        critic = self._make_critic(len(columns.kinds), n_classes)
+        critic = self._make_critic(len(columns.kinds), self._n_classes)
         model = Game(self._make_generator(columns), critic)
         model.diary = Diary(len(columns.kinds))
         return {"columns_": columns, "model_": model}
@@ -86,23 +83,20 @@ class Adversarial(ImplicitEstimator, ABC):
     def _plain_critic(self, n_columns: int, n_classes: int) -> nn.Module:
         if not isinstance(self.critic, str):
             return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
-        seen = ClassMaps(self._maps("critic"), n_classes)
-        stack = Stack(parse_layers(self.critic, "critic"), seen.shape_out, activation="leaky_relu")
-        return nn.Sequential(seen, stack, linear(math.prod(stack.shape_out), 1))
-
-    def _initialise(self, data: Data) -> None:
-        self._learn_shares(data)
+        maps = ClassMaps(self._maps("critic"), n_classes)
+        stack = Stack(parse_layers(self.critic, "critic"), maps.shape_out, activation="leaky_relu")
+        return nn.Sequential(maps, stack, linear(math.prod(stack.shape_out), 1))
 
     def _players(self) -> dict[str, Player]:
-        against = critic_loss(self.smoothing)
+        objective = critic_loss(self.smoothing)
         if self.penalty > 0:
-            against = against + gradient_penalty(self.penalty)
+            objective = objective + gradient_penalty(self.penalty)
         model = self.model_
         assert isinstance(model, Game)
-        theirs, ours = (self._optimizer(rate) for rate in (self.critic_rate, None))
+        optimizers = [self._optimizer(rate) for rate in (self.critic_rate, None)]
         return {
-            "critic": Player(model.critic, against, theirs, repeat=self.critic_steps),
-            "generator": Player(model.generator, generator_loss(self.game), ours),
+            "critic": Player(model.critic, objective, optimizers[0], repeat=self.critic_steps),
+            "generator": Player(model.generator, generator_loss(self.game), optimizers[1]),
         }
 
 
@@ -123,13 +117,13 @@ class GAN(Adversarial):
     """
 
 
-class ConditionalGAN(LabelLearner, Adversarial):
-    """GAN that draws rows of a class; its critic sees the class too (Mirza and Osindero, 2014).
+class ConditionalGAN(ClassConditionalGenerator, Adversarial):
+    """Class-conditional GAN: generator and critic receive the class (Mirza and Osindero, 2014).
 
     Attributes
     ----------
     classes_ : array [n_classes]
-        What rows can be drawn of.
+        Sorted class labels, which ``sample`` accepts as ``y``.
 
     References
     ----------

@@ -1,8 +1,7 @@
-"""Generative moment matching: a generator whose samples have the moments of the data."""
+"""Generative moment-matching network."""
 
 from __future__ import annotations
 
-from ancestral.data import Data
 from ancestral.fields import Count
 from ancestral.methods.matched import MomentMatcher
 from ancestral.objectives import mmd
@@ -10,17 +9,18 @@ from ancestral.train import Player
 
 
 class GMMN(MomentMatcher):
-    """Generative moment matching network (Li, Swersky and Zemel, 2015).
+    """Generative moment-matching network (Li, Swersky and Zemel, 2015).
 
-    Minimises the maximum mean discrepancy between a batch of rows and as many samples; with an
-    ``autoencoder`` between their codes and the codes drawn. Noise is uniform on [-1, 1], as theirs.
+    Minimises the maximum mean discrepancy between a batch of data and as many generated samples, or
+    between their codes with an ``autoencoder``. Noise is uniform on [-1, 1], as in the paper.
 
     Parameters
     ----------
     root : bool
-        Minimise the root of the squared discrepancy, as the authors do.
+        Minimise the square root of the squared discrepancy, as the authors do.
     batch_size : int
-        Rows, and samples, a step: moments need many.
+        Number of data samples, and of generated samples, per step; estimates of moments need large
+        batches.
 
     References
     ----------
@@ -37,9 +37,6 @@ class GMMN(MomentMatcher):
 
     root: bool = True
     batch_size: Count = 1000
-
-    def _initialise(self, data: Data) -> None:
-        self._learn_kernel(data)
 
     def _players(self) -> Player:
         return Player(self._learner, mmd(self.variances_, root=self.root), self._optimizer())

@@ -1,77 +1,85 @@
-"""Max-margin deep generative models: a latent model that also tells classes apart by a margin."""
+"""Max-margin deep generative models: a latent-variable model with a large-margin classifier."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from sklearn.base import ClassifierMixin
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributions import Distribution
 
 from ancestral.data import Batch, Data
 from ancestral.distributions import centre
 from ancestral.fields import Count, Positive, Weight
-from ancestral.gradients import PartlyLabelled
-from ancestral.labels import LinearScores, linear_scores
-from ancestral.methods.deep import Modules, NetworkEstimator
+from ancestral.labels import LinearClassifierBase, linear_scores
+from ancestral.methods.deep import DeepLatentEstimator, Layer
 from ancestral.methods.pegasos import linear_svm
-from ancestral.models import Run
+from ancestral.models import LatentModel
 from ancestral.networks import Tap, Taps, parse_encoder, shape_after, start_normal
 from ancestral.networks.precision import at_least_single
 from ancestral.objectives import Objective, elbo, gaussian_prior, hinge, sparse_units
 
 ROWS = 1024
-"""Whose features are computed at once."""
+"""Number of samples whose features are computed at once."""
 
 
-class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimator):
+class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
     """Max-margin deep generative model (Li, Zhu, Shi and Zhang, 2015): MMVA, and CMMVA on images.
 
-    Minimises, per row, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared length of all
-    parameters), where the hinge is Crammer and Singer's on scores linear in features of the
-    encoder. Rows whose label is -1 are unlabelled and count in the bound only. With ``c=0`` it is
-    the VAE that the two-stage baselines start from; the joint classifier then learns no class.
+    Minimises, per sample, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared norm of all
+    parameters), with the hinge of Crammer and Singer on scores that are linear in features of the
+    encoder. Samples with label -1 are unlabelled and enter only the bound. With ``c=0`` the model
+    is the VAE of the two-stage baselines, and the joint classifier is not trained.
 
     Parameters
     ----------
     c : float
-        C: how much the hinge counts. Only C / D matters to Adam, but for the prior.
+        C: weight of the hinge. Up to the prior, only C / D matters with Adam.
     bound_weight : float
-        D: how much the bound counts.
+        D: weight of the negative ELBO.
     margin : float
-        The cost of a wrong class.
+        Cost of a wrong class in the hinge.
     features : {"hidden", "mean"}
-        What scores are linear in: the encoder's hidden layers, all of a dense network's and the
-        last of a convolutional one's, as in the authors' code and their tables, or E_q[z | x], as
-        the model is written down.
+        Features of the classifier: hidden units of the encoder (all layers of a dense network, the
+        last one of a convolutional network), as in the authors' code and tables; or E_q[z | x], as
+        in the paper's equations.
     prior : float
         lambda: precision of the Gaussian prior on every parameter.
     classifier : {"joint", "pegasos", "adagrad"}
-        Scores are learned with the features, or afterwards on features of a model without a
-        hinge, the papers' two-stage baselines: by Pegasos, or by the authors' variant of it.
+        Fit of the classifier: jointly with the features, or in a second stage on the features of a
+        model without a hinge (the papers' two-stage baselines), by Pegasos or by the authors'
+        variant of it with AdaGrad.
     regularization : float
-        lambda of a second stage.
+        lambda > 0 of the second stage.
     n_latent_samples : int
-        Draws of z per row and step.
+        Number of samples of z per data point and step.
     sparsity : float
-        Weight, a batch, of keeping the hidden units of a dense encoder inactive most of the time,
-        as the authors' code does with 3 and their paper does not say. 0 for none.
+        Weight, per batch, of a penalty on the mean activation of the hidden units of a dense
+        encoder. The authors' code uses 3; the paper does not mention the term. 0 omits it.
     dense_start : {"glorot", "normal"}
-        Where dense layers of the networks start: Glorot's uniform weights and biases of zero, or as
-        in the authors' code weights from N(0, 1 / n_in) and biases from N(0, 0.01^2). Read-outs of
-        log-variances start at zero either way, and the output biases of a dense decoder at the
-        means of the data.
+        Initialisation of dense layers: Glorot's uniform weights and zero biases, or, as in the
+        authors' code, weights from N(0, 1 / n_in) and biases from N(0, 0.01^2). In both cases the
+        output layers of log-variances start at zero, and the output biases of a dense decoder at
+        the means of the data.
     classifier_scale : float
-        Standard deviation with which the classifier's parameters start, around zero: nothing by
-        default, 0.01 in the authors' convolutional models.
+        Standard deviation of the normal initialisation of the classifier's parameters; the authors'
+        convolutional models use 0.01. 0 initialises with zeros.
+    n_labelled : int or "share"
+        Number of labelled rows per batch, if some rows are unlabelled; ``"share"`` is their share
+        of the training rows, rounded up. Supervised terms average over the labelled rows of a
+        batch, so their weight does not depend on this number. Labelled rows are visited in a
+        separate order; with more than their share they also count more in the bound. An epoch
+        visits every row at least once.
 
     Attributes
     ----------
     classes_ : array [n_classes]
-        The classes, sorted, as ``predict`` returns them.
+        Sorted class labels.
     temperature_ : float
-        What scores are divided by in ``predict_proba``, so that probabilities are calibrated.
+        Divisor of the scores in ``predict_proba``, which calibrates the probabilities.
 
     References
     ----------
@@ -81,8 +89,8 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimat
     --------
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
-    >>> how = {"hidden": (50,), "max_epochs": 20, "learning_rate": 5e-3, "random_state": 0}
-    >>> mmva = MaxMarginVAE(n_latents=5, **how)
+    >>> settings = {"hidden": (50,), "max_epochs": 20, "learning_rate": 5e-3, "random_state": 0}
+    >>> mmva = MaxMarginVAE(n_latents=5, **settings)
     >>> mmva.fit(X / 16, y).score(X / 16, y) > 0.9
     True
     """
@@ -98,40 +106,47 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimat
     sparsity: Weight = 0.0
     dense_start: Literal["glorot", "normal"] = "glorot"
     classifier_scale: Weight = 0.0
+    n_labelled: Count | Literal["share"] = "share"
 
-    def _build(self) -> Modules:
-        def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
-            return [*layer, Tap(f"feature{depth}")]
+    @property
+    def _labelled_rows(self) -> int | Literal["share"]:
+        return self.n_labelled
 
-        found = self._networks(up=furnish)
+    def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
+        return [*layer, Tap(f"feature{depth}")]
+
+    def _extend_model(self, model: LatentModel) -> None:
         if self.dense_start == "normal":
-            start_normal(found["model_"])
+            start_normal(model)
         sizes = self._n_features(), len(self.classes_)
-        found["model_"].classifier = linear_scores(*sizes, self.classifier_scale)
-        return found
+        model.classifier = linear_scores(*sizes, self.classifier_scale)
 
     def _objective(self) -> Objective:
         one_layer = len(self._latent_sizes()) == 1
         bound = elbo(self.n_latent_samples, "analytic" if one_layer else "sampled")
-        found = self.bound_weight * bound
+        objective = self.bound_weight * bound
         if self.c == 0 and self.classifier == "joint":
             raise ValueError(
                 "c=0 leaves the classifier of classifier='joint' untrained: expected c > 0, or "
-                "classifier='pegasos', which learns it afterwards"
+                "classifier='pegasos', which is fitted in a second stage"
             )
         if self.c > 0 and self.classifier == "joint":
-            found = found + hinge(self.c, self.margin, self._features_in)
+            objective = objective + hinge(
+                self.c, self.margin, lambda run: self._features_from(run.q, run.taps)
+            )
         if self.sparsity > 0:
             self._check_sparse()
-            found = found + sparse_units(self.sparsity)
-        return found if self.prior == 0 else found + gaussian_prior(self.prior / self.n_rows_)
+            objective = objective + sparse_units(self.sparsity)
+        if self.prior == 0:
+            return objective
+        return objective + gaussian_prior(self.prior / self.n_rows_)
 
     def _check_sparse(self) -> None:
-        recoded = self.columns_.recodes
-        if self.network != "dense" or len(self._latent_sizes()) > 1 or recoded:
+        recodes = self.columns_.recodes
+        if self.network != "dense" or len(self._latent_sizes()) > 1 or recodes:
             raise ValueError(
-                f"sparsity={self.sparsity} is for dense networks with one layer of latent "
-                "variables, on bits or real values"
+                f"sparsity={self.sparsity} requires network='dense', a single stochastic layer, "
+                "and bernoulli or gaussian columns"
             )
 
     def _learn_scores(self, data: Data) -> None:
@@ -142,7 +157,7 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimat
             parts = [self._features(batch)[:n] for batch, n in rows.chunks(ROWS)]
         assert data.y is not None
         labelled = data.y >= 0
-        learned = linear_svm(
+        weights = linear_svm(
             torch.cat(parts)[labelled],
             data.y[labelled],
             len(self.classes_),
@@ -152,23 +167,24 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimat
             random_state=self.seed_,
         )
         with torch.no_grad():
-            self._linear.weight.copy_(learned)
+            self._linear.weight.copy_(weights)
             self._linear.bias.zero_()
 
     def _features(self, batch: Batch) -> Tensor:
         taps = Taps(self.model_.posterior)
         q = self.model_.encode(batch)
-        return self._features_in(Run(batch, q, taps=taps.take()))
+        return self._features_from(q, taps.take())
 
-    def _features_in(self, run: Run) -> Tensor:
+    def _features_from(self, q: Distribution, taps: Mapping[str, Tensor]) -> Tensor:
+        """Return the features of a batch from its q(z | x) and the activations of the encoder."""
         if self.features == "mean":
-            assert run.q is not None
-            return centre(run.q)
-        names = sorted(name for name in run.taps if name.startswith("feature"))
-        # in single precision: side by side in that of products, a layer would lie among columns
-        # not written yet when the next layer's product reads it, and torch 2.13's reads, times
-        # zero, beyond the end of a row where there are matrix units: nan, if that is what is there
-        return torch.cat([at_least_single(run.taps[name]) for name in names], -1)
+            return centre(q)
+        names = sorted(name for name in taps if name.startswith("feature"))
+        # Concatenate in float32. In the reduced precision of matrix products, the compiled step
+        # writes a layer into a slice of the concatenation while other columns are uninitialised.
+        # The product of the next layer (torch 2.13, with matrix units) reads past the end of a row
+        # of that slice and multiplies by zero, which gives NaN if the memory holds NaN.
+        return torch.cat([at_least_single(taps[name]) for name in names], -1)
 
     def _n_features(self) -> int:
         if self.features == "mean":
@@ -176,8 +192,8 @@ class MaxMarginVAE(ClassifierMixin, LinearScores, PartlyLabelled, NetworkEstimat
         if self.network == "dense":
             if not (hidden := self._hidden_sizes()[0]):
                 raise ValueError(
-                    f"features='hidden' and hidden={self.hidden!r} has no layer next to the data: "
-                    "give one, or features='mean'"
+                    "features='hidden' requires a hidden layer next to the data, got "
+                    f"hidden={self.hidden!r}: add one, or set features='mean'"
                 )
             return sum(hidden)
         return math.prod(shape_after(parse_encoder(self.network), self._maps()))

@@ -1,4 +1,4 @@
-"""What moment-matching generators share: a kernel that compares rows, or their codes."""
+"""Base class of moment-matching generators: a kernel on samples or on their codes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ancestral.data import Batch, Data
 from ancestral.methods.autoencoder import LAST, Autoencoder
-from ancestral.methods.deep import NetworkEstimator
+from ancestral.methods.deep import DeepLatentEstimator
 from ancestral.methods.diary import Diary
 from ancestral.methods.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
 from ancestral.methods.part import part
@@ -17,34 +17,35 @@ from ancestral.models import Coded, Generator
 from ancestral.networks import Maps
 from ancestral.preprocess import Columns
 
-CODERS = (Autoencoder, NetworkEstimator)
-"""What makes codes of rows, and rows of codes."""
+CODERS = (Autoencoder, DeepLatentEstimator)
+"""Estimator classes that encode samples and decode codes."""
 
 
 class MomentMatcher(ImplicitEstimator, ABC):
-    """A generator whose samples are compared with rows by a kernel, as they are or by their codes.
+    """Generator fitted by a kernel comparison of generated samples, or codes, with those of data.
 
     Parameters
     ----------
     variances : list of float, or "auto"
-        Of the Gaussians whose sum is the kernel, in the units of the model: numbers in [0, 1] as
-        they are, others standardised. ``"auto"`` takes five around the median heuristic's.
+        Variances of the Gaussians whose sum is the kernel, in the units of the model: values in
+        [0, 1] as given, other values standardised. ``"auto"`` selects five multiples, from a
+        quarter to four times, of the variance of the median heuristic.
     autoencoder : str, optional
-        A saved :class:`~ancestral.methods.autoencoder.Autoencoder` of these rows, or a variational
-        one (of any kind with networks), or the folder of its run. Moments are then matched among
-        codes, E_q[z | x] of a variational one, and what is drawn is a code, decoded. It becomes
-        part of the model, saved with it.
+        Folder of a saved :class:`~ancestral.methods.autoencoder.Autoencoder` or variational
+        autoencoder (of any kind with networks) of the same data, or of its run. The moments of
+        codes are then matched (of a variational autoencoder, E_q[z | x]), and generated codes are
+        decoded. The autoencoder becomes part of the model and is saved with it.
 
     Attributes
     ----------
     variances_ : list of float
-        Those in use.
+        Variances of the kernel in use.
     """
 
     variances: Variances = "auto"
     autoencoder: str | None = None
 
-    _trained_against = tuple(f"model_.coder.{of}." for of in ("encoder", "posterior", "classifier"))
+    _trained_against = tuple(f"model_.coder.{m}." for m in ("encoder", "posterior", "classifier"))
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
@@ -53,29 +54,29 @@ class MomentMatcher(ImplicitEstimator, ABC):
         return {"columns_": columns, "model_": model}
 
     def _make_model(self, columns: Columns) -> Generator | Coded:
-        """Make a generator of rows, or of codes with what decodes them."""
+        """Build a generator of samples, or of codes with the decoder of the autoencoder."""
         if self.autoencoder is None:
             return self._make_generator(columns)
         coder = part(self, "autoencoder", CODERS, "a saved autoencoder, plain or variational")
-        last = LAST[coder.code if isinstance(coder, Autoencoder) else "linear"]
-        return Coded(self._generator_of(Maps(coder._n_features_out), last()), coder.model_)
+        output = LAST[coder.code if isinstance(coder, Autoencoder) else "linear"]
+        return Coded(self._generator_of(Maps(coder._n_features_out), output()), coder.model_)
 
-    def _learn_kernel(self, data: Data) -> None:
-        """Choose the kernel by the rows, if it is not given."""
-        seen_as = self._codes if isinstance(self.model_, Coded) else None
+    def _initialise(self, data: Data) -> None:
+        """Set the variances of the kernel, from the data if ``variances="auto"``."""
+        transform = self._codes if isinstance(self.model_, Coded) else None
         self.variances_ = kernel_of_rows(
-            "variances", self.variances, data, self.batch_size, WIDTHS, seen_as
+            "variances", self.variances, data, self.batch_size, WIDTHS, transform
         )
 
     def _codes(self, batch: Batch) -> Tensor:
         assert isinstance(self.model_, Coded)
         device, mask = self._device(), batch.mask
-        there = Batch(batch.x.to(device), mask=None if mask is None else mask.to(device))
-        return self.model_.codes(there)
+        on_device = Batch(batch.x.to(device), mask=None if mask is None else mask.to(device))
+        return self.model_.codes(on_device)
 
     @property
     def _learner(self) -> nn.Module:
-        """What of the model learns."""
+        """Module that is trained: the generator, without an autoencoder."""
         return self.model_.generator if isinstance(self.model_, Coded) else self.model_
 
     if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Conditional moment matching of what is told of rows: a classifier, and a regressor."""
+"""Conditional moment-matching networks for labels and targets: a classifier and a regressor."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ancestral import engine
 from ancestral.data import Batch, Data
 from ancestral.fields import Count, Natural, Positive, Sizes, Weight
 from ancestral.kernels import check_variances
-from ancestral.labels import ClassLearner, TargetLearner, check_labelled
+from ancestral.labels import ClassifierBase, RegressorBase, check_labelled
 from ancestral.methods.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
-from ancestral.methods.networked import Disturbed
-from ancestral.methods.student import Student
+from ancestral.methods.networked import RegularizedNetworkEstimator
+from ancestral.methods.student import DistillationMixin
 from ancestral.models import Generator
 from ancestral.networks import linear, logit, set_output_bias
 from ancestral.objectives import Objective, cmmd, gaussian_prior
@@ -25,22 +25,24 @@ from ancestral.preprocess import Columns
 from ancestral.train import Player
 
 INPUT_WIDTHS = (0.02, 0.18, 0.4, 0.8, 1.6)
-"""Variances of the kernel of rows, in units of the median heuristic's."""
-
+"""Variances of the classifier's automatic input kernel, in units of the median heuristic's."""
 
 NEIGHBOURHOOD = 0.1
-"""That of rows whose targets are one distribution, likewise."""
+"""Variance of the regressor's automatic input kernel, in units of the median heuristic's.
+
+Samples within this distance are treated as draws of one distribution of targets.
+"""
 
 
 class NoisyBody(nn.Module):
-    """Hidden layers of rows, to whose values noise is added as further columns.
+    """Hidden layers whose outputs are concatenated with noise.
 
     Parameters
     ----------
     body : Module
-        Rows [n, d] to [n, m].
+        Hidden layers, from inputs [n, d] to [n, m].
     d : int
-        Columns of a row; the rest of the input is noise.
+        Number of input features; the remaining columns of the input are noise.
     """
 
     def __init__(self, body: nn.Module, d: int) -> None:
@@ -48,34 +50,34 @@ class NoisyBody(nn.Module):
         self.body, self.d = body, d
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return [n, m + n_noise]."""
+        """Map inputs and noise [n, d + n_noise] to [n, m + n_noise]."""
         return torch.cat([self.body(u[:, : self.d]), u[:, self.d :]], -1)
 
 
-class ConditionalMatcher(Disturbed, ABC):
-    """A network of row and noise whose outputs match the conditional moments of the data.
+class ConditionalMatcher(RegularizedNetworkEstimator, ABC):
+    """Network of input and noise whose outputs match the conditional moments of the data.
 
     Parameters
     ----------
     n_noise : int
-        Noise beside a row: at the input of a dense network, at the last layer of a convolutional
-        one. Without, the network is deterministic, as the authors' CNN.
+        Dimension of the noise, which enters a dense network at the input and a convolutional one at
+        the last layer. With 0 the network is deterministic, as the authors' CNN.
     noise : {"uniform", "unit", "centred", "normal", "bits"}
-        Uniform on [-1, 1], on [0, 1] as published or on [-1/2, 1/2], standard normal, or fair
-        bits as those of the authors' script for classification.
+        Distribution of the noise: uniform on [-1, 1], on [0, 1] (as published) or on [-1/2, 1/2],
+        standard normal, or Bernoulli(1/2) (as in the authors' classification script).
     input_variances : list of float, or "auto"
-        Of the Gaussians in the kernel of rows. ``"auto"`` takes five, from a fiftieth of the median
-        heuristic's, as narrow as the authors' on MNIST.
+        Variances of the Gaussians in the kernel of inputs. ``"auto"`` selects five multiples of the
+        median heuristic's variance, from 0.02 on, as narrow as the authors' on MNIST.
     regularization : float
-        lambda of the regression in feature space. The smaller it is, the more the objective looks
-        at differences between rows that are alike; the authors' 0.001 suits narrow kernels.
+        lambda > 0 of the regression in feature space. The smaller it is, the larger the weight of
+        differences between similar inputs; the authors' 0.001 suits narrow kernels.
     prior : float
         Precision of the Gaussian prior on every parameter, for the sum over all batches.
     n_draws : int
-        Number of generated answers per row; a prediction is their mean.
+        Number of generated outputs per sample; a prediction is their mean.
     batch_size : int
-        Rows whose conditional moments are matched at once. Batches are drawn once and recur, so
-        that each is factorised once.
+        Number of samples whose conditional moments are matched at once. Batches are drawn once and
+        reused in every epoch, so that each kernel matrix is factorised once.
     """
 
     n_noise: Natural = 20
@@ -92,11 +94,11 @@ class ConditionalMatcher(Disturbed, ABC):
     _shuffle = "once"
 
     def _drawer(self, columns: Columns, n_out: int, last: list[nn.Module]) -> Generator:
-        """Make the network of rows and noise, with ``n_out`` outputs."""
+        """Build the network of inputs and noise, with ``n_out`` outputs."""
         if columns.recodes:
             raise ValueError(
-                f"likelihood: {type(self).__name__} compares rows by a kernel: bernoulli and "
-                "gaussian columns only"
+                f"likelihood: the kernel of {type(self).__name__} supports only bernoulli and "
+                "gaussian columns"
             )
         d = columns.n_features
         if self.network == "dense":
@@ -108,46 +110,46 @@ class ConditionalMatcher(Disturbed, ABC):
         return Generator(network, noise(self.noise, self.n_noise), "x")
 
     def _matched(self, objective: Objective) -> Player:
-        """Add the prior, and say who moves."""
+        """Return the player that minimises the objective plus the prior."""
         if self.prior > 0:
             n_batches = -(-self.n_rows_ // min(self.batch_size, self.n_rows_))
             objective = objective + gaussian_prior(self.prior / n_batches)
         return Player(self.model_, objective, self._optimizer())
 
     def _outputs(self, batch: Batch) -> Tensor:
-        """Outputs [n_draws, batch, n_out] at noise that is the same for every row and call."""
+        """Outputs [n_draws, batch, n_out] at noise that is shared by all samples and calls."""
         model = self.model_
         assert isinstance(model, Generator)
         with engine.seeded(self.seed_, device=batch.x.device):
-            drawn = model.noise().sample((self.n_draws if self.n_noise else 1,))
-        return torch.stack([model.at(h.expand(len(batch.x), -1), batch.x) for h in drawn])
+            noises = model.noise().sample((self.n_draws if self.n_noise else 1,))
+        return torch.stack([model.at(h.expand(len(batch.x), -1), batch.x) for h in noises])
 
     if TYPE_CHECKING:
         model_: nn.Module
         n_rows_: int
 
 
-class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
-    """Conditional generative moment-matching network that draws a row's class (Ren et al., 2016).
+class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMatcher):
+    """Conditional generative moment-matching network as a classifier (Ren et al., 2016).
 
-    A network of row and noise draws one-hot classes; the conditional maximum mean discrepancy to
-    the classes of the training rows is minimised. A prediction is the mean over many draws.
+    A network of input and noise generates one-hot classes. It minimises the conditional maximum
+    mean discrepancy to the labels of the training data. Scores are means over ``n_draws`` outputs.
 
     Parameters
     ----------
     output_variances : list of float
-        Of the Gaussians in the kernel of classes.
+        Variances of the Gaussians in the kernel of classes.
     form : {"cmmd", "diagonal"}
-        The published formula, or what the authors' script for classification computes in its
-        place: see ``objectives.cmmd``. Their script for convolutional networks computes the formula
-        without noise: ``n_noise=0``.
+        The published formula, or the one that the authors' classification script computes; see
+        ``objectives.cmmd``. Their script for convolutional networks computes the published formula
+        without noise (``n_noise=0``).
 
     Attributes
     ----------
     classes_ : array [n_classes]
-        The classes, sorted, as ``predict`` returns them.
+        Sorted class labels.
     temperature_ : float
-        What scores are divided by in ``predict_proba``, so that probabilities are calibrated.
+        Divisor of the scores in ``predict_proba``, which calibrates the probabilities.
 
     References
     ----------
@@ -157,8 +159,8 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
     --------
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
-    >>> how = {"hidden": (50,), "learning_rate": 5e-3, "max_epochs": 20, "random_state": 0}
-    >>> cgmmn = CGMMNClassifier(batch_size=100, **how).fit(X / 16, y)
+    >>> settings = {"hidden": (50,), "learning_rate": 5e-3, "max_epochs": 20, "random_state": 0}
+    >>> cgmmn = CGMMNClassifier(batch_size=100, **settings).fit(X / 16, y)
     >>> cgmmn.score(X / 16, y) > 0.9
     True
     """
@@ -167,20 +169,20 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
     form: Literal["cmmd", "diagonal"] = "cmmd"
 
     def spread(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of the drawn outputs, both [n_samples, n_classes].
+        """Mean and standard deviation of the generated outputs, both [n_samples, n_classes].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows.
+            Data.
         """
 
-        def both(batch: Batch) -> Tensor:
-            drawn = self._outputs(batch)
-            return torch.stack([drawn.mean(0), drawn.std(0, correction=0)], 1)
+        def moments(batch: Batch) -> Tensor:
+            outputs = self._outputs(batch)
+            return torch.stack([outputs.mean(0), outputs.std(0, correction=0)], 1)
 
-        mean, spread = np.moveaxis(self._map_rows(X, both), 1, 0)
-        return mean, spread
+        mean, std = np.moveaxis(self._map_rows(X, moments), 1, 0)
+        return mean, std
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
@@ -188,9 +190,10 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
         return {"columns_": columns, "model_": model}
 
     def _initialise(self, data: Data) -> None:
-        check_labelled(self, data.y)
-        n, given = self.batch_size, self.input_variances
-        self.input_variances_ = kernel_of_rows("input_variances", given, data, n, INPUT_WIDTHS)
+        assert data.y is not None
+        check_labelled(self, data.y.numpy(force=True))
+        n, variances = self.batch_size, self.input_variances
+        self.input_variances_ = kernel_of_rows("input_variances", variances, data, n, INPUT_WIDTHS)
         check_variances("output_variances", self.output_variances)
 
     def _players(self) -> Player:
@@ -198,41 +201,41 @@ class CGMMNClassifier(ClassifierMixin, ClassLearner, ConditionalMatcher):
         n_classes = len(self.classes_)
         return self._matched(cmmd("x", "y", *kernels, self.regularization, n_classes, self.form))
 
-    def _learn_scores(self, data: Data) -> None:
-        """Scores are the outputs of the network."""
-
     def _scores(self, batch: Batch) -> Tensor:
         return self._outputs(batch).mean(0)
 
 
-class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher):
-    """Conditional generative moment-matching network that draws a row's targets (Ren et al., 2016).
+class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, ConditionalMatcher):
+    """Conditional generative moment-matching network as a regressor (Ren et al., 2016).
 
-    It learns the distribution of the targets given the row, not only their mean, if rows that are
-    alike are compared with one another. The discrepancy weighs eigenvectors of the kernel of rows
-    by e / (e + lambda)^2: a small lambda, as for classification, looks at single rows, of which
-    there is one target each, and a deterministic answer is then the best. So lambda is large here,
-    and ``form="unbiased"`` mends what is left of this.
+    It fits the conditional distribution of the targets, not only its mean, if the kernel compares
+    similar inputs with one another. The discrepancy weights the eigenvectors of the input kernel,
+    with eigenvalues e, by e / (e + lambda)^2. A small lambda, as for classification, emphasises
+    single samples; each has only one target, so that a deterministic output is then optimal. The
+    default lambda is therefore large, and ``form="unbiased"`` removes the remaining bias of the
+    variance.
 
     Parameters
     ----------
     input_variances : list of float, or "auto"
-        Of the Gaussians in the kernel of rows; ``"auto"`` takes one, a tenth of the median
-        heuristic's.
+        Variances of the Gaussians in the kernel of inputs; ``"auto"`` selects one, 0.1 times the
+        median heuristic's.
     regularization : float
-        lambda of the regression in feature space: a twentieth of a batch or so.
+        lambda > 0 of the regression in feature space; about a twentieth of ``batch_size``.
     form : {"cmmd", "unbiased"}
-        The published formula, which has one answer for every row in a step and leaves a spread that
-        is too small; or that with two, by which the spread comes out right. See
+        The published formula, with one generated output per sample and step, which underestimates
+        the conditional variance; or its unbiased form with two independent outputs. See
         ``objectives.ConditionalMMD``.
     prior : float
-        As of a classifier, but none by default: beside a discrepancy that a large lambda makes
-        small it would decide everything.
+        Precision of the Gaussian prior on every parameter, for the sum over all batches. The
+        default is 0, because the prior would dominate the discrepancy, which a large lambda makes
+        small.
     output_variances : list of float, or "auto"
-        Of the Gaussians in the kernel of standardised targets; ``"auto"`` takes five around the
-        median heuristic's.
+        Variances of the Gaussians in the kernel of standardised targets; ``"auto"`` selects five
+        multiples, from a quarter to four times, of the median heuristic's.
     bounded : bool
-        Targets lie in [0, 1], pixels for instance: they are not standardised, and so are draws.
+        Whether targets lie in [0, 1], as pixels do. They are then not standardised, and outputs are
+        confined to [0, 1].
 
     References
     ----------
@@ -242,8 +245,8 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher)
     --------
     >>> x = np.linspace(-1, 1, 200)[:, None]
     >>> y = np.sin(3 * x[:, 0])
-    >>> how = {"hidden": (50,), "learning_rate": 1e-2, "max_epochs": 100, "random_state": 0}
-    >>> CGMMNRegressor(n_noise=2, batch_size=50, **how).fit(x, y).score(x, y) > 0.8
+    >>> settings = {"hidden": (50,), "learning_rate": 1e-2, "max_epochs": 100, "random_state": 0}
+    >>> CGMMNRegressor(n_noise=2, batch_size=50, **settings).fit(x, y).score(x, y) > 0.8
     True
     """
 
@@ -257,47 +260,57 @@ class CGMMNRegressor(RegressorMixin, TargetLearner, Student, ConditionalMatcher)
 
     _for_classes: ClassVar[str] = "CGMMNClassifier"
 
+    @property
+    def _targets_in_unit_interval(self) -> bool:
+        return self.bounded
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Return the mean of many draws for every row, in the units of the targets.
+        """Mean of ``n_draws`` draws for each sample, in the units of the targets.
+
+        Its shape is [n_samples], or [n_samples, n_targets].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows.
+            Data.
         return_std : bool
-            Return the standard deviation of the draws too.
+            Whether to return a pair: the mean, and the standard deviation of the draws.
         """
-        drawn = self.draw(X)
-        mean = drawn.mean(0).astype(np.float64)
-        return (mean, drawn.std(0).astype(np.float64)) if return_std else mean
+        draws = self.draw(X)
+        mean = draws.mean(0).astype(np.float64)
+        return (mean, draws.std(0).astype(np.float64)) if return_std else mean
 
     def draw(self, X: Any) -> np.ndarray:
-        """Return ``n_draws`` draws for every row, [n_draws, n_samples] or [..., n_targets].
+        """Draw ``n_draws`` targets for each sample, in the units of the targets.
+
+        The shape is [n_draws, n_samples], or [n_draws, n_samples, n_targets].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows.
+            Data.
         """
-        drawn = self._map_rows(X, lambda batch: self._outputs(batch).transpose(0, 1))
-        values = drawn * np.asarray(self.target_scale_) + np.asarray(self.target_location_)
+        outputs = self._map_rows(X, lambda batch: self._outputs(batch).transpose(0, 1))
+        values = outputs * np.asarray(self.target_scale_) + np.asarray(self.target_location_)
         values = np.moveaxis(values, 1, 0)
         return values[..., 0] if self.one_target_ else values
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        last: list[nn.Module] = [nn.Sigmoid()] if self.bounded else []
-        model = self._drawer(columns, len(self.target_scale_), last)
+        output: list[nn.Module] = [nn.Sigmoid()] if self.bounded else []
+        model = self._drawer(columns, len(self.target_scale_), output)
         return {"columns_": columns, "model_": model}
 
     def _initialise(self, data: Data) -> None:
-        n, given = self.batch_size, self.input_variances
-        self.input_variances_ = kernel_of_rows("input_variances", given, data, n, (NEIGHBOURHOOD,))
+        n, variances = self.batch_size, self.input_variances
+        self.input_variances_ = kernel_of_rows(
+            "input_variances", variances, data, n, (NEIGHBOURHOOD,)
+        )
         assert data.y is not None
         if self.bounded:
             set_output_bias(self.model_, logit(data.y.to(self._device()).mean(0)))
-        targets, given = Data(data.y, device=data.device), self.output_variances
-        self.output_variances_ = kernel_of_rows("output_variances", given, targets, n, WIDTHS)
+        targets, variances = Data(data.y, device=data.device), self.output_variances
+        self.output_variances_ = kernel_of_rows("output_variances", variances, targets, n, WIDTHS)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances_)

@@ -1,4 +1,4 @@
-"""Finite mixtures: latent classes of rows."""
+"""Finite mixture models."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from ancestral.networks import one_hot
 from ancestral.preprocess import ColumnKind, Columns
 
 MOST_ROWS = 20_000
-"""Among which clusters are looked for, to begin with."""
+"""Maximum number of samples in the k-means clustering of the initialisation."""
 
 
 class MixtureModel(ExactEstimator):
-    """Finite mixture: a class of every row, and what rows of a class are like.
+    """Finite mixture model, fitted by expectation maximisation.
 
-    Columns may be of mixed kinds, Gaussian, bits, codes, counts, independent given the class
+    Features may be Gaussian, Bernoulli, categorical and Poisson, independent given the component
     (latent class analysis), or all Gaussian with full covariances. ``transform`` returns the
-    probabilities of the classes.
+    posterior probabilities of the components.
 
     Parameters
     ----------
     n_components : int
-        Number of classes.
+        Number of components.
     covariance : {"diagonal", "spherical", "full", "tied"}
-        Of Gaussian columns given the class: a variance for each, one for all, a full matrix, or a
-        full matrix that the classes share.
+        Covariance of Gaussian features given the component: a variance for each feature, one for
+        all features, a full matrix, or a full matrix shared by the components.
     smoothing : float
-        Further rows, like the average row, that every class has seen: with some no class dies out
-        or shrinks to a single row, where the likelihood has no bound. 0 is maximum likelihood.
+        Number of pseudo-samples, with the statistics of the average sample, added to every
+        component. They prevent components from vanishing or from shrinking to a single sample,
+        where the likelihood is unbounded. 0 gives maximum likelihood.
     initialise : {"kmeans", "random"}
-        Classes to begin with: clusters by k-means, or shares drawn at random.
+        Initial responsibilities: k-means clusters, or the softmax of normal random numbers.
 
     Attributes
     ----------
     weights_ : array [n_components]
-        Shares of the classes.
+        Mixture weights.
     means_ : array [n_components, n_features]
-        E[x | class] in the units of the columns; of codes the most probable one.
+        E[x | component] in the units of the features; for categorical features the mode.
 
     References
     ----------
@@ -72,25 +73,35 @@ class MixtureModel(ExactEstimator):
 
     @property
     def weights_(self) -> np.ndarray:
-        """Shares of the classes, [n_components]."""
+        """Mixture weights, [n_components]."""
         return self.model_.prior().probs.detach().cpu().double().numpy()
 
     @property
     def means_(self) -> np.ndarray:
-        """E[x | class] in the units of the columns, [n_components, n_features]."""
+        """E[x | component] in the units of the features, [n_components, n_features]."""
         with torch.no_grad():
             classes = torch.eye(self.n_components, device=self._device())
             return self.columns_.to_user(centre(self.model_.decode(classes))).cpu().numpy()
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of every row, [n_samples]: numbers from 0.
+        """Index of the most probable component of each sample, [n_samples].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Data; ``NaN`` marks missing values.
+        """
+        return self.transform(X).argmax(1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the posterior probabilities of the components, [n_samples, n_components].
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
             Rows; ``NaN`` marks a missing entry.
         """
-        return self.transform(X).argmax(1)
+        return self.transform(X)
 
     def _build(self) -> Modules:
         columns, k = self._columns(), self.n_components
@@ -98,8 +109,8 @@ class MixtureModel(ExactEstimator):
         if self.covariance in ("full", "tied"):
             if kinds != ["gaussian"]:
                 raise ValueError(
-                    f"covariance={self.covariance!r} is of Gaussian columns, and there are others "
-                    f"({', '.join(kinds)}): take 'diagonal', or likelihood='gaussian'"
+                    f"covariance={self.covariance!r} requires Gaussian columns, got "
+                    f"{', '.join(kinds)}: set covariance='diagonal', or likelihood='gaussian'"
                 )
             tied = self.covariance == "tied"
             parts: list[Component] = [Correlated(k, len(columns.kinds), tied=tied)]
@@ -109,52 +120,51 @@ class MixtureModel(ExactEstimator):
         return {"columns_": columns, "model_": model}
 
     def _independent(self, kind: ColumnKind, columns: Columns) -> Independent:
-        chosen = columns.columns_of(kind)
-        codes = [columns.n_categories[j] for j in chosen]
+        index = columns.columns_of(kind)
+        n_categories = [columns.n_categories[j] for j in index]
         spherical = self.covariance == "spherical"
-        return Independent(kind, self.n_components, len(chosen), codes, spherical=spherical)
+        return Independent(kind, self.n_components, len(index), n_categories, spherical=spherical)
 
     @torch.no_grad()
     def _initialise(self, data: Data) -> None:
-        """Start at clusters, or anywhere; and see what the average row is like."""
+        """Initialise by an M-step on the initial responsibilities; set the average statistics."""
         model, k = self.model_, self.n_components
         if len(data) < k:
             raise ValueError(
-                f"n_components={k}: expected at most as many classes as rows, of which there are "
-                f"{len(data)}"
+                f"n_components={k}: expected at most the number of training samples, {len(data)}"
             )
-        wide = engine.widest(data.device)
-        engine.moved(model.to(wide), data.device)
-        shares = self._first_shares(data)
-        total: Statistics | None = None
-        everyone: Statistics | None = None
-        for batch in data.in_precision(wide).parts(self._rows_at_once(data)):
-            weights = shares[batch.index].to(data.device, wide)
-            total = added(total, model.sums(batch, weights))
-            everyone = added(everyone, model.sums(batch, torch.ones_like(weights[:, :1])))
-        assert total is not None
-        assert everyone is not None
-        groups = zip(model.components, everyone[1:], strict=True)
+        dtype = engine.widest(data.device)
+        engine.moved(model.to(dtype), data.device)
+        responsibilities = self._first_shares(data)
+        statistics: Statistics | None = None
+        pooled: Statistics | None = None
+        for batch in data.in_precision(dtype).parts(self._rows_at_once(data)):
+            weights = responsibilities[batch.index].to(data.device, dtype)
+            statistics = added(statistics, model.sums(batch, weights))
+            pooled = added(pooled, model.sums(batch, torch.ones_like(weights[:, :1])))
+        assert statistics is not None
+        assert pooled is not None
+        groups = zip(model.components, pooled[1:], strict=True)
         model.average = [component.average(sums) for component, sums in groups]
-        model.maximise(total)
+        model.maximise(statistics)
 
     def _first_shares(self, data: Data) -> Tensor:
-        """Return how much every row belongs to every class to begin with, [n, k]."""
+        """Initial responsibilities of the components for each sample, [n, k]; rows sum to one."""
         k = self.n_components
         if self.initialise == "random":
             return torch.softmax(torch.randn(len(data), k), -1)
         from sklearn.cluster import KMeans
 
-        seen = [
+        features = [
             self.columns_.to_features(batch.x, batch.mask).cpu()
             for batch in data.parts(block_rows(data.n_columns))
         ]
-        x = torch.cat(seen).numpy()
-        rows = np.linspace(0, len(x) - 1, min(len(x), MOST_ROWS)).astype(int)
+        x = torch.cat(features).numpy()
+        index = np.linspace(0, len(x) - 1, min(len(x), MOST_ROWS)).astype(int)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Number of distinct clusters")
-            clusters = KMeans(k, n_init=1, random_state=self.seed_ % 2**32).fit(x[rows])
-        return one_hot(torch.from_numpy(clusters.predict(x)).long(), k)
+            kmeans = KMeans(k, n_init=1, random_state=self.seed_ % 2**32).fit(x[index])
+        return one_hot(torch.from_numpy(kmeans.predict(x)).long(), k)
 
     def _latent_sizes(self) -> tuple[int, ...]:
         return (self.n_components,)

@@ -1,4 +1,4 @@
-"""Networks that estimators share: dense ones by their widths, convolutional ones as text."""
+"""Base classes of estimators with a network: dense by its widths, convolutional as text."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from torch import nn
 from ancestral.fields import Fraction, Sizes, Weight
 from ancestral.gradients import GradientEstimator
 from ancestral.networks import Dropout, Jitter, Maps, Stack, dense, parse_encoder
-from ancestral.rows import RowEstimator
 
 Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
 
 
-class Networked(GradientEstimator, RowEstimator, ABC):
-    """An estimator that looks at rows through a network.
+class NetworkEstimator(GradientEstimator, ABC):
+    """An estimator of rows with a dense or convolutional network.
 
     Parameters
     ----------
     hidden : list of int
         Widths of the hidden layers.
     activation : str
-        Of the hidden layers.
+        Activation of the hidden layers.
     batch_norm : bool
-        Normalise hidden layers; for evaluation the statistics come from one pass over the
-        training rows.
+        Batch normalisation of the hidden layers; the statistics for evaluation come from one pass
+        over the training rows.
     network : str
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
-        ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or one's own as text:
+        ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or a specification as text such as
         ``"5:32 p2 | 3:64 p2 d.5 | 500"`` (see ``networks.written``).
     """
 
@@ -40,32 +39,31 @@ class Networked(GradientEstimator, RowEstimator, ABC):
     network: str = "dense"
 
     def _style(self) -> dict[str, Any]:
-        """Return what all layers have in common."""
+        """Return the options of all layers."""
         if self.batch_norm and self.batch_size == 1:
-            raise ValueError("batch_size=1: batch_norm=True compares rows and needs at least 2")
+            raise ValueError("batch_size=1: batch_norm=True needs at least 2 rows per batch")
         return {"activation": self.activation, "batch_norm": self.batch_norm}
 
     def _maps(self, field: str = "network") -> Maps:
-        """Return the shape of a row that is a picture, for the layers of a field."""
+        """Return the image shape of a row, for the convolutional layers of a field."""
         if self.image_shape is None:
-            layers = getattr(self, field)
             raise ValueError(
-                f"{field}={layers!r} is for images, and nothing says that these rows are some: set "
-                "image_shape=(height, width) if they are, else take dense layers"
+                f"{field}={getattr(self, field)!r} is for images and image_shape is not set: set "
+                "image_shape=(height, width) for rows that are images, or use dense layers"
             )
         height, width = self.image_shape[-2:]
         return Maps(math.prod(self.image_shape[:-2]), height, width)
 
-    def _check_shape(self, made: Maps, shape: Maps) -> None:
-        """Refuse a network that makes rows of another shape than they have."""
-        if made != shape:
+    def _check_shape(self, output: Maps, shape: Maps) -> None:
+        """Raise if the output of a network has another shape than the rows."""
+        if output != shape:
             raise ValueError(
-                f"network={self.network!r} makes {made.n} x {made.height} x {made.width} of rows "
-                f"that are {shape.n} x {shape.height} x {shape.width}"
+                f"network={self.network!r} has outputs of {output.n} x {output.height} x "
+                f"{output.width}: expected {shape.n} x {shape.height} x {shape.width}, as the rows"
             )
 
     def _body(self, n_in: int) -> tuple[nn.Module, int]:
-        """Make the hidden layers on ``n_in`` features, and say how many values come out."""
+        """Return the hidden layers on ``n_in`` features and the number of their outputs."""
         if self.network != "dense":
             stack = Stack(parse_encoder(self.network), self._maps(), **self._style())
             return stack, math.prod(stack.shape_out)
@@ -73,24 +71,24 @@ class Networked(GradientEstimator, RowEstimator, ABC):
         return nn.Sequential(*dense(n_in, widths, **self._style())), [n_in, *widths][-1]
 
 
-class Disturbed(Networked, ABC):
-    """A network that is disturbed in training, so that it depends less on single values.
+class RegularizedNetworkEstimator(NetworkEstimator, ABC):
+    """An estimator whose network has dropout and additive noise in training.
 
     Parameters
     ----------
     dropout : list of float
-        Share dropped in training of the input, then of each hidden layer. Convolutional networks
-        have theirs in ``network``, as in ``"5:32 p2 d.5"``.
+        Dropout rate of the input, then of each hidden layer. Convolutional networks have their
+        rates in ``network``, as in ``"5:32 p2 d.5"``.
     jitter : list of float
-        Standard deviation of the normal noise added in training to the input, then to each hidden
-        layer before its activation; convolutional networks take that of the input.
+        Standard deviation of Gaussian noise added in training to the input, then to each hidden
+        layer before its activation; for convolutional networks to the input only.
     """
 
     dropout: tuple[Fraction, ...] = ()
     jitter: tuple[Weight, ...] = ()
 
     def _disturbed(self, n_in: int) -> tuple[nn.Module, int]:
-        """Make the hidden layers as :meth:`_body` does, with what disturbs them."""
+        """Return the hidden layers of :meth:`_body` with dropout and noise."""
         self._check_disturbances()
         below: list[nn.Module] = [Jitter(scale) for scale in self.jitter[:1]]
         below += [Dropout(rate) for rate in self.dropout[:1]]
@@ -109,18 +107,20 @@ class Disturbed(Networked, ABC):
         return nn.Sequential(*below, *layers), [n_in, *widths][-1]
 
     def _check_disturbances(self) -> None:
-        """Refuse more of them than there are layers, or in a place where another says it."""
+        """Raise if there are more rates than layers, or rates that belong into ``network``."""
         if self.network != "dense":
             if self.dropout:
                 raise ValueError(
-                    f"dropout={self.dropout}: write it into network, as in '5:32 p2 d.5'"
+                    f"dropout={self.dropout}: specify it in network, as in '5:32 p2 d.5'"
                 )
             if len(self.jitter) > 1:
-                raise ValueError(f"jitter={self.jitter}: of the input only, where network is text")
-        most = len(self.hidden) + 1
-        for name in ("dropout", "jitter"):
-            if len(getattr(self, name)) > most:
                 raise ValueError(
-                    f"{name}={getattr(self, name)}: expected at most {most} numbers, of the input "
-                    "and of each hidden layer"
+                    f"jitter={self.jitter}: expected one number, of the input, as network is text"
+                )
+        n_max = len(self.hidden) + 1
+        for name in ("dropout", "jitter"):
+            if len(getattr(self, name)) > n_max:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: expected at most {n_max} numbers, one for the "
+                    "input and one for each hidden layer"
                 )

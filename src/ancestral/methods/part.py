@@ -1,4 +1,4 @@
-"""Models that are part of another, from where they were saved, or as they were saved with it."""
+"""Sub-models: fitted estimators that are part of another one and are saved with it."""
 
 from __future__ import annotations
 
@@ -6,66 +6,68 @@ from typing import Any
 
 import numpy as np
 
-from ancestral import storage
+from ancestral import saving, storage
+from ancestral.estimator import Estimator
 from ancestral.methods import find, load
-from ancestral.rows import RowEstimator
 
 
-def part(whole: RowEstimator, option: str, kinds: type | tuple[type, ...], called: str) -> Any:
-    """Return the model that an option names, and describe it as ``option_`` of the whole.
+def part(whole: Estimator, option: str, kinds: type | tuple[type, ...], called: str) -> Any:
+    """Return the sub-model of an estimator and store its description as attribute ``option_``.
 
-    When the whole is loaded, the part is made as described, its weights to follow.
+    In a fit the sub-model is read from the folder that the parameter ``option`` names. When the
+    estimator is loaded, it is rebuilt from its description, and its weights are loaded later.
 
     Parameters
     ----------
-    whole : RowEstimator
-        Whose columns are known and whose networks are about to be made.
+    whole : Estimator
+        Estimator with fitted columns whose networks are being built.
     option : str
-        Of the whole: the folder of a saved model, or of its run.
+        Name of its parameter that holds the folder of a saved model or of a run.
     kinds : type or tuple of type
-        What the part must be one of.
+        Accepted classes of the sub-model.
     called : str
-        The same in words.
+        Description of these classes for error messages.
 
     Raises
     ------
     ValueError
-        If the saved model is of another kind, or of other columns.
+        If the saved model is of another class, or was fitted to other columns.
     """
-    described = f"{option}_"
+    attribute = f"{option}_"
     if whole._as_described:
-        found = _described(getattr(whole, described), kinds)
+        model = _described(getattr(whole, attribute), kinds)
     else:
-        found = _read(whole, option, kinds, called)
-    setattr(whole, described, found._description())
-    return found
+        model = _read(whole, option, kinds, called)
+    setattr(whole, attribute, saving.describe(model))
+    return model
 
 
-def _described(description: dict[str, Any], kinds: type | tuple[type, ...]) -> RowEstimator:
-    made = find(description["method"]).load()._described(description)
-    assert isinstance(made, kinds)
-    made._adopt(made._build())
-    return made
+def _described(description: dict[str, Any], kinds: type | tuple[type, ...]) -> Estimator:
+    cls = find(description["method"]).load()
+    assert issubclass(cls, kinds)
+    model = saving.from_description(cls, description)
+    model._adopt(model._build())
+    return model
 
 
-def _read(
-    whole: RowEstimator, option: str, kinds: type | tuple[type, ...], called: str
-) -> RowEstimator:
-    """Return a saved model, if it is one of such rows."""
-    named = f"{option}={getattr(whole, option)!r}"
-    with storage.named(named):
-        found = load(storage.model_folder(getattr(whole, option)))
-    if not isinstance(found, kinds):
-        raise ValueError(f"{named} is of the class {type(found).__name__}: expected {called}")
-    ours, theirs = list(whole.likelihood_), list(found.likelihood_)
-    if ours != theirs or whole.n_categories_ != found.n_categories_:
+def _read(whole: Estimator, option: str, kinds: type | tuple[type, ...], called: str) -> Estimator:
+    """Load a saved model and check its class and its columns."""
+    argument = f"{option}={getattr(whole, option)!r}"
+    with storage.named(argument):
+        model = load(storage.model_folder(getattr(whole, option)))
+    if not isinstance(model, kinds):
+        raise ValueError(f"{argument} holds a {type(model).__name__}: expected {called}")
+    expected, actual = list(whole.likelihood_), list(model.likelihood_)
+    if expected != actual or whole.n_categories_ != model.n_categories_:
         raise ValueError(
-            f"{named} was fitted to {len(theirs)} columns ({', '.join(dict.fromkeys(theirs))}) and "
-            f"there are {len(ours)} ({', '.join(dict.fromkeys(ours))}): fit one to these rows"
+            f"{argument} was fitted to {len(actual)} columns ({', '.join(dict.fromkeys(actual))}), "
+            f"but X has {len(expected)} ({', '.join(dict.fromkeys(expected))}): give a model that "
+            "was fitted to these columns"
         )
     units = np.stack([whole.location_, whole.scale_])
-    if not np.allclose(units, np.stack([found.location_, found.scale_]), rtol=1e-3):
+    if not np.allclose(units, np.stack([model.location_, model.scale_]), rtol=1e-3):
         raise ValueError(
-            f"{named} was fitted to columns of other means and scales: fit one to these rows"
+            f"{argument} was fitted to columns with other means and scales: give a model that was "
+            "fitted to these data"
         )
-    return found
+    return model

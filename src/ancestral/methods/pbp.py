@@ -12,29 +12,29 @@ from ancestral.assumed import GaussianWeights
 from ancestral.checkpoint import Checkpoint
 from ancestral.data import Batch, Data
 from ancestral.fields import Count, RandomState, Sizes
-from ancestral.labels import TargetLearner
+from ancestral.labels import RegressorBase
 from ancestral.methods.deep import Modules
-from ancestral.rows import RowEstimator
 from ancestral.train import rounds
 
 
-class PBP(RegressorMixin, TargetLearner, RowEstimator):
+class PBP(RegressorMixin, RegressorBase):
     """Bayesian neural network by probabilistic backpropagation (Hernandez-Lobato and Adams, 2015).
 
-    y = f(x) + noise, f a network of rectified units; weights and the precisions of weights and
-    noise have posteriors, of which Gaussians and Gammas are kept. Rows are visited one by one, each
-    moves these to the moments of the posterior, and after every pass the prior is taken in anew. A
-    prediction has a mean and an honest spread, wide where there were no rows. There is no rate to
-    choose and nothing to hold out.
+    The model is y = f(x) + noise with a ReLU network f. The posteriors of the weights are
+    approximated by Gaussians, those of the precisions of weights and noise by Gamma distributions.
+    Assumed-density filtering visits the samples one by one and matches the moments of the
+    posterior; the factors of the prior are refined after every pass. Predictions have a mean and a
+    standard deviation, which grows away from the training data. There is no learning rate, and no
+    validation set is needed.
 
     Parameters
     ----------
     hidden : list of int
         Widths of the hidden layers.
     max_epochs : int
-        Passes over the rows.
+        Number of passes over the training data.
     likelihood : {"gaussian"}
-        Columns are numbers, standardised inside, as the target is.
+        Features are real-valued; features and target are standardised internally.
 
     References
     ----------
@@ -59,34 +59,35 @@ class PBP(RegressorMixin, TargetLearner, RowEstimator):
     _several_targets = False
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Return the mean of p(y | x) for every row, [n_samples], in the units of the target.
+        """Mean of p(y | x) for each sample, [n_samples], in the units of the target.
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows.
+            Data.
         return_std : bool
-            Return its standard deviation too, that of the noise included.
+            Whether to return a pair: the mean, and the standard deviation of p(y | x), which
+            includes the noise.
         """
 
         def moments(batch: Batch) -> torch.Tensor:
             mean, variance = self.model_(batch.x)
             return torch.stack([mean, (variance + self.model_.noise.variance).sqrt()], -1)
 
-        found = self._map_rows(X, moments).astype(np.float64)
+        values = self._map_rows(X, moments).astype(np.float64)
         (location,), (scale,) = self.target_location_, self.target_scale_
-        mean, std = found[:, 0] * scale + location, found[:, 1] * scale
+        mean, std = values[:, 0] * scale + location, values[:, 1] * scale
         return (mean, std) if return_std else mean
 
     def draw(self, X: Any, *, random_state: RandomState = None) -> np.ndarray:
-        """Draw y from p(y | x) for every row, [n_samples].
+        """Draw y from p(y | x) for each sample, [n_samples], in the units of the target.
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
-            Rows.
+            Data.
         random_state : int, RandomState, Generator or None
-            By default derived from the fit's own.
+            Seed; by default the seed of the fit, so that calls are reproducible.
         """
         mean, std = self.predict(X, return_std=True)
         with self._noise(random_state):
@@ -96,19 +97,13 @@ class PBP(RegressorMixin, TargetLearner, RowEstimator):
         columns = self._columns()
         return {"columns_": columns, "model_": GaussianWeights(columns.n_features, self.hidden)}
 
-    def _initialise(self, data: Data) -> None:
-        """Means start at random, and everything else at its prior."""
-
-    def _check_combination(self) -> None:
-        """There is nothing to contradict."""
-
     def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
         self.n_rows_, model = len(data), self.model_.double()
         batch = data.in_precision(torch.float64).take(torch.arange(len(data), device=data.device))
         assert batch.y is not None
         x, y = batch.x, batch.y[:, 0].double()
 
-        def visit(epoch: int) -> float:
+        def run_epoch(epoch: int) -> float:
             order = np.random.default_rng([self.seed_, epoch]).permutation(len(x))
             total = sum(model.observe(x[i], y[i]) for i in order)
             model.refine_prior()
@@ -116,7 +111,7 @@ class PBP(RegressorMixin, TargetLearner, RowEstimator):
 
         self.history_ = rounds(
             model,
-            visit,
+            run_epoch,
             n_rounds=self.max_epochs,
             callbacks=self._callbacks(),
             checkpoint=checkpoint,

@@ -1,4 +1,4 @@
-"""Linear support vector machines by stochastic subgradients: Pegasos, and the authors' variant."""
+"""Linear support vector machines by stochastic subgradients: Pegasos, and a variant by AdaGrad."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from sklearn.base import ClassifierMixin
+from torch import Tensor, nn
 
-from ancestral.fields import Count, Positive, RandomState, check, draw_seed
+from ancestral.checkpoint import Checkpoint
+from ancestral.data import Batch, Data
+from ancestral.fields import Count, Positive, check
+from ancestral.labels import LinearClassifierBase
+from ancestral.models import FeatureModel
 from ancestral.networks import one_hot
+from ancestral.objectives import hinge_loss
 from ancestral.optim import Optimizer, adagrad, inverse, sgd
+from ancestral.preprocess import Features
+from ancestral.train import History
 
 Rule = Literal["pegasos", "adagrad"]
 Solver = Literal["pegasos", "adagrad", "liblinear"]
@@ -34,35 +39,35 @@ def linear_svm(
     batch_size: int = 100,
     random_state: int = 0,
 ) -> Tensor:
-    """Minimise lambda / 2 |W|^2 + mean hinge(W x, y) over W, without intercept.
+    """Minimise lambda / 2 |W|^2 + mean hinge(W x, y) over W, without intercept, from W = 0.
 
-    A subgradient of so small a problem is two products by hand: hundreds of thousands of steps
-    take seconds.
+    The subgradient is computed by hand with two matrix products, so that hundreds of thousands of
+    steps take seconds.
 
     Parameters
     ----------
     x : Tensor [n, d]
         Features.
     y : Tensor [n]
-        Classes from 0.
+        Class indices from 0.
     n_classes : int
-        How many.
+        Number of classes.
     rule : {"pegasos", "adagrad"}
-        Steps of 1 / (lambda t) (Shalev-Shwartz et al., 2011), or AdaGrad at a rate of 0.1, as the
-        max-margin models' code has it.
+        Update rule: step sizes 1 / (lambda t) (Shalev-Shwartz et al., 2011), or AdaGrad with
+        learning rate 0.1, as in the code of the max-margin models.
     regularization : float
-        lambda.
+        lambda > 0.
     margin : float
-        Of the multi-class hinge.
+        Cost of a wrong class in the multi-class hinge.
     n_steps : int, optional
-        By default 20 / lambda.
+        Number of steps; 20 / lambda by default.
     batch_size, random_state : int
-        Rows a step; seed of their order.
+        Number of samples per step; seed of their order.
 
     Returns
     -------
     Tensor [n_classes, d]
-        W, from zero.
+        W.
     """
     check("rule", rule, Rule)
     rules: dict[str, Optimizer] = {
@@ -76,15 +81,17 @@ def linear_svm(
     w = x.new_zeros(n_classes, x.shape[1])
     flat = w.view(-1)
     state = optimizer.init(flat, [w.shape])
-    orders = _orders(len(x), batch_size, random_state, x.device)
-    for step, rows in enumerate(islice(orders, steps)):
-        gradient = hinge_slope(w, x[rows], true[rows], margin).add_(w, alpha=regularization)
+    batches = _orders(len(x), batch_size, random_state, x.device)
+    for step, index in enumerate(islice(batches, steps)):
+        gradient = hinge_slope(w, x[index], true[index], margin).add_(w, alpha=regularization)
         optimizer.update(flat, gradient.view(-1), state, optimizer.rates(step, steps))
     return w
 
 
 def hinge_slope(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
-    """Return a subgradient by W of the mean hinge, [classes, d]; wrong classes that tie share it.
+    """Subgradient of the mean multi-class hinge with respect to W, [classes, d].
+
+    Classes of equal maximal cost share it equally.
 
     Parameters
     ----------
@@ -93,9 +100,9 @@ def hinge_slope(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
     x : Tensor [n, d]
         Features.
     true : Tensor [n, classes]
-        Classes, one-hot.
+        One-hot classes.
     margin : float
-        The cost of a wrong class.
+        Cost of a wrong class.
 
     Examples
     --------
@@ -109,46 +116,45 @@ def hinge_slope(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
 
 
 def _orders(n: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the rows of one batch after the other, shuffled anew in every pass."""
+    """Yield sample indices batch by batch, without end, reshuffled in every pass."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         yield from torch.randperm(n, generator=generator).to(device).split(batch_size)
 
 
-HINTS = {
-    "regularization": Positive,
-    "margin": Positive,
-    "rule": Rule,
-    "n_steps": Count | None,
-    "batch_size": Count,
-    "random_state": RandomState,
-}
-
-
-class Pegasos(ClassifierMixin, BaseEstimator):
+class Pegasos(ClassifierMixin, LinearClassifierBase):
     """Multi-class linear support vector machine by Pegasos, without intercept.
+
+    Columns are used as given, not standardised. Training takes seconds and has no checkpoints.
 
     Parameters
     ----------
     regularization : float
-        lambda.
+        lambda > 0.
     margin : float
-        Of Crammer and Singer's hinge.
+        Cost of a wrong class in the hinge of Crammer and Singer.
     rule : {"pegasos", "adagrad"}
-        See :func:`linear_svm`.
+        Update rule; see :func:`linear_svm`.
     n_steps : int, optional
-        By default 20 / lambda.
+        Number of steps; 20 / lambda by default.
     batch_size : int
-        Rows a step.
-    random_state : int, RandomState, Generator or None
-        Of the order of rows.
+        Number of samples per step.
+    likelihood : {"gaussian"}
+        All columns are real numbers.
 
     Attributes
     ----------
     classes_ : array [n_classes]
-        The classes, sorted, as ``predict`` returns them.
+        Sorted class labels. All labels are classes, -1 too.
     coef_ : array [n_classes, n_features]
         W.
+    temperature_ : float
+        Divisor of the scores in ``predict_proba``, which calibrates the probabilities.
+
+    References
+    ----------
+    Pegasos: primal estimated sub-gradient solver for SVM (Shalev-Shwartz, Singer, Srebro and
+    Cotter), Mathematical Programming 127, 2011.
 
     Examples
     --------
@@ -158,72 +164,65 @@ class Pegasos(ClassifierMixin, BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        regularization: float = 1e-4,
-        margin: float = 1.0,
-        rule: Rule = "pegasos",
-        n_steps: int | None = None,
-        batch_size: int = 100,
-        random_state: RandomState = None,
-    ) -> None:
-        self.regularization, self.margin, self.rule = regularization, margin, rule
-        self.n_steps, self.batch_size, self.random_state = n_steps, batch_size, random_state
+    regularization: Positive = 1e-4
+    margin: Positive = 1.0
+    rule: Rule = "pegasos"
+    n_steps: Count | None = None
+    batch_size: Count = 100
+    likelihood: Literal["gaussian"] = "gaussian"
 
-    def fit(self, X: Any, y: Any) -> Pegasos:
-        """Learn from rows [n_samples, n_features] and their classes [n_samples].
+    _learns_from_gaps = False
+    _standardizes = False
+    _semi_supervised = False
 
-        Raises
-        ------
-        ValueError
-            If a parameter or the input is not what it should be.
-        """
-        for name, hint in HINTS.items():
-            check(name, getattr(self, name), hint)
-        X, y = validate_data(self, X, y)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: Pegasos tells classes apart and found 1 class: {self.classes_}")
-        seed = draw_seed(self.random_state)
-        learned = linear_svm(
-            torch.tensor(X),
-            torch.tensor(codes),
+    @property
+    def coef_(self) -> np.ndarray:
+        """W, [n_classes, n_features]."""
+        return self._linear.weight.detach().cpu().double().numpy()
+
+    def _build(self) -> dict[str, nn.Module]:
+        columns = self._columns()
+        linear = nn.Linear(columns.n_features, len(self.classes_), bias=False)
+        return {"columns_": columns, "model_": FeatureModel(Features(columns), linear)}
+
+    @torch.no_grad()
+    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
+        batch = data.take(torch.arange(len(data), device=data.device))
+        assert batch.y is not None
+        weights = linear_svm(
+            batch.x,
+            batch.y,
             len(self.classes_),
             rule=self.rule,
             regularization=self.regularization,
             margin=self.margin,
             n_steps=self.n_steps,
             batch_size=self.batch_size,
-            random_state=seed,
+            random_state=self.seed_,
         )
-        self.coef_ = learned.double().numpy()
-        return self
+        self._linear.weight.copy_(weights)
+        scores = self._linear(batch.x)
+        loss = hinge_loss(scores, batch.y, self.margin).mean()
+        penalty = self.regularization / 2 * weights.square().sum()
+        self.history_ = History([{"epoch": 1, "loss": float(loss + penalty)}])
+        self._after_training(data, None)
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return the scores [n_samples, n_classes]; of two classes the second less the first."""
-        check_is_fitted(self)
-        scores = validate_data(self, X, reset=False) @ self.coef_.T
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the class of every row, [n_samples]."""
-        scores = self.decision_function(X)
-        chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)
-        return self.classes_[chosen]
+    def _features(self, batch: Batch) -> Tensor:
+        return batch.x
 
 
 def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> Any:
-    """Return a linear support vector machine to be fitted, by that solver.
+    """Build an unfitted linear support vector machine.
 
     Parameters
     ----------
     solver : {"pegasos", "adagrad", "liblinear"}
-        Rules of :class:`Pegasos`, or scikit-learn's ``LinearSVC`` by Crammer and Singer.
+        Update rule of :class:`Pegasos`, or scikit-learn's ``LinearSVC`` with the hinge of Crammer
+        and Singer.
     n_rows : int
-        Rows it will be fitted to: liblinear's C is 1 / (lambda n).
+        Number n of training samples, which sets liblinear's C = 1 / (lambda n).
     regularization : float
-        lambda.
+        lambda > 0.
 
     Examples
     --------
@@ -240,7 +239,7 @@ def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> A
 
 
 def name_of(classifier: Any) -> str:
-    """Return what records call a linear machine: its class, or its rule where that has a name.
+    """Name of a linear classifier in records: ``AdaGrad`` for that rule, else its class name.
 
     Examples
     --------

@@ -1,62 +1,61 @@
-"""Students: regressors that learn what another one, uncertain of its weights, would predict."""
+"""Distillation of a Bayesian regressor into another regressor (Bayesian dark knowledge)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from abc import ABC
+from typing import Any
 
 import numpy as np
 from sklearn.base import is_regressor
 
 from ancestral import storage
+from ancestral.estimator import Estimator
 from ancestral.fields import Count, Weight
 from ancestral.methods import load
-from ancestral.rows import Taught
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class Student(Taught):
-    """A regressor that may learn from a teacher: Bayesian dark knowledge.
+class DistillationMixin(Estimator, ABC):
+    """Mixin of regressors that can be fitted to a teacher: Bayesian dark knowledge.
 
-    Asked about rows near those given, the teacher draws targets from its p(y | x), all its weights
-    integrated out; one network that has learnt these predicts as the whole posterior does
-    (Korattikara et al., 2015). A student by ``form="unbiased"`` is as unsure as its teacher.
+    The teacher draws targets from its posterior predictive p(y | x) at inputs near the training
+    data. A single network fitted to them approximates the posterior predictive (Korattikara et al.,
+    2015). With ``form="unbiased"`` it reproduces the teacher's predictive variance too.
 
     Parameters
     ----------
     teacher : str, optional
-        A saved regressor with a spread, a :class:`~ancestral.methods.pbp.PBP` say, or the folder of
-        its run, fitted to rows of the same columns. Its draws take the place of ``y``, of which
-        nothing is learnt then.
+        Folder of a saved regressor with predictive standard deviations, such as
+        :class:`~ancestral.methods.pbp.PBP`, or of its run, fitted to the same columns. Its draws
+        replace ``y``, which is then ignored.
     n_questions : int
-        Rows the teacher is asked about: rows given, drawn with replacement, and noise.
+        Number of inputs at which the teacher draws targets: training inputs, sampled with
+        replacement, plus noise.
     question_spread : float
-        Standard deviation of that noise, in those of the columns.
+        Standard deviation of that noise, in units of the standard deviations of the columns.
     """
 
     teacher: str | None = None
     n_questions: Count = 3000
     question_spread: Weight = 0.05
 
-    def _asked(self, X: np.ndarray, y: Any) -> tuple[np.ndarray, Any]:
+    def _training_rows(self, X: np.ndarray, y: Any) -> tuple[np.ndarray, Any]:
         if self.teacher is None:
             return X, y
-        named = f"teacher={self.teacher!r}"
-        with storage.named(named):
+        argument = f"teacher={self.teacher!r}"
+        with storage.named(argument):
             teacher: Any = load(storage.model_folder(self.teacher))
         if not is_regressor(teacher):
-            raise ValueError(f"{named} is of the class {type(teacher).__name__}: no regressor")
+            raise ValueError(f"{argument} holds a {type(teacher).__name__}: expected a regressor")
         if X.dtype.kind != "f":
-            raise ValueError(f"X: {named} is asked about numbers near these: give them as floats")
+            raise ValueError(
+                f"X: {argument} adds noise to the inputs: expected floats, got {X.dtype}"
+            )
         if teacher.n_features_in_ != X.shape[1]:
             raise ValueError(
-                f"{named} was fitted to {teacher.n_features_in_} columns and there are {X.shape[1]}"
+                f"{argument} was fitted to {teacher.n_features_in_} columns, but X has {X.shape[1]}"
             )
-        noise = np.random.default_rng([self.seed_, 7])
-        rows = X[noise.integers(0, len(X), self.n_questions)].astype(np.float64)
-        rows += self.question_spread * X.std(0) * noise.normal(size=rows.shape)
-        mean, std = teacher.predict(rows, return_std=True)
-        return rows, mean + std * noise.normal(size=mean.shape)
-
-    if TYPE_CHECKING:
-        seed_: int
+        rng = np.random.default_rng([self.seed_, 7])
+        inputs = X[rng.integers(0, len(X), self.n_questions)].astype(np.float64)
+        inputs += self.question_spread * X.std(0) * rng.normal(size=inputs.shape)
+        mean, std = teacher.predict(inputs, return_std=True)
+        return inputs, mean + std * rng.normal(size=mean.shape)

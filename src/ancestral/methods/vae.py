@@ -1,4 +1,4 @@
-"""Variational autoencoders: the ELBO (Kingma and Welling) and importance weights (Burda et al.)."""
+"""Variational autoencoder (Kingma and Welling, 2014) and IWAE (Burda et al., 2016)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class VAE(DeepLatentEstimator):
     Parameters
     ----------
     n_latent_samples : int
-        L: draws of z per row and step, over which the bound is averaged.
+        L: number of samples of z per data point and step, over which the bound is averaged.
     kl : {"auto", "analytic", "sampled", "path"}
-        The KL term in closed form or at the samples; ``"auto"`` takes the closed form where there
-        is one (a single stochastic layer). ``"path"`` is at the samples too, with a gradient whose
-        noise vanishes as q nears the posterior (Roeder et al., 2017); a single layer again.
+        KL term in closed form, or estimated at the samples of z. ``"auto"`` selects the closed form
+        for a single stochastic layer. ``"path"`` is the estimate with the pathwise gradient, whose
+        variance vanishes as q approaches the posterior (Roeder et al., 2017); it requires a single
+        stochastic layer.
 
     References
     ----------
@@ -41,7 +42,9 @@ class VAE(DeepLatentEstimator):
         one_layer = len(self._latent_sizes()) == 1
         kl = ("analytic" if one_layer else "sampled") if self.kl == "auto" else self.kl
         if kl in ("analytic", "path") and not one_layer:
-            raise ValueError(f"kl={kl!r} is for a single stochastic layer: 'sampled', or 'auto'")
+            raise ValueError(
+                f"kl={kl!r} requires a single stochastic layer: set kl='sampled' or 'auto'"
+            )
         return elbo(self.n_latent_samples, kl)
 
 
@@ -51,13 +54,13 @@ class IWAE(DeepLatentEstimator):
     Parameters
     ----------
     n_importance_samples : int
-        K: samples of z per row and step; the bound tightens with K.
+        K: number of importance samples of z per data point and step; the bound tightens with K.
     gradient : {"reparameterised", "doubly"}
-        As in the paper, or the doubly reparameterised estimator of Tucker et al. (2018), whose
-        signal for the encoder does not fade as K grows.
+        Gradient estimator: that of the paper, or the doubly reparameterised one of Tucker et al.
+        (2018), whose signal-to-noise ratio for the encoder does not decrease with K.
     n_resampled : int, optional
-        Differentiate only so many of the K samples, drawn in proportion to their weights (section
-        3 of the paper): with large K half the work or less, for a gradient that is noisier.
+        Number of the K samples to differentiate, resampled in proportion to their weights (section
+        3 of the paper): half the computation or less for large K, noisier gradients.
 
     References
     ----------
@@ -78,5 +81,8 @@ class IWAE(DeepLatentEstimator):
 
     def _objective(self) -> Objective:
         if self.gradient == "doubly" and len(self._latent_sizes()) > 1:
-            raise ValueError("gradient='doubly' is for a single stochastic layer: n_latents=int")
+            raise ValueError(
+                "gradient='doubly' requires a single stochastic layer, got "
+                f"n_latents={self.n_latents!r}"
+            )
         return iwae(self.n_importance_samples, self.gradient, self.n_resampled)

@@ -1,4 +1,4 @@
-"""Networks: what maps a context to parameters."""
+"""Neural-network modules that map a context to distribution parameters."""
 
 from ancestral.networks.convolution import ClassMaps, Stack, TwoHeaded
 from ancestral.networks.disturb import Dropout, Jitter

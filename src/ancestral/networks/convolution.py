@@ -1,4 +1,4 @@
-"""Layers of convolutional networks, on rows that are pictures, from their descriptions."""
+"""Convolutional networks on flattened images, built from layer specifications."""
 
 from __future__ import annotations
 
@@ -17,41 +17,45 @@ from ancestral.networks.precision import at_least_single
 from ancestral.networks.written import Layer, Maps
 
 FEW = 100
-"""Values in a patch up to which a convolution in reduced precision is a product of all patches."""
+"""Maximum patch size for which a reduced-precision convolution is one product of all patches."""
 
 
 class Fold(nn.Module):
-    """Rows [..., d] to maps [rows, channels, height, width], or to rows [rows, d]."""
+    """Reshape of vectors [..., d] to feature maps [rows, channels, height, width].
+
+    Parameters
+    ----------
+    shape : Maps
+        Shape of one sample.
+    """
 
     def __init__(self, shape: Maps) -> None:
         super().__init__()
         self.shape = shape
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return the maps, channels last in memory."""
+        """Return the maps, stored channels last."""
         n, height, width = self.shape
-        if (
-            n == 1
-        ):  # last in name too: torch takes a single channel that is first for channels first
+        if n == 1:
+            # torch treats a single channel in second position as channels first
             return u.reshape(-1, height, width, 1).movedim(-1, 1)
         maps = u.reshape(-1, n, height, width)
         return maps.contiguous(memory_format=torch.channels_last)
 
 
 class Conv(nn.Module):
-    """Convolution, of an unpooled map if asked for; weights Glorot-uniform, bias zero.
+    """Convolution with optional unpooling; Glorot-uniform weights and zero bias.
 
-    A kernel counts as often in the fan-out as pooling and unpooling make its values count.
-
-    Unpooling puts each value in the top left corner of a block of zeros. Convolving what is
-    mostly zeros is a transposed convolution of the small map, which never touches the zeros.
+    Unpooling puts each value in the top left corner of a block of zeros. The convolution of the
+    unpooled map is computed as a transposed convolution of the small map, which skips the zeros.
+    The fan-out of the initialisation is n_out * pixels * (unpool / pool)^2.
 
     Parameters
     ----------
     n_in : int
-        Maps that come in.
+        Number of input channels.
     layer : Layer
-        What to do.
+        Specification of the layer.
 
     Examples
     --------
@@ -78,10 +82,10 @@ class Conv(nn.Module):
             return self._product(u)
         if self.unpool == 1:
             return nn.functional.conv2d(u, self.weight, self.bias, padding=self.margin)
-        turned = self.weight.flip(-1, -2).transpose(0, 1)
+        transposed = self.weight.flip(-1, -2).transpose(0, 1)
         return nn.functional.conv_transpose2d(
             u,
-            turned,
+            transposed,
             self.bias,
             stride=self.unpool,
             padding=self.weight.shape[-1] - 1 - self.margin,
@@ -89,9 +93,9 @@ class Conv(nn.Module):
         )
 
     def _product(self, u: Tensor) -> Tensor:
-        """Lay all patches out and multiply: in reduced precision faster where a patch is small."""
-        side, edge = self.weight.shape[-1], (self.margin,) * 4
-        patches = nn.functional.pad(u, edge).unfold(2, side, 1).unfold(3, side, 1)
+        """Convolve by one product of all patches: faster for small patches in reduced precision."""
+        side, padding = self.weight.shape[-1], (self.margin,) * 4
+        patches = nn.functional.pad(u, padding).unfold(2, side, 1).unfold(3, side, 1)
         height, width = patches.shape[2:4]
         rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, self.weight[0].numel())
         maps = nn.functional.linear(rows, self.weight.flatten(1), self.bias)
@@ -99,19 +103,19 @@ class Conv(nn.Module):
 
 
 class ClassMaps(nn.Module):
-    """Rows of a picture and a one-hot class to pictures with a constant map for every class.
+    """Expansion of a one-hot class, appended to an image, into one constant map per class.
 
     Parameters
     ----------
     shape : Maps
-        Of the picture.
+        Shape of the image.
     n_classes : int
-        How many entries of a row, the last ones, say the class.
+        Number of classes: the last ``n_classes`` entries of a row are the one-hot class.
 
     Attributes
     ----------
     shape_out : Maps
-        With the maps of the classes.
+        Shape of the output, with ``n_classes`` additional channels.
 
     Examples
     --------
@@ -125,19 +129,25 @@ class ClassMaps(nn.Module):
         self.shape_out = shape._replace(n=shape.n + n_classes)
 
     def forward(self, u: Float[Tensor, "rows d"]) -> Float[Tensor, "rows m"]:
-        """Return the pixels and the maps, side by side."""
+        """Return the pixels and the class maps, concatenated: [rows, channels * height * width]."""
         return torch.cat([u[:, : self.n], u[:, self.n :].repeat_interleave(self.n_pixels, 1)], 1)
 
 
 class MapNorm(nn.Module):
-    """Batch normalisation of every channel over rows and pixels."""
+    """Batch normalisation of each channel over samples and pixels.
+
+    Parameters
+    ----------
+    n : int
+        Number of channels.
+    """
 
     def __init__(self, n: int) -> None:
         super().__init__()
         self.norm = BatchNorm(n)
 
     def forward(self, u: Float[Tensor, "rows n h w"]) -> Tensor:
-        """Return the same shape; in training by one operation, unless the moments are wanted."""
+        """Return the normalised maps; in training by one fused operation unless calibrating."""
         norm = self.norm
         if norm.training and not norm.collecting and parallel.n_shares() == 1:
             scale, shift = norm.weight, norm.bias
@@ -147,25 +157,25 @@ class MapNorm(nn.Module):
 
 
 class Stack(nn.Module):
-    """A network of layers on rows; what comes out are rows again.
+    """Convolutional network on flattened images; the output is flattened too.
 
     Parameters
     ----------
     layers : sequence of Layer
-        See :func:`parse_layers`.
+        Specifications of the layers; see :func:`parse_layers`.
     shape : Maps
-        Of a row that comes in.
+        Shape of one input sample.
     activation : str
-        One of :data:`~ancestral.networks.ACTIVATIONS`.
+        Key of :data:`~ancestral.networks.ACTIVATIONS`.
     batch_norm : bool
-        Normalise before each activation.
+        Whether batch normalisation precedes each activation.
     linear_last : bool
-        Leave the last layer without activation and normalisation.
+        Whether the last layer has neither activation nor normalisation.
 
     Attributes
     ----------
     shape_out : Maps
-        Of what comes out.
+        Shape of one output sample.
 
     Examples
     --------
@@ -185,30 +195,32 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         modules: list[nn.Module] = []
-        for number, layer in enumerate(layers):
-            plain = linear_last and number == len(layers) - 1
-            modules += _modules(layer, shape, "" if plain else activation, batch_norm)
+        for depth, layer in enumerate(layers):
+            is_linear = linear_last and depth == len(layers) - 1
+            modules += _modules(layer, shape, "" if is_linear else activation, batch_norm)
             shape = layer.after(shape)
         self.layers = nn.Sequential(*modules)
         self.shape_out = shape
 
     def forward(self, u: Float[Tensor, "*b d"]) -> Float[Tensor, "*b n"]:
-        """Return [..., n]."""
+        """Return the output [..., n]."""
         return self.layers(u.reshape(-1, u.shape[-1])).reshape(*u.shape[:-1], -1)
 
 
 class TwoHeaded(nn.Module):
-    """A stack whose last layer is made twice, for the mean and for the log-variance of pixels.
+    """Convolutional network with two heads: the mean and the log-variance of the output.
+
+    The two heads are copies of the last layer; that of the log-variance is initialised to zero.
 
     Parameters
     ----------
     layers, shape, activation, batch_norm
-        As in :class:`Stack`. The log-variance starts at zero.
+        See :class:`Stack`.
 
     Attributes
     ----------
     shape_out : Maps
-        Of either.
+        Shape of one output sample of either head.
     """
 
     def __init__(
@@ -228,22 +240,22 @@ class TwoHeaded(nn.Module):
 
     def forward(self, u: Float[Tensor, "*b d"]) -> tuple[Tensor, ...]:
         """Return (mean, log-variance), each [..., n]."""
-        below = self.below(u)
-        return tuple(head(below) for head in self.heads)
+        features = self.below(u)
+        return tuple(head(features) for head in self.heads)
 
 
 def _modules(layer: Layer, shape: Maps, activation: str, batch_norm: bool) -> list[nn.Module]:
-    """Make a layer: product, pooling, normalisation, activation (or ``""``), dropout."""
-    after = layer.after(shape)
+    """Build a layer: linear map, pooling, normalisation, activation (``""``: none), dropout."""
+    shape_out = layer.after(shape)
     norm: list[nn.Module] = []
     if layer.kernel:
         pool = [nn.MaxPool2d(layer.pool)] if layer.pool > 1 else []
-        made: list[nn.Module] = [Fold(shape), Conv(shape.n, layer), *pool]
+        modules: list[nn.Module] = [Fold(shape), Conv(shape.n, layer), *pool]
         norm = [MapNorm(layer.n)]
     else:
-        n_out = math.prod(after)
-        made = [nn.Flatten(1), linear(math.prod(shape), n_out)]
+        n_out = math.prod(shape_out)
+        modules = [nn.Flatten(1), linear(math.prod(shape), n_out)]
         norm = [BatchNorm(n_out)]
     if activation:
-        made += [*(norm if batch_norm else []), ACTIVATIONS[activation]()]
-    return made + ([Dropout(layer.drop)] if layer.drop else [])
+        modules += [*(norm if batch_norm else []), ACTIVATIONS[activation]()]
+    return modules + ([Dropout(layer.drop)] if layer.drop else [])

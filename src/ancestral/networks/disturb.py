@@ -1,4 +1,4 @@
-"""What disturbs a network in training, so that it learns not to depend on single values."""
+"""Regularising noise in training: dropout and additive Gaussian noise."""
 
 from __future__ import annotations
 
@@ -9,28 +9,39 @@ from ancestral import parallel
 
 
 class Dropout(nn.Module):
-    """In training set a share of the values to zero and scale the others up."""
+    """Inverted dropout: zeros at random in training, the identity in evaluation.
+
+    Parameters
+    ----------
+    rate : float
+        Probability in [0, 1) of a zero; the remaining values are divided by 1 - rate.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return the same shape; processes that share a batch draw for all of it."""
+        """Return the same shape; data-parallel processes draw the noise of the global batch."""
         if not self.training:
             return u
-        if u.ndim == 4:  # maps lie in memory with their channels last, and so does what they meet
+        if u.ndim == 4:  # maps are stored channels last; sample the noise in the same layout
             return self._drop(u.movedim(1, -1)).movedim(-1, 1)
         return self._drop(u)
 
     def _drop(self, u: Tensor) -> Tensor:
-        n, *rest = u.shape
-        noise = parallel.share(torch.rand(n * parallel.n_shares(), *rest, device=u.device))
+        n, *event_shape = u.shape
+        noise = parallel.share(torch.rand(n * parallel.n_shares(), *event_shape, device=u.device))
         return u * ((noise >= self.rate).to(u.dtype) / (1 - self.rate))
 
 
 class Jitter(nn.Module):
-    """In training add normal noise of a standard deviation.
+    """Additive Gaussian noise in training; the identity in evaluation.
+
+    Parameters
+    ----------
+    scale : float
+        Standard deviation of the noise.
 
     Examples
     --------
@@ -44,9 +55,9 @@ class Jitter(nn.Module):
         self.scale = scale
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return the same shape; processes that share a batch draw for all of it."""
+        """Return the same shape; data-parallel processes draw the noise of the global batch."""
         if not self.training:
             return u
-        n, *rest = u.shape
-        noise = torch.randn(n * parallel.n_shares(), *rest, device=u.device)
+        n, *event_shape = u.shape
+        noise = torch.randn(n * parallel.n_shares(), *event_shape, device=u.device)
         return u + self.scale * parallel.share(noise)

@@ -1,4 +1,4 @@
-"""A ladder's composition of two vectors, in few passes over memory."""
+"""Ladder composition of two vectors, computed in few passes over memory."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ Sums = tuple[Tensor, ...]
 
 
 class Ladder(nn.Module):
-    """Composes two vectors entry by entry, as a ladder network does.
+    """Elementwise composition of two vectors, as in ladder networks.
 
     s = sigmoid(c1 + c2 h_g + c3 h_m + c4 h_g h_m),
-    u = a1 + a2 h_g + a3 h_m + a4 h_g h_m + b1 s; every coefficient is a vector.
-    At the start a2 = c2 = 1 and the others are zero, so that u = h_g. The four of a, and of c, lie
-    one after the other in one vector.
+    u = a1 + a2 h_g + a3 h_m + a4 h_g h_m + b1 s; all coefficients are vectors [n].
+    Initially a2 = c2 = 1 and the others are zero, so that u = h_g. The parameters ``a`` and ``c``
+    are the concatenations [4 n] of a1 to a4 and c1 to c4.
 
     Parameters
     ----------
     n : int
-        Width of both.
+        Size of both vectors.
     """
 
     def __init__(self, n: int) -> None:
         super().__init__()
-        # vectors, which reduced precision leaves alone: near one its steps are coarse
-        start = torch.tensor([0.0, 1.0, 0.0, 0.0]).repeat_interleave(n)
-        self.a, self.c = nn.Parameter(start), nn.Parameter(start.clone())
+        # one-dimensional parameters stay in float32: bfloat16 is too coarse near 1
+        initial = torch.tensor([0.0, 1.0, 0.0, 0.0]).repeat_interleave(n)
+        self.a, self.c = nn.Parameter(initial), nn.Parameter(initial.clone())
         self.b = nn.Parameter(torch.zeros(n))
 
     def forward(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
-        """Return u [..., n]."""
+        """Return the composition u [..., n]."""
         return _Composed.apply(h_g, h_m, self.a, self.c, self.b)
 
 
 class _Composed(torch.autograd.Function):
-    """The composition as one operation: the inner loop of a layer with a memory.
+    """Ladder composition as one autograd operation.
 
-    What lies in memory is in the precision of products, that of ``h_m``, as the next product has it
-    anyway; sums are single at least.
+    Saved tensors and the output have the dtype of ``h_m``, that of the matrix products. Sums are
+    computed in float32 or higher.
     """
 
     @staticmethod
     def forward(ctx: Any, h_g: Tensor, h_m: Tensor, a: Tensor, c: Tensor, b: Tensor) -> Tensor:
-        kept, ctx.given = h_g.to(h_m.dtype), h_g.dtype
-        (u, s), _ = _by_rows(lambda g, m: (_compose(g, m, a, c, b), ()), kept, h_m)
-        ctx.save_for_backward(kept, h_m, s, a, c, b)
+        cast, ctx.input_dtype = h_g.to(h_m.dtype), h_g.dtype
+        (u, s), _ = _by_rows(lambda g, m: (_compose(g, m, a, c, b), ()), cast, h_m)
+        ctx.save_for_backward(cast, h_m, s, a, c, b)
         return u
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, ...]:
-        *kept, a, c, b = ctx.saved_tensors
-        (of_g, of_m), (of_a, of_c, of_b) = _by_rows(
-            lambda du, g, m, s: _pull_back(du, g, m, s, a, c, b), *outer, *kept
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:
+        *row_tensors, a, c, b = ctx.saved_tensors
+        (grad_g, grad_m), (grad_a, grad_c, grad_b) = _by_rows(
+            lambda du, g, m, s: _pull_back(du, g, m, s, a, c, b), *grad_outputs, *row_tensors
         )
-        return of_g.to(ctx.given), of_m, of_a, of_c, of_b
+        return grad_g.to(ctx.input_dtype), grad_m, grad_a, grad_c, grad_b
 
 
 def _compose(g: Tensor, m: Tensor, a: Tensor, c: Tensor, b: Tensor) -> Rows:
@@ -74,7 +74,7 @@ def _compose(g: Tensor, m: Tensor, a: Tensor, c: Tensor, b: Tensor) -> Rows:
 
 
 def _bilinear(w: Tensor, g: Tensor, m: Tensor) -> Tensor:
-    """w1 + w2 g + w3 m + w4 g m."""
+    """Return w1 + w2 g + w3 m + w4 g m, for w = [w1, w2, w3, w4]."""
     w1, w2, w3, w4 = w.view(4, -1)
     return torch.addcmul(w1, w2, g).addcmul_(m, torch.addcmul(w3, w4, g))
 
@@ -82,42 +82,43 @@ def _bilinear(w: Tensor, g: Tensor, m: Tensor) -> Tensor:
 def _pull_back(
     du: Tensor, g: Tensor, m: Tensor, s: Tensor, a: Tensor, c: Tensor, b: Tensor
 ) -> tuple[Rows, Sums]:
-    """Return the gradients by g and m, and those by a, c and b, from ``du``, the gradient by u.
+    """Return the gradients with respect to (g, m) and (a, c, b), given ``du``, that of u.
 
     With v the logit of s, dv = du b s (1 - s).
     """
     (_, a2, a3, a4), (_, c2, c3, c4) = a.view(4, -1), c.view(4, -1)
     dv = (du * b).mul_(s).mul_(1 - s)
-    of_g = torch.addcmul(a2, a4, m).mul_(du).addcmul_(dv, torch.addcmul(c2, c4, m))
-    of_m = torch.addcmul(a3, a4, g).mul_(du).addcmul_(dv, torch.addcmul(c3, c4, g))
-    return (of_g, of_m), (_sums(du, g, m), _sums(dv, g, m), sum_of_rows(du * s))
+    grad_g = torch.addcmul(a2, a4, m).mul_(du).addcmul_(dv, torch.addcmul(c2, c4, m))
+    grad_m = torch.addcmul(a3, a4, g).mul_(du).addcmul_(dv, torch.addcmul(c3, c4, g))
+    return (grad_g, grad_m), (_sums(du, g, m), _sums(dv, g, m), sum_of_rows(du * s))
 
 
 def _sums(d: Tensor, g: Tensor, m: Tensor) -> Tensor:
-    """Sums over rows of d, d g, d m and d g m, one after the other."""
-    by_g = d * g
-    sums = [sum_of_rows(d), sum_of_rows(by_g), sum_of_rows(d * m), sum_of_rows(by_g.mul_(m))]
+    """Return the concatenated sums over rows of d, d g, d m and d g m, [4 n]."""
+    dg = d * g
+    sums = [sum_of_rows(d), sum_of_rows(dg), sum_of_rows(d * m), sum_of_rows(dg.mul_(m))]
     return torch.cat(sums)
 
 
 BLOCK = 2**18
-"""Most numbers of a tensor that are worked on at a time: few enough to stay in a cache."""
+"""Maximum number of elements of a tensor processed at a time on a CPU, to fit the cache."""
 
 
 def _by_rows(function: Callable[..., tuple[Rows, Sums]], *tensors: Tensor) -> tuple[Rows, Sums]:
-    """Call a function of rows, in single precision at least, and return its rows and its sums.
+    """Apply a row-wise function in blocks of rows, in float32 or higher.
 
-    Rows come back in the shape and precision of the last of ``tensors``. On a CPU the function sees
-    a block of rows at a time; but all of them in a compiled graph, which has one loop for it all.
+    Returns the concatenated row outputs, in the shape and dtype of the last of ``tensors``, and
+    the column sums added over blocks. Blocks are used on a CPU without compilation only; a
+    compiled graph fuses the operations into one loop.
     """
     like, rows = tensors[-1], [t.flatten(0, -2) for t in tensors]
-    whole = torch.compiler.is_compiling() or like.device.type != "cpu"
-    size = len(rows[0]) if whole else BLOCK // like.shape[-1]
+    single_block = torch.compiler.is_compiling() or like.device.type != "cpu"
+    size = len(rows[0]) if single_block else BLOCK // like.shape[-1]
     blocks = zip(*(r.split(max(1, size)) for r in rows), strict=True)
-    found = [function(*(at_least_single(part) for part in block)) for block in blocks]
-    by_rows, sums = (list(zip(*parts, strict=True)) for parts in zip(*found, strict=True))
+    outputs = [function(*(at_least_single(part) for part in block)) for block in blocks]
+    row_outputs, sums = (list(zip(*parts, strict=True)) for parts in zip(*outputs, strict=True))
     return (
-        tuple(_joined([p.to(like.dtype) for p in parts]).view(like.shape) for parts in by_rows),
+        tuple(_joined([p.to(like.dtype) for p in parts]).view(like.shape) for parts in row_outputs),
         tuple(sum(parts[1:], parts[0]) for parts in sums),
     )
 

@@ -1,4 +1,4 @@
-"""Layers: dense ones, heads, constants, what reads a context; and the MLP made of them."""
+"""Dense layers, output heads, context readers and the multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ancestral.networks.normalise import BatchNorm
 
 
 class Tanh(nn.Module):
-    """The hyperbolic tangent; in a compiled graph as 2 sigmoid(2 u) - 1, which is faster there."""
+    """Hyperbolic tangent; a compiled graph computes 2 sigmoid(2 u) - 1, which is faster."""
 
     def forward(self, u: Tensor) -> Tensor:
         """Return tanh(u)."""
@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
-    """Return a dense layer with zero bias and Glorot-uniform (or ``"zero"``) weights."""
+    """Return a dense layer with zero bias and Glorot-uniform (or with ``"zero"``, zero) weights."""
     layer = nn.Linear(n_in, n_out)
     nn.init.zeros_(layer.bias)
     if init == "zero":
@@ -44,17 +44,17 @@ def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
 
 
 def start_normal(network: nn.Module, bias: float = 0.01) -> None:
-    """Draw dense layers afresh: weights from N(0, 1 / n_in), biases from N(0, bias^2).
+    """Initialise dense layers in place: weights from N(0, 1 / n_in), biases from N(0, bias^2).
 
-    So the max-margin models' code starts them. Layers that start at zero, read-outs of
-    log-variances, stay there.
+    This is the initialisation of the code of max-margin deep generative models (Li, Zhu, Shi and
+    Zhang, 2015). Layers with all-zero weights, such as log-variance heads, are left unchanged.
 
     Parameters
     ----------
     network : Module
-        Whose dense layers are drawn.
+        Network whose dense layers are initialised.
     bias : float
-        Standard deviation of biases.
+        Standard deviation of the biases.
 
     Examples
     --------
@@ -70,20 +70,21 @@ def start_normal(network: nn.Module, bias: float = 0.01) -> None:
 
 
 SMALL = 256
-"""Width up to which laying weights side by side costs less than products of their own."""
+"""Maximum total width of heads whose weights are concatenated into one matrix product."""
 
 
 class Heads(nn.Module):
-    """Several linear read-outs of the same features.
+    """Parallel linear output layers on the same features.
 
-    All but the first start at zero: after a head for the mean, the log-variance starts at 0.
+    All heads but the first are initialised to zero: with a mean head followed by a log-variance
+    head, the log-variance is initially 0.
 
     Parameters
     ----------
     n_in : int
-        Width of the features.
+        Number of input features.
     sizes : sequence of int
-        Widths of the read-outs.
+        Number of outputs of each head.
 
     Examples
     --------
@@ -98,7 +99,7 @@ class Heads(nn.Module):
         )
 
     def forward(self, u: Tensor) -> tuple[Tensor, ...]:
-        """Return one tensor per head: of small heads side by side in one product."""
+        """Return one tensor [..., size] per head; small heads share one matrix product."""
         if sum(self.sizes) > SMALL:
             return tuple(layer(u) for layer in self.layers)
         weight = torch.cat([cast(nn.Linear, layer).weight for layer in self.layers])
@@ -107,12 +108,12 @@ class Heads(nn.Module):
 
 
 class Constant(nn.Module):
-    """Learned tensors in place of a network's outputs, whatever the context.
+    """Trainable tensors that do not depend on the context.
 
     Parameters
     ----------
     *values : Tensor
-        Initial values; a single one is returned by itself, several as a tuple.
+        Initial values. One value is returned as a tensor, more than one as a tuple.
 
     Examples
     --------
@@ -124,17 +125,17 @@ class Constant(nn.Module):
         self.values = nn.ParameterList(nn.Parameter(v.clone()) for v in values)
 
     def forward(self, c: object = None) -> Tensor | tuple[Tensor, ...]:  # noqa: ARG002
-        """Return the tensors."""
+        """Return the tensor, or the tuple of tensors; ``c`` is ignored."""
         return self.values[0] if len(self.values) == 1 else tuple(self.values)
 
 
 class Lookup(nn.Module):
-    """Learned tables, of which a one-hot vector picks a row: a network of a class.
+    """Trainable tables indexed by a one-hot vector: a class-conditional network.
 
     Parameters
     ----------
     *tables : Tensor [k, n]
-        Initial values; a single one is looked up by itself, several as a tuple.
+        Initial values. One table gives a tensor, more than one a tuple.
 
     Examples
     --------
@@ -147,20 +148,21 @@ class Lookup(nn.Module):
         self.tables = nn.ParameterList(nn.Parameter(t.clone()) for t in tables)
 
     def forward(self, z: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the rows [..., n] that z [..., k] picks."""
+        """Return the table rows [..., n] selected by the one-hot z [..., k]."""
         rows = tuple(z @ table for table in self.tables)
         return rows[0] if len(rows) == 1 else rows
 
 
 class Read(nn.Module):
-    """Concatenate chosen fields of a context: the first layer of a network that sees several.
+    """Concatenation of fields of a context, as the first layer of a conditional network.
 
     Parameters
     ----------
-    *fields : str
-        Of ``x y mask z``, in the order wanted.
+    *fields : {"x", "y", "mask", "z"}
+        Fields to concatenate, in this order.
     n_classes : int, optional
-        Class indices in ``y`` become one-hot; an unlabelled row is all zeros.
+        Number of classes: encodes the class indices in ``y`` one-hot, unlabelled samples (-1) as
+        zeros. By default ``y`` is concatenated unchanged.
 
     Examples
     --------
@@ -178,10 +180,10 @@ class Read(nn.Module):
         self.like: Tensor
 
     def forward(self, context: object) -> Tensor:
-        """Return [..., width of the fields together]."""
+        """Return the concatenation [..., total width]; leading axes are broadcast."""
         values = [getattr(context, f) for f in self.reads]
-        leading = [v.shape[:-1] for v, f in zip(values, self.reads, strict=True) if f != "y"]
-        shape = torch.broadcast_shapes(*leading) if leading else None
+        batch_shapes = [v.shape[:-1] for v, f in zip(values, self.reads, strict=True) if f != "y"]
+        shape = torch.broadcast_shapes(*batch_shapes) if batch_shapes else None
         parts = []
         for field, value in zip(self.reads, values, strict=True):
             if field == "y" and self.n_classes is not None:
@@ -191,25 +193,25 @@ class Read(nn.Module):
 
 
 def one_hot(y: Tensor, n_classes: int) -> Tensor:
-    """Class indices [batch] to indicators [batch, n_classes]; -1 (unlabelled) to zeros."""
-    hits = y.unsqueeze(-1) == torch.arange(n_classes, device=y.device)
-    return hits.to(torch.get_default_dtype())
+    """Encode class indices [batch] as one-hot rows [batch, n_classes]; -1 (unlabelled) as zeros."""
+    is_class = y.unsqueeze(-1) == torch.arange(n_classes, device=y.device)
+    return is_class.to(torch.get_default_dtype())
 
 
 class Take(nn.Module):
-    """Pass on the entries ``start`` to ``stop`` of a vector: one layer of a ``Chain``."""
+    """Slice ``start:stop`` of the last axis, for example one layer of a ``Chain``."""
 
     def __init__(self, start: int, stop: int) -> None:
         super().__init__()
         self.start, self.stop = start, stop
 
     def forward(self, u: Float[Tensor, "*b d"]) -> Tensor:
-        """Return [..., stop - start]."""
+        """Return the slice [..., stop - start]."""
         return u[..., self.start : self.stop]
 
 
 Furnish = Callable[[int, int, list[nn.Module]], list[nn.Module]]
-"""(depth, width, modules of a hidden layer) -> those modules with others among them."""
+"""(depth, width, modules of a hidden layer) -> modules of that layer, extended."""
 
 
 def dense(
@@ -219,9 +221,9 @@ def dense(
     batch_norm: bool = False,
     furnish: Furnish | None = None,
 ) -> list[nn.Module]:
-    """Dense layers with batch normalisation (if asked for) before the activation.
+    """Build dense hidden layers, with optional batch normalisation before each activation.
 
-    ``furnish`` may put more into a layer, or look into it: a memory, a tap.
+    ``furnish`` can insert further modules into each layer, for example a memory or a tap.
     """
     layers: list[nn.Module] = []
     for depth, n_out in enumerate(hidden):
@@ -233,24 +235,24 @@ def dense(
 
 
 class MLP(nn.Sequential):
-    """A multi-layer perceptron: hidden dense layers, then one linear output or several heads.
+    """Multi-layer perceptron: dense hidden layers and one linear output layer or several heads.
 
     Parameters
     ----------
     n_in : int
-        Width of the input.
+        Number of input features.
     hidden : sequence of int
-        Widths of the hidden layers; none makes a linear map.
+        Widths of the hidden layers; an empty sequence gives a linear map.
     n_out : int, optional
-        Width of a single output.
+        Width of the single output. Give either ``n_out`` or ``heads``.
     heads : sequence of int, optional
-        Widths of several outputs, returned as a tuple, in place of ``n_out``.
+        Widths of the outputs that are returned as a tuple.
     activation : str
-        One of :data:`ACTIVATIONS`.
+        Key of :data:`ACTIVATIONS`.
     batch_norm : bool
-        Normalise before each activation (never the output).
+        Whether batch normalisation precedes each activation; the output is never normalised.
     furnish : callable, optional
-        Puts more into the hidden layers, see :func:`dense`.
+        Function that inserts modules into the hidden layers; see :data:`Furnish`.
 
     Raises
     ------
@@ -276,34 +278,34 @@ class MLP(nn.Sequential):
         furnish: Furnish | None = None,
     ) -> None:
         if (n_out is None) == (heads is None):
-            raise ValueError("give either n_out (one output) or heads (a tuple of outputs)")
+            raise ValueError("expected either n_out (one output) or heads (a tuple of outputs)")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         width = hidden[-1] if hidden else n_in
-        last = Heads(width, heads) if heads is not None else linear(width, n_out or 0)
-        super().__init__(*dense(n_in, hidden, activation, batch_norm, furnish), last)
+        output = Heads(width, heads) if heads is not None else linear(width, n_out or 0)
+        super().__init__(*dense(n_in, hidden, activation, batch_norm, furnish), output)
 
 
 def set_output_bias(network: nn.Module, value: Tensor) -> None:
-    """Start the bias of the last linear layer (the first head) at ``value`` [d].
+    """Set the bias of the last linear layer, or of the first head, to ``value`` [d].
 
-    A Bernoulli decoder that starts at the logits of the mean pixel need not learn them.
+    With the logits of the pixel means, a Bernoulli decoder initially outputs these means.
     """
-    last = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    linears = [m for m in network.modules() if isinstance(m, nn.Linear)]
     heads = [m for m in network.modules() if isinstance(m, Heads)]
-    layer = heads[-1].layers[0] if heads else last[-1]
+    layer = heads[-1].layers[0] if heads else linears[-1]
     with torch.no_grad():
         layer.bias.copy_(value)  # type: ignore[operator]
 
 
 def logit(p: Tensor, eps: float = 1e-3) -> Tensor:
-    """log(p / (1 - p)) with p held within [eps, 1 - eps]."""
+    """Return log(p / (1 - p)) with p clamped to [eps, 1 - eps]."""
     p = p.clamp(eps, 1 - eps)
     return torch.log(p) - torch.log1p(-p)
 
 
 def n_parameters(model: nn.Module) -> int:
-    """Count the trainable parameters.
+    """Return the number of trainable scalar parameters.
 
     >>> n_parameters(MLP(2, (), n_out=3))
     9

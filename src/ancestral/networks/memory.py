@@ -1,4 +1,4 @@
-"""A memory that a layer reads by attention."""
+"""Attention-based memory layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Composition = Literal["ladder", "plus"]
 
 
 class Plus(nn.Module):
-    """Composes two vectors by adding them."""
+    """Composition of two vectors by addition."""
 
     def forward(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
         """Return h_g + h_m."""
@@ -27,11 +27,11 @@ class Plus(nn.Module):
 
 
 class Memory(nn.Module):
-    """A memory read by attention and composed with the input (Li, Zhu and Zhang, 2016).
+    """Memory layer read by attention and composed with its input (Li, Zhu and Zhang, 2016).
 
     a = sigmoid(h_g C + b) or softmax(h_g C + b), h_m = a M, out = phi(compose(h_g, h_m)). The
-    slots, rows of M, are shared by all examples and learned like any parameter. With the ladder
-    composition and phi = ReLU the layer starts as the identity of what a ReLU gives.
+    slots, the rows of M, are trainable parameters shared by all samples. With the ladder
+    composition and phi = ReLU the initial layer is the identity on non-negative inputs.
 
     Parameters
     ----------
@@ -40,20 +40,21 @@ class Memory(nn.Module):
     n_slots : int
         Number of memory slots.
     attention : {"sigmoid", "softmax"}
-        Each slot by itself, or shares that sum to one.
+        Attention function: independent weights in (0, 1), or weights that sum to 1.
     composition : {"ladder", "plus"}
-        Of the input with what was read.
+        Function that combines the input with the memory readout.
     activation : str
-        phi, one of :data:`~ancestral.networks.ACTIVATIONS`.
+        phi, a key of :data:`~ancestral.networks.ACTIVATIONS`.
     name : str
-        The attention appears in ``Run.taps`` under ``name + ".attention"``.
+        Name of the layer; a run records the attention weights as ``name + ".attention"``.
 
     Attributes
     ----------
     slots : Parameter [n_slots, n]
-        M.
+        Memory matrix M.
     answers : bool
-        Whether it is asked; :func:`silenced` turns that off.
+        Whether the memory is read; if False its readout is replaced with ones, see
+        :func:`silenced`.
 
     Examples
     --------
@@ -82,29 +83,34 @@ class Memory(nn.Module):
         self.answers = True
 
     def forward(self, h_g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Return the composition of ``h_g`` with what the memory answers to it."""
+        """Return the activated composition of ``h_g`` with the memory readout."""
         h_m = self.attention(self.attend(h_g)) @ self.slots
         return self.join(h_g, h_m if self.answers else torch.ones_like(h_m))
 
     def attend(self, h_g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b slots"]:
-        """Return how much of every slot ``h_g`` asks for."""
+        """Return the attention weights of ``h_g`` over the slots, in [0, 1]."""
         return self.normalise(self.address(h_g))
 
     def join(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
-        """Return the layer's output when the memory answers ``h_m``."""
+        """Return the output of the layer for the memory readout ``h_m``."""
         return self.activation(self.compose(h_g, h_m))
 
 
 def memories(network: nn.Module) -> list[Memory]:
-    """Return the memories in a network, in the order of its layers."""
+    """Return the memory layers of a network, in the order of its modules."""
     return [m for m in network.modules() if isinstance(m, Memory)]
 
 
 @contextmanager
-def silenced(*which: Memory) -> Iterator[None]:
-    """Have memories answer with ones, whatever they are asked, to see what they contribute.
+def silenced(*layers: Memory) -> Iterator[None]:
+    """Context manager that replaces the readout of memory layers with ones.
 
-    The paper's ablation. What was learned stays as it is.
+    This is the ablation of the paper (Li, Zhu and Zhang, 2016). Parameters are not changed.
+
+    Parameters
+    ----------
+    *layers : Memory
+        Memory layers to ablate.
 
     Examples
     --------
@@ -113,11 +119,11 @@ def silenced(*which: Memory) -> Iterator[None]:
     ...     torch.equal(memory(h), h + 1)
     True
     """
-    before = [memory.answers for memory in which]
-    for memory in which:
+    previous = [memory.answers for memory in layers]
+    for memory in layers:
         memory.answers = False
     try:
         yield
     finally:
-        for memory, answers in zip(which, before, strict=True):
+        for memory, answers in zip(layers, previous, strict=True):
             memory.answers = answers

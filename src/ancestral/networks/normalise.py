@@ -1,4 +1,4 @@
-"""Batch normalisation whose evaluation statistics come from one pass over the training set."""
+"""Batch normalisation with evaluation statistics from one pass over the training set."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ Sharing = Literal["lend", "borrow"]
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation without a running average.
+    """Batch normalisation without running averages.
 
-    In training mode it normalises by the statistics of all rows at hand (leading axes are
-    merged, so K importance samples count as rows); in evaluation mode by those that
-    :func:`calibrate` collected in one pass over the training set, as the memory-network paper
-    evaluates (Li, Zhu and Zhang, 2016).
+    Training mode normalises by the statistics of the current batch. Leading axes are merged, so K
+    importance samples count as rows. Evaluation mode normalises by the statistics that
+    :func:`calibrate` computes in one pass over the training set, as in Li, Zhu and Zhang (2016).
 
     Parameters
     ----------
     n : int
-        Number of features, the last axis.
+        Number of features, the size of the last axis.
     eps : float
-        Added to the variance.
+        Constant added to the variance.
     affine : bool
-        Whether a learned scale and shift follow.
+        Whether to apply a trainable scale and shift after normalisation.
+
+    Attributes
+    ----------
+    mean, var : Tensor [n]
+        Evaluation statistics.
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = True) -> None:
@@ -52,10 +56,10 @@ class BatchNorm(nn.Module):
         self.lent: tuple[Tensor, Tensor] | None = None
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Normalise, then scale and shift: computed in single precision, in that of ``u`` again."""
+        """Normalise, scale and shift in single precision; the output has the dtype of ``u``."""
         if self.training and not (self.collecting or self.sharing) and _is_usual(u):
             return _normalised(u, self.weight, self.bias, self.eps)
-        given, u = u.dtype, at_least_single(u)
+        dtype, u = u.dtype, at_least_single(u)
         mean, var = self.mean, self.var
         if self.training:
             mean, var = _moments(u)
@@ -69,8 +73,8 @@ class BatchNorm(nn.Module):
                 )
         scale = _inverse_root(var + self.eps)
         if self.weight is None or self.bias is None:
-            return ((u - mean) * scale).to(given)
-        return ((u - mean) * (scale * self.weight) + self.bias).to(given)
+            return ((u - mean) * scale).to(dtype)
+        return ((u - mean) * (scale * self.weight) + self.bias).to(dtype)
 
     def _collect(self, mean: Tensor, var: Tensor) -> None:
         self.collected += 1
@@ -81,10 +85,21 @@ class BatchNorm(nn.Module):
 def standardise(
     u: Float[Tensor, "*b n"], eps: float = 1e-5, *, average: bool = False
 ) -> Float[Tensor, "*b2 n"]:
-    """Normalise every feature by the mean and variance of all rows at hand; nothing is learned.
+    """Normalise each feature by its mean and variance over the batch, without scale and shift.
 
-    With ``average`` the result is averaged over the first axis, which normalising all of it before
-    would not change.
+    Parameters
+    ----------
+    u : Tensor [..., n]
+        Features; statistics are computed over all leading axes.
+    eps : float
+        Constant added to the variance.
+    average : bool
+        Whether to average the normalised tensor over its first axis.
+
+    Returns
+    -------
+    Tensor [..., n]
+        Normalised features in single precision or higher.
     """
     u = at_least_single(u)
     if _is_usual(u) and not torch.compiler.is_compiling():
@@ -95,12 +110,12 @@ def standardise(
 
 
 def _is_usual(u: Tensor) -> bool:
-    """Whether the rows at hand are all there are, and more than one."""
+    """Return whether this process holds the full batch and it has more than one row."""
     return parallel.n_shares() == 1 and u[..., 0].numel() > 1
 
 
 def _normalised(u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Normalise by the rows at hand, scale and shift: by torch's own function where it is fast."""
+    """Normalise by batch statistics, scale and shift; without compilation by torch's function."""
     rows = u.flatten(0, -2)
     if torch.compiler.is_compiling():
         return _Normalised.apply(rows, weight, bias, eps).view_as(u)
@@ -108,10 +123,11 @@ def _normalised(u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: floa
 
 
 class _Normalised(torch.autograd.Function):
-    """Batch normalisation of rows u [r, n] as a compiled graph has it, in few passes over memory.
+    """Batch normalisation of rows u [r, n] for compiled graphs, with few memory accesses.
 
-    With the normalised n = (u - mean) scale and g the gradient by the result, those by shift and
-    weight are sums over rows, of g and of g n; u's is g less its projections on 1 and on n.
+    Let n = (u - mean) scale and let g be the gradient with respect to the output. The gradients
+    with respect to bias and weight are the sums of g and g n over rows; that with respect to u is
+    g minus its projections on 1 and n, times scale and weight.
     """
 
     @staticmethod
@@ -128,23 +144,23 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         u, weight, mean, scale = ctx.saved_tensors
-        g, n = at_least_single(outer[0]), (at_least_single(u) - mean) * scale
-        of_bias, of_weight = sum_of_rows(g), sum_of_rows(g * n)
-        of_n = g - (of_bias + n * of_weight) / len(u)
+        g, n = at_least_single(grad_outputs[0]), (at_least_single(u) - mean) * scale
+        grad_bias, grad_weight = sum_of_rows(g), sum_of_rows(g * n)
+        projected = g - (grad_bias + n * grad_weight) / len(u)
         if weight is None:
-            return (of_n * scale).to(u.dtype), None, None, None
-        return (of_n * (scale * weight)).to(u.dtype), of_weight, of_bias, None
+            return (projected * scale).to(u.dtype), None, None, None
+        return (projected * (scale * weight)).to(u.dtype), grad_weight, grad_bias, None
 
 
 def _inverse_root(v: Tensor) -> Tensor:
-    """1 / sqrt(v), by functions that the compiler does not compute anew for every row."""
+    """Return 1 / sqrt(v), by functions that the compiler does not recompute for every row."""
     return torch.exp(-0.5 * torch.log(v))
 
 
 def _moments(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every feature, over all shares of the batch."""
+    """Return the mean and variance of each feature over the global batch, [n] each."""
     rows = u.flatten(0, -2)
     if parallel.n_shares() == 1:
         mean = sum_of_rows(rows) / len(rows)
@@ -154,14 +170,17 @@ def _moments(u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
-    """Set the statistics of every :class:`BatchNorm` in ``model`` from passes over training data.
+    """Compute the evaluation statistics of each :class:`BatchNorm` from training minibatches.
+
+    The statistics are the means of the minibatch means and of the minibatch variances.
 
     Parameters
     ----------
     model : Module
-        Put into evaluation mode: what disturbs it in training does not when it is evaluated.
+        Model, set to evaluation mode: dropout and noise are off during calibration.
     passes : callable
-        Runs ``model``, which normalises by the rows at hand, on one minibatch after another.
+        Function that runs ``model`` on one minibatch after another; each minibatch is normalised
+        by its own statistics.
     """
     norms = [m for m in model.train().modules() if isinstance(m, BatchNorm) and m.training]
     model.eval()
@@ -180,7 +199,7 @@ def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalise by the rows at hand, as in training, in a model that is in evaluation mode."""
+    """Context manager: normalise by batch statistics in a model in evaluation mode."""
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and not m.training]
     for norm in norms:
         norm.train()
@@ -193,15 +212,16 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def shared_statistics(model: nn.Module, sharing: Sharing) -> Iterator[None]:
-    """Normalise one forward pass by the statistics of another, over more rows.
+    """Context manager: normalise one forward pass by the batch statistics of another.
 
     Parameters
     ----------
     model : Module
-        In training mode.
+        Model in training mode.
     sharing : {"lend", "borrow"}
-        The pass inside normalises by its own rows and leaves their statistics, or normalises by
-        those that were left. Their gradient is taken from the rows of the borrowing pass.
+        ``"lend"`` normalises by the batch's own statistics and stores them; ``"borrow"``
+        normalises by the stored values, with the gradient of the borrowing batch's statistics,
+        and clears them on exit.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
     for norm in norms:

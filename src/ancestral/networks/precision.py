@@ -1,4 +1,4 @@
-"""Where reduced precision ends: densities and moments are computed in single precision at least."""
+"""Casts to single precision: densities and moments are computed in float32 or higher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 
 
 def at_least_single(outputs: Outputs) -> Outputs:
-    """Return the outputs of a network in float32, unless they have that precision or more.
+    """Cast the outputs of a network to float32, unless their precision is already that or higher.
 
     >>> at_least_single(torch.ones(1, dtype=torch.bfloat16)).dtype
     torch.float32

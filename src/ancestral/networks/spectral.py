@@ -1,4 +1,4 @@
-"""Spectral normalisation: layers that stretch nothing by more than one (Miyato et al., 2018)."""
+"""Normalisation of layers by the spectral norm of their weights (Miyato et al., 2018)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ancestral.networks.precision import at_least_single
 
 
 class Spectral(nn.Module):
-    """A dense layer or a convolution whose weights are divided by their greatest singular value.
+    """Dense layer or convolution with its weights divided by their largest singular value.
 
-    The weights of a convolution count as a matrix [n_out, n_in * pixels]. In training every call
-    takes one step of power iteration from where the last one ended; its vector is a buffer, saved
-    with the model.
+    The weights of a convolution are treated as a matrix [n_out, n_in * pixels]. In training each
+    call makes one step of power iteration; its vector ``u`` is a buffer that persists between
+    calls and is saved with the model.
 
     Parameters
     ----------
     layer : Linear or Conv
-        Its own bias stays as it is.
+        Dense layer or convolution to normalise; its bias is not normalised.
 
     References
     ----------
-    Spectral Normalization for Generative Adversarial Networks, https://arxiv.org/abs/1802.05957
+    Miyato, Kataoka, Koyama and Yoshida, 2018, https://arxiv.org/abs/1802.05957
 
     Examples
     --------
@@ -41,24 +41,25 @@ class Spectral(nn.Module):
         self.u: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the layer with the divided weights makes of x."""
+        """Return the output of the layer with normalised weights."""
         out = self.layer(x)
         bias = self.layer.bias.view(-1, *[1] * (out.ndim - 2))
         return (out - bias) / self._size().to(out.dtype) + bias
 
     @property
     def weight(self) -> Tensor:
-        """The divided weights."""
+        """Normalised weights, in the shape of ``layer.weight``."""
         return self.layer.weight / self._size()
 
     def _size(self) -> Tensor:
-        """Return the greatest singular value as power iteration has it."""
+        """Return the power-iteration estimate of the largest singular value, a scalar."""
         matrix = at_least_single(self.layer.weight).flatten(1)
-        fixed = matrix.detach()
-        u = self.u.to(fixed.dtype)
-        v = _unit((u.unsqueeze(1) * fixed).sum(0))  # sums stay in single precision, products not
+        detached = matrix.detach()
+        u = self.u.to(detached.dtype)
+        # elementwise products and sums run in float32; matrix products may use reduced precision
+        v = _unit((u.unsqueeze(1) * detached).sum(0))
         if self.training:
-            u = _unit((fixed * v).sum(1))
+            u = _unit((detached * v).sum(1))
             with torch.no_grad():
                 self.u.copy_(u)
         return (u * (matrix * v).sum(1)).sum()
@@ -69,7 +70,7 @@ def _unit(vector: Tensor) -> Tensor:
 
 
 def spectrally_normalised(network: nn.Module) -> nn.Module:
-    """Put every dense layer and convolution of a network into a :class:`Spectral`, in place.
+    """Wrap every dense layer and convolution of a network in :class:`Spectral`, in place.
 
     Examples
     --------

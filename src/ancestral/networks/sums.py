@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch, which have to be near one another in memory."""
+"""Sums over the rows of a matrix, ordered for memory locality."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 GROUP = 10
-"""Most rows that are summed at a time: few enough to be near one another in memory."""
+"""Maximum number of adjacent rows summed in one pass of a compiled graph."""
 
 
 def sum_of_rows(u: Float[Tensor, "r n"]) -> Float[Tensor, " n"]:
-    """Sum over rows; in a compiled graph groups of neighbours first, which is faster there.
+    """Sum over rows; a compiled graph first sums groups of adjacent rows, which is faster.
 
     >>> sum_of_rows(torch.ones(3, 2))
     tensor([3., 3.])

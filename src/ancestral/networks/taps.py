@@ -1,4 +1,4 @@
-"""Taps: what an objective may look at inside a network."""
+"""Recorded activations: hidden values that an objective can read after a forward pass."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from torch import Tensor, nn
 
 
 class Tap(nn.Module):
-    """Hands its input on and remembers it for the rest of the forward pass.
+    """Identity layer that records its input during a forward pass.
 
-    Put one where an objective must look inside a network (a classifier on hidden features, a
-    local reconstruction error); :meth:`LatentModel.run` gathers them into ``Run.taps``.
+    Insert one where an objective needs a hidden activation, for example the features of a
+    classifier or the signals of a local reconstruction error. :meth:`LatentModel.run` collects
+    the recorded values in its ``Run``.
 
     Parameters
     ----------
     name : str
-        Under which the value appears in ``Run.taps``.
+        Key of the recorded value in the run.
     """
 
     def __init__(self, name: str) -> None:
@@ -23,13 +24,18 @@ class Tap(nn.Module):
         self.value: Tensor | None = None
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return ``u``."""
+        """Record and return ``u``."""
         self.value = u
         return u
 
 
 class Taps:
-    """All taps inside a model, found once.
+    """Collector of the activations recorded in a model.
+
+    Parameters
+    ----------
+    *modules : Module
+        Modules whose recording layers are listed once, at construction.
 
     Examples
     --------
@@ -43,7 +49,7 @@ class Taps:
         self.taps = [m for module in modules for m in module.modules() if isinstance(m, Tap)]
 
     def take(self) -> dict[str, Tensor]:
-        """Return what the taps saw, leaving them empty."""
+        """Return the recorded values by name and clear them."""
         values = {tap.name: tap.value for tap in self.taps if tap.value is not None}
         for tap in self.taps:
             tap.value = None

@@ -1,28 +1,27 @@
-"""Convolutional networks written as text, on rows that are pictures.
+"""Text specifications of convolutional networks on flattened images.
 
-A network is a line of layers with bars between them, for example ``5:32v p2 d.5 | 3:32 | 500``. A
-layer is one of these:
+A network is a sequence of layers separated by bars, for example ``5:32v p2 d.5 | 3:32 | 500``. The
+layer types are:
 
 | text | layer |
 | --- | --- |
-| `5:32` | 32 kernels of 5 x 5 pixels; the map keeps its size |
-| `5:32v` | the same, only where a kernel fits: the map shrinks by 4 in each direction |
-| `5:32f` | the same, wherever a kernel touches: the map grows by 4 in each direction |
-| `500` | a dense layer of 500 values |
-| `64x5x5` | a dense layer, folded into 64 maps of 5 x 5 |
+| `5:32` | convolution with 32 kernels of 5 x 5 pixels, "same" padding: the map size is unchanged |
+| `5:32v` | the same with "valid" padding: height and width shrink by 4 |
+| `5:32f` | the same with "full" padding: height and width grow by 4 |
+| `500` | dense layer with 500 units |
+| `64x5x5` | dense layer, reshaped into 64 maps of 5 x 5 |
 
-After a blank, a layer can have more:
+Options follow the layer type after a blank:
 
-| text | what is done |
+| text | operation |
 | --- | --- |
-| `u2` | first: put every value in the top left corner of a 2 x 2 block of zeros |
-| `p2` | then, after the layer: take the greatest of each 2 x 2 block |
-| `d.5` | last, in training: drop half of the values and double the others |
+| `u2` | unpooling of the input: each value in the top left corner of a 2 x 2 block of zeros |
+| `p2` | max pooling of the output over 2 x 2 blocks |
+| `d.5` | dropout with rate 0.5, after the activation |
 
-Every layer ends in the activation, which comes after pooling. Of an encoder and a decoder the line
-has both, from the row to the latent variables and back, with an arrow between them:
-``5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1``. The last layer of a decoder must make maps of the
-row's shape.
+The activation of each layer follows pooling. An encoder and a decoder are separated by an arrow,
+``5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1``: the first maps the data to the latent variables, the
+second maps back. The last layer of a decoder must output maps of the shape of the data.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ EXTRA = re.compile(r"(p|u)(\d+)$|d(0?\.\d+)$")
 
 
 class Maps(NamedTuple):
-    """The shape of what flows between layers: channels, height, width; a row is [n, 1, 1]."""
+    """Shape of the values between layers: channels, height and width; a vector is [n, 1, 1]."""
 
     n: int
     height: int = 1
@@ -47,22 +46,22 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as its text says.
+    """Specification of one layer.
 
     Attributes
     ----------
     n : int
-        Kernels, or units.
+        Number of output channels, or of maps or units of a dense layer.
     kernel : int
-        Side of a kernel; 0 for a dense layer.
+        Side of the square kernel in pixels; 0 for a dense layer.
     padding : {"same", "valid", "full"}
-        Where kernels are put.
-    fold : tuple, optional
-        Height and width into which a dense layer is folded.
+        Padding of a convolution.
+    fold : tuple of int, optional
+        Height and width of the maps into which the output of a dense layer is reshaped.
     pool, unpool : int
-        Side of the blocks; 1 is none.
+        Side of the pooling and unpooling blocks in pixels; 1 disables the operation.
     drop : float
-        Share of the values dropped in training.
+        Dropout rate in [0, 1).
     """
 
     n: int
@@ -75,36 +74,44 @@ class Layer:
 
     @property
     def margin(self) -> int:
-        """Zeros around the map."""
+        """Number of zeros padded on each side of the map."""
         return {"same": self.kernel // 2, "valid": 0, "full": self.kernel - 1}[self.padding]
 
     def after(self, before: Maps) -> Maps:
-        """Return the shape behind this layer.
+        """Return the output shape of the layer for an input shape.
 
         Raises
         ------
         ValueError
-            If the maps are too small for it.
+            If the input maps are too small for the kernel and the pooling blocks.
         """
         if not self.kernel:
             return Maps(self.n, *(self.fold or ()))
-        grown = 2 * self.margin - self.kernel + 1
-        sides = [(self.unpool * side + grown) // self.pool for side in before[1:]]
+        growth = 2 * self.margin - self.kernel + 1
+        sides = [(self.unpool * side + growth) // self.pool for side in before[1:]]
         if min(sides) < 1:
             raise ValueError(
                 f"network: a map of {before.height} x {before.width} is too small for a kernel of "
-                f"{self.kernel} and blocks of {self.pool}: expected larger images, or fewer layers"
+                f"{self.kernel} and pooling blocks of {self.pool}: use larger images or fewer "
+                "convolution layers"
             )
         return Maps(self.n, *sides)
 
 
 def parse_layers(text: str, option: str = "network") -> tuple[Layer, ...]:
-    """Read a line of layers, the value of an option.
+    """Parse a sequence of layers separated by bars.
+
+    Parameters
+    ----------
+    text : str
+        Specification in the syntax of this module.
+    option : str
+        Name of the hyper-parameter that holds ``text``, for error messages.
 
     Raises
     ------
     ValueError
-        Naming the option, and the part that is not understood.
+        If a layer is invalid; the message names the option and the invalid part.
 
     Examples
     --------
@@ -114,48 +121,53 @@ def parse_layers(text: str, option: str = "network") -> tuple[Layer, ...]:
     return _parse_lines(f"{option}={text!r}", text)[0]
 
 
-def _parse_lines(named: str, *lines: str) -> list[tuple[Layer, ...]]:
-    """Read lines of layers; errors begin with what is named."""
+def _parse_lines(prefix: str, *lines: str) -> list[tuple[Layer, ...]]:
+    """Parse several specifications; error messages start with ``prefix``."""
     try:
         return [tuple(_parse_layer(part.strip()) for part in line.split("|")) for line in lines]
     except ValueError as error:
-        raise ValueError(f"{named}: {error}") from None
+        raise ValueError(f"{prefix}: {error}") from None
 
 
 def _parse_layer(text: str) -> Layer:
-    found: dict[str, float] = {}
+    options: dict[str, float] = {}
     kernel = None
     for word in text.split():
         if word[0] != "d" and "0" in re.findall(r"\d+", word):
-            raise ValueError(f"layer {text!r}: {word!r} has a size of zero")
+            raise ValueError(f"layer {text!r}: {word!r} has a size of zero; expected at least 1")
         if (match := CONV.match(word)) or DENSE.match(word):
             if kernel is not None:
-                raise ValueError(f"layer {text!r}: there is more than one of {kernel} and {word}")
+                raise ValueError(
+                    f"layer {text!r}: more than one layer type, {kernel} and {word}: separate "
+                    "layers with |"
+                )
             kernel = word
         elif match := EXTRA.match(word):
             letter = word[0]
-            if letter in found:
-                raise ValueError(f"layer {text!r}: there is more than one {letter}")
-            found[letter] = float(match[3] or match[2])
+            if letter in options:
+                raise ValueError(f"layer {text!r}: more than one {letter}; expected at most one")
+            options[letter] = float(match[3] or match[2])
         else:
             raise ValueError(f"layer {text!r}: {word!r} is none of k:c, p2, u2, d.5, 500, 64x5x5")
     if kernel is None:
-        raise ValueError(f"layer {text!r}: expected k:c, a number of units, or maps as 64x5x5")
+        raise ValueError(f"layer {text!r}: expected k:c, a number of units, or maps such as 64x5x5")
     if (match := CONV.match(kernel)) is not None:
-        side, n, how = int(match[1]), int(match[2]), match[3]
-        padding = {"v": "valid", "f": "full", "": "same"}[how]
+        side, n, suffix = int(match[1]), int(match[2]), match[3]
+        padding = {"v": "valid", "f": "full", "": "same"}[suffix]
         if padding == "same" and side % 2 == 0:
-            raise ValueError(f"layer {text!r}: a kernel that keeps the map's size has an odd side")
-        pool, unpool = int(found.get("p", 1)), int(found.get("u", 1))
-        return Layer(n, side, padding, None, pool, unpool, found.get("d", 0.0))
-    if {"p", "u"} & found.keys():
-        raise ValueError(f"layer {text!r}: p and u go with a convolution")
+            raise ValueError(
+                f"layer {text!r}: same padding needs a kernel with an odd side; use v or f padding"
+            )
+        pool, unpool = int(options.get("p", 1)), int(options.get("u", 1))
+        return Layer(n, side, padding, None, pool, unpool, options.get("d", 0.0))
+    if {"p", "u"} & options.keys():
+        raise ValueError(f"layer {text!r}: options p and u need a convolution (k:c)")
     n, *sides = map(int, kernel.split("x"))
-    return Layer(n, fold=(sides[0], sides[1]) if sides else None, drop=found.get("d", 0.0))
+    return Layer(n, fold=(sides[0], sides[1]) if sides else None, drop=options.get("d", 0.0))
 
 
 def shape_after(layers: Sequence[Layer], shape: Maps) -> Maps:
-    """Return the shape behind some layers.
+    """Return the output shape of a sequence of layers for the input shape ``shape``.
 
     >>> shape_after(parse_layers("5:32v p2 | 3:64v p2"), Maps(1, 28, 28))
     Maps(n=64, height=5, width=5)
@@ -175,41 +187,41 @@ PAPERS = {
         "96x4x4 | u2 3:96 | 3:64 | u2 3:64 | 3:64 | u2 5:3",
     ),
 }
-"""Encoder and decoder of the max-margin models (Li, Zhu, Shi and Zhang, 2015), by name."""
+"""Encoders and decoders of max-margin deep generative models (Li, Zhu, Shi and Zhang, 2015)."""
 
 
 def parse_encoder(text: str) -> tuple[Layer, ...]:
-    """Read an encoder: of a network named in :data:`PAPERS`, or of ``LAYERS [-> LAYERS]``.
+    """Parse the encoder of a network: a key of :data:`PAPERS`, or ``LAYERS [-> LAYERS]``.
 
     Raises
     ------
     ValueError
-        If a layer is not one.
+        If a layer is invalid.
     """
-    up = PAPERS[text][0] if text in PAPERS else text.partition("->")[0]
-    return _parse_lines(f"network={text!r}", up)[0]
+    encoder = PAPERS[text][0] if text in PAPERS else text.partition("->")[0]
+    return _parse_lines(f"network={text!r}", encoder)[0]
 
 
 def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
-    """Read an encoder and a decoder: a name in :data:`PAPERS`, or ``LAYERS -> LAYERS``.
+    """Parse the encoder and the decoder: a key of :data:`PAPERS`, or ``LAYERS -> LAYERS``.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If ``text`` is neither, or if a layer is invalid.
 
     Examples
     --------
-    >>> up, down = parse_network("3:8 p2 | 20 -> 8x4x4 | u2 3:1")
-    >>> len(up), len(down)
+    >>> encoder, decoder = parse_network("3:8 p2 | 20 -> 8x4x4 | u2 3:1")
+    >>> len(encoder), len(decoder)
     (2, 2)
     """
     if text in PAPERS:
-        up, down = PAPERS[text]
+        encoder_text, decoder_text = PAPERS[text]
     else:
-        up, arrow, down = text.partition("->")
+        encoder_text, arrow, decoder_text = text.partition("->")
         if not arrow:
             names = ", ".join(("dense", *PAPERS))
             raise ValueError(f"network={text!r}: expected one of {names}, or LAYERS -> LAYERS")
-    encoder, decoder = _parse_lines(f"network={text!r}", up, down)
+    encoder, decoder = _parse_lines(f"network={text!r}", encoder_text, decoder_text)
     return encoder, decoder

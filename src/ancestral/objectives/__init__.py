@@ -1,4 +1,4 @@
-"""Objectives: named terms on one run of a model, each in nats per example, to be minimised."""
+"""Training objectives: named terms on one run of a model, minimised, in nats per example."""
 
 from ancestral.discrepancy import cmmd2, mmd2
 from ancestral.objectives.adversarial import critic_loss, generator_loss, gradient_penalty

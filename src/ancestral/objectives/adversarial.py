@@ -1,7 +1,7 @@
-"""The two sides of the adversarial game (Goodfellow et al., 2014), written on logits.
+"""Adversarial losses of critic and generator (Goodfellow et al., 2014), computed from logits.
 
 The model is a :class:`~ancestral.models.Game`, or any module with a ``generator`` and a ``critic``
-whose output [n] or [n, 1] is the logit of "comes from the data".
+whose output [n] or [n, 1] is the logit of D(x), the probability that x is a data sample.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ancestral.data import Batch
-from ancestral.models import Game, Run
+from ancestral.models import Game, GeneratorRun
 from ancestral.networks.precision import at_least_single
 from ancestral.objectives.base import Objective
 
 
 def critic_loss(smoothing: float = 0.0) -> Objective:
-    """-E_data[log D(x)] - E_model[log(1 - D(x))], which the critic minimises.
+    """Loss of the critic, -E_data[log D(x)] - E_model[log(1 - D(x))].
 
-    At the best critic it equals log 4 - 2 JSD(data, model).
+    At the optimal critic it equals log 4 - 2 JSD(data, model).
 
     Parameters
     ----------
     smoothing : float
-        One-sided label smoothing: data count as such with this less than certainty (Salimans et
-        al., 2016).
+        One-sided label smoothing in [0, 1): the target of data samples is 1 - ``smoothing``
+        (Salimans et al., 2016).
 
     Returns
     -------
     Objective
-        Terms ``real`` and ``fake``; the generator gets no gradient.
+        Terms ``real`` and ``fake``. The generator receives no gradient.
     """
 
-    def run(model: nn.Module, batch: Batch) -> Run:
+    def run(model: nn.Module, batch: Batch) -> GeneratorRun:
         with torch.no_grad():
             return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
-    def real(model: nn.Module, run: Run) -> Tensor:
+    def real(model: nn.Module, run: GeneratorRun) -> Tensor:
         logits = _judge(model, run.batch.x, run)
         return (softplus(-logits) + smoothing * logits).mean()
 
-    def fake(model: nn.Module, run: Run) -> Tensor:
+    def fake(model: nn.Module, run: GeneratorRun) -> Tensor:
         return softplus(_judge(model, run.sample, run)).mean()
 
     return Objective({"real": real, "fake": fake}, run)
 
 
 def gradient_penalty(weight: float = 1.0) -> Objective:
-    """Weight / 2 times the mean squared length of the critic's gradient at the data (R1).
+    """R1 penalty: weight / 2 times the mean squared norm of the critic's gradient at the data.
 
-    It keeps the game from circling around its solution (Mescheder, Geiger and Nowozin, 2018). Add
-    it to :func:`critic_loss`.
+    It stabilises training near the equilibrium (Mescheder, Geiger and Nowozin, 2018). Add it to
+    :func:`critic_loss`.
 
     Parameters
     ----------
     weight : float
-        Of the penalty.
+        Weight of the penalty, non-negative.
 
     Returns
     -------
@@ -66,22 +66,23 @@ def gradient_penalty(weight: float = 1.0) -> Objective:
         Term ``penalty``.
     """
 
-    def penalty(model: nn.Module, run: Run) -> Tensor:
+    def penalty(model: nn.Module, run: GeneratorRun) -> Tensor:
         x = run.batch.x.detach().requires_grad_()
         with torch.enable_grad():
-            (slope,) = torch.autograd.grad(_judge(model, x, run).sum(), x, create_graph=True)
-        return weight / 2 * slope.square().sum(-1).mean()
+            (gradient,) = torch.autograd.grad(_judge(model, x, run).sum(), x, create_graph=True)
+        return weight / 2 * gradient.square().sum(-1).mean()
 
     return Objective({"penalty": penalty}, compiles=False)
 
 
 def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating") -> Objective:
-    """What the generator minimises: -E[log D(G(h))], or E[log(1 - D(G(h)))].
+    """Loss of the generator, -E[log D(G(h))] or E[log(1 - D(G(h)))].
 
     Parameters
     ----------
     kind : {"non-saturating", "minimax"}
-        Per sample the two gradients are positive multiples of one another.
+        The first or the second loss. For each sample their gradients are positive multiples of
+        each other.
 
     Returns
     -------
@@ -96,19 +97,18 @@ def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating"
     if kind not in ("non-saturating", "minimax"):
         raise ValueError(f"kind={kind!r}: expected 'non-saturating' or 'minimax'")
 
-    def run(model: nn.Module, batch: Batch) -> Run:
+    def run(model: nn.Module, batch: Batch) -> GeneratorRun:
         return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
-    def fool(model: nn.Module, run: Run) -> Tensor:
+    def fool(model: nn.Module, run: GeneratorRun) -> Tensor:
         logits = _judge(model, run.sample, run)
         return softplus(-logits).mean() if kind == "non-saturating" else -softplus(logits).mean()
 
     return Objective({"fool": fool}, run)
 
 
-def _judge(model: nn.Module, x: Tensor | None, run: Run) -> Tensor:
-    """Logits of rows; the critic of a conditional game sees their conditions too."""
-    assert x is not None
+def _judge(model: nn.Module, x: Tensor, run: GeneratorRun) -> Tensor:
+    """Return the critic's logits of x; a conditional critic also receives the conditions."""
     if isinstance(model, Game):
         return at_least_single(model.judge(x, run.batch))
     return at_least_single(model.critic(x))  # type: ignore[operator]

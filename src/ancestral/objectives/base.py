@@ -1,23 +1,25 @@
-"""An objective: how to run the model, and the named terms that read the run."""
+"""Objectives: a forward pass of the model and named terms computed from it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from ancestral.data import Batch
 from ancestral.models import Run
 
-Term = Callable[[nn.Module, Run], Tensor]
-"""(model, run) -> one named part of an objective: a scalar to minimise, in nats per example."""
+Term = Callable[[nn.Module, Any], Tensor]
+"""(model, run) -> scalar term of an objective, minimised, in nats per example."""
 
 RunModel = Callable[[nn.Module, Batch], Run]
+"""(model, batch) -> record of one forward pass."""
 
 
 def run_once(model: nn.Module, batch: Batch) -> Run:
-    """Run the model as it stands: ``model.run(batch)``."""
+    """Return ``model.run(batch)``, the default forward pass."""
     return model.run(batch)  # type: ignore[operator]
 
 
@@ -28,20 +30,22 @@ class Objective:
     Parameters
     ----------
     terms : mapping of str to Term
-        Each minimised; their means over an epoch are logged under these names.
+        Terms to minimise, by name. Their means over an epoch are logged under these names.
     run : callable, optional
-        (model, batch) -> Run; by default ``model.run(batch)``.
+        Forward pass (model, batch) -> Run; by default ``model.run(batch)``.
     separable : bool
-        Whether every term is a mean over rows, so that processes may each take a share of a batch.
+        Whether every term is a mean over samples, so that data-parallel processes can each
+        compute it on a part of the batch.
     compiles : bool
-        Whether run and terms are tensor operations only, so that they may become a graph.
+        Whether run and terms consist of tensor operations only, so that they can be compiled.
     n_samples : int
-        Latent samples of each row in a run: how much work a step is.
+        Number of latent samples per data sample in a run, an estimate of the work per step.
 
     Notes
     -----
-    ``a + b`` has the terms of both and runs the model once, as the one that says how does. So a
-    bound plus a hinge loss share encoder, noise and dropout. ``0.5 * a`` counts a's terms half.
+    ``a + b`` has the terms of both and runs the model once, by the ``run`` that is not the
+    default. A bound and a hinge loss therefore share encoder outputs, noise and dropout masks.
+    ``0.5 * a`` multiplies every term of ``a`` by 0.5.
 
     Examples
     --------
@@ -58,12 +62,24 @@ class Objective:
     n_samples: int = 1
 
     def __add__(self, other: Objective) -> Objective:
-        """Join the terms of two objectives on one run."""
-        twice = self.terms.keys() & other.terms.keys()
-        if twice:
-            raise ValueError(f"both objectives have a term named {', '.join(sorted(twice))}")
+        """Return an objective with the terms of both on one run.
+
+        Raises
+        ------
+        ValueError
+            If both have a term of the same name, or different non-default ``run`` functions.
+        """
+        duplicates = self.terms.keys() & other.terms.keys()
+        if duplicates:
+            raise ValueError(
+                f"both objectives have a term named {', '.join(sorted(duplicates))}; expected "
+                "distinct names"
+            )
         if run_once not in (self.run, other.run) and self.run is not other.run:
-            raise ValueError("both objectives say how to run the model: it is run once a step")
+            raise ValueError(
+                "the two objectives have different run functions, but a step runs the model once: "
+                "leave run out of one of them"
+            )
         run = other.run if self.run is run_once else self.run
         return Objective(
             {**self.terms, **other.terms},
@@ -74,7 +90,7 @@ class Objective:
         )
 
     def __rmul__(self, weight: float) -> Objective:
-        """Count every term ``weight`` times."""
+        """Return the objective with every term multiplied by ``weight``."""
 
         def weighted(term: Term) -> Term:
             return lambda model, run: weight * term(model, run)
@@ -82,6 +98,6 @@ class Objective:
         return replace(self, terms={name: weighted(term) for name, term in self.terms.items()})
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Run the model once and evaluate every term on that run."""
+        """Run the model once and return the value of every term, by name."""
         run = self.run(model, batch)
         return {name: term(model, run) for name, term in self.terms.items()}

@@ -1,4 +1,4 @@
-"""Likelihoods without a bound: of a conditional whose marginal is known, of rows given codes."""
+"""Exact likelihood losses: negative log-likelihood and reconstruction error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ancestral.conditional import Conditional
 from ancestral.data import Batch
-from ancestral.models import Run
+from ancestral.models import AutoencoderRun, Run
 from ancestral.objectives.base import Objective
 
 
@@ -30,10 +30,10 @@ def nll() -> Objective:
 
 
 def reconstruction() -> Objective:
-    """Negative log-likelihood of the observed entries given the code of their row.
+    """Negative log-likelihood of the observed entries given the latent code of the sample.
 
-    Of bits, and of shares of one, this is the cross-entropy; of real values with unit variance
-    half the squared error and a constant.
+    For a Bernoulli likelihood this is the cross-entropy; for a Gaussian one with unit variance it
+    is half the squared error plus a constant.
 
     Returns
     -------
@@ -41,8 +41,7 @@ def reconstruction() -> Objective:
         Term ``reconstruction``, nats per example.
     """
 
-    def term(_: nn.Module, run: Run) -> Tensor:
-        assert run.log_px is not None
+    def term(_: nn.Module, run: AutoencoderRun) -> Tensor:
         return -run.log_px.mean()
 
     return Objective({"reconstruction": term})

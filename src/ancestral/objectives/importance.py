@@ -1,7 +1,7 @@
-"""Bounds on the log-likelihood from importance samples: ELBO and IWAE.
+"""Importance-weighted bounds on the log-likelihood: ELBO and IWAE.
 
-``log_w`` [k, batch] are the log importance weights log p(x, z_k) - log q(z_k | x) of a run. Every
-term here is a negative bound: nats per example, minimised.
+``log_w`` [k, batch] are the log importance weights log p(x, z_k) - log q(z_k | x) of a run. The
+terms are negative bounds, minimised, in nats per example.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from ancestral.data import Batch
 from ancestral.distributions import centre, detach, kl, log_prob
-from ancestral.models import LatentModel, Run
+from ancestral.models import LatentModel, LatentRun
 from ancestral.objectives.base import Objective, RunModel
 from ancestral.objectives.resampling import run_resampled
 
 NEGLIGIBLE = 12 * math.log(10)
-"""Nats below the greatest log weight from which on a sample's gradient is dropped."""
+"""Distance in nats below the largest log weight beyond which gradients are dropped."""
 
 Gradient = Literal["reparameterised", "doubly"]
 KLTerm = Literal["analytic", "sampled", "path"]
 
 
 def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, "*b"]:  # noqa: F821
-    """Log (1/K) sum_k exp(log_w_k).
+    """Return log (1/K) sum_k exp(log_w_k), the logarithm of the mean over the first axis.
 
     >>> log_mean_exp(torch.tensor([[0.0], [0.0]]))
     tensor([0.])
@@ -36,27 +36,28 @@ def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, "*b"]:  # noqa: 
 
 
 def _without_specks(log_w: Tensor) -> Tensor:
-    """Cut samples off the gradient whose share of the weight is below 1e-12.
+    """Detach log weights more than log 1e12 below the largest one of the same data sample.
 
-    They would make numbers too small for full precision all along the backward pass, which cost
-    time and change nothing.
+    Their negligible gradients would be denormal numbers throughout the backward pass, which are
+    slow to compute with.
     """
-    counts = log_w.detach() > log_w.detach().amax(0) - NEGLIGIBLE
-    return torch.where(counts, log_w, log_w.detach())
+    has_gradient = log_w.detach() > log_w.detach().amax(0) - NEGLIGIBLE
+    return torch.where(has_gradient, log_w, log_w.detach())
 
 
 def elbo(n_samples: int = 1, kl: KLTerm = "analytic") -> Objective:
-    """Evidence lower bound E_q[log p(x | z)] - KL(q(z | x) || p(z)) (Kingma and Welling, 2014).
+    """Negative ELBO, with ELBO = E_q[log p(x | z)] - KL(q(z | x) || p(z)).
 
     Parameters
     ----------
     n_samples : int
-        Latent samples per row, over which the bound is averaged.
+        Number of latent samples per data sample, over which the bound is averaged.
     kl : {"analytic", "sampled", "path"}
-        The closed form of the KL term (their estimator B), or log q(z | x) - log p(z) at the
-        samples (their estimator A), or that, differentiated along the path of the samples only
-        (Roeder, Wu and Duvenaud, 2017): noise that vanishes as q nears the posterior. All have
-        the same mean, and their gradients too.
+        Estimator of the KL term. ``"analytic"``: closed form (estimator B of Kingma and Welling,
+        2014). ``"sampled"``: log q(z | x) - log p(z) at the latent samples (their estimator A).
+        ``"path"``: as ``"sampled"``, with the path derivative only (Roeder, Wu and Duvenaud,
+        2017), whose variance vanishes as q approaches the posterior. Values and gradients of the
+        three have the same expectation.
 
     Returns
     -------
@@ -66,31 +67,36 @@ def elbo(n_samples: int = 1, kl: KLTerm = "analytic") -> Objective:
     Raises
     ------
     ValueError
-        If ``n_samples`` is not positive or ``kl`` unknown.
+        If ``n_samples`` is not positive or ``kl`` is unknown; at the first step, if q(z | x) is
+        not reparameterised.
     """
     _check_samples("n_samples", n_samples)
     terms = {"analytic": _analytic_kl, "sampled": _sampled_kl, "path": _path_kl}
     if kl not in terms:
         raise ValueError(f"kl={kl!r}: expected 'analytic', 'sampled' or 'path'")
-    both = {"reconstruction": _reconstruction, "kl": terms[kl]}
-    return Objective(both, runner(n_samples), n_samples=n_samples)
+    bound_terms = {"reconstruction": _reconstruction, "kl": terms[kl]}
+    return Objective(bound_terms, runner(n_samples), n_samples=n_samples)
 
 
 def iwae(
     k: int, gradient: Gradient = "reparameterised", n_resampled: int | None = None
 ) -> Objective:
-    """L_K = E[log (1/K) sum_k w_k] (Burda, Grosse and Salakhutdinov, 2016, equation 8).
+    """Negative importance-weighted bound, with L_K = E[log (1/K) sum_k w_k].
+
+    See Burda, Grosse and Salakhutdinov (2016), equation 8.
 
     Parameters
     ----------
     k : int
-        Importance samples per row; k = 1 is the ELBO.
+        Number of importance samples per data sample; k = 1 gives the ELBO.
     gradient : {"reparameterised", "doubly"}
-        Plain differentiation of the bound, or the doubly reparameterised estimator (Tucker,
-        Lawson, Gu and Maddison, 2018), whose signal for q does not fade as k grows.
+        Gradient estimator: differentiation of the bound, or the doubly reparameterised estimator
+        (Tucker, Lawson, Gu and Maddison, 2018), whose signal-to-noise ratio for q does not
+        decrease with k.
     n_resampled : int, optional
-        Differentiate only so many of the k samples, drawn by weight: the same gradient on average,
-        for less work. Other terms of the objective see the samples drawn.
+        Number of importance samples, below k, that are resampled by weight and differentiated:
+        the gradient has the same expectation and costs less. Other terms of the objective are
+        computed from the resampled latents. By default all k are differentiated.
 
     Returns
     -------
@@ -100,13 +106,14 @@ def iwae(
     Raises
     ------
     ValueError
-        If ``k`` is not positive, ``gradient`` unknown or ``n_resampled`` not below ``k``.
+        If ``k`` is not positive, ``gradient`` is unknown or ``n_resampled`` is not in [1, k); at
+        the first step, if q(z | x) is not reparameterised.
     """
     _check_samples("k", k)
     if n_resampled is not None and not 1 <= n_resampled < k:
         raise ValueError(
-            f"n_resampled={n_resampled}: expected 1 or more, and fewer than all {k} samples: "
-            "take more of these, or leave it out"
+            f"n_resampled={n_resampled}: expected at least 1 and fewer than all {k} samples; "
+            "increase the number of samples, or leave n_resampled out"
         )
     terms = {"reparameterised": _reparameterised, "doubly": _doubly_reparameterised}
     if gradient not in terms:
@@ -116,85 +123,84 @@ def iwae(
 
 
 def runner(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:
-    """Run with k samples; refuse a q(z | x) for which the objective's gradient would be wrong."""
+    """Return a function that runs the model with k latent samples.
 
-    def run(model: nn.Module, batch: Batch) -> Run:
+    With gradients enabled, the function raises a ``ValueError`` if q(z | x) is reparameterised and
+    ``score_function`` is True, or the reverse: the gradient would be wrong.
+    """
+
+    def run(model: nn.Module, batch: Batch) -> LatentRun:
         assert isinstance(model, LatentModel)
-        learning = torch.is_grad_enabled()
-        few = n_resampled if learning else None
-        result = model.run(batch, k) if few is None else run_resampled(model, batch, k, few)
-        assert result.q is not None
-        if learning and result.q.has_rsample == score_function:
-            cure = "iwae" if score_function else "vimco"
-            nature = "can" if score_function else "can't"
-            raise ValueError(f"q(z | x) {nature} be reparameterised: use {cure}")
+        requires_grad = torch.is_grad_enabled()
+        m = n_resampled if requires_grad else None
+        result = model.run(batch, k) if m is None else run_resampled(model, batch, k, m)
+        if requires_grad and result.q.has_rsample == score_function:
+            expected = "discrete" if score_function else "reparameterised"
+            alternative = "elbo or iwae" if score_function else "vimco or reweighted_wake"
+            raise ValueError(f"expected a {expected} q(z | x): use {alternative} for this model")
         return result
 
     return run
 
 
-def _reconstruction(_: nn.Module, run: Run) -> Tensor:
-    assert run.log_px is not None
+def _reconstruction(_: nn.Module, run: LatentRun) -> Tensor:
     return -run.log_px.mean()
 
 
-def _analytic_kl(_: nn.Module, run: Run) -> Tensor:
-    assert run.q is not None
-    assert run.prior is not None
+def _analytic_kl(_: nn.Module, run: LatentRun) -> Tensor:
     return kl(run.q, run.prior).mean()
 
 
-def _sampled_kl(_: nn.Module, run: Run) -> Tensor:
+def _sampled_kl(_: nn.Module, run: LatentRun) -> Tensor:
     return (run.log_qz - run.log_pz).mean()
 
 
-def _path_kl(_: nn.Module, run: Run) -> Tensor:
-    assert run.q is not None
-    assert run.z is not None
+def _path_kl(_: nn.Module, run: LatentRun) -> Tensor:
     return (log_prob(detach(run.q), run.z) - run.log_pz).mean()
 
 
-def negative_bound(run: Run) -> Tensor:
-    """Return -L_K, nats per example."""
+def negative_bound(run: LatentRun) -> Tensor:
+    """Return -L_K, averaged over the batch, in nats per example."""
     log_w = run.log_w if run.log_w_before is None else run.log_w_before
     return -log_mean_exp(_without_specks(log_w)).mean()
 
 
-def _reparameterised(_: nn.Module, run: Run) -> Tensor:
+def _reparameterised(_: nn.Module, run: LatentRun) -> Tensor:
     bound = negative_bound(run)
     return bound if run.log_w_before is None else surrogate(bound, -run.log_w.mean())
 
 
-def _doubly_reparameterised(_: nn.Module, run: Run) -> Tensor:
-    """Tucker et al., equation 8: theta sees sum w~ grad log p, phi sees sum w~^2 through z."""
-    assert run.q is not None
-    assert run.z is not None
-    assert run.log_px is not None
+def _doubly_reparameterised(_: nn.Module, run: LatentRun) -> Tensor:
+    """Return the term of equation 8 of Tucker et al. (2018).
+
+    The gradient is that of sum_k w~_k log p for theta, and sum_k w~_k^2 d log w_k / d z_k through
+    z for phi.
+    """
     bound = negative_bound(run)
     if not run.z.requires_grad:
         return bound
     shares = weights = torch.softmax(run.log_w.detach(), 0)
-    if run.log_w_before is not None:  # drawn by one factor w~, and weighted by the other
+    if run.log_w_before is not None:  # one factor w~ by resampling, the other as a weight
         shares = torch.exp(run.log_w.detach() - torch.logsumexp(run.log_w_before, 0))
         weights = torch.full_like(shares, 1 / len(shares))
     log_w = run.log_px + run.log_pz - log_prob(detach(run.q), run.z)
-    once = -(weights * log_w).sum(0).mean()  # theta's gradient, and phi's with w~ in place of w~^2
-    (into_z,) = torch.autograd.grad(once, run.z, retain_graph=True)
-    twice = (((shares - 1).unsqueeze(-1) * into_z) * run.z).sum()
-    return surrogate(bound, once + twice)
+    # gradient for theta, and for phi with w~ instead of w~^2, which the correction completes
+    weighted = -(weights * log_w).sum(0).mean()
+    (grad_z,) = torch.autograd.grad(weighted, run.z, retain_graph=True)
+    correction = (((shares - 1).unsqueeze(-1) * grad_z) * run.z).sum()
+    return surrogate(bound, weighted + correction)
 
 
 def surrogate(value: Tensor, differentiated: Tensor) -> Tensor:
-    """Return ``value``, to be differentiated as another expression is."""
+    """Return a scalar with the value of ``value`` and the gradient of ``differentiated``."""
     return value.detach() + differentiated - differentiated.detach()
 
 
-def posterior_mean(run: Run) -> Tensor:
-    """E_q[z | x], the features of the averaging classifier: [batch, n_latents]."""
-    assert run.q is not None
+def posterior_mean(run: LatentRun) -> Tensor:
+    """Return E_q[z | x], the features of the averaging classifier, [batch, n_latents]."""
     return centre(run.q)
 
 
 def _check_samples(name: str, value: int) -> None:
     if value < 1:
-        raise ValueError(f"{name}={value}: at least one sample is needed")
+        raise ValueError(f"{name}={value}: expected at least one sample")

@@ -1,7 +1,7 @@
-"""The local reconstruction error: does the decoder rebuild, layer by layer, what the encoder saw.
+"""Local reconstruction error between corresponding encoder and decoder layers.
 
-Li, Zhu and Zhang (2016) add it to the bound, so that a decoder layer with a memory puts back the
-details that the encoder layer beside it took away.
+Li, Zhu and Zhang (2016) add it to the bound, so that a decoder layer with a memory recovers the
+details that the corresponding encoder layer removes.
 """
 
 from __future__ import annotations
@@ -15,49 +15,61 @@ from ancestral.networks import standardise
 from ancestral.objectives.base import Objective, Term
 
 Pair = tuple[str, str, float]
-"""Names of the tap in the encoder and of the one in the decoder, and the weight of their error."""
+"""Names of the encoder and decoder activations, and weight lambda of their error."""
 
 
 def local_reconstruction(pairs: Sequence[Pair]) -> Objective:
-    """sum_l lambda_l R_l, R_l the mean over units and rows of (n_enc - n_dec)^2.
+    """Weighted local reconstruction error sum_l lambda_l R_l (Li, Zhu and Zhang, 2016).
 
-    Both signals are normalised over the batch, without scale or shift: n_enc [batch, n] from the
-    encoder layer before its activation, n_dec from the decoder layer's output [k, batch, n], then
-    averaged over the k latent samples. For k = 1, R = 2 (1 - correlation). Gradients flow into
-    both.
+    R_l is the mean over units and samples of (n_enc - n_dec)^2. Both signals are normalised over
+    the batch, without scale and shift: n_enc [batch, n] is the encoder layer before its
+    activation; n_dec is the output of the decoder layer [k, batch, n], averaged over the k latent
+    samples after normalisation. For k = 1, R = 2 (1 - correlation). Gradients flow into both.
 
     Parameters
     ----------
     pairs : sequence of (str, str, float)
-        For every layer the two taps and lambda; those with lambda = 0 are left out.
+        Encoder tap, decoder tap and lambda >= 0 of each layer; pairs with lambda = 0 are ignored.
 
     Returns
     -------
     Objective
-        Term ``local``; no term at all if every lambda is 0.
+        Term ``local``; no terms if every lambda is 0.
 
     Examples
     --------
     >>> list(local_reconstruction([("up", "down", 0.1)]).terms)
     ['local']
     """
-    counted = [pair for pair in pairs if pair[2] > 0]
-    terms: dict[str, Term] = {"local": lambda _, run: _weighted_error(run, counted)}
-    return Objective(terms if counted else {})
+    active = [pair for pair in pairs if pair[2] > 0]
+    terms: dict[str, Term] = {"local": lambda _, run: _weighted_error(run, active)}
+    return Objective(terms if active else {})
 
 
 def _weighted_error(run: Run, pairs: Sequence[Pair]) -> Tensor:
-    errors = [w * local_error(run.taps[up], run.taps[down]) for up, down, w in pairs]
+    errors = [
+        weight * local_error(run.taps[encoder], run.taps[decoder])
+        for encoder, decoder, weight in pairs
+    ]
     return sum(errors[1:], errors[0])
 
 
 def local_error(up: Tensor, down: Tensor) -> Tensor:
-    """R of an encoder's signal [batch, n] and a decoder's [k, batch, n] or [batch, n]; a scalar.
+    """Mean squared error of two batch-normalised signals, a scalar.
 
+    Parameters
+    ----------
+    up : Tensor [batch, n]
+        Signal of an encoder layer.
+    down : Tensor [k, batch, n] or [batch, n]
+        Signal of the corresponding decoder layer; averaged over k after normalisation.
+
+    Examples
+    --------
     >>> import torch
     >>> u = torch.randn(100, 3)
     >>> local_error(u, 5 * u + 1) < 1e-9
     tensor(True)
     """
-    rebuilt = standardise(down, average=down.ndim > up.ndim)
-    return nn.functional.mse_loss(rebuilt, standardise(up))
+    reconstruction = standardise(down, average=down.ndim > up.ndim)
+    return nn.functional.mse_loss(reconstruction, standardise(up))

@@ -1,9 +1,10 @@
-"""Max-margin terms: the multi-class hinge loss of Crammer and Singer."""
+"""Max-margin loss (Crammer and Singer, 2001) and regularizers of max-margin models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,60 +21,70 @@ from ancestral.objectives.importance import posterior_mean
 def hinge_loss(
     scores: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"], margin: float = 1.0
 ) -> Float[Tensor, " batch"]:
-    """max_j (margin [j != y] + f_j) - f_y per example (Crammer and Singer, 2001).
+    """Multi-class hinge loss max_j (margin [j != y] + f_j) - f_y (Crammer and Singer, 2001).
 
     Parameters
     ----------
     scores : Tensor [batch, classes]
-        f.
+        Class scores f.
     y : Tensor [batch]
-        True classes.
+        True class indices in [0, classes).
     margin : float
-        The cost of a wrong class.
+        Cost of a wrong class, positive.
+
+    Returns
+    -------
+    Tensor [batch]
+        Loss of each sample.
 
     Examples
     --------
     >>> hinge_loss(torch.tensor([[0.2, 0.1, 0.9]]), torch.tensor([1]))
     tensor([1.8000])
     """
-    true = torch.nn.functional.one_hot(y.long(), scores.shape[-1]).to(scores.dtype)
-    return (scores + margin * (1 - true)).amax(-1) - (scores * true).sum(-1)
+    y_one_hot = torch.nn.functional.one_hot(y.long(), scores.shape[-1]).to(scores.dtype)
+    return (scores + margin * (1 - y_one_hot)).amax(-1) - (scores * y_one_hot).sum(-1)
 
 
 def hinge(
     c: float = 1.0,
     margin: float = 1.0,
-    features: Callable[[Run], Tensor] = posterior_mean,
+    features: Callable[[Any], Tensor] = posterior_mean,
 ) -> Objective:
     """C times the mean hinge loss of ``model.classifier`` on features of the run.
 
-    The mean is over the labelled rows of the batch; rows with y = -1 do not count, and a batch
-    without a label gives zero (``train(n_labelled=...)`` leaves none without). Add it to a
-    bound: both then read the same run (max-margin deep generative models; Li, Zhu, Shi and
-    Zhang, 2015).
+    The mean is over the labelled samples of the batch. Samples with y = -1 are ignored; a batch
+    without labels has loss zero (``train(n_labelled=...)`` guarantees labels in every batch). Add
+    the objective to a bound, so that both are computed from the same run (max-margin deep
+    generative models; Li, Zhu, Shi and Zhang, 2015).
 
     Parameters
     ----------
     c : float
-        The weight C of the loss against the bound, both means over examples.
+        Weight C of the loss relative to the bound; both are means over samples.
     margin : float
-        Of :func:`hinge_loss`.
+        Cost of a wrong class in :func:`hinge_loss`.
     features : callable
-        Run -> [batch, n]; by default E_q[z | x].
+        Function Run -> [batch, n] that returns the inputs of the classifier; by default E_q[z | x].
 
     Returns
     -------
     Objective
         Term ``hinge``.
+
+    Raises
+    ------
+    ValueError
+        At the first step, if a batch has no ``y``.
     """
 
     def term(model: nn.Module, run: Run) -> Tensor:
         y = run.batch.y
         if y is None:
-            raise ValueError("the hinge loss needs labels: the batch has y=None")
+            raise ValueError("the hinge loss needs labels: the batch has y=None; pass y")
         scores = at_least_single(model.classifier(features(run)))  # type: ignore[operator]
         losses = hinge_loss(scores, y.clamp(min=0), margin) * (y >= 0)
-        # a share of a batch divides by the mean number of labelled rows of all shares
+        # data-parallel processes divide by the mean number of labelled samples per process
         n_labelled = parallel.mean((y >= 0).sum().to(losses.dtype))
         return c * losses.sum() / torch.where(n_labelled > 0, n_labelled, 1.0)
 
@@ -81,41 +92,42 @@ def hinge(
 
 
 def sparse_units(weight: float = 3.0, share: float = 0.1) -> Objective:
-    """Weight times the sum over hidden units of KL(share || r), once for a batch.
+    """Sparsity penalty weight * sum over hidden units of KL(share || r), divided by batch size.
 
-    r is how active a unit of the encoder is on average when the same weights make a network of
-    sigmoids: what the max-margin models' code adds, and their paper does not mention. It does not
-    grow with the batch, so of a row's loss it is one batch-th.
+    r is the batch mean of the activation of an encoder unit when all hidden activations are
+    replaced with sigmoids. The code of max-margin deep generative models (Li, Zhu, Shi and Zhang,
+    2015) contains this penalty; the paper does not mention it. The penalty of a batch does not
+    depend on the batch size and is therefore divided by it in a loss per sample.
 
     Parameters
     ----------
     weight : float
-        Of a batch's sum.
+        Weight of the penalty of one batch.
     share : float
-        Of the time that a unit should be active.
+        Target mean activation in (0, 1).
 
     Returns
     -------
     Objective
-        Term ``sparsity``. The model's posterior is a dense network with heads.
+        Term ``sparsity``. The posterior of the model must be a dense network with heads.
     """
 
     def term(model: nn.Module, run: Run) -> Tensor:
         u, total = run.batch.x, run.batch.x.new_zeros(())
         for layer in _hidden_layers(model.posterior):  # type: ignore[arg-type]
             u = layer(u).sigmoid()
-            active = parallel.mean(u.float().mean(0)).clamp(1e-6, 1 - 1e-6)
-            total = total + _bernoulli_kl(share, active).sum()
+            mean_activation = parallel.mean(u.float().mean(0)).clamp(1e-6, 1 - 1e-6)
+            total = total + _bernoulli_kl(share, mean_activation).sum()
         return weight * total / (len(run.batch.x) * parallel.n_shares())
 
     return Objective({"sparsity": term})
 
 
 def _hidden_layers(posterior: nn.Module) -> list[nn.Linear]:
-    """Return the dense layers of an encoder below its heads."""
+    """Return the dense layers of an encoder without those of its heads."""
     (heads,) = (m for m in posterior.modules() if isinstance(m, Heads))
-    last = {id(layer) for layer in heads.layers}
-    return [m for m in posterior.modules() if isinstance(m, nn.Linear) and id(m) not in last]
+    head_ids = {id(layer) for layer in heads.layers}
+    return [m for m in posterior.modules() if isinstance(m, nn.Linear) and id(m) not in head_ids]
 
 
 def _bernoulli_kl(p: float, q: Tensor) -> Tensor:
@@ -123,19 +135,20 @@ def _bernoulli_kl(p: float, q: Tensor) -> Tensor:
 
 
 def gaussian_prior(precision: float) -> Objective:
-    """Precision / 2 times the squared length of all parameters of the model.
+    """Negative log density of a Gaussian weight prior: precision / 2 times the squared norm.
 
-    A prior N(0, 1) on everything, in nats per example, has the precision 1 / (number of rows).
+    The prior is on all parameters of the model. For N(0, 1), in nats per sample of the training
+    set, ``precision`` is 1 / (number of training samples).
 
     Parameters
     ----------
     precision : float
-        Of the prior, per row.
+        Precision of the prior divided by the number of training samples.
 
     Returns
     -------
     Objective
-        Term ``prior``, without its constant.
+        Term ``prior``, without its normalising constant.
     """
 
     def term(model: nn.Module, _: Run) -> Tensor:

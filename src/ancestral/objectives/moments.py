@@ -1,4 +1,4 @@
-"""Moment matching: maximum mean discrepancy, plain and conditional, of a generator's samples."""
+"""Moment matching: (conditional) maximum mean discrepancy of generated samples and data."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 
 from ancestral.discrepancy import Kernels, biased_mmd2, regression_operator, ridge_inverse
 from ancestral.kernels import DeltaKernel, as_kernel
-from ancestral.models import Generator, Run
+from ancestral.models import Generator, GeneratorRun
 from ancestral.networks import one_hot
 from ancestral.objectives.base import Objective
 
 Form = Literal["cmmd", "unbiased", "diagonal", "classwise"]
 TINY = 1e-10
-"""Keeps the root of a discrepancy differentiable where it vanishes."""
+"""Constant under the square root of a discrepancy, which keeps it differentiable at zero."""
 
 
 def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
-    """Squared MMD between the rows of a batch and as many samples of a generator.
+    """Squared MMD between a batch and a generated batch of the same size.
 
     Parameters
     ----------
     kernel : Kernel or sequence of float
-        Numbers stand for the variances of a sum of Gaussians.
+        Kernel, or the variances of a sum of Gaussian kernels.
     root : bool
-        Minimise sqrt(MMD^2 / 2), as the GMMN authors do (Li, Swersky and Zemel, 2015): steps do
-        not shrink as the samples come closer.
+        Whether to minimise sqrt(MMD^2 / 2), as Li, Swersky and Zemel (2015) do for GMMNs; its
+        gradient does not vanish as the discrepancy decreases.
 
     Returns
     -------
@@ -37,8 +37,7 @@ def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
     """
     k = as_kernel(kernel)
 
-    def term(_: nn.Module, run: Run) -> Tensor:
-        assert run.sample is not None
+    def term(_: nn.Module, run: GeneratorRun) -> Tensor:
         value = biased_mmd2(run.batch.x, run.sample, k)
         return (value / 2 + TINY).sqrt() if root else value
 
@@ -46,43 +45,51 @@ def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
 
 
 MOST_NUMBERS = 250_000_000
-"""Entries of operators that are kept: two gigabytes."""
+"""Maximum number of cached operator entries: two gigabytes in float64."""
 
 
 class ConditionalMMD:
-    """Term: the squared CMMD between a batch's outputs and those generated at the same inputs.
+    """Term: squared CMMD between the outputs of a batch and outputs generated at its inputs.
 
-    What depends on real rows alone, the operator W and Tr(W L_d), is computed once for every batch
-    seen and kept under ``Batch.index`` (as long as all have ``MOST_NUMBERS`` entries at most);
-    train with ``shuffle="once"`` for batches that recur. Between different labels a delta kernel
-    makes W zero: rows are then compared within their label alone.
+    The quantities that depend on the data alone, W and Tr(W L_d), are computed once per batch and
+    cached under ``Batch.index``, up to ``MOST_NUMBERS`` entries in total; train with
+    ``shuffle="once"`` so that batches recur. With a delta kernel on the inputs, W is zero between
+    different labels and only samples of the same label are compared.
 
     Parameters
     ----------
     inputs, outputs : {"x", "y"}
-        Which field is given and which is generated.
+        Batch field that is the condition, and field that is generated.
     input_kernel, output_kernel : Kernel or sequence of float
-        Numbers stand for the variances of a sum of Gaussians.
+        Kernel, or the variances of a sum of Gaussian kernels.
     regularization : float
-        lambda.
+        Regularization constant lambda of the kernel regression, positive.
     n_classes : int, optional
-        Class indices in ``y`` become one-hot.
+        Number of classes; encodes the class indices in ``y`` one-hot.
     form : {"cmmd", "unbiased", "diagonal", "classwise"}
-        The formula, Tr(W (L_d + L_s - 2 L_ds)), of one generated output for every input; the same
-        with two, compared with each other in L_s: see below; or one of the two that the authors'
-        scripts compute in its place: its diagonal entries only, sum_i K_ii (K~^-1)_ii^2 (L_d + L_s
-        - L_ds)_ii, a weighted kernel regression (their classifier); or N^2 times the sum over
-        classes of the MMD^2 inside each (their generator; inputs are labels then).
+        Estimator. ``"cmmd"``: Tr(W (L_d + L_s - 2 L_ds)) with one generated output per input.
+        ``"unbiased"``: the same with two independent outputs per input, compared with each other
+        in L_s; see Notes. The other two are those of the CMMD authors' scripts. ``"diagonal"``
+        (their classifier): the weighted kernel regression sum_i K_ii (K~^-1)_ii^2
+        (L_d + L_s - L_ds)_ii. ``"classwise"`` (their generator): N^2 times the sum over classes of
+        the MMD^2 within each class; the inputs must be labels.
+
+    Raises
+    ------
+    ValueError
+        If ``inputs``, ``outputs`` or ``form`` is unknown; at the first step, if a field is None.
+    TypeError
+        At the first step, if ``form="unbiased"`` and the model is not a ``Generator``.
 
     Notes
     -----
-    A generated output compared with itself is as like as can be, wherever it lies: with one for
-    every input the diagonal of L_s is constant, while that of L_ds draws each output to the real
-    one. The generator gains by answering with less spread than the data have, the more so the
-    less W compares different rows (the smaller lambda is). Two independent outputs leave no
-    constant: averaged over noise, the value is the discrepancy of the generator's own conditional
-    distribution; averaged over data too, it is least where the two distributions agree. With W = 1
-    it is the kernel score of each row (Gneiting and Raftery, 2007).
+    The kernel of a sample with itself is constant. With one generated output per input, the
+    diagonal of L_s has no gradient while that of L_ds pulls each output towards its target, so the
+    fitted conditional is under-dispersed; the smaller lambda, and hence the off-diagonal entries
+    of W, the stronger the effect. Two independent outputs per input remove this bias: averaged
+    over the noise, the value is the discrepancy of the generator's conditional distribution;
+    averaged over the data too, it is minimal where the two distributions agree. With W = 1 it is
+    the kernel score of each sample (Gneiting and Raftery, 2007).
     """
 
     def __init__(
@@ -95,80 +102,81 @@ class ConditionalMMD:
         n_classes: int | None = None,
         form: Form = "cmmd",
     ) -> None:
-        for name, value, kinds in (
+        for name, value, choices in (
             ("inputs", inputs, ("x", "y")),
             ("outputs", outputs, ("x", "y")),
             ("form", form, get_args(Form)),
         ):
-            if value not in kinds:
-                raise ValueError(f"{name}={value!r}: expected one of {', '.join(kinds)}")
+            if value not in choices:
+                raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
         self.inputs, self.outputs, self.n_classes = inputs, outputs, n_classes
         self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
         self.regularization, self.form = regularization, form
         self._known: dict[tuple[int, ...], _RealRows] = {}
 
-    def __call__(self, model: nn.Module, run: Run) -> Tensor:
-        """Return the discrepancy of one run of a generator."""
+    def __call__(self, model: nn.Module, run: GeneratorRun) -> Tensor:
+        """Return the discrepancy of one run of a generator, a scalar."""
         sample = run.sample
-        assert sample is not None
-        real = self._field(run, self.outputs).to(sample.dtype)
-        known = self._real_rows(run, real)
-        rows, drawn = _at(known.rows, real), _at(known.rows, sample)
+        targets = self._field(run, self.outputs).to(sample.dtype)
+        constants = self._real_rows(run, targets)
+        real, fake = _at(constants.rows, targets), _at(constants.rows, sample)
         if self.form == "unbiased":
-            again = _at(known.rows, _again(model, run))
-            own = self.output_kernel(drawn, again)
-            between = (self.output_kernel(rows, drawn) + self.output_kernel(rows, again)) / 2
+            second = _at(constants.rows, _again(model, run))
+            l_s = self.output_kernel(fake, second)
+            l_ds = (self.output_kernel(real, fake) + self.output_kernel(real, second)) / 2
         else:
-            own, between = self.output_kernel(drawn, drawn), self.output_kernel(rows, drawn)
+            l_s, l_ds = self.output_kernel(fake, fake), self.output_kernel(real, fake)
         if self.form == "diagonal":
-            moving = own.diagonal(dim1=-2, dim2=-1) - between.diagonal(dim1=-2, dim2=-1)
+            difference = l_s.diagonal(dim1=-2, dim2=-1) - l_ds.diagonal(dim1=-2, dim2=-1)
         else:
-            moving = own - 2 * between  # W is symmetric: L_ds and its transpose count alike
-        return (known.fixed + (known.operator * moving).sum()).to(sample.dtype)
+            difference = l_s - 2 * l_ds  # W is symmetric: L_ds and its transpose have one trace
+        return (constants.fixed + (constants.operator * difference).sum()).to(sample.dtype)
 
-    def _field(self, run: Run, name: str) -> Tensor:
+    def _field(self, run: GeneratorRun, name: str) -> Tensor:
         value = getattr(run.batch, name)
         if value is None:
-            raise ValueError(f"conditional moment matching reads {name}: the batch has {name}=None")
+            raise ValueError(
+                f"conditional moment matching needs {name}: the batch has {name}=None; pass {name}"
+            )
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
-    def _real_rows(self, run: Run, real: Tensor) -> _RealRows:
-        """Return what of the value does not depend on the sample, known or computed."""
+    def _real_rows(self, run: GeneratorRun, targets: Tensor) -> _RealRows:
+        """Return the constants of a batch that do not depend on the sample, cached if possible."""
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
-        known = self._known.get(key)
-        if known is not None and known.are(inputs, real):
-            return known
-        found = self._computed(inputs, real)
-        if key and (1 + len(self._known)) * found.operator.numel() <= MOST_NUMBERS:
-            self._known[key] = found
-        return found
+        cached = self._known.get(key)
+        if cached is not None and cached.are(inputs, targets):
+            return cached
+        constants = self._computed(inputs, targets)
+        if key and (1 + len(self._known)) * constants.operator.numel() <= MOST_NUMBERS:
+            self._known[key] = constants
+        return constants
 
-    def _computed(self, inputs: Tensor, real: Tensor) -> _RealRows:
-        joined = self._joined(inputs)
-        operators = [self._operator(inputs[rows], len(inputs)) for rows in joined]
-        longest = max(map(len, joined))
-        # groups that are shorter end in rows that count for nothing
-        rows = torch.stack([_padded(rows, longest) for rows in joined])
-        operator = torch.stack([_padded(one, longest) for one in operators])
-        among = _at(rows, real)
-        gram = self.output_kernel(among, among)
+    def _computed(self, inputs: Tensor, targets: Tensor) -> _RealRows:
+        groups = self._joined(inputs)
+        operators = [self._operator(inputs[rows], len(inputs)) for rows in groups]
+        size = max(map(len, groups))
+        # smaller groups are padded with rows of zero weight
+        rows = torch.stack([_padded(rows, size) for rows in groups])
+        operator = torch.stack([_padded(operator, size) for operator in operators])
+        real = _at(rows, targets)
+        gram = self.output_kernel(real, real)
         if self.form == "diagonal":
             gram = gram.diagonal(dim1=-2, dim2=-1)
-        return _RealRows(inputs, real, rows, operator, (operator * gram).sum())
+        return _RealRows(inputs, targets, rows, operator, (operator * gram).sum())
 
     def _joined(self, inputs: Tensor) -> list[Tensor]:
-        """Return the rows that W joins: all of them, or those of one label."""
+        """Return the row indices of each diagonal block of W: all rows, or those of each label."""
         if not isinstance(self.input_kernel, DeltaKernel):
             return [torch.arange(len(inputs), device=inputs.device)]
-        _, which = inputs.unique(dim=0, return_inverse=True)
-        return [(which == label).nonzero()[:, 0] for label in which.unique()]
+        _, labels = inputs.unique(dim=0, return_inverse=True)
+        return [(labels == label).nonzero()[:, 0] for label in labels.unique()]
 
     def _operator(self, inputs: Tensor, n: int) -> Tensor:
-        # in float64 from the start: W multiplies what is rounded off by up to 1 / lambda^2
-        exact = inputs.double()
-        gram = self.input_kernel(exact, exact)
+        # float64 throughout: W amplifies rounding errors by up to 1 / lambda^2
+        inputs = inputs.double()
+        gram = self.input_kernel(inputs, inputs)
         if self.form == "classwise":
             share = gram.sum(1) / n
             return gram / (share * share.unsqueeze(1))
@@ -178,37 +186,40 @@ class ConditionalMMD:
         return gram.diagonal() * inverse.diagonal() ** 2
 
 
-def _again(model: nn.Module, run: Run) -> Tensor:
-    """Draw once more at the conditions of a run."""
+def _again(model: nn.Module, run: GeneratorRun) -> Tensor:
+    """Return a second, independent sample at the conditions of a run."""
     if not isinstance(model, Generator):
-        raise TypeError(f"form='unbiased' draws twice, and {type(model).__name__} is no Generator")
+        raise TypeError(
+            "form='unbiased' needs a Generator, which can be sampled twice at the same inputs; got "
+            f"{type(model).__name__}"
+        )
     return model.sample(len(run.batch.x), model.condition_of(run.batch))
 
 
-def _padded(one: Tensor, n: int) -> Tensor:
-    """Return a vector or a square matrix filled up with zeros, to n or n x n."""
-    return nn.functional.pad(one, (0, n - len(one)) * one.ndim)
+def _padded(values: Tensor, n: int) -> Tensor:
+    """Pad a vector or a square matrix with zeros to size [n] or [n, n]."""
+    return nn.functional.pad(values, (0, n - len(values)) * values.ndim)
 
 
-def _at(rows: Tensor, of: Tensor) -> Tensor:
-    """Return the chosen rows in groups, [groups, n, d]."""
-    return of.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+def _at(rows: Tensor, values: Tensor) -> Tensor:
+    """Return the values [n, d] at the row indices [groups, m], as [groups, m, d]."""
+    return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class _RealRows:
-    """A batch's inputs and outputs, and what of the discrepancy depends on them alone.
+    """Data of a batch and the parts of its discrepancy that do not depend on generated samples.
 
     Attributes
     ----------
     inputs, outputs : Tensor [n, ...]
-        The batch.
+        Inputs and outputs of the batch.
     rows : Tensor [groups, m]
-        Which rows W joins.
+        Row indices of each diagonal block of W.
     operator : Tensor [groups, m, m]
-        W of every group; in the diagonal form [groups, m].
+        Blocks of W; in the diagonal form its weights [groups, m].
     fixed : Tensor []
-        Tr(W L_d).
+        Constant Tr(W L_d).
     """
 
     inputs: Tensor
@@ -218,7 +229,7 @@ class _RealRows:
     fixed: Tensor
 
     def are(self, inputs: Tensor, outputs: Tensor) -> bool:
-        """Whether these are the rows that are meant."""
+        """Return whether the constants are those of the given inputs and outputs."""
         return torch.equal(self.inputs, inputs) and torch.equal(self.outputs, outputs)
 
 
@@ -231,7 +242,7 @@ def cmmd(
     n_classes: int | None = None,
     form: Form = "cmmd",
 ) -> Objective:
-    """Conditional moment matching; see :class:`ConditionalMMD`.
+    """Objective of conditional moment matching; parameters as in :class:`ConditionalMMD`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Optimisers as plain functions on one flat vector, and learning-rate schedules.
+"""Optimisers as pure functions on one flat parameter vector, and learning-rate schedules.
 
-A player's parameters live side by side in one vector; an optimiser is what to keep beside it
-(``init``), what changes from step to step (``rates``) and how to move it (``update``, in place).
+The parameters of a player are stored in one vector. An optimiser consists of its initial state
+(``init``), the scalars of each step (``rates``) and an in-place update (``update``).
 """
 
 from ancestral.optim.around import (

@@ -1,4 +1,4 @@
-"""What goes around an update rule: clipping, decay, learning-rate factors, weight averaging."""
+"""Optimiser transformations: clipping, weight decay, per-parameter step sizes, weight averaging."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ancestral.optim.schedules import Schedule, as_schedule
 def clipped(
     optimizer: Optimizer, norm: float | None = None, value: float | None = None
 ) -> Optimizer:
-    """Scale gradients down to ``norm``, then hold their entries within ``value``, then update.
+    """Clip gradients by global norm, then by value, before the update.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What updates.
+        Optimiser that receives the clipped gradients.
     norm : float, optional
-        Greatest Euclidean length of the whole gradient.
+        Maximal Euclidean norm of the full gradient vector.
     value : float, optional
-        Greatest absolute value of an entry, after that.
+        Maximal absolute value of each entry, applied after ``norm``.
     """
 
     def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
@@ -38,29 +38,30 @@ def clipped(
 
 
 def everything(_: Size) -> float:
-    """One, for every parameter."""
+    """Factor 1 for every parameter."""
     return 1.0
 
 
 def weights_only(shape: Size) -> float:
-    """One for matrices and kernels, zero for vectors: biases, scales."""
+    """Factor 1 for matrices and convolution kernels, 0 for vectors (biases, scales)."""
     return float(len(shape) > 1)
 
 
 def decayed(
     optimizer: Optimizer, rate: float, on: Callable[[Size], float] = everything
 ) -> Optimizer:
-    """Add ``rate`` times the parameters to their gradient: the log-density of a Gaussian prior.
+    """Add ``rate`` times the parameters to the gradient: L2 regularisation, or a Gaussian prior.
 
-    The decay goes through the update rule, Adam's scaling too, as in the max-margin models' code;
-    a prior N(0, 1) on everything is ``rate`` = 1 / (number of training rows).
+    The decay term passes through the update rule (including Adam's scaling), as in the max-margin
+    models' code. A prior N(0, 1) on every parameter has ``rate`` = 1 / (number of training
+    samples).
 
     Parameters
     ----------
     optimizer : Optimizer
-        What updates.
+        Optimiser that receives the regularised gradients.
     rate : float
-        Of decay.
+        L2 coefficient.
     on : callable
         Shape of a parameter -> factor of its decay; see :func:`weights_only`.
     """
@@ -79,17 +80,17 @@ def shrunk(
     decay: float | Schedule,
     on: Callable[[Size], float] = weights_only,
 ) -> Optimizer:
-    """Shrink parameters by a share ``decay`` of themselves before every update, beside its rule.
+    """Multiply parameters by 1 - ``decay`` before each update: decoupled weight decay.
 
-    The decoupled weight decay of Loshchilov and Hutter (2019), who let it follow the learning
-    rate's schedule.
+    The decoupled weight decay of Loshchilov and Hutter (2019). In the paper it follows the
+    schedule of the learning rate.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What updates.
+        Optimiser applied after the decay.
     decay : float or Schedule
-        Share taken off in a step.
+        Fraction by which parameters shrink in a step; not multiplied by the learning rate.
     on : callable
         Shape of a parameter -> factor of its decay; see :func:`weights_only`.
 
@@ -117,14 +118,14 @@ def shrunk(
 
 
 def scaled(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
-    """Multiply every parameter's steps by a factor of its own: biases at twice the rate, say.
+    """Scale the steps of each parameter by a factor, for example biases at twice the rate.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What updates.
+        Optimiser whose steps are multiplied by the factors.
     factor : callable
-        Shape of a parameter -> factor.
+        Shape of a parameter -> factor of its steps.
 
     Examples
     --------
@@ -139,22 +140,25 @@ def scaled(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
         return optimizer.init(flat, shapes) | {"factor": _spread(factor, flat, shapes)}
 
     def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
-        before = flat.clone()
+        previous = flat.clone()
         optimizer.update(flat, gradient, state, rates)
-        flat.copy_(before + state["factor"] * (flat - before))
+        flat.copy_(previous + state["factor"] * (flat - previous))
 
     return replace(optimizer, init=init, update=update)
 
 
 def averaged(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
-    """Evaluate with an exponential moving average of the parameters; training goes on unaveraged.
+    """Exponential moving average of the parameters, for evaluation only.
+
+    The averages do not influence training itself.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What updates.
+        Optimiser that updates the parameters.
     decay : float
-        Of the average. Early on it is (1 + step) / (10 + step), so that the start is forgotten.
+        Decay rate of the average, in [0, 1). At early steps the rate is (1 + step) / (10 + step) if
+        that is smaller, which reduces the weight of the initial parameters.
 
     Examples
     --------
@@ -181,5 +185,5 @@ def averaged(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
 
 
 def _spread(factor: Callable[[Size], float], flat: Tensor, shapes: Shapes) -> Tensor:
-    """One factor a parameter, as a vector beside the flat one."""
+    """Return the factor of each parameter, repeated to the layout of the flat vector, [n]."""
     return torch.cat([flat.new_full((shape.numel(),), factor(shape)) for shape in shapes])

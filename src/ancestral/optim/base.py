@@ -1,4 +1,4 @@
-"""What an optimiser is: a few plain functions on one flat vector."""
+"""Optimiser interface: functions on one flat parameter vector."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ Shapes = Sequence[Size]
 
 
 def itself(flat: Tensor, _: State) -> Tensor:
-    """Return the vector as it is."""
+    """Return the vector unchanged."""
     return flat
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What to keep beside a flat vector of parameters, and how to move it.
+    """Optimiser of a flat parameter vector, as functions (compare optax's transformations).
 
-    What differs from step to step (learning rates, bias corrections) is computed outside as plain
-    numbers, so that one compiled graph serves all steps.
+    Scalars that change from step to step (learning rates, bias corrections) are computed outside
+    ``update`` and passed in, so that one compiled graph serves all steps.
 
     Attributes
     ----------
     init : callable
-        (flat, shapes of the parameters that lie in it) -> state, a dictionary of tensors.
+        (flat, shapes of the parameters in it) -> state, a dictionary of tensors.
     rates : callable
-        (step, n_steps) -> the numbers that ``update`` needs at this step, counted from zero.
+        (step, n_steps) -> scalars that ``update`` needs at this step; steps count from zero.
     update : callable
         (flat, gradient, state, rates) -> None; changes ``flat`` and ``state`` in place. The rates
-        arrive as numbers or as scalar tensors.
+        are numbers or scalar tensors.
     result : callable
-        (flat, state) -> the vector to evaluate with; the current one unless weights are averaged.
+        (flat, state) -> parameter vector for evaluation; ``flat`` itself unless weights are
+        averaged.
     """
 
     init: Callable[[Tensor, Shapes], State]

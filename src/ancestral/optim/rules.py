@@ -1,4 +1,4 @@
-"""The update rules: Adam and its variant of the IWAE code, AdaGrad, SGD, SGLD."""
+"""Update rules: Adam, its variant in the IWAE authors' code, AdaGrad, SGD, SGLD."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> Optimizer:
-    """Adam (Kingma and Ba, 2015), with bias correction and ``eps`` outside the root.
+    """Adam (Kingma and Ba, 2015), with bias correction and ``eps`` outside the square root.
 
     Parameters
     ----------
     rate : float or Schedule
         Learning rate.
     betas : (float, float)
-        Decay rates of the two moments.
+        Decay rates of the two moments, in [0, 1).
     eps : float
-        Added to the root of the second moment.
+        Constant added to the square root of the second moment.
 
     Examples
     --------
@@ -58,15 +58,15 @@ def stale_adam(
     betas: tuple[float, float] = (0.99, 0.999),
     eps: float = 1e-4,
 ) -> Optimizer:
-    """Adam as the IWAE authors' code has it (Burda et al., 2016).
+    """Adam as implemented in the IWAE authors' code (Burda et al., 2016).
 
-    A step uses the moments from before the current gradient, and the second one starts at one: the
-    first step does not move at all, and the first thousand are small.
+    A step uses the moments before the current gradient is added, and the second moment is
+    initialised at one: the first step is zero and the first thousand steps are small.
 
     Parameters
     ----------
     rate, betas, eps
-        As in :func:`adam`, with that code's values.
+        As in :func:`adam`; the defaults are those of the authors' code.
 
     Examples
     --------
@@ -93,16 +93,16 @@ def stale_adam(
 
 
 def adagrad(rate: float | Schedule = 0.01, start: float = 0.0, eps: float = 1e-10) -> Optimizer:
-    """AdaGrad (Duchi, Hazan and Singer, 2011): step = rate gradient / root of summed squares.
+    """AdaGrad (Duchi, Hazan and Singer, 2011): step = -rate gradient / sqrt(sum of squares).
 
     Parameters
     ----------
     rate : float or Schedule
         Learning rate.
     start : float
-        Where the sum of squares starts.
+        Initial value of the sum of squared gradients.
     eps : float
-        Added to the root.
+        Constant added to the square root.
 
     Examples
     --------
@@ -123,20 +123,22 @@ def adagrad(rate: float | Schedule = 0.01, start: float = 0.0, eps: float = 1e-1
 
 
 def sgd(rate: float | Schedule, momentum: float | Schedule = 0.0) -> Optimizer:
-    """Stochastic gradient descent: velocity = momentum velocity + gradient, step -rate velocity.
+    """SGD with momentum: velocity = momentum velocity + gradient, step = -rate velocity.
 
     Parameters
     ----------
-    rate, momentum : float or Schedule
-        Both may follow a schedule, as those of the GAN and moment-matching papers do.
+    rate : float or Schedule
+        Learning rate.
+    momentum : float or Schedule
+        Momentum coefficient in [0, 1). The GAN and moment-matching papers schedule both.
     """
-    schedule, friction = as_schedule(rate), as_schedule(momentum)
+    schedule, momentum_schedule = as_schedule(rate), as_schedule(momentum)
 
     def init(flat: Tensor, _: Shapes) -> State:
         return {"velocity": torch.zeros_like(flat)} if momentum else {}
 
     def rates(step: int, n_steps: int) -> tuple[float, ...]:
-        return schedule(step, n_steps), friction(step, n_steps)
+        return schedule(step, n_steps), momentum_schedule(step, n_steps)
 
     def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
         if momentum:
@@ -147,17 +149,17 @@ def sgd(rate: float | Schedule, momentum: float | Schedule = 0.0) -> Optimizer:
 
 
 def sgld(rate: float | Schedule, n_rows: int) -> Optimizer:
-    """Stochastic gradient Langevin dynamics (Welling and Teh, 2011): a sampler, not a minimiser.
+    """Stochastic gradient Langevin dynamics (Welling and Teh, 2011), a posterior sampler.
 
     theta <- theta - rate/2 N gradient + N(0, rate), where the gradient is that of the negative log
-    joint density per example, so that N times it estimates the whole data set's.
+    joint density per sample: N times the gradient estimates that of the full training set.
 
     Parameters
     ----------
     rate : float or Schedule
-        Step size epsilon.
+        Step size epsilon: the variance of the noise of one step.
     n_rows : int
-        N, the number of training rows.
+        N, the number of training samples.
 
     Examples
     --------
@@ -183,4 +185,4 @@ RULES: dict[str, Callable[..., Optimizer]] = {
     "adagrad": adagrad,
     "sgd": sgd,
 }
-"""What a rate alone makes an optimiser of."""
+"""Update rules by name; each needs only a learning rate."""

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step."""
+"""Learning-rate schedules: functions of the step and the number of steps."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int, int], float]
-"""(step, number of steps) -> learning rate; steps count from zero."""
+"""(step, n_steps) -> learning rate; steps count from zero."""
 
 
 def constant(rate: float) -> Schedule:
-    """The same rate throughout."""
+    """Constant rate."""
     return lambda _step, _n_steps: rate
 
 
 def cosine(rate: float) -> Schedule:
-    """From ``rate`` to zero along half a cosine.
+    """Cosine annealing from ``rate`` to zero.
 
     Examples
     --------
@@ -26,9 +26,9 @@ def cosine(rate: float) -> Schedule:
 
 
 def inverse(scale: float) -> Schedule:
-    """1 / (scale t) at step t = 1, 2, ...: Pegasos, whose objective is curved by ``scale``.
+    """Rate 1 / (scale t) at step t = 1, 2, ..., for an objective of strong convexity ``scale``.
 
-    Shalev-Shwartz, Singer, Srebro and Cotter (2011).
+    The schedule of Pegasos (Shalev-Shwartz, Singer, Srebro and Cotter, 2011).
 
     >>> inverse(0.5)(3, 10)
     0.5
@@ -37,9 +37,10 @@ def inverse(scale: float) -> Schedule:
 
 
 def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
-    """``rate`` 10^(-i/7) for a share 3^i of training, i = 0 .. 7 (Burda et al., 2016, section 5).
+    """Stages of length proportional to 3^i at ``rate`` 10^(-i/7), i = 0 .. 7.
 
-    Over 3,280 epochs these are the paper's 1, 3, 9, ... 2187 epochs.
+    The schedule of IWAE (Burda et al., 2016, section 5). Over 3,280 epochs the stages take the
+    paper's 1, 3, 9, ... 2187 epochs. For other ``n_stages`` the final rate remains 0.1 ``rate``.
 
     Examples
     --------
@@ -48,17 +49,27 @@ def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
     """
     ends = [(3 ** (i + 1) - 1) / (3**n_stages - 1) for i in range(n_stages)]
 
-    def at(step: int, n_steps: int) -> float:
+    def rate_at(step: int, n_steps: int) -> float:
         stage = sum(step >= end * n_steps - 1e-9 for end in ends[:-1])
         return float(rate * 10 ** (-stage / (n_stages - 1)))
 
-    return at
+    return rate_at
 
 
 def late(rate: float, start: float = 1 / 3, last: float = 0.998**2000) -> Schedule:
-    """``rate`` up to ``start`` of the way, then by equal factors down to ``last`` times as much.
+    """Constant ``rate``, then exponential decay to ``last`` times ``rate``.
 
-    Over 3,000 epochs these are the memory networks' 0.998 an epoch from epoch 1,000 on.
+    With the defaults and 3,000 epochs the rate is multiplied by 0.998 per epoch from epoch 1,000
+    on, as in the paper on generative models with memory.
+
+    Parameters
+    ----------
+    rate : float
+        Initial learning rate.
+    start : float
+        Fraction of training after which the decay begins, in [0, 1).
+    last : float
+        Ratio of the final rate to the initial one.
 
     Examples
     --------
@@ -66,15 +77,24 @@ def late(rate: float, start: float = 1 / 3, last: float = 0.998**2000) -> Schedu
     [1.0, 1.0, 0.998, 0.0182]
     """
 
-    def at(step: int, n_steps: int) -> float:
+    def rate_at(step: int, n_steps: int) -> float:
         progress = step / max(1, n_steps)
         return float(rate * last ** max(0.0, (progress - start) / (1 - start)))
 
-    return at
+    return rate_at
 
 
 def dropped(schedule: Schedule, at: Sequence[float], by: float = 3.0) -> Schedule:
-    """``schedule``, divided by ``by`` once more after each of some shares of training.
+    """Step decay: divide ``schedule`` by ``by`` at each milestone.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Schedule to divide.
+    at : sequence of float
+        Milestones as fractions of training, in [0, 1].
+    by : float
+        Divisor applied once per milestone.
 
     Examples
     --------
@@ -82,48 +102,62 @@ def dropped(schedule: Schedule, at: Sequence[float], by: float = 3.0) -> Schedul
     [1.0, 1.0, 1.0, 1.0, 0.333, 0.333, 0.111, 0.111]
     """
 
-    def rate(step: int, n_steps: int) -> float:
+    def rate_at(step: int, n_steps: int) -> float:
         return float(schedule(step, n_steps) / by ** _passed(at, step, n_steps))
 
-    return rate
+    return rate_at
 
 
 def in_turn(values: Sequence[float], at: Sequence[float]) -> Schedule:
-    """The first value, and the next after each of some shares of training.
+    """Piecewise constant schedule.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Values before the first milestone and after each, [len(at) + 1].
+    at : sequence of float
+        Milestones as fractions of training, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the number of values is not the number of milestones plus one.
 
     Examples
     --------
     >>> [in_turn([0.9, 0.99], [0.5])(step, 4) for step in range(4)]
     [0.9, 0.9, 0.99, 0.99]
     """
-    if len(values) != len(at) + 1:
+    n_values = len(at) + 1
+    if len(values) != n_values:
         raise ValueError(
-            f"values={tuple(values)}: expected {len(at) + 1}, one before and after each of {at=}"
+            f"values={tuple(values)}: expected {n_values} values, one more than the number of "
+            "milestones"
         )
     return lambda step, n_steps: values[_passed(at, step, n_steps)]
 
 
 def _passed(at: Sequence[float], step: int, n_steps: int) -> int:
-    """How many of some shares of training are over."""
+    """Return the number of milestones reached at ``step``."""
     return sum(step >= share * n_steps - 1e-9 for share in at)
 
 
 def warmed_up(schedule: Schedule, n_steps: int) -> Schedule:
-    """``schedule``, after a linear rise over its first ``n_steps`` steps, which come on top.
+    """Linear warm-up over ``n_steps`` steps, followed by ``schedule`` over the remaining steps.
 
     Examples
     --------
     >>> [warmed_up(constant(1.0), 4)(step, 100) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
-    rise = n_steps
+    n_warmup = n_steps
 
-    def at(step: int, n_steps: int) -> float:
-        if step < rise:
-            return schedule(0, n_steps - rise) * (step + 1) / rise
-        return schedule(step - rise, n_steps - rise)
+    def rate_at(step: int, n_steps: int) -> float:
+        if step < n_warmup:
+            return schedule(0, n_steps - n_warmup) * (step + 1) / n_warmup
+        return schedule(step - n_warmup, n_steps - n_warmup)
 
-    return at
+    return rate_at
 
 
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
@@ -135,5 +169,5 @@ SCHEDULES: dict[str, Callable[[float], Schedule]] = {
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:
-    """Take a number for a constant rate."""
+    """Return ``rate`` as a schedule; a number becomes a constant schedule."""
     return rate if callable(rate) else constant(rate)

@@ -39,13 +39,13 @@ from ancestral.storage import write_file
 
 if TYPE_CHECKING:
     from ancestral.datasets import Dataset
-    from ancestral.rows import RowEstimator
+    from ancestral.estimator import Estimator
 
 __all__ = ["page", "write"]
 
 
 def page(
-    estimator: RowEstimator,
+    estimator: Estimator,
     dataset: Dataset,
     *,
     title: str,
@@ -57,7 +57,7 @@ def page(
 
     Parameters
     ----------
-    estimator : RowEstimator
+    estimator : Estimator
         Fitted on the training rows of ``dataset``.
     dataset : Dataset
         The test rows are shown; the training rows, marked as such, where there is no test split.
@@ -114,7 +114,7 @@ def page(
 
 def write(
     path: Path | str,
-    estimator: RowEstimator,
+    estimator: Estimator,
     dataset: Dataset,
     *,
     title: str,

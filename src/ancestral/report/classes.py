@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ancestral.errors import errors
-from ancestral.labels import ClassLearner
+from ancestral.labels import ClassifierBase
 from ancestral.report.drawing import INK, MODEL, MUTED, draw, sheet, tiles
 from ancestral.report.parts import Figure, Plate, Section, count, number
 from ancestral.report.subject import Subject
@@ -49,7 +49,7 @@ def error_figure(subject: Subject) -> list[Figure]:
     y = _truth(subject)
     if y is None:
         return []
-    assert isinstance(subject.estimator, ClassLearner)
+    assert isinstance(subject.estimator, ClassifierBase)
     found = errors(subject.estimator.predict(subject.x), y)
     note = f"± {number(found.standard_error)} % (standard error)"
     return [Figure(found.percent, f"{number(found.percent)} %", f"{subject.split} error", note)]
@@ -77,13 +77,13 @@ def classes(subject: Subject) -> list[Section]:
 
 def _truth(subject: Subject) -> np.ndarray | None:
     y = subject.y
-    if not isinstance(subject.estimator, ClassLearner) or y is None or y.dtype.kind != "i":
+    if not isinstance(subject.estimator, ClassifierBase) or y is None or y.dtype.kind != "i":
         return None
     return y if np.isin(y, subject.estimator.classes_).any() else None
 
 
 def _tell(subject: Subject, y: np.ndarray) -> Told:
-    assert isinstance(subject.estimator, ClassLearner)
+    assert isinstance(subject.estimator, ClassifierBase)
     known = subject.estimator.classes_
     mine, names = np.isin(y, known), subject.dataset.class_names
     called = [str(c) if names is None or c >= len(names) else names[c] for c in known.tolist()]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ancestral.labels import LabelLearner, class_names
+from ancestral.labels import class_names
 from ancestral.likeness import Likeness, likeness, nearest
 from ancestral.report import columns
 from ancestral.report.drawing import sheet, tiles
@@ -73,7 +73,7 @@ def samples(subject: Subject) -> list[Section]:
         "The model turns noise into images; nothing else is known of it. Good samples are hard to "
         "tell apart from real ones and as varied.",
     ]
-    if isinstance(subject.estimator, LabelLearner):
+    if subject.estimator.target_kind == "classes":
         plates.append(_classes(subject))
         words.append("It can be asked for a class: each row of the third sheet is one.")
     drawn_now = [Section("samples", "Samples", words, plates), _comparison(subject)]

@@ -12,7 +12,7 @@ from ancestral.density import LatentEstimator
 
 if TYPE_CHECKING:
     from ancestral.datasets import Dataset
-    from ancestral.rows import RowEstimator
+    from ancestral.estimator import Estimator
 
 MOST_ROWS = 2000
 MOST_REFERENCE_ROWS = 10_000
@@ -24,7 +24,7 @@ class Subject:
 
     Attributes
     ----------
-    estimator : RowEstimator
+    estimator : Estimator
         Fitted.
     dataset : Dataset
         Where the rows come from.
@@ -99,7 +99,7 @@ class Subject:
         return np.random.default_rng([self.seed, purpose])
 
 
-def choose(estimator: RowEstimator, dataset: Dataset, seed: int) -> Subject:
+def choose(estimator: Estimator, dataset: Dataset, seed: int) -> Subject:
     """Choose the rows of a report, the same ones for the same seed.
 
     Raises

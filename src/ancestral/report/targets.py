@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.labels import TargetLearner
+from ancestral.labels import RegressorBase
 from ancestral.report.drawing import INK, MODEL, MUTED, draw, sheet, tiles
 from ancestral.report.parts import Figure, Plate, Section, count, number, short
 from ancestral.report.subject import Subject
@@ -19,7 +19,7 @@ DOTS, STRIP, DRAWS = 600, 14, 5
 def _predicted(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return targets, predictions and their spread, all [n, n_targets]; of a regressor only."""
     y = subject.targets
-    if not isinstance(subject.estimator, TargetLearner) or y is None:
+    if not isinstance(subject.estimator, RegressorBase) or y is None:
         return None
     estimator: Any = subject.estimator
     mean, spread = estimator.predict(subject.x, return_std=True)

@@ -1,4 +1,4 @@
-"""Training: players take turns, in one loop; without gradients, rounds of something else."""
+"""Training loops: gradient steps of one or several players, and gradient-free iterations."""
 
 from ancestral.train.em import expectation_maximisation, is_settled
 from ancestral.train.loop import train

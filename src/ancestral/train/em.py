@@ -1,4 +1,4 @@
-"""Expectation maximisation: a loop without rates, in which the likelihood never falls."""
+"""Expectation maximisation (EM): no learning rate, and a likelihood that never decreases."""
 
 from __future__ import annotations
 
@@ -24,41 +24,43 @@ def expectation_maximisation(
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
 ) -> History:
-    """Take turns at expected statistics of the latents and the parameters that suit them best.
+    """Fit a model by EM: alternate expected sufficient statistics and parameter updates.
 
     Parameters
     ----------
     model : ExactModel
-        Where to start; its parameters move in place, in their own precision.
+        Model with initial parameters, which are updated in place in their precision.
     data : Data
-        The rows, all of which every iteration visits.
+        Training samples; each iteration uses all of them.
     max_iter : int
-        Iterations at most.
+        Maximal number of iterations.
     tol : float
-        Stop when the mean log-likelihood has changed by less than this, nats per row.
+        Tolerance: stop when the mean log-likelihood changes by less, nats per sample.
     rows_at_once : int
-        How many rows are held at once.
-    callbacks, checkpoint
-        See :func:`ancestral.train.rounds.rounds`.
+        Number of samples processed at once.
+    callbacks : sequence of callable
+        Callbacks; see :func:`ancestral.train.rounds.rounds`.
+    checkpoint : Checkpoint, optional
+        Checkpoint file; see :func:`ancestral.train.rounds.rounds`.
 
     Returns
     -------
     History
-        A record per iteration: ``loss`` is the negative log-likelihood, nats per row, of the
-        parameters that it led to.
+        One record per iteration. ``loss`` is the negative log-likelihood after the iteration, nats
+        per sample.
 
     Raises
     ------
     NonFiniteError
-        If the log-likelihood becomes infinite or not a number.
+        If the log-likelihood is infinite or not a number.
     CheckpointError
-        If the checkpoint is damaged, or of another training.
+        If the checkpoint is corrupt or belongs to another training run.
     """
     statistics: Statistics | None = None
 
-    def iterate(_: int) -> float:
+    def em_iteration(_: int) -> float:
         nonlocal statistics
-        if statistics is None:  # at the start, and where a checkpoint goes on
+        if statistics is None:  # at the first iteration, also after resuming
             statistics = _expected(model, data, rows_at_once)[1]
         model.maximise(statistics)
         loss, statistics = _expected(model, data, rows_at_once)
@@ -66,7 +68,7 @@ def expectation_maximisation(
 
     return rounds(
         model,
-        iterate,
+        em_iteration,
         n_rounds=max_iter,
         is_over=lambda history: is_settled(history, tol),
         callbacks=callbacks,
@@ -84,11 +86,11 @@ def is_settled(history: History, tol: float) -> bool:
 
 
 def _expected(model: ExactModel, data: Data, rows_at_once: int) -> tuple[float, Statistics]:
-    """Return the negative log-likelihood of a row, and the statistics of all."""
-    total, statistics = 0.0, None
+    """E-step: return the mean negative log-likelihood and the summed sufficient statistics."""
+    log_likelihood, statistics = 0.0, None
     for batch in data.parts(rows_at_once):
-        log_px, sums = model.expect(batch)
-        total += log_px.sum().item()
-        statistics = added(statistics, sums)
+        log_px, batch_statistics = model.expect(batch)
+        log_likelihood += log_px.sum().item()
+        statistics = added(statistics, batch_statistics)
     assert statistics is not None
-    return -total / len(data), statistics
+    return -log_likelihood / len(data), statistics

@@ -1,4 +1,4 @@
-"""The one loop: players take turns at moving their parameters down their objectives."""
+"""Training loop: in each step the players update their parameters in turn."""
 
 from __future__ import annotations
 
@@ -37,89 +37,97 @@ def train(
     compile: CompileChoice = "auto",
     precision: Precision = "auto",
 ) -> History:
-    """Train a model: the one loop of this library.
+    """Train a model by gradient steps.
 
-    Every step takes one minibatch; the players then move in order, each seeing the moves before
-    its own. All noise of a step comes from a stream seeded by (random_state, step), so that the
-    same seed gives the same result to the bit and the user's own streams are untouched.
+    Each step uses one minibatch. The players update their parameters in order; each one sees the
+    updates of those before it. The noise of a step comes from a stream seeded by (random_state,
+    step): equal seeds give bitwise equal results on the same machine, and the user's random states
+    do not change.
 
-    Under ``torchrun`` the processes share every batch and do together what one alone would.
+    Under ``torchrun`` each batch is split among the processes, and the result equals that of one
+    process up to rounding.
 
     Parameters
     ----------
     model : Module
-        Trained in place and left in evaluation mode; batch-normalised ones still need
-        :func:`ancestral.networks.calibrate`.
+        Model, trained in place and returned to evaluation mode. With batch normalisation, call
+        :func:`ancestral.networks.calibrate` after training.
     players : Player or mapping of str to Player
-        With several, their terms are recorded as ``name.term``.
+        One or several players. Terms of several players are recorded as ``name.term``.
     data : Data
-        The rows.
-    max_epochs, batch_size : int
-        Passes over the rows, and rows a step (at most as many as there are).
+        Training samples.
+    max_epochs : int
+        Maximal number of epochs.
+    batch_size : int
+        Number of samples per step, at most ``len(data)``.
     shuffle : bool or "once"
-        Visit the rows in a new order every epoch; without, or if that is done only once, the same
-        batches recur.
+        Whether to shuffle the samples before every epoch. With False or ``"once"`` all epochs have
+        the same batches.
     n_labelled : int or "share", optional
-        Where only some rows have a class (``y`` = -1 for the others): how many of the rows of every
-        step have one, or their share of the rows, rounded up, so that terms which average over
-        labelled rows are never without. Those rows go round in an order of their own, and an epoch
-        is over when every row was visited. By default rows come as they are.
+        Number of labelled samples per batch if only some have a label (``y`` = -1 for the others),
+        so that terms that average over labelled samples are always defined. ``"share"`` is the
+        batch size times the fraction of labelled samples in the data, rounded up. Labelled samples
+        are cycled in a separate order; an epoch visits every sample at least once. By default
+        batches ignore labels.
     random_state : int
-        Seeds order and noise.
+        Seed of sample order and noise.
     validation : Data, optional
-        Held-out rows on which every term is evaluated after each epoch (recorded as
-        ``validation.term``), batch normalisation by the statistics of the batch at hand.
+        Held-out set on which every term is evaluated after each epoch (recorded as
+        ``validation.term``); batch normalisation uses the statistics of the held-out batch.
     patience : int, optional
-        Stop when the held-out loss (the sum over players) has not fallen for so many epochs, and
-        go back to the parameters of the best one.
+        Number of epochs without improvement of the held-out loss (summed over players) after which
+        training stops. The parameters of the best epoch are restored.
     criterion : str
-        What ``patience`` looks at in place of the loss: another term, or what ``watch`` returns.
+        Quantity that ``patience`` monitors: ``"loss"``, another term, or a key returned by
+        ``watch``; lower is better.
     watch : callable, optional
-        Called after every epoch with where training stands and the held-out rows (``None`` without
-        ``validation``), the model in evaluation mode; what it returns is recorded as
-        ``validation.name``. Noise drawn inside is the same every time.
+        Function of the progress and the held-out set (None without ``validation``), called after
+        every epoch with the model in evaluation mode. It returns a mapping from names to numbers,
+        recorded as ``validation.name``. It uses the same random numbers after every epoch.
     callbacks : sequence of callable
-        Told of the start, every step, every epoch and the end.
+        Functions of the progress, called at the start, after every step and epoch, and at the end.
     checkpoint : Checkpoint, optional
-        Where the state of training is kept from time to time. If it holds one of this very
-        training, training goes on from there, and ends as if it had never stopped.
+        Checkpoint file, written at regular intervals. If it holds a snapshot of the same training
+        run, training resumes from it and gives the same result as without interruption.
     compile : "auto" or bool
-        Whether a step becomes one compiled graph; see :func:`ancestral.engine.plan`.
+        Whether to compile a step as one graph; see :func:`ancestral.engine.plan`.
     precision : {"auto", "float32", "bfloat16"}
-        Of matrix products; see :func:`ancestral.engine.plan`.
+        Precision of matrix products; see :func:`ancestral.engine.plan`.
 
     Returns
     -------
     History
-        A record per epoch.
+        One record per epoch.
 
     Raises
     ------
     NonFiniteError
-        If a term becomes infinite or not a number; the message names it, the step and the cures.
+        If a term becomes infinite or not a number; the message contains the term, the step and
+        remedies.
     CheckpointError
-        If the checkpoint is damaged, or of another training.
+        If the checkpoint is corrupt or belongs to another training run.
     ValueError
-        If two players move the same parameter, ``patience`` has no ``validation`` to look at,
-        several processes can't share a batch, or a batch has no room for unlabelled rows.
+        If two players have a parameter in common, ``patience`` is given without ``validation``, a
+        batch can't be split among processes, or ``n_labelled`` leaves no unlabelled samples in a
+        batch.
     """
-    named = {"": players} if isinstance(players, Player) else dict(players)
+    players_by_name = {"": players} if isinstance(players, Player) else dict(players)
     world, batch_size = parallel.world(), min(batch_size, len(data))
-    check_shares(named, batch_size, world)
-    outlook = Outlook(validation, watch, patience, criterion)
+    check_shares(players_by_name, batch_size, world)
+    early_stopping = Outlook(validation, watch, patience, criterion)
     n_steps = max_epochs * data.makeup(batch_size, n_labelled).n_batches
     snapshot = None if checkpoint is None else checkpoint.load()
-    plan = _plan(model, named, data, n_steps * batch_size, compile, precision, snapshot)
-    training = Training(model, named, random_state, n_steps, plan, world)
+    plan = _plan(model, players_by_name, data, n_steps * batch_size, compile, precision, snapshot)
+    training = Training(model, players_by_name, random_state, n_steps, plan, world)
     history = training.history
 
-    def tell(event: str) -> None:
+    def notify(event: str) -> None:
         with training.products():  # a callback may call the model
             for callback in callbacks if world.rank == 0 else ():
                 callback(training.progress(event, len(history), max_epochs))
 
     def after_step() -> None:
-        tell("step")
+        notify("step")
         if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
             training.keep(checkpoint)
         if interrupt.asked:
@@ -132,31 +140,31 @@ def train(
             HeldInterrupt(active=checkpoint is not None) as interrupt,
         ):
             training.restore(snapshot)
-            tell("start")
-            while len(history) < max_epochs and not outlook.is_over(history):
+            notify("start")
+            while len(history) < max_epochs and not early_stopping.is_over(history):
                 for index in _batches(training, data, batch_size, shuffle, n_labelled):
                     training.take_step(data, index)
                     after_step()
-                outlook.end_epoch(training, max_epochs, batch_size)
-                tell("epoch")
+                early_stopping.end_epoch(training, max_epochs, batch_size)
+                notify("epoch")
     finally:
         training.release()
         model.eval()
-        tell("end")
+        notify("end")
     return history
 
 
 def _batches(
     training: Training, data: Data, batch_size: int, shuffle: Shuffle, n_labelled: Labelled
 ) -> Iterator[Tensor]:
-    """The minibatches of the epoch under way that were not visited yet."""
+    """Yield the sample indices of the remaining minibatches of the current epoch."""
     epoch, n_batches = len(training.history), data.makeup(batch_size, n_labelled).n_batches
     training.model.train()
     engine.seed(training.random_state, epoch, 1)
     data.start_epoch()
-    how: dict[str, Any] = {"shuffle": shuffle, "n_labelled": n_labelled}
-    order = data.batches(batch_size, seed=training.random_state, epoch=epoch, **how)
-    return islice(order, training.step - epoch * n_batches, None)
+    kwargs: dict[str, Any] = {"shuffle": shuffle, "n_labelled": n_labelled}
+    batches = data.batches(batch_size, seed=training.random_state, epoch=epoch, **kwargs)
+    return islice(batches, training.step - epoch * n_batches, None)
 
 
 def _plan(
@@ -168,7 +176,7 @@ def _plan(
     precision: Precision,
     snapshot: Snapshot | None,
 ) -> engine.Plan:
-    """Carry the steps out as before, if this training was begun before."""
+    """Return the execution plan; a resumed training run reuses the plan of the snapshot."""
     if snapshot is not None:
         return engine.Plan(**snapshot.facts["plan"])
     n_samples = max(player.objective.n_samples for player in players.values())

@@ -1,4 +1,4 @@
-"""Who learns what, and what is told of it: players, the history, the progress."""
+"""Players, the training history and the progress passed to callbacks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ancestral.optim import Optimizer, adam
 
 @dataclass
 class Player:
-    """Who moves which parameters, by which objective and optimiser, how often.
+    """Parameters with an objective, an optimiser and an update frequency.
 
     Parameters
     ----------
     params : Module or iterable of Parameter
-        What this player moves; players move disjoint parameters.
+        Parameters that this player updates; those of different players are disjoint.
     objective : Objective
-        What it minimises.
+        Objective to minimise.
     optimizer : Optimizer
-        How.
+        Optimiser of the parameters; by default Adam with rate 1e-3.
     every : int
-        It moves at every ``every``-th step only.
+        Period of the updates, in steps.
     repeat : int
-        It moves this often in a row.
+        Number of updates in each of these steps.
     """
 
     params: nn.Module | Iterable[nn.Parameter]
@@ -38,7 +38,7 @@ class Player:
 
 
 class History(list[dict[str, float]]):
-    """One record per epoch: ``epoch``, ``step``, ``seconds``, and the mean of every term.
+    """Records of the epochs: ``epoch``, ``step``, ``seconds`` and the mean of every term.
 
     Examples
     --------
@@ -47,24 +47,26 @@ class History(list[dict[str, float]]):
     """
 
     def curve(self, name: str) -> list[float]:
-        """Return one column, in the order of the epochs."""
+        """Return the values of one quantity in the order of the epochs."""
         return [record[name] for record in self if name in record]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is told: where training stands.
+    """State of training passed to callbacks.
 
     Attributes
     ----------
     event : str
         ``start``, ``step``, ``epoch`` or ``end``.
-    epoch, n_epochs, step, n_steps : int
-        Done so far, and in all.
+    epoch, n_epochs : int
+        Number of completed epochs and their maximal number.
+    step, n_steps : int
+        Number of completed steps and their maximal number.
     model : Module
-        In training.
+        Model that is trained.
     history : History
-        The records so far.
+        Records of the completed epochs.
     """
 
     event: str
@@ -79,4 +81,5 @@ class Progress:
 Callback = Callable[[Progress], None]
 
 Watch = Callable[[Progress, Data | None], Mapping[str, float]]
-"""Looks after an epoch at the model as it would be used, and at held-out rows if there are any."""
+"""(progress, held-out set or None) -> metrics by name, computed after each epoch on the model in
+evaluation mode with its evaluation parameters."""

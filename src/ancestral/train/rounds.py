@@ -1,4 +1,4 @@
-"""A loop of rounds without gradients, with the records, progress and checkpoints of ``train``."""
+"""Gradient-free iterations with the history, callbacks and checkpoints of ``train``."""
 
 from __future__ import annotations
 
@@ -23,68 +23,71 @@ def rounds(
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
 ) -> History:
-    """Take rounds until there were so many, or enough.
+    """Iterate a gradient-free update until convergence or ``n_rounds`` iterations.
 
     Parameters
     ----------
     model : Module
-        What changes; its parameters and buffers are all that a round depends on besides its number.
+        Model, updated in place. An iteration may depend only on its number and on the parameters
+        and buffers of the model.
     take : callable
-        Number of the round, from 0 -> its loss, nats per row.
+        Update: number of the iteration, from 0 -> loss, nats per sample.
     n_rounds : int
-        How many, at most.
+        Maximal number of iterations.
     is_over : callable
-        History -> whether that is enough.
+        Stopping criterion: history -> whether to stop.
     callbacks : sequence of callable
-        Told of the start, every round (which is a step and an epoch) and the end.
+        Functions of the progress, called at the start, after every iteration (which counts as a
+        step and as an epoch) and at the end.
     checkpoint : Checkpoint, optional
-        Where the state is kept from time to time, to go on from there to the same end.
+        Checkpoint file, written at regular intervals. If it holds a snapshot of the same run, the
+        iterations resume from it and give the same result as without interruption.
 
     Returns
     -------
     History
-        A record per round.
+        One record per iteration.
 
     Raises
     ------
     NonFiniteError
         If a loss is infinite or not a number.
     CheckpointError
-        If the checkpoint is damaged, or of another training.
+        If the checkpoint is corrupt or belongs to another training run.
     """
-    history, began = History(), perf_counter()
+    history, start_time = History(), perf_counter()
     snapshot = None if checkpoint is None else checkpoint.load()
     if snapshot is not None:
         model.load_state_dict(snapshot.tensors)
         history.extend(snapshot.facts["history"])
-        began -= history[-1]["seconds"]
+        start_time -= history[-1]["seconds"]
 
-    def tell(event: str) -> None:
+    def notify(event: str) -> None:
         n = len(history)
         for callback in callbacks:
             callback(Progress(event, n, n_rounds, n, n_rounds, model, history))
 
     try:
         with engine.memory_kept(), HeldInterrupt(active=checkpoint is not None) as interrupt:
-            tell("start")
+            notify("start")
             while len(history) < n_rounds and not is_over(history):
-                history.append(_record(len(history) + 1, take(len(history)), began))
-                tell("step")
-                tell("epoch")
+                history.append(_record(len(history) + 1, take(len(history)), start_time))
+                notify("step")
+                notify("epoch")
                 if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
                     checkpoint.save(Snapshot(model.state_dict(), {"history": list(history)}))
                 if interrupt.asked:
                     raise KeyboardInterrupt
     finally:
         model.eval()
-        tell("end")
+        notify("end")
     return history
 
 
-def _record(n: int, loss: float, began: float) -> dict[str, float]:
+def _record(n: int, loss: float, start_time: float) -> dict[str, float]:
     if not math.isfinite(loss):
         raise NonFiniteError(
-            f"the loss became {loss} in round {n}: a column may be far larger than the others, or "
-            "nearly constant; scale it, or leave it out"
+            f"the loss is {loss} at iteration {n}; expected a finite number. A column may be "
+            "nearly constant or much larger than the others: scale or remove it."
         )
-    return {"epoch": n, "step": n, "loss": loss, "seconds": perf_counter() - began}
+    return {"epoch": n, "step": n, "loss": loss, "seconds": perf_counter() - start_time}

@@ -1,4 +1,4 @@
-"""Held-out rows: the terms on them after each epoch, and when to stop for their sake."""
+"""Evaluation on held-out data after each epoch, and early stopping."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from ancestral.train.state import Means, Training
 
 @torch.no_grad()
 def held_out(training: Training, data: Data, batch_size: int) -> dict[str, float]:
-    """Evaluate every term on held-out rows, with the parameters to evaluate with."""
+    """Return the mean of every term on held-out data, with the evaluation parameters."""
     means, n_batches = Means(), -(-len(data) // batch_size)
     with training.averaged():
-        for number, index in enumerate(data.spread(n_batches)):
-            engine.seed(training.random_state, 0, number)
+        for i, index in enumerate(data.spread(n_batches)):
+            engine.seed(training.random_state, 0, i)
             batch = data.take(index)
             for seat in training.seats:
                 means.add(seat.name, seat.evaluate(batch), len(index))
-    taken = means.take()
-    named = [pair for seat in training.seats for pair in seat.named(taken[seat.name])]
-    return {f"validation.{k}": v for k, v in named}
+    values = means.take()
+    named_values = [pair for seat in training.seats for pair in seat.named(values[seat.name])]
+    return {f"validation.{k}": v for k, v in named_values}
 
 
 @torch.no_grad()
 def watched(
     training: Training, watch: Watch, max_epochs: int, data: Data | None
 ) -> dict[str, float]:
-    """Return what is seen of the model as it would be used, by the same noise after every epoch.
+    """Return user-defined metrics of the model in evaluation mode, with fixed random numbers.
 
-    Batch normalisation has no statistics to evaluate with yet, and uses those of the rows at hand.
+    Batch normalisation uses batch statistics, because running statistics do not exist before
+    calibration.
     """
     training.model.eval()
     progress = training.progress("epoch", len(training.history) + 1, max_epochs)
@@ -45,23 +46,23 @@ def watched(
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is looked at after every epoch, and whether that is a reason to stop.
+    """Validation after every epoch and the early-stopping criterion.
 
     Parameters
     ----------
-    data : Data, optional
-        Held-out rows.
-    watch : callable, optional
-        Looks at the model.
-    patience : int, optional
-        Epochs to wait for better.
+    data : Data or None
+        Held-out set.
+    watch : callable or None
+        User-defined metrics; see :func:`ancestral.train.train`.
+    patience : int or None
+        Number of epochs without improvement after which training stops.
     criterion : str
-        What is to be lower: a term, or what ``watch`` returns.
+        Monitored quantity, lower is better: a term or a key returned by ``watch``.
 
     Raises
     ------
     ValueError
-        If ``patience`` has no held-out rows to look at.
+        If ``patience`` is given without a held-out set.
     """
 
     data: Data | None
@@ -72,11 +73,11 @@ class Outlook:
     def __post_init__(self) -> None:
         if self.patience is not None and self.data is None:
             raise ValueError(
-                f"patience={self.patience} needs held-out rows to look at: give validation"
+                f"patience={self.patience} requires a held-out set: expected validation data"
             )
 
     def end_epoch(self, training: Training, max_epochs: int, batch_size: int) -> None:
-        """Record an epoch, and keep its parameters if none so far did better."""
+        """Record an epoch, and store its parameters if it is the best so far."""
         record = training.take_means()
         if self.data is not None:
             record |= held_out(training, self.data, batch_size)
@@ -87,16 +88,16 @@ class Outlook:
             training.remember_best()
 
     def is_over(self, history: History) -> bool:
-        """Whether patience has run out."""
+        """Whether the criterion has not improved for ``patience`` epochs."""
         if self.patience is None or not history:
             return False
         return epochs_since_best(history, self.criterion) >= self.patience
 
 
 def epochs_since_best(history: History, criterion: str = "loss") -> int:
-    """Epochs since what counts on held-out rows was lowest; of equals, the first.
+    """Return the number of epochs since the first minimum of a held-out quantity.
 
-    The loss of several players is the sum of theirs.
+    With several players the quantity is summed over players.
 
     >>> epochs_since_best(History({"validation.loss": v} for v in (3.0, 1.0, 2.0, 1.0)))
     2
