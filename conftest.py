@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel
 
@@ -10,10 +11,28 @@ import numpy as np
 import pytest
 import torch
 
-CHECKED = ("distributions", "conditional", "networks", "models", "kernels", "objectives", "impute",
-           "evaluate")  # fmt: skip
+CHECKED = (
+    "probability.distributions",
+    "probability.conditionals",
+    "models.factor_analysis",
+    "probability.composite",
+    "nn",
+    "models.latent",
+    "models.deterministic",
+    "models.implicit",
+    "models.run",
+    "models.stacked",
+    "probability.kernels",
+    "probability.kernel_features",
+    "objectives",
+    "evaluation.imputation",
+    "evaluation.log_likelihood",
+    "evaluation.active_units",
+)
 
 jaxtyping.install_import_hook([f"ancestral.{name}" for name in CHECKED], "beartype.beartype")
+for _name in CHECKED:
+    import_module(f"ancestral.{_name}")  # a stale name would turn the check off
 
 CHECKED_STEPS = 20
 """Number of training steps with shape checks; shapes in later steps are the same, and the checks
@@ -22,7 +41,7 @@ are slow."""
 
 @pytest.fixture(autouse=True, scope="session")
 def _disable_shape_checks_of_later_steps() -> Iterator[None]:
-    from ancestral.train.state import Training
+    from ancestral.training.state import Training
 
     take_step = Training.take_step
 

@@ -19,8 +19,8 @@ from turns import RESULTS, write
 
 import ancestral
 from ancestral import Annealing, compare, datasets
-from ancestral.ais import Sandwich
-from ancestral.evaluate import LogLikelihood
+from ancestral.evaluation.ais import Sandwich
+from ancestral.evaluation.log_likelihood import LogLikelihood
 
 MODEL = RESULTS.parent / "zoo" / "mnist-density-vae"
 N_ROWS, N_SAMPLES = 100, 5000

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ancestral import datasets
-from ancestral.preprocess import binarize
-from ancestral.storage import write_file
+from ancestral.data.preprocessing import binarize
+from ancestral.utils.files import write_file
 
 N_PICTURES = 2000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ancestral.provenance import cores
+from ancestral.experiments.provenance import cores
 
 BUSY = 0.25
 """Load a core above which a machine is not quiet."""

@@ -22,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy, one_hot
 from turns import in_turn, write
 
 from ancestral import MaxMarginVAE
-from ancestral.engine.devices import has_fast_bfloat16
+from ancestral.training.engine.devices import has_fast_bfloat16
 
 BATCH, STEPS, BOUND, RATE = 500, 8, 1e-3, 3e-4
 

@@ -26,8 +26,8 @@ from torch.nn.functional import one_hot
 from turns import in_turn, write
 
 from ancestral import GMMN, CGMMNClassifier
-from ancestral.discrepancy import mmd2, mmd2_of_features
-from ancestral.kernels import RandomFeatures
+from ancestral.probability.kernel_features import RandomFeatures
+from ancestral.probability.mmd import mmd2, mmd2_of_features
 
 STEPS = 8
 OF_ROWS = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)

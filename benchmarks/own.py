@@ -15,7 +15,7 @@ import machine
 from runner import Runner
 from sides import FIRST_STEP, LIKELIHOOD, OURS, PEERS, PRODUCTS
 
-from ancestral import provenance
+from ancestral.experiments import provenance
 
 Measurement = dict[str, Any]
 

@@ -16,7 +16,8 @@ from time import perf_counter
 from typing import Any
 
 from ancestral import IWAE, VAE, datasets
-from ancestral.storage import versions, write_file
+from ancestral.utils.files import write_file
+from ancestral.utils.serialization import versions
 
 RECORD = Path(__file__).resolve().parent.parent / "results" / "precision.json"
 SEEDS = (0, 1, 2)

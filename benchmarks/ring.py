@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from turns import RESULTS, write
 
 from ancestral import GAN
-from ancestral.likeness import modes_covered, nearest
+from ancestral.evaluation.sample_quality import modes_covered, nearest
 
 PICTURE = RESULTS.parent / "docs" / "images" / "ring.svg"
 RADIUS, WIDTH, N_ROWS, N_DRAWN = 2.0, 0.05, 2560, 2000

@@ -26,8 +26,9 @@ import table
 from runner import Runner
 from sides import NAMES, OWN, PEERS, Side, chosen
 
-from ancestral import provenance
-from ancestral.storage import versions, write_file
+from ancestral.experiments import provenance
+from ancestral.utils.files import write_file
+from ancestral.utils.serialization import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKLOADS = ("W1", "W2", "W3")

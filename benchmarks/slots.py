@@ -18,8 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from turns import RESULTS, write
 
-from ancestral import MemoryVAE, datasets, experiment, slots
-from ancestral.report.drawing import tiles
+from ancestral import MemoryVAE, datasets
+from ancestral.evaluation import memory_analysis
+from ancestral.experiments.report.figures import tiles
+from ancestral.experiments.run import open_run
 
 MODEL = Path("zoo/memory-controls-softmax-plus")
 PICTURE = RESULTS.parent / "docs" / "images" / "slots.png"
@@ -66,7 +68,7 @@ def draw(model: MemoryVAE, asked: dict[int, np.ndarray], data: datasets.Dataset)
     figure = Figure(figsize=(11, 3.1 * len(asked) + 0.6), facecolor=PAPER, layout="constrained")
     grid = figure.subplots(len(asked), 2, width_ratios=(1, 1.25), squeeze=False)
     for (n, preferences), (left, right) in zip(asked.items(), grid, strict=True):
-        order = slots.by_preference(preferences)
+        order = memory_analysis.by_preference(preferences)
         left.imshow(sheet(model, n, order, data.image_shape))
         left.set(xticks=[], yticks=[])
         where = "the pixels" if n == min(asked) else "the latent variables"
@@ -83,15 +85,15 @@ def draw(model: MemoryVAE, asked: dict[int, np.ndarray], data: datasets.Dataset)
 
 def main(folder: str = str(MODEL)) -> None:
     """Ask every test image, write the record and the picture."""
-    model, config = experiment.open_run(folder)
+    model, config = open_run(folder)
     assert isinstance(model, MemoryVAE)
     assert config is not None
     data = config.dataset()
     x, y = np.asarray(data.x_test) / 255, np.asarray(data.y_test)
-    asked = {n: slots.class_preferences(model.attend(x, n), y) for n in model.memories_}
+    asked = {n: memory_analysis.class_preferences(model.attend(x, n), y) for n in model.memories_}
     memories: list[dict[str, Any]] = []
     for n, preferences in asked.items():
-        which, sizes = slots.largest(preferences)
+        which, sizes = memory_analysis.largest(preferences)
         memories.append({
             "layer": n, "n_slots": preferences.shape[1], "slots": which.T.tolist(),
             "largest": sizes.T.tolist(), "favourites": len(set(which[:, 0].tolist())),

@@ -233,7 +233,7 @@ def inside(record: Record) -> str:
     return (
         "## Inside PyTorch\n\nImages a second. The convolutional VAE (64-64-128, pictures of "
         "32x32x3) and the GAN (100-1200-1200-784 against 784-240-240-1) are plain modules, "
-        "trained by `ancestral.train.train` and by an eager float32 loop.\n\n"
+        "trained by `ancestral.training.train` and by an eager float32 loop.\n\n"
         f"{grid(['what', 'first', 'second', 'ratio'], body)}"
     )
 
@@ -317,7 +317,7 @@ def failures(record: Record) -> str:
 
 def main(record: str = "results/speed.json", target: str = "docs/speed.md") -> None:
     """Write the page."""
-    from ancestral.storage import write_file
+    from ancestral.utils.files import write_file
 
     write_file(ROOT / target, page(json.loads((ROOT / record).read_text())))
     print(ROOT / target)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from machine import Others
 
-from ancestral import provenance
-from ancestral.storage import versions, write_file
+from ancestral.experiments import provenance
+from ancestral.utils.files import write_file
+from ancestral.utils.serialization import versions
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

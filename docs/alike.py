@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ancestral.records import Standing
+from ancestral.experiments.records import Standing
 
 LIKENESS: dict[str, Callable[[dict[str, Any]], str]] = {
     "MMD^2": lambda e: f"{e['mmd2']:.4f} ± {e['mmd2_error']:.4f}",

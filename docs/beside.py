@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ancestral import recipes
-from ancestral.classification import ERROR
-from ancestral.zoo import name_of
+from ancestral.experiments import recipe_files
+from ancestral.experiments.scoring import ERROR
+from ancestral.experiments.zoo import name_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, ZOO = ROOT / "results", ROOT / "zoo"
@@ -262,7 +262,7 @@ def shipped() -> list[str]:
 def _how(record: dict[str, Any]) -> str:
     """Return the options by which a model is evaluated again as its record says."""
     again = record["evaluations"]
-    judge = recipes.find(record["row"])[0].protocol.judge
+    judge = recipe_files.find(record["row"])[0].protocol.judge
     if judge is not None:
         return f" --classifier zoo/{name_of(judge)}"
     if record["metric"] == ERROR:

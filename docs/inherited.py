@@ -1,7 +1,7 @@
 """The reference shows estimators as `help` does: with the parameters that they inherit.
 
-Docstrings of estimators are completed when their classes are made (`ancestral.docstrings`), and
-mkdocstrings reads the sources; this extension of griffe, named in mkdocs.yml, gives it what the
+Docstrings of estimators are completed when their classes are made (`ancestral.utils.docstrings`),
+and mkdocstrings reads the sources; this extension of griffe, named in mkdocs.yml, gives it what the
 classes themselves say.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import griffe
 
-from ancestral.estimator import Estimator
+from ancestral.estimators.base.estimator import Estimator
 
 
 class InheritedParameters(griffe.Extension):

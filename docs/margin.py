@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from alike import title
 from matplotlib.figure import Figure
 
-from ancestral.records import Standing
+from ancestral.experiments.records import Standing
 
 INK, CLAY = "#22303c", "#b5652a"
 NONE = 0.1

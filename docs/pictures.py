@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ancestral import experiment
+from ancestral.data.preprocessing import corrupt
 from ancestral.datasets import Dataset
-from ancestral.density import LatentEstimator
-from ancestral.labelled import can_be_asked
-from ancestral.methods.implicit import ImplicitEstimator
-from ancestral.preprocess import corrupt
-from ancestral.report.drawing import tiles
+from ancestral.estimators.base.implicit import ImplicitEstimator
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.evaluation.class_fidelity import can_be_asked
+from ancestral.experiments.report.figures import tiles
+from ancestral.experiments.run import open_run
 
 DOCS = Path(__file__).resolve().parent
 IMAGES, ZOO = DOCS / "images", DOCS.parent / "zoo"
@@ -94,7 +94,7 @@ def picture(model: Any, data: Dataset) -> np.ndarray:
 def main(*names: str) -> None:
     """Draw the shipped models of these names, or all."""
     for folder in sorted(ZOO.glob("*/")):
-        model, config = experiment.open_run(folder)
+        model, config = open_run(folder)
         if hasattr(model, "sample") and folder.name in (names or [folder.name]):
             assert config is not None
             target = IMAGES / f"zoo-{folder.name}.png"

@@ -16,12 +16,12 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import norm
 
 from ancestral import Data, Generator, Player
-from ancestral.methods.implicit import noise
-from ancestral.models import Game
-from ancestral.networks import MLP
+from ancestral.estimators.base.implicit import noise
+from ancestral.models.implicit import Game
+from ancestral.nn import MLP
 from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
-from ancestral.optim import adam, cosine
-from ancestral.train import Progress, train
+from ancestral.training import Progress, train
+from ancestral.training.optim import adam, cosine
 
 TARGET = Path(__file__).parent / "images" / "gan-process.svg"
 MEAN, WIDTH = 0.8, 0.55

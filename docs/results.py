@@ -15,11 +15,11 @@ import margin
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ancestral import recipes, records
-from ancestral.classification import ERROR
-from ancestral.recipes import Table
-from ancestral.records import Record, Standing, standings
-from ancestral.storage import write_file
+from ancestral.experiments import recipe_files, records
+from ancestral.experiments.recipes import Table
+from ancestral.experiments.records import Record, Standing, standings
+from ancestral.experiments.scoring import ERROR
+from ancestral.utils.files import write_file
 
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "results"
@@ -54,7 +54,7 @@ above zero is better, of an error below.
 
 def page(found: Sequence[Record]) -> str:
     """Return the page, in Markdown."""
-    tables = recipes.tables().values()
+    tables = recipe_files.tables().values()
     recorded = {record["row"].split("/")[0] for record in found if record["size"] != "smoke"}
     sections = [section(table, found) for table in tables if table.name in recorded]
     others = [table for table in tables if table.name not in recorded]
@@ -65,7 +65,7 @@ def headlines(found: Sequence[Record]) -> str:
     """Return the README's table: rows of the main tables that have a published number and ours."""
     lines = ["| | published | ours |", "| --- | --- | --- |"]
     for name in HEADLINES:
-        table = recipes.tables()[name]
+        table = recipe_files.tables()[name]
         rows = [row for row in table.rows if row.published and row.protocol.metric in UNITS]
         stand = [s for s in standings(rows, found) if s.size == "fast"]
         unit = UNITS[rows[0].protocol.metric]
@@ -271,7 +271,7 @@ def draw(kind: str, table: Table, figure: Figure) -> None:
 def main() -> None:
     """Write the page, its pictures, and the README's table."""
     found = records.read([SOURCE])
-    for table in recipes.tables().values():
+    for table in recipe_files.tables().values():
         measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
         if trains(measured):
             draw("curves", table, curves(trains(measured)))

@@ -8,20 +8,14 @@ import torch
 from sklearn.datasets import load_digits
 
 from ancestral import Data, LatentModel, Player
-from ancestral.conditional import (
-    Bernoulli,
-    FullGaussian,
-    Gaussian,
-    Laplace,
-    Mixture,
-    standard_normal,
-)
-from ancestral.evaluate import LogLikelihood, log_likelihood
-from ancestral.networks import MLP, Constant
+from ancestral.data.preprocessing import bernoulli_draw, binarize
+from ancestral.evaluation.log_likelihood import LogLikelihood, log_likelihood
+from ancestral.nn import MLP, Constant
 from ancestral.objectives import elbo, iwae
-from ancestral.optim import adam, cosine
-from ancestral.preprocess import bernoulli_draw, binarize
-from ancestral.train import train
+from ancestral.probability.composite import Mixture, standard_normal
+from ancestral.probability.conditionals import Bernoulli, FullGaussian, Gaussian, Laplace
+from ancestral.training import train
+from ancestral.training.optim import adam, cosine
 
 PIXELS = load_digits().data / 16
 TRAINING, TEST = PIXELS[:1500], binarize(PIXELS[1500:])

@@ -16,7 +16,7 @@ from PIL import Image
 
 import ancestral
 from ancestral.datasets import Dataset
-from ancestral.kernels import median_variance
+from ancestral.probability.kernels import median_variance
 
 HOW = {"digits": {"max_epochs": 300}, "mnist": {"max_epochs": 30, "hidden": (1000, 1000)}}
 SHOWN, DRAWS, BATCH = 12, 5, 500

@@ -13,17 +13,19 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
-from ancestral import ClassConditionalVAE, engine
-from ancestral.checkpoint import Checkpoint
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.data import Data
-from ancestral.labels import linear_scores
-from ancestral.models import FeatureModel, LatentModel
-from ancestral.networks import MLP, Read
+from ancestral import ClassConditionalVAE
+from ancestral.data.device_data import Data
+from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.estimators.base.supervised import linear_scores
+from ancestral.models.deterministic import FeatureModel
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP, Read
 from ancestral.objectives import Objective, elbo, hinge, iwae
-from ancestral.optim import adam, averaged, clipped
-from ancestral.preprocess import bernoulli_draw
-from ancestral.train import Player, train
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import Player, engine, train
+from ancestral.training.checkpoint import Checkpoint
+from ancestral.training.optim import adam, averaged, clipped
 
 CASES = {
     "elbo": (lambda: elbo(), {}, {}),

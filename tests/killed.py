@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from ancestral import Data, LatentModel, Player
-from ancestral.checkpoint import Checkpoint
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.networks import MLP
+from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.nn import MLP
 from ancestral.objectives import iwae
-from ancestral.optim import adam, cosine
-from ancestral.preprocess import bernoulli_draw
-from ancestral.train import train
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import train
+from ancestral.training.checkpoint import Checkpoint
+from ancestral.training.optim import adam, cosine
 
 torch.set_num_threads(1)
 

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from ancestral import engine, parallel
-from ancestral.conditional import Bernoulli, Chain, Gaussian, standard_normal
-from ancestral.data import Data
-from ancestral.models import LatentModel
-from ancestral.networks import MLP, Take
+from ancestral.data.device_data import Data
+from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP, Take
 from ancestral.objectives import elbo, hinge, iwae, mmd, sparse_units
-from ancestral.optim import adam, clipped, sgd
-from ancestral.preprocess import bernoulli_draw
-from ancestral.train import Player, train
+from ancestral.probability.composite import Chain, standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import Player, engine, train
+from ancestral.training.optim import adam, clipped, sgd
+from ancestral.utils import distributed
 
 
 def vae(batch_norm=False):
@@ -82,13 +83,13 @@ def error_message(objective):
 
 
 def main(path):
-    parallel.join(torch.device("cpu"))
+    distributed.join(torch.device("cpu"))
     results = {
         name: train_small_model(make_model, objective, **options)
         for name, (make_model, objective, options) in CASES.items()
     }
     results["mmd"] = error_message(lambda: mmd([1.0]))
-    if parallel.is_main():
+    if distributed.is_main():
         path.write_text(json.dumps(results))
 
 

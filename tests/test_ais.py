@@ -8,12 +8,15 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from ancestral import VAE, Data, LatentModel, engine
-from ancestral.ais import Annealing, annealed_log_likelihood, hamiltonian, sandwich
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.evaluate import log_likelihood
-from ancestral.networks import MLP, Constant
-from ancestral.protocol import Scoring
+from ancestral import VAE, Data, LatentModel
+from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, sandwich
+from ancestral.evaluation.hmc import hamiltonian
+from ancestral.evaluation.log_likelihood import log_likelihood
+from ancestral.experiments.protocol import Scoring
+from ancestral.nn import MLP, Constant
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import engine
 
 W = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 0.3]], dtype=torch.float64)
 PSI = torch.tensor([0.5, 0.2, 1.0], dtype=torch.float64)

@@ -9,10 +9,10 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from ancestral import CGMMN, GMMN, VAE, Autoencoder, load
-from ancestral.cli import main
-from ancestral.data import Batch
-from ancestral.likeness import nearest
-from ancestral.storage import ModelFileError
+from ancestral.cli.main import main
+from ancestral.data.batch import Batch
+from ancestral.evaluation.sample_quality import nearest
+from ancestral.utils.serialization import ModelFileError
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 import ancestral
 from ancestral import IWAE, VAE
-from ancestral.storage import ModelFileError
+from ancestral.utils.serialization import ModelFileError
 
 QUICK = {"n_latents": 2, "hidden": (8,), "max_epochs": 1, "random_state": 0}
 RNG = np.random.default_rng(0)

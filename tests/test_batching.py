@@ -9,10 +9,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from ancestral import ClassConditionalVAE, MaxMarginVAE
-from ancestral.data import Batch, Data
-from ancestral.models import Run
+from ancestral.data.batch import Batch
+from ancestral.data.device_data import Data
+from ancestral.models.run import Run
 from ancestral.objectives import hinge
-from ancestral.train import Player, train
+from ancestral.training import Player, train
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16

@@ -11,7 +11,11 @@ from scipy import integrate, stats
 
 import ancestral
 from ancestral import PBP, datasets
-from ancestral.assumed import (
+from ancestral.cli.main import main
+from ancestral.experiments.metrics import Subject, measure
+from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.recipes import Protocol
+from ancestral.models.bayesian_mlp import (
     Gamma,
     GaussianWeights,
     Moments,
@@ -21,10 +25,6 @@ from ancestral.assumed import (
     updated_gamma,
     updated_gaussian,
 )
-from ancestral.cli import main
-from ancestral.measures import Subject, measure
-from ancestral.protocol import Scoring
-from ancestral.recipes import Protocol
 
 RNG = np.random.default_rng(0)
 

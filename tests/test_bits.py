@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Bernoulli
 
-from ancestral.bits import bits_log_prob
+from ancestral.probability.bernoulli import bits_log_prob
 
 
 def rand(*shape, seed=0, scale=3.0):

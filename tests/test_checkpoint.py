@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from ancestral import VAE, CGMMNRegressor, MaxMarginVAE
-from ancestral.checkpoint import Checkpoint, CheckpointError, Snapshot
+from ancestral.training.checkpoint import Checkpoint, CheckpointError, Snapshot
 
 X = np.random.default_rng(0).random((200, 6))
 QUICK = {"n_latents": 2, "hidden": (8,), "max_epochs": 4, "random_state": 0, "batch_size": 20}

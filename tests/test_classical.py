@@ -12,10 +12,11 @@ from sklearn import decomposition, mixture
 from sklearn.datasets import load_digits, load_iris, load_wine
 
 import ancestral
-from ancestral import BeliefNet, FactorAnalysis, MixtureModel, components
-from ancestral.cli import main
-from ancestral.data import Batch
-from ancestral.train import NonFiniteError
+from ancestral import BeliefNet, FactorAnalysis, MixtureModel
+from ancestral.cli.main import main
+from ancestral.data.batch import Batch
+from ancestral.models import mixture_components
+from ancestral.training import NonFiniteError
 
 IRIS = load_iris().data
 WINE = load_wine().data
@@ -225,7 +226,7 @@ def test_component_log_density_matches_entrywise_sum():
     for component, (j,) in zip(model.components, model.columns, strict=True):
         for observed in (None, mask[:, [j]]):
             result = component.log_density(x[:, [j]], observed)
-            expected = components.log_density(component.each, x[:, [j]], observed)
+            expected = mixture_components.log_density(component.each, x[:, [j]], observed)
             torch.testing.assert_close(result, expected, atol=1e-10, rtol=1e-10)
 
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import ancestral
-from ancestral.cli import main
+from ancestral.cli.main import main
+from ancestral.data import preprocessing
 
 TINY = ["--n-latents", "2", "--hidden", "16", "--max-epochs", "2"]
 
@@ -168,7 +169,7 @@ def test_repair_scores_imputation_and_writes_image(workdir, capsys):
     digits = ancestral.datasets.load("digits")
     model = ancestral.load(workdir / "run/model")
     x = digits.x_test[:40]
-    damaged = ancestral.preprocess.corrupt(x, "half", image_shape=(8, 8), seed=0)
+    damaged = preprocessing.corrupt(x, "half", image_shape=(8, 8), seed=0)
     filled = model.impute(damaged, n_iter=3, batch_statistics=True, random_state=0)
     missing = np.isnan(damaged)
     assert np.square(filled - x)[missing].mean() == pytest.approx(metrics[1]["value"])
@@ -320,7 +321,7 @@ def test_fit_resumes_after_interrupt_between_training_and_evaluation(workdir, ca
 
     fit = ("fit", "vae", "digits", *TINY, "--out", "run")
     with monkeypatch.context() as patch:
-        patch.setattr("ancestral.scoring.look", stop)
+        patch.setattr("ancestral.experiments.scoring.look", stop)
         assert run(*fit) == 130
     weights = (workdir / "run/model/model.safetensors").read_bytes()
     assert not (workdir / "run/metrics.json").exists()
@@ -356,7 +357,9 @@ def test_compare_checks_models_and_data_before_evaluation(workdir, table, capfd,
     assert run("fit", "vae", "second.csv", *options, "--n-latents", 1, "--out", "b") == 0
     assert run("fit", "network-classifier", table, *options, "--out", "c") == 0
     frame.with_columns(pl.col("weight") + 1).write_csv("second.csv")
-    monkeypatch.setattr("ancestral.kept.scored", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(
+        "ancestral.experiments.run_metrics.scored", lambda *_, **__: pytest.fail("scored")
+    )
     assert run("compare", "a", "c") == 2
     assert "c contains a NetworkClassifier" in capfd.readouterr().err
     assert run("compare", "a", "b") == 2
@@ -515,7 +518,7 @@ def test_interrupt_exits_with_130_and_writes_no_files(workdir, capsys, monkeypat
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ancestral.gradients.train", interrupt)
+    monkeypatch.setattr("ancestral.estimators.base.gradient.train", interrupt)
     assert run("fit", "vae", "digits", *TINY, "--out", "r") == 130
     assert "interrupted" in capsys.readouterr().err
     assert list(workdir.iterdir()) == []

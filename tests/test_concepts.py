@@ -8,15 +8,9 @@ from torch import nn
 from torch.distributions import Normal, Uniform
 
 from ancestral import Batch, Data, Generator, LatentModel, Player
-from ancestral.conditional import (
-    Bernoulli,
-    Chain,
-    FactorAnalyser,
-    Fixed,
-    Gaussian,
-    standard_normal,
-)
-from ancestral.networks import MLP, BatchNorm, Constant, Memory, Read, Take, Tap, linear
+from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.models.factor_analysis import FactorAnalyser
+from ancestral.nn import MLP, BatchNorm, Constant, Memory, Read, Take, Tap, linear
 from ancestral.objectives import (
     cmmd,
     critic_loss,
@@ -29,9 +23,10 @@ from ancestral.objectives import (
     posterior_mean,
     vimco,
 )
-from ancestral.optim import adam, clipped
-from ancestral.preprocess import bernoulli_draw
-from ancestral.train import train
+from ancestral.probability.composite import Chain, Fixed, standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import train
+from ancestral.training.optim import adam, clipped
 
 DIGITS = load_digits()
 X = (DIGITS.data / 16).astype(np.float32)
@@ -188,7 +183,7 @@ def test_sum_of_objectives_with_a_common_term_raises():
 
 def test_non_finite_error_names_the_term():
     from ancestral.objectives import Objective
-    from ancestral.train import NonFiniteError
+    from ancestral.training import NonFiniteError
 
     model = vae()
     non_finite = Objective({"broken": lambda model, run: run.log_px.mean() * torch.inf})

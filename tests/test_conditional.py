@@ -14,25 +14,21 @@ from scipy import integrate, special, stats
 from torch import distributions as td
 from torch import nn
 
-from ancestral import engine
-from ancestral.conditional import (
+from ancestral.data.batch import Batch
+from ancestral.models.factor_analysis import FactorAnalyser
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP, Constant, Read
+from ancestral.probability.composite import Chain, Fixed, Mixture, Product, standard_normal
+from ancestral.probability.conditionals import (
     Bernoulli,
     Categorical,
-    Chain,
-    FactorAnalyser,
-    Fixed,
     FullGaussian,
     Gaussian,
     Laplace,
-    Mixture,
     Poisson,
-    Product,
     reads_context,
-    standard_normal,
 )
-from ancestral.data import Batch
-from ancestral.models import LatentModel
-from ancestral.networks import MLP, Constant, Read
+from ancestral.training import engine
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 

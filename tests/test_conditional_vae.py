@@ -10,16 +10,18 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import ancestral
-from ancestral.classes import Classes, ClassFirst, Same, equal_classes
-from ancestral.cli import main
-from ancestral.conditional import Bernoulli, Gaussian
-from ancestral.data import Batch
-from ancestral.distributions import draw
-from ancestral.evaluate import log_likelihood
-from ancestral.methods.conditional import ClassConditionalVAE
-from ancestral.models import LatentModel
-from ancestral.networks import Read, Take
+from ancestral.cli.main import main
+from ancestral.data import device_data
+from ancestral.data.batch import Batch
+from ancestral.estimators.class_conditional_vae import ClassConditionalVAE
+from ancestral.evaluation.log_likelihood import log_likelihood
+from ancestral.experiments.run import open_run
+from ancestral.models.latent import LatentModel
+from ancestral.nn import Read, Take
 from ancestral.objectives import class_bound
+from ancestral.probability.class_conditional import Classes, ClassFirst, Same, equal_classes
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.distributions import draw
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -83,7 +85,7 @@ def test_class_bound_equals_log_likelihood_for_exact_posteriors():
 
 def test_log_likelihood_sums_over_classes():
     model, x, log_pxy = model_with_exact_posterior()
-    result = log_likelihood(model, ancestral.data.Data(x), 10)
+    result = log_likelihood(model, device_data.Data(x), 10)
     np.testing.assert_allclose(result.values, log_pxy.logsumexp(1), atol=1e-5)
 
 
@@ -175,7 +177,7 @@ def test_n_labels_command_line_option(tmp_path):
     run, options = tmp_path / "run", ["--max-epochs", "1", "--hidden", "5", "--no-report"]
     command = ["class-conditional-vae", "digits", "--n-labels", "50", "--label-seed", "3"]
     assert main(["fit", *command, *options, "--out", str(run)]) == 0
-    assert ancestral.experiment.open_run(run)[1].dataset().y_train.tolist().count(-1) == 1450
+    assert open_run(run)[1].dataset().y_train.tolist().count(-1) == 1450
     assert (
         main(["fit", *command[:2], "--n-labels", "7", *options, "--out", str(tmp_path / "r")]) == 2
     )

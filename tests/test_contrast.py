@@ -5,8 +5,8 @@ import pytest
 from scipy.signal import convolve2d
 
 from ancestral import datasets
-from ancestral.cli import main
-from ancestral.contrast import global_contrast, local_contrast, normalise_contrast
+from ancestral.cli.main import main
+from ancestral.data.contrast import global_contrast, local_contrast, normalise_contrast
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, 3 * 12 * 10)).astype(np.uint8)

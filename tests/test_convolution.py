@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from ancestral import engine
-from ancestral.networks import Maps, Stack, n_parameters, parse_encoder, parse_layers, parse_network
-from ancestral.networks.convolution import Conv, Dropout
-from ancestral.networks.written import Layer
+from ancestral.nn import Maps, Stack, n_parameters, parse_encoder, parse_layers, parse_network
+from ancestral.nn.conv_spec import Layer
+from ancestral.nn.convolution import Conv
+from ancestral.nn.dropout import Dropout
+from ancestral.training import engine
 
 MNIST_UP = "5:32v p2 d.5 | 3:32 | 3:64v p2 d.5 | 3:64 | 3:64 | 500 d.5"
 MNIST_DOWN = "500 | 64x5x5 | 3:64 | u2 3:64f | 3:32 | 3:32 | u2 5:1f"

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ancestral.data import Data, mix_seed
-from ancestral.preprocess import bernoulli_draw
+from ancestral.data.device_data import Data
+from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.utils.random import mix_seed
 
 RNG = np.random.default_rng(0)
 

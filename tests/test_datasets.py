@@ -25,13 +25,12 @@ import pytest
 from PIL import Image
 
 from ancestral import datasets
-from ancestral.cli import main
-from ancestral.datasets import DataError, content_checksum, fetch, formats, housenumbers, load
+from ancestral.cli.main import main
+from ancestral.datasets import DataError, content_checksum, download, file_formats, load, svhn
 from ancestral.datasets.builders import BOSTON_SPLITS, grey_images, read_idx_splits
 from ancestral.datasets.catalogue import load_entry
-from ancestral.datasets.entries import ENTRIES, IDX
-from ancestral.datasets.entry import Entry, Form
-from ancestral.datasets.fetch import RemoteFile
+from ancestral.datasets.download import RemoteFile
+from ancestral.datasets.entries import ENTRIES, IDX, Entry, Form
 
 DATA = os.environ.get("ANCESTRAL_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder with the data")
@@ -40,7 +39,7 @@ needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch, tmp_path):
     """Replace the user's cache folder, and bypass proxies."""
-    monkeypatch.setattr(fetch, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("ancestral.datasets.catalogue.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
@@ -247,13 +246,13 @@ def test_downsampled_omniglot_drawings_equal_npz():
         expected = {x.tobytes() for x in file["x"]}
     with np.load(Path(DATA) / "omniglot" / "images_evaluation.npz") as file:
         drawings = file["images"][::60].reshape(-1, 105, 105)
-    assert all(formats.shrink(~drawing).tobytes() in expected for drawing in drawings)
+    assert all(file_formats.shrink(~drawing).tobytes() in expected for drawing in drawings)
 
 
 def test_downsampling_of_drawings_preserves_mean():
     ink = np.random.default_rng(0).random((105, 105)) < 0.3
-    assert formats.shrink(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
-    assert np.all(formats.shrink(np.ones((105, 105), bool)) == 255)
+    assert file_formats.shrink(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
+    assert np.all(file_formats.shrink(np.ones((105, 105), bool)) == 255)
 
 
 def test_read_drawings_from_zip(tmp_path):
@@ -265,7 +264,7 @@ def test_read_drawings_from_zip(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images/Latin/character02/0683_07.png", stream.getvalue())
         archive.writestr("__MACOSX/images/Latin/._0683_07.png", b"")
-    drawings = formats.read_drawings(path)
+    drawings = file_formats.read_drawings(path)
     assert list(drawings) == [(683, 7)]
     assert drawings[683, 7].sum() == 16 * 255
     assert np.all(drawings[683, 7][:4, :4] == 255)
@@ -285,9 +284,9 @@ def numbered_images(numbers):
 def svhn_folder(tmp_path, monkeypatch):
     from scipy.io import savemat
 
-    monkeypatch.setattr(housenumbers, "VALID_FROM_TRAIN", 4)
-    monkeypatch.setattr(housenumbers, "VALID_FROM_EXTRA", 2)
-    monkeypatch.setattr(housenumbers, "BLOCK", 7)
+    monkeypatch.setattr(svhn, "VALID_FROM_TRAIN", 4)
+    monkeypatch.setattr(svhn, "VALID_FROM_EXTRA", 2)
+    monkeypatch.setattr(svhn, "BLOCK", 7)
     (tmp_path / "svhn").mkdir()
     start = 0
     for split, n in (("train", 110), ("extra", 230), ("test", 40)):
@@ -300,7 +299,7 @@ def svhn_folder(tmp_path, monkeypatch):
 
 def test_svhn_training_and_validation_rows_are_a_stratified_partition(svhn_folder):
     paths = [svhn_folder / "svhn" / f"{s}_32x32.mat" for s in ("train", "extra", "test")]
-    raw = housenumbers.read_whole(*paths)
+    raw = svhn.read_whole(*paths)
     numbers = {}
     for split in ("train", "valid", "test"):
         x = raw[f"x_{split}"].reshape(-1, 3, 32, 32)
@@ -659,7 +658,7 @@ def test_content_checksum_matches_documented_definition():
 def test_content_checksum_does_not_depend_on_block_size(monkeypatch):
     x = np.random.default_rng(0).random((50, 3))
     expected = content_checksum({"x_train": x})
-    monkeypatch.setattr("ancestral.datasets.core.BLOCK_BYTES", 100)
+    monkeypatch.setattr("ancestral.data.blocks.BLOCK_BYTES", 100)
     assert content_checksum({"x_train": x}) == expected
 
 

@@ -14,32 +14,24 @@ from jaxtyping import TypeCheckError
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from ancestral.conditional import standard_normal
-from ancestral.data import Batch
-from ancestral.discrepancy import (
-    cmmd2,
-    conditional_mmd2,
-    mmd2,
-    mmd2_of_features,
-    mmd2_standard_error,
-    regression_operator,
-    ridge_inverse,
-    two_sample_test,
-)
-from ancestral.kernels import (
+from ancestral.data.batch import Batch
+from ancestral.models.implicit import Generator
+from ancestral.models.run import GeneratorRun
+from ancestral.nn import one_hot
+from ancestral.objectives import cmmd, mmd
+from ancestral.probability.cmmd import cmmd2, conditional_mmd2, regression_operator, ridge_inverse
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.kernel_features import NystromFeatures, RandomFeatures
+from ancestral.probability.kernels import (
     DeltaKernel,
     GaussianKernel,
     Kernel,
     LaplaceKernel,
-    NystromFeatures,
-    RandomFeatures,
     RationalQuadraticKernel,
     gaussian_gram,
     median_variance,
 )
-from ancestral.models import Generator, GeneratorRun
-from ancestral.networks import one_hot
-from ancestral.objectives import cmmd, mmd
+from ancestral.probability.mmd import mmd2, mmd2_of_features, mmd2_standard_error, two_sample_test
 
 EMPTY_MODEL = nn.Module()
 SMOOTH = [

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import distributions as td
 
-from ancestral import engine
-from ancestral.distributions import (
+from ancestral.probability.distributions import (
     Ancestral,
     MixedColumns,
     centre,
@@ -24,6 +23,7 @@ from ancestral.distributions import (
     log_prob,
     parameters,
 )
+from ancestral.training import engine
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 FAMILIES = ["normal", "full", "low_rank", "laplace", "bernoulli", "poisson", "categorical"]

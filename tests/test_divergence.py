@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from ancestral.divergence import jensen_shannon
+from ancestral.evaluation.jensen_shannon import jensen_shannon
 
 
 def exact(p, q):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from ancestral import engine
-from ancestral.engine import FlatParameters, Graph, plan
-from ancestral.gradients import GradientEstimator
-from ancestral.methods import METHODS
+from ancestral.estimators.base.gradient import GradientEstimator
+from ancestral.estimators.registry import METHODS
 from ancestral.objectives import elbo, hinge, iwae
-from ancestral.optim import adam, clipped, shrunk
+from ancestral.training import engine
+from ancestral.training.engine import FlatParameters, Graph, plan
+from ancestral.training.optim import adam, clipped, shrunk
 from compiled import CASES, train_small_model, vae
 
 CPU = torch.device("cpu")
@@ -25,9 +26,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _reset_notices(monkeypatch):
     """Each test starts without notices that were already logged."""
-    from ancestral.engine import notices
+    from ancestral.training.engine import messages
 
-    monkeypatch.setattr(notices, "_said", set())
+    monkeypatch.setattr(messages, "_said", set())
 
 
 def log_messages(caplog):
@@ -50,7 +51,7 @@ def test_plan_work_is_proportional_to_importance_samples(monkeypatch):
         work_estimates.append(work)
         return engine.Plan()
 
-    monkeypatch.setattr("ancestral.engine.plan", record_work)
+    monkeypatch.setattr("ancestral.training.engine.plan", record_work)
     for objective in (elbo(), iwae(5), elbo(3) + hinge()):
         train_small_model(vae(), objective, epochs=1, y=np.arange(64) % 2)
     assert np.allclose(np.divide(work_estimates, work_estimates[0]), [1, 5, 3])
@@ -66,7 +67,9 @@ def test_plan_uses_bfloat16_for_float32_models_on_capable_hardware(monkeypatch):
     precisions = []
     for is_fast in (False, True):
         monkeypatch.setattr(
-            "ancestral.engine.planning.has_fast_bfloat16", lambda _, is_fast=is_fast: is_fast
+            import_module("ancestral.training.engine.plan"),
+            "has_fast_bfloat16",
+            lambda _, is_fast=is_fast: is_fast,
         )
         precisions += [plan(vae(), CPU, 0.0).precision, plan(vae().double(), CPU, 0.0).precision]
     assert precisions == ["float32", "float32", "bfloat16", "float32"]

@@ -33,12 +33,12 @@ from ancestral import (
     MixtureModel,
     NetworkClassifier,
 )
-from ancestral.fields import Positive
-from ancestral.methods.deep import DeepLatentEstimator
-from ancestral.methods.exact import ExactEstimator
+from ancestral.estimators.base.deep_latent import DeepLatentEstimator
+from ancestral.estimators.base.em import ExactEstimator
 from ancestral.objectives import Objective, elbo
-from ancestral.optim import adam, sgd, stale_adam
-from ancestral.storage import ModelFileError
+from ancestral.training.optim import adam, sgd, stale_adam
+from ancestral.utils.serialization import ModelFileError
+from ancestral.utils.validation import Positive
 
 X = load_digits().data / 16
 SMALL = {"n_latents": 3, "hidden": (20,), "random_state": 0, "device": "cpu"}

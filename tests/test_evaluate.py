@@ -15,23 +15,24 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from torch import nn
 
-from ancestral import IWAE, VAE, engine
-from ancestral.ais import Annealing
-from ancestral.checkpoint import Checkpoint, CheckpointError
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.data import Data
-from ancestral.evaluate import (
+from ancestral import IWAE, VAE
+from ancestral.data.device_data import Data
+from ancestral.evaluation.active_units import unit_variances
+from ancestral.evaluation.ais import Annealing
+from ancestral.evaluation.log_likelihood import (
     ImportanceSum,
     LogLikelihood,
     compare,
     log_likelihood,
-    unit_variances,
 )
-from ancestral.models import LatentModel
-from ancestral.networks import MLP
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP
 from ancestral.objectives import elbo
-from ancestral.optim import adam
-from ancestral.train import Player, train
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import Player, engine, train
+from ancestral.training.checkpoint import Checkpoint, CheckpointError
+from ancestral.training.optim import adam
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 

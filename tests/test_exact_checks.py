@@ -16,26 +16,22 @@ from scipy import integrate, special, stats
 from torch import nn
 from torch.distributions import Normal
 
-from ancestral import Autoencoder, CGMMNRegressor, engine
-from ancestral.conditional import (
-    Bernoulli,
-    Chain,
-    FactorAnalyser,
-    Fixed,
-    FullGaussian,
-    Gaussian,
-    Mixture,
-    standard_normal,
-)
-from ancestral.data import Batch, Data
-from ancestral.distributions import kl, log_prob
-from ancestral.evaluate import ImportanceSum, log_likelihood
-from ancestral.impute import pseudo_gibbs
-from ancestral.models import Game, Generator, LatentModel, LatentRun
-from ancestral.networks import MLP, Constant, Take, calibrate, set_output_bias
+from ancestral import Autoencoder, CGMMNRegressor
+from ancestral.data.batch import Batch
+from ancestral.data.device_data import Data
+from ancestral.evaluation.imputation import pseudo_gibbs
+from ancestral.evaluation.log_likelihood import ImportanceSum, log_likelihood
+from ancestral.models.factor_analysis import FactorAnalyser
+from ancestral.models.implicit import Game, Generator
+from ancestral.models.latent import LatentModel
+from ancestral.models.run import LatentRun
+from ancestral.nn import MLP, Constant, Take, calibrate, set_output_bias
 from ancestral.objectives import critic_loss, elbo, iwae, log_mean_exp
-from ancestral.optim import adam, cosine
-from ancestral.train import Player, train
+from ancestral.probability.composite import Chain, Fixed, Mixture, standard_normal
+from ancestral.probability.conditionals import Bernoulli, FullGaussian, Gaussian
+from ancestral.probability.distributions import kl, log_prob
+from ancestral.training import Player, engine, train
+from ancestral.training.optim import adam, cosine
 
 LOG_PX = -1.930510308862  # log p(x) of the conjugate model at x = 1.5
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)

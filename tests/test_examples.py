@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_iris
 
-from ancestral.cli import main
+from ancestral.cli.main import main
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

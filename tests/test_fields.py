@@ -5,9 +5,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from ancestral import VAE, methods
-from ancestral.docstrings import field_help, parameters
-from ancestral.fields import (
+from ancestral import VAE
+from ancestral.estimators import registry
+from ancestral.utils.docstrings import field_help, parameters
+from ancestral.utils.validation import (
     Count,
     Fraction,
     Positive,
@@ -85,10 +86,10 @@ def test_describe_returns_readable_constraints():
     assert describe(Fraction) == "a number of at least 0 and below 1"
 
 
-@pytest.mark.parametrize("method", list(methods.METHODS))
+@pytest.mark.parametrize("method", list(registry.METHODS))
 def test_help_describes_every_field_without_markup(method):
-    descriptions = field_help(methods.find(method).load())
-    assert set(descriptions) == set(hints(methods.find(method).load()))
+    descriptions = field_help(registry.find(method).load())
+    assert set(descriptions) == set(hints(registry.find(method).load()))
     assert not [text for text in descriptions.values() if not text or "`" in text]
 
 

@@ -22,28 +22,31 @@ from ancestral import (
     CGMMNRegressor,
     ConditionalGAN,
     datasets,
-    engine,
     load,
-    report,
 )
-from ancestral.ais import Annealing, annealed_log_likelihood, sandwich
-from ancestral.cli import main
-from ancestral.conditional import standard_normal
-from ancestral.data import Batch, Data
-from ancestral.kept import read_metrics
-from ancestral.likeness import likeness, modes_covered, nearest, parzen
-from ancestral.measures import Subject, measure
-from ancestral.methods.implicit import BOUNDS, noise
-from ancestral.models import Generator, Run
-from ancestral.networks import Spectral, linear, parse_layers
-from ancestral.networks.convolution import Conv
+from ancestral.cli.main import main
+from ancestral.data.batch import Batch
+from ancestral.data.device_data import Data
+from ancestral.estimators.base.implicit import BOUNDS, noise
+from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, sandwich
+from ancestral.evaluation.parzen import parzen
+from ancestral.evaluation.sample_quality import likeness, modes_covered, nearest
+from ancestral.experiments import report
+from ancestral.experiments.metrics import Subject, measure
+from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.recipes import Protocol
+from ancestral.experiments.report import regression
+from ancestral.experiments.report.context import choose
+from ancestral.experiments.run_metrics import read_metrics
+from ancestral.experiments.scoring import observe, resemble
+from ancestral.models.implicit import Generator
+from ancestral.models.noisy_generator import Observed
+from ancestral.models.run import Run
+from ancestral.nn import Spectral, linear, parse_layers
+from ancestral.nn.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
-from ancestral.observed import Observed
-from ancestral.protocol import Scoring
-from ancestral.recipes import Protocol
-from ancestral.report import targets
-from ancestral.report.subject import choose
-from ancestral.scoring import observe, resemble
+from ancestral.probability.composite import standard_normal
+from ancestral.training import engine
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -839,14 +842,14 @@ def test_image_halves_command_line_metrics_and_report(tmp_path, capsys):
     task = {"name": "", "folder": run, "estimator": model, "dataset": data, "rows": Scoring()}
     (recomputed,) = measure(Subject(**task, protocol=Protocol(metric="target_error")))
     assert recomputed["value"] == metric["value"]
-    section = targets.targets(choose(model, data, seed=0))[0]
+    section = regression.targets(choose(model, data, seed=0))[0]
     assert section.plates[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]
 
 
 def test_joined_image_halves_equal_original_images():
     images = np.random.default_rng(0).random((6, 3, 4, 5))
     left, right = images[..., :2].reshape(6, -1), images[..., 2:].reshape(6, -1)
-    joined = targets._joined(left, (3, 4, 2), right, (3, 4, 3))
+    joined = regression._joined(left, (3, 4, 2), right, (3, 4, 3))
     np.testing.assert_array_equal(joined, images.reshape(6, -1))
 
 

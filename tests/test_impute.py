@@ -13,15 +13,18 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from ancestral import VAE, engine
-from ancestral.conditional import Bernoulli, Conditional, FactorAnalyser, Gaussian, standard_normal
-from ancestral.data import Batch
-from ancestral.errors import squared_errors
-from ancestral.fields import draw_seed
-from ancestral.impute import pseudo_gibbs
-from ancestral.models import LatentModel
-from ancestral.networks import MLP
-from ancestral.preprocess import corrupt
+from ancestral import VAE
+from ancestral.data.batch import Batch
+from ancestral.data.preprocessing import corrupt
+from ancestral.evaluation.imputation import pseudo_gibbs
+from ancestral.evaluation.metrics import squared_errors
+from ancestral.models.factor_analysis import FactorAnalyser
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Conditional, Gaussian
+from ancestral.training import engine
+from ancestral.utils.random import draw_seed
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -190,7 +193,7 @@ def test_zero_initialisation_of_missing_entries(monkeypatch, x):
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
     assert np.isfinite(vae.impute(corrupt(x, "rect", 4, image_shape=(8, 8)), gaps="zero")).all()
     initial_values = lambda model, x, mask, start, **_: torch.where(mask > 0, x, start)  # noqa: E731
-    monkeypatch.setattr("ancestral.density.pseudo_gibbs", initial_values)
+    monkeypatch.setattr("ancestral.estimators.base.latent.pseudo_gibbs", initial_values)
     corrupted = corrupt(x, "rect", 4, image_shape=(8, 8))
     imputed, missing = vae.impute(corrupted, gaps="zero"), np.isnan(corrupted)
     np.testing.assert_allclose(imputed[missing], 0, atol=1e-5)

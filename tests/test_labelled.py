@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from ancestral import GMMN, MaxMarginVAE
-from ancestral.cli import main
-from ancestral.labelled import class_shares, label_errors, train_on_generated
+from ancestral.cli.main import main
+from ancestral.evaluation.class_fidelity import class_shares, label_errors, train_on_generated
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16

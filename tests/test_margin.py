@@ -22,24 +22,24 @@ from ancestral import (
     NetworkClassifier,
     Pegasos,
     datasets,
-    engine,
     load,
-    report,
 )
-from ancestral.classification import classify as scoring_classify
-from ancestral.classification import learned_afresh, second_stage
-from ancestral.cli import main
-from ancestral.damage import Damage, Repair, classify, repair
-from ancestral.data import Batch, Data
-from ancestral.errors import Errors, errors, mcnemar
-from ancestral.labels import temperature
-from ancestral.methods.pegasos import svm
-from ancestral.models import Run
-from ancestral.networks import BatchNorm, Taps
+from ancestral.cli.main import main
+from ancestral.data.batch import Batch
+from ancestral.data.device_data import Data
+from ancestral.estimators.pegasos import svm
+from ancestral.evaluation.calibration import temperature
+from ancestral.evaluation.metrics import Errors, errors, mcnemar
+from ancestral.experiments import report
+from ancestral.experiments.corruption import Damage, Repair, classify, repair
+from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.scoring import classify as scoring_classify
+from ancestral.experiments.scoring import learned_afresh, second_stage
+from ancestral.models.run import Run
+from ancestral.nn import BatchNorm, Taps
 from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
-from ancestral.optim import adam, cosine
-from ancestral.protocol import Scoring
-from ancestral.train import Player, train
+from ancestral.training import Player, engine, train
+from ancestral.training.optim import adam, cosine
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16

@@ -11,21 +11,17 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from ancestral import VAE, MemoryVAE, datasets, engine, report, slots
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.data import Batch
-from ancestral.models import LatentModel
-from ancestral.networks import (
-    MLP,
-    BatchNorm,
-    Memory,
-    memories,
-    n_parameters,
-    silenced,
-    standardise,
-)
-from ancestral.networks.ladder import Ladder
+from ancestral import VAE, MemoryVAE, datasets
+from ancestral.data.batch import Batch
+from ancestral.evaluation import memory_analysis
+from ancestral.experiments import report
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP, BatchNorm, Memory, memories, n_parameters, silenced, standardise
+from ancestral.nn.ladder import Ladder
 from ancestral.objectives import local_error
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import engine
 
 BITS = np.random.default_rng(0).integers(0, 2, (200, 12)).astype(float)
 SMALL = {"n_latents": 3, "hidden": (8, 6), "max_epochs": 3, "random_state": 0}
@@ -139,7 +135,7 @@ def test_ladder_is_independent_of_block_size(monkeypatch):
         return out, *torch.autograd.grad(out.square().sum(), [*parts, *ladder.parameters()])
 
     expected = ladder_and_gradients()
-    monkeypatch.setattr("ancestral.networks.ladder.BLOCK", 3 * 8)  # eight rows of 35
+    monkeypatch.setattr("ancestral.nn.ladder.BLOCK", 3 * 8)  # eight rows of 35
     for a, b in zip(ladder_and_gradients(), expected, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -375,20 +371,20 @@ def test_invalid_memory_index_raises(digits):
 
 def test_class_preferences_match_manual_values():
     attention = np.array([[2.0, 2.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 2.0], [9.0, 0.0, 0.0]])
-    preferences = slots.class_preferences(attention, np.array([0, 0, 2, -1]), 4)
+    preferences = memory_analysis.class_preferences(attention, np.array([0, 0, 2, -1]), 4)
     np.testing.assert_allclose(preferences[0], [0.25, 0.25, 0.5])
     np.testing.assert_allclose(preferences[2], [0.25, 0.25, 0.5])
     assert np.isnan(preferences[[1, 3]]).all()
     with pytest.raises(ValueError, match="all samples are unlabelled"):
-        slots.class_preferences(attention, np.full(4, -1))
+        memory_analysis.class_preferences(attention, np.full(4, -1))
     with pytest.raises(ValueError, match="3 entries and attention 4 rows"):
-        slots.class_preferences(attention, np.zeros(3, dtype=int))
+        memory_analysis.class_preferences(attention, np.zeros(3, dtype=int))
 
 
 def test_class_similarity_matches_covariance_of_rows():
     averages = np.random.default_rng(0).random((3, 8))
     centred = averages - averages.mean(1, keepdims=True)
-    np.testing.assert_allclose(slots.class_similarity(averages), centred @ centred.T / 7)
+    np.testing.assert_allclose(memory_analysis.class_similarity(averages), centred @ centred.T / 7)
 
 
 def test_report_shows_memories_only_for_models_with_memory(digits):
@@ -398,7 +394,7 @@ def test_report_shows_memories_only_for_models_with_memory(digits):
     assert "What the memory learnt" in page
     assert "7 slots next to the data" in page
     assert "5 slots next to the latent variables" in page
-    best = slots.class_preferences(fitted.attend(data.x_test), data.y_test).max(1)
+    best = memory_analysis.class_preferences(fitted.attend(data.x_test), data.y_test).max(1)
     for share in best:
         assert f"{share:.2f} (" in page
     bare = MemoryVAE(n_latents=2, hidden=(8,), n_slots=0, max_epochs=1).fit(data.x_train)

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ancestral import engine
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.data import Batch, Data
-from ancestral.methods.deep import start_at_means
-from ancestral.models import Generator, LatentModel
-from ancestral.networks import (
+from ancestral.data.batch import Batch
+from ancestral.data.columns import Columns
+from ancestral.data.device_data import Data
+from ancestral.estimators.base.decoder import start_at_means
+from ancestral.models.implicit import Generator
+from ancestral.models.latent import LatentModel
+from ancestral.nn import (
     MLP,
     BatchNorm,
     Read,
@@ -27,8 +28,10 @@ from ancestral.networks import (
     one_hot,
     set_output_bias,
 )
-from ancestral.networks.normalise import shared_statistics
-from ancestral.preprocess import Columns
+from ancestral.nn.batch_norm import shared_statistics
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import engine
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 

@@ -14,13 +14,11 @@ from jaxtyping import TypeCheckError
 from scipy import integrate, stats
 from torch import nn
 
-from ancestral import engine
-from ancestral.conditional import Bernoulli, Fixed, Gaussian, standard_normal
-from ancestral.data import Batch
-from ancestral.discrepancy import regression_operator
-from ancestral.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
-from ancestral.models import Generator, GeneratorRun, LatentModel, LatentRun, Run
-from ancestral.networks import MLP, BatchNorm, Heads, Tap
+from ancestral.data.batch import Batch
+from ancestral.models.implicit import Generator
+from ancestral.models.latent import LatentModel
+from ancestral.models.run import GeneratorRun, LatentRun, Run
+from ancestral.nn import MLP, BatchNorm, Heads, Tap
 from ancestral.objectives import (
     Objective,
     cmmd,
@@ -39,8 +37,13 @@ from ancestral.objectives import (
     reweighted_wake,
     vimco,
 )
-from ancestral.objectives.moments import ConditionalMMD
-from ancestral.objectives.resampling import run_resampled, systematic
+from ancestral.objectives.moment_matching import ConditionalMMD
+from ancestral.objectives.variational import run_resampled, systematic
+from ancestral.probability.cmmd import regression_operator
+from ancestral.probability.composite import Fixed, standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
+from ancestral.training import engine
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -671,7 +674,7 @@ def test_cmmd_cache_distinguishes_batches_with_equal_index():
 
 
 def test_cmmd_cache_size_is_bounded(monkeypatch):
-    monkeypatch.setattr("ancestral.objectives.moments.MOST_NUMBERS", 4 * 50)
+    monkeypatch.setattr("ancestral.objectives.moment_matching.MOST_NUMBERS", 4 * 50)
     objective = cmmd("x", "y", [1.0], [1.0], 0.1)
     x, y = rand(600, 1), rand(600, 1, seed=1)
     rng = np.random.default_rng(0)

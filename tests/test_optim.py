@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ancestral import engine
-from ancestral.optim import (
+from ancestral.training import engine
+from ancestral.training.optim import (
     adagrad,
     adam,
     averaged,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
-from ancestral import parallel
-from ancestral.distributions import draw
-from ancestral.networks import BatchNorm
-from ancestral.parallel import World
+from ancestral.nn import BatchNorm
+from ancestral.probability.distributions import draw
+from ancestral.utils import distributed
+from ancestral.utils.distributed import World
 from shared_batches import CASES, train_small_model
 
 SCRIPT = str(Path(__file__).with_name("shared_batches.py"))
@@ -59,7 +59,7 @@ def test_samples_of_shards_equal_slices_of_full_batch_sample(p):
     full_sample = draw(p, (4,))
     for rank, shard in enumerate(shards):
         torch.manual_seed(0)
-        with parallel.splitting(World(rank, 3)):
+        with distributed.splitting(World(rank, 3)):
             torch.testing.assert_close(draw(shard, (4,)), full_sample[:, rank : rank + 1])
 
 
@@ -70,7 +70,7 @@ def _scale(p, i):
 
 def test_single_process_does_not_split_or_average():
     u = torch.randn(4, 2)
-    assert parallel.world() == World(0, 1)
-    assert parallel.share(u) is u
-    assert parallel.mean(u) is u
+    assert distributed.world() == World(0, 1)
+    assert distributed.share(u) is u
+    assert distributed.mean(u) is u
     assert torch.isfinite(BatchNorm(2)(u)).all()

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ancestral import MaxMarginVAE, Pegasos
-from ancestral.optim import inverse
+from ancestral.training.optim import inverse
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16

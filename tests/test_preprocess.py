@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ancestral.preprocess import Columns, binarize, corrupt
-from ancestral.tables import has_missing, is_binary, learn_columns
+from ancestral.data.column_types import has_missing, is_binary, learn_columns
+from ancestral.data.columns import Columns
+from ancestral.data.preprocessing import binarize, corrupt
 
 RNG = np.random.default_rng(0)
 

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from ancestral import datasets, report, storage
+from ancestral import datasets
 from ancestral.datasets import Dataset
-from ancestral.methods.vae import IWAE, VAE
-from ancestral.report import columns, drawing, gaps, images, latents
-from ancestral.report.parts import count, listed, number, short
-from ancestral.report.subject import choose
+from ancestral.estimators.vae import IWAE, VAE
+from ancestral.experiments import report
+from ancestral.experiments.report import images, imputation, latent_space, tabular
+from ancestral.experiments.report.context import choose
+from ancestral.experiments.report.elements import count, listed, number, short
+from ancestral.experiments.report.figures import MISSING, colours, sheet, tiles
+from ancestral.utils import serialization
 
 VOID = {"meta", "link", "img", "br", "hr"}
 KEYS = ["likelihood", "learning", "samples", "reconstructions", "latents", "imputation", "details"]
@@ -144,7 +147,7 @@ def test_sections_figures_and_details(digits_page):
     drawings = [a for t, a in reader.tags if a.get("role") == "img"]
     assert all(a["aria-label"] for a in drawings)
     assert all(len(alt) > 20 for alt in reader.attributes("img", "alt"))
-    for name, value in [*storage.versions().items(), ("note", data.note), ("hidden", "16")]:
+    for name, value in [*serialization.versions().items(), ("note", data.note), ("hidden", "16")]:
         assert f"<dt>{name}</dt><dd>{value}</dd>" in html
     assert "make it again" in reader.text
     assert f"{vae.history_[-1]['seconds']:.1f} s" in reader.text
@@ -283,8 +286,8 @@ def test_write_leaves_one_whole_file(mixed_page):
 def test_imputation_errors_of_a_table_by_hand(mixed_page):
     vae, data = mixed_page[:2]
     subject = choose(vae, data, 0)
-    table = gaps.imputation(subject).table
-    from ancestral.preprocess import corrupt
+    table = imputation.imputation(subject).table
+    from ancestral.data.preprocessing import corrupt
 
     damaged = corrupt(data.x_test, "random", 0.2, seed=0)
     asked = np.isnan(damaged) & ~np.isnan(data.x_test)
@@ -329,13 +332,13 @@ def test_pairs_are_the_most_correlated_columns():
     x = rng.normal(size=(500, 4))
     x[:, 3] = -x[:, 1] + 0.1 * rng.normal(size=500)
     x[::7, 0] = np.nan
-    assert columns._pairs(x)[0] == (1, 3)
+    assert tabular._pairs(x)[0] == (1, 3)
 
 
 def test_principal_components_state_their_variance():
     data = digits()
     unlabelled = Dataset(name="d", x_train=data.x_train, x_test=data.x_test)
-    found = latents.flatten(choose(fit(data), unlabelled, 0))
+    found = latent_space.flatten(choose(fit(data), unlabelled, 0))
     spread = np.linalg.svd(found.points - found.points.mean(0), compute_uv=False) ** 2
     z = fit(data).transform(data.x_test).astype(float)
     whole = np.square(z - z.mean(0)).sum()
@@ -343,17 +346,17 @@ def test_principal_components_state_their_variance():
 
 
 def test_tiles_and_sheets():
-    grey = drawing.tiles(np.array([[0.0, 5.0, 10.0, np.nan]]), (2, 2), (0.0, 10.0))
-    assert grey[0, :, :, 0].tolist() == [[0, 128], [255, drawing.MISSING[0]]]
-    assert tuple(grey[0, 1, 1]) == drawing.MISSING
-    colour = drawing.tiles(np.array([[1.0, 0.5, 0.0]]), (3, 1, 1), (0.0, 1.0))
+    grey = tiles(np.array([[0.0, 5.0, 10.0, np.nan]]), (2, 2), (0.0, 10.0))
+    assert grey[0, :, :, 0].tolist() == [[0, 128], [255, MISSING[0]]]
+    assert tuple(grey[0, 1, 1]) == MISSING
+    colour = tiles(np.array([[1.0, 0.5, 0.0]]), (3, 1, 1), (0.0, 1.0))
     assert colour[0, 0, 0].tolist() == [255, 128, 0]
-    assert drawing.sheet(grey.repeat(3, 0), 2).startswith("data:image/png;base64,iVBOR")
+    assert sheet(grey.repeat(3, 0), 2).startswith("data:image/png;base64,iVBOR")
 
 
 def test_colours_are_distinct():
     for n in (1, 10, 26, 40):
-        assert len(set(drawing.colours(n))) == n
+        assert len(set(colours(n))) == n
 
 
 def test_numbers_and_words():

@@ -12,17 +12,22 @@ import pytest
 import torch
 
 import ancestral
-from ancestral import damage, datasets, protocol, recipes, records, scoring, storage, zoo
-from ancestral.classification import ERROR
-from ancestral.cli import main
-from ancestral.density import LatentEstimator
-from ancestral.errors import errors
-from ancestral.kept import read_metrics
-from ancestral.labelled import label_errors
-from ancestral.likeness import PARZEN_WIDTHS
-from ancestral.measures import Subject, measure
-from ancestral.reproduce import Job, in_order, on_cluster, one_by_one, run, side_by_side
-from ancestral.zoo import name_of, ship
+from ancestral import datasets
+from ancestral.cli.main import main
+from ancestral.estimators import registry
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.evaluation.class_fidelity import label_errors
+from ancestral.evaluation.metrics import errors
+from ancestral.evaluation.parzen import PARZEN_WIDTHS
+from ancestral.experiments import corruption, protocol, recipe_files, recipes, records, scoring, zoo
+from ancestral.experiments.jobs import Job
+from ancestral.experiments.launchers import in_order, on_cluster, one_by_one, side_by_side
+from ancestral.experiments.metrics import Subject, measure
+from ancestral.experiments.reproduce import run
+from ancestral.experiments.run_metrics import read_metrics
+from ancestral.experiments.scoring import ERROR
+from ancestral.experiments.zoo import name_of, ship
+from ancestral.utils import files
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted(p.name for p in (ROOT / "zoo").glob("*"))
@@ -69,7 +74,7 @@ def workdir_with_reports(tmp_path, monkeypatch):
     (folder / "digits").mkdir(parents=True)
     for name, text in {"table": HEAD, "vae": VAE, "iwae": IWAE}.items():
         (folder / f"digits/{name}.toml").write_text(text)
-    monkeypatch.setattr(recipes, "folder", lambda: folder)
+    monkeypatch.setattr(recipe_files, "folder", lambda: folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -77,12 +82,12 @@ def workdir_with_reports(tmp_path, monkeypatch):
 @pytest.fixture
 def workdir(workdir_with_reports, monkeypatch):
     """Working directory without report pages, which take longer than training."""
-    monkeypatch.setattr("ancestral.experiment.write_report", lambda *_: None)
+    monkeypatch.setattr("ancestral.experiments.run.write_report", lambda *_: None)
     return workdir_with_reports
 
 
 def job(row, seed=0, **more):
-    (recipe,) = recipes.find(f"digits/{row}")
+    (recipe,) = recipe_files.find(f"digits/{row}")
     return Job(recipe, "smoke", seed, **more)
 
 
@@ -129,9 +134,9 @@ def test_repeated_run_reuses_model_and_metrics(workdir, monkeypatch, capsys):
     first = json.loads(run(job("vae"), workdir / "runs", workdir / "results").read_text())
     folder = workdir / "runs/digits/vae/smoke-0"
     n_metrics = len(read_metrics(folder))
-    weights = (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns
+    weights = (folder / "model" / files.WEIGHTS).stat().st_mtime_ns
     again = json.loads(run(job("vae"), workdir / "runs", workdir / "results").read_text())
-    assert (folder / "model" / storage.WEIGHTS).stat().st_mtime_ns == weights
+    assert (folder / "model" / files.WEIGHTS).stat().st_mtime_ns == weights
     assert len(read_metrics(folder)) == n_metrics
     assert again == first
 
@@ -141,7 +146,7 @@ def test_run_folder_with_other_settings_raises(workdir, capsys):
     assert call(*arguments) == 0
     path = workdir / "recipes/digits/vae.toml"
     path.write_text(path.read_text().replace("hidden = [20]", "hidden = [21]"))
-    recipes._tables.cache_clear()
+    recipe_files._tables.cache_clear()
     assert call(*arguments) == 2
     assert "other settings" in capsys.readouterr().err
     assert call(*arguments, "--runs", "others") == 0
@@ -171,14 +176,14 @@ def test_set_requires_select_and_is_recorded_as_changes(workdir, capsys):
     record = json.loads(path.read_text())
     assert record["changes"] == {"batch_size": 50, "hidden": [5]}
     assert [f["options"]["batch_size"] for f in record["fits"]] == [50, 50]
-    (standing,) = records.standings(recipes.find("digits"), [record], "valid")
+    (standing,) = records.standings(recipe_files.find("digits"), [record], "valid")
     assert standing.changes == ["batch_size=50", "hidden=[5]"]
     assert standing.command.endswith("--seeds 1 --select --set batch_size=50 --set 'hidden=[5]'")
     other = records.Standing(standing.recipe, standing.size, [record | {"seed": 3}])
     assert "--seed 3 " in other.command
     both = records.Standing(standing.recipe, standing.size, [record, record | {"seed": 2}])
     assert "--seeds 3 " in both.command
-    assert records.standings(recipes.find("digits"), [record]) == []
+    assert records.standings(recipe_files.find("digits"), [record]) == []
 
 
 def test_set_with_start_prefix_changes_initialising_run(workdir, capsys):
@@ -206,7 +211,7 @@ def test_list_shows_published_and_measured_values_with_gap(workdir, capsys):
     assert call("reproduce", "--list") == 0
     assert "ancestral reproduce digits/vae --size smoke" in capsys.readouterr().out
     assert call("reproduce", "digits/vae", "--size", "smoke", "--seeds", 2) == 0
-    (vae,) = records.standings(recipes.find("digits"), records.read([workdir / "results"]))
+    (vae,) = records.standings(recipe_files.find("digits"), records.read([workdir / "results"]))
     values = [r["value"] for r in vae.records]
     assert vae.gap == pytest.approx(np.mean(values) + 20)
     assert vae.spread == pytest.approx(np.std(values, ddof=1))
@@ -225,7 +230,9 @@ def test_row_without_published_value_has_no_gap(workdir_with_reports, capsys):
     assert call("reproduce", "digits/vae", "--size", "smoke") == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.split()[:3] == ["digits/vae", "smoke", "-"]
-    (standing,) = records.standings(recipes.find("digits"), records.read([workdir / "results"]))
+    (standing,) = records.standings(
+        recipe_files.find("digits"), records.read([workdir / "results"])
+    )
     assert np.isnan(standing.gap)
     record = json.loads((workdir / "results/digits/vae/smoke-0.json").read_text())
     assert record["published"] is None
@@ -242,7 +249,7 @@ def test_select_with_n_valid_zero_holds_out_no_rows(workdir, monkeypatch):
 
 def test_seeded_data_option_is_set_to_the_seed():
     for row in ("boston-housing/pbp", "boston-housing/pbp-density"):
-        config = recipes.find(row)[0].config("fast", 7)
+        config = recipe_files.find(row)[0].config("fast", 7)
         assert config.data_options == {"split": 7}
         assert config.options["random_state"] == 7
 
@@ -273,11 +280,11 @@ def test_shipped_model_reproduces_record(workdir, capsys):
     assert call("reproduce", "digits/vae", "--size", "smoke", *shipped) == 0
     folder = workdir / "zoo/digits-vae"
     assert {p.name for p in folder.iterdir()} == {
-        "config.toml", "record.json", storage.WEIGHTS, storage.DESCRIPTION,
+        "config.toml", "record.json", files.WEIGHTS, files.DESCRIPTION,
     }  # fmt: skip
     record = json.loads((folder / "record.json").read_text())
-    original = workdir / "runs/reproduce/digits/vae/smoke-0/model" / storage.WEIGHTS
-    assert (folder / storage.WEIGHTS).stat().st_size < 0.7 * original.stat().st_size
+    original = workdir / "runs/reproduce/digits/vae/smoke-0/model" / files.WEIGHTS
+    assert (folder / files.WEIGHTS).stat().st_size < 0.7 * original.stat().st_size
     capsys.readouterr()
     arguments = ("--n-importance-samples", 20, "--rows", 50, "--binarize-seed", "0,1")
     assert call("evaluate", folder, *arguments) == 0
@@ -345,7 +352,7 @@ def test_ship_tolerates_decision_changes_up_to_a_tenth_of_standard_error(workdir
     assert call("reproduce", "digits/vae", "--size", "smoke") == 0
     path = workdir / "results/digits/vae/smoke-0.json"
     record = json.loads(path.read_text())
-    load = zoo.methods.load
+    load = registry.load
 
     class Rounded:  # changes 3 of 1,500 decisions
         def __init__(self, folder):
@@ -354,7 +361,7 @@ def test_ship_tolerates_decision_changes_up_to_a_tenth_of_standard_error(workdir
         def predict(self, x):
             return np.where(np.arange(len(x)) < 3, -1, self.original.predict(x))
 
-    monkeypatch.setattr(zoo, "methods", SimpleNamespace(load=Rounded))
+    monkeypatch.setattr(zoo, "registry", SimpleNamespace(load=Rounded))
     for error, accepted in [(1.9, False), (2.1, True)]:  # per cent; a tenth: 2.9 or 3.2 decisions
         path.write_text(json.dumps(record | {"standard_error": error}))
         if accepted:
@@ -385,7 +392,7 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
     head, vae = (workdir / f"recipes/digits/{name}.toml" for name in ("table", "vae"))
     head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
     vae.write_text(vae.read_text().replace('method = "vae"', 'method = "max-margin-vae"'))
-    half, wrong = (recipes.find(f"digits/repairs-{name}")[0] for name in ("half", "wrong"))
+    half, wrong = (recipe_files.find(f"digits/repairs-{name}")[0] for name in ("half", "wrong"))
     assert (half.title, wrong.title) == ("VAE half", "VAE, a square of 4")
     rounds = in_order([job("repairs-half"), job("repairs-wrong"), job("vae")])
     assert [len(jobs) for jobs in rounds] == [1, 2]  # the first job trains the model of all three
@@ -399,7 +406,9 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
     assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
     model, digits = ancestral.load(workdir / RUN), datasets.load("digits")
     rows = protocol.Scoring(split="test", n_rows=50)
-    imputation = damage.repair(model, digits, damage.Damage("half"), damage.Repair(2), rows)
+    imputation = corruption.repair(
+        model, digits, corruption.Damage("half"), corruption.Repair(2), rows
+    )
     assert records_[0]["value"] == pytest.approx(imputation.metric["value"])
     assert "refined rows, rect 4, by LinearSVC" in records_[1]["metric"]
     lines = records.standing_table((half, wrong), records_).splitlines()
@@ -479,11 +488,11 @@ options = { max_epochs = 3, hidden = [20], learning_rate = 1e-2 }
 
 
 def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monkeypatch, capsys):
-    monkeypatch.setattr("ancestral.measures.PARZEN_SAMPLES", 300)
+    monkeypatch.setattr("ancestral.experiments.metrics.PARZEN_SAMPLES", 300)
     (workdir / "recipes/samples").mkdir()
     for name, text in SAMPLES.items():
         (workdir / f"recipes/samples/{name}.toml").write_text(text)
-    jobs = [Job(row, "smoke", 0) for row in recipes.find("samples")]
+    jobs = [Job(row, "smoke", 0) for row in recipe_files.find("samples")]
     by_name = {j.recipe.row.removeprefix("samples/"): j for j in jobs}
     assert list(by_name) == [
         "gmmn",
@@ -539,7 +548,7 @@ def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monke
 def test_parzen_width_does_not_depend_on_training_rows(
     monkeypatch, split, n_valid, chosen_on, n_widths
 ):
-    monkeypatch.setattr("ancestral.measures.PARZEN_SAMPLES", 300)
+    monkeypatch.setattr("ancestral.experiments.metrics.PARZEN_SAMPLES", 300)
     data = datasets.load("digits", n_valid=n_valid)
     model = ancestral.GMMN(hidden=(8,), max_epochs=1, batch_size=300, random_state=0)
     model.fit(data.x_train)
@@ -559,7 +568,7 @@ def test_parzen_width_does_not_depend_on_training_rows(
 
 def test_ship_raises_for_model_above_size_limit(workdir, monkeypatch):
     path = run(job("vae"), workdir / "runs", workdir / "results")
-    monkeypatch.setattr("ancestral.zoo.LARGEST", 1000)
+    monkeypatch.setattr("ancestral.experiments.zoo.LARGEST", 1000)
     with pytest.raises(ValueError, match="MB of weights"):
         ship(workdir / "runs/digits/vae/smoke-0", path, workdir / "zoo/x")
     assert not (workdir / "zoo/x").exists()
@@ -569,10 +578,10 @@ def test_ship_raises_for_model_above_size_limit(workdir, monkeypatch):
 def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, bits):
     path = run(job("vae"), workdir / "runs", workdir / "results")
     folder = workdir / "runs/digits/vae/smoke-0"
-    monkeypatch.setattr("ancestral.rounding.LARGE", 100)
+    monkeypatch.setattr("ancestral.utils.quantization.LARGE", 100)
     ancestral.load(folder / "model").save(workdir / "larger", bits={12: 16, 8: 12}[bits])
-    limit = (workdir / "larger" / storage.WEIGHTS).stat().st_size
-    monkeypatch.setattr("ancestral.zoo.LARGEST", limit - 1)
+    limit = (workdir / "larger" / files.WEIGHTS).stat().st_size
+    monkeypatch.setattr("ancestral.experiments.zoo.LARGEST", limit - 1)
     assert f"({bits} bits)" in ship(folder, path, workdir / "zoo/x")
     folders = workdir / "zoo/x", folder / "model"
     quantized, original = (ancestral.load(folder).model_.state_dict() for folder in folders)
@@ -605,7 +614,7 @@ def test_invalid_recipe_raises_with_file_and_key(workdir, file, old, new, messag
     path = workdir / f"recipes/digits/{file}.toml"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=rf"recipes/digits/.*{message}"):
-        recipes.tables()
+        recipe_files.tables()
 
 
 @pytest.mark.parametrize(
@@ -633,7 +642,7 @@ def test_invalid_reproduce_options_exit_with_2(workdir, capsys, arguments, messa
 @pytest.mark.parametrize("row", ["gmmn", "gmmn-ae"])
 def test_paper_size_of_gmmn_has_published_optimizer_schedule(row):
     """40,000 SGD steps: learning rate 2, momentum 0.9; after 10,000 steps 0.2 and 0.99."""
-    config = recipes.find(f"mnist-samples/{row}")[0].config("paper", 0)
+    config = recipe_files.find(f"mnist-samples/{row}")[0].config("paper", 0)
     estimator, n_rows = config.estimator(), 60_000 - config.data_options["n_valid"]
     steps_per_epoch = n_rows / estimator.batch_size
     n_steps = round(estimator.max_epochs * steps_per_epoch)
@@ -680,7 +689,7 @@ def test_results_page_and_readme_match_committed_records(results_page):
     assert module.headlines(all_records) in (ROOT / "README.md").read_text()
     for record in all_records:
         table = record["row"].split("/")[0]
-        trained = recipes.find(record["row"])[0].of is None
+        trained = recipe_files.find(record["row"])[0].of is None
         if trained and record["split"] == "test" and record["size"] != "smoke":
             assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
 
@@ -689,7 +698,7 @@ def test_committed_records_match_current_recipe_settings():
     """Including records of model selection with changed options."""
     for record in records.read([ROOT / "results"]):
         assert records.path_of(record, ROOT / "results").is_file()
-        recipe, valid = recipes.find(record["row"])[0], record["split"] == "valid"
+        recipe, valid = recipe_files.find(record["row"])[0], record["split"] == "valid"
         changes = tuple(
             (k, tuple(v) if type(v) is list else v) for k, v in record["changes"].items()
         )
@@ -708,8 +717,8 @@ def test_committed_records_match_current_recipe_settings():
 def test_committed_shipped_models_reproduce_records(name):
     """The first 300 test images, within three standard errors of the record of all images."""
     folder = ROOT / "zoo" / name
-    record = json.loads((folder / storage.RECORD).read_text())
-    assert (folder / storage.WEIGHTS).stat().st_size <= 3e6
+    record = json.loads((folder / files.RECORD).read_text())
+    assert (folder / files.WEIGHTS).stat().st_size <= 3e6
     try:
         dataset = ancestral.datasets.load(record["data"], **record["data_options"])
     except ancestral.datasets.DataError as error:
@@ -721,7 +730,7 @@ def test_committed_shipped_models_reproduce_records(name):
         result = errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
         assert result.percent == pytest.approx(record["value"], abs=error)
         return
-    judge = recipes.find(record["row"])[0].protocol.judge
+    judge = recipe_files.find(record["row"])[0].protocol.judge
     if judge is not None:
         result = label_errors(ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge)))
         assert result.percent == pytest.approx(record["value"], abs=record["standard_error"])
@@ -739,7 +748,7 @@ def test_committed_shipped_models_reproduce_records(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_contain_no_absolute_paths(name):
-    for file in ("model.json", "config.toml", storage.RECORD):
+    for file in ("model.json", "config.toml", files.RECORD):
         assert '"/' not in (ROOT / "zoo" / name / file).read_text()
 
 
@@ -751,11 +760,11 @@ def test_shipped_generative_models_have_a_sample_image(name):
 
 
 def test_all_shipped_recipes_have_valid_configurations():
-    for table in recipes.tables().values():
+    for table in recipe_files.tables().values():
         for recipe in table.rows:
             # SVHN is too large for a fast size; its subset has no published schedule
             missing = {"svhn-classes": {"fast"}, "svhn-part": {"paper"}}.get(table.name, set())
-            assert set(recipe.sizes) == set(recipes.SIZES) - missing
+            assert set(recipe.sizes) == set(recipe_files.SIZES) - missing
             for size in recipe.sizes:
                 final = Job(recipe, size, 0)
                 jobs = [final, replace(final, select=True)]

@@ -12,11 +12,10 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from ancestral import VAE, ClassConditionalVAE, Data, LatentModel
-from ancestral.ais import Annealing, annealed_log_likelihood
-from ancestral.classes import Classes, ClassFirst, Same, equal_classes
-from ancestral.conditional import Gaussian
-from ancestral.networks import MLP
-from ancestral.told import annealed
+from ancestral.evaluation.ais import Annealing, annealed, annealed_log_likelihood
+from ancestral.nn import MLP
+from ancestral.probability.class_conditional import Classes, ClassFirst, Same, equal_classes
+from ancestral.probability.conditionals import Gaussian
 
 CLASSES, LATENT, COLUMNS, NOISE = 3, 2, 4, 0.5
 SETTINGS = Annealing(n_steps=150, n_chains=32, n_leapfrog=5, first_step_size=0.2)

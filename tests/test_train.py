@@ -11,20 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ancestral import engine
-from ancestral.callbacks import curve_log
-from ancestral.checkpoint import Checkpoint
-from ancestral.conditional import FactorAnalyser, Gaussian
-from ancestral.data import Data
-from ancestral.networks import Constant
+from ancestral.data.device_data import Data
+from ancestral.models.factor_analysis import FactorAnalyser
+from ancestral.nn import Constant
 from ancestral.objectives import Objective, nll
-from ancestral.optim import (
-    adam,
-    averaged,
-    cosine,
-    sgd,
-)
-from ancestral.train import NonFiniteError, Player, train
+from ancestral.probability.conditionals import Gaussian
+from ancestral.training import NonFiniteError, Player, engine, train
+from ancestral.training.callbacks import curve_log
+from ancestral.training.checkpoint import Checkpoint
+from ancestral.training.optim import adam, averaged, cosine, sgd
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 

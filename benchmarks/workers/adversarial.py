@@ -25,13 +25,13 @@ def critic() -> nn.Sequential:
 
 
 def by_ancestral(task: Task) -> Clock:
-    """Train two players by ``ancestral.train.train``."""
+    """Train two players by ``ancestral.training.train``."""
     from ancestral_timer import Timer, measure
 
     from ancestral import Generator, Player
-    from ancestral.conditional import standard_normal
     from ancestral.objectives import critic_loss, generator_loss
-    from ancestral.optim import adam
+    from ancestral.probability.composite import standard_normal
+    from ancestral.training.optim import adam
 
     model = nn.Module()
     model.generator = Generator(generator(), standard_normal(N_NOISE))

@@ -10,7 +10,7 @@ from common import BATCH, HIDDEN, N_LATENTS, RATE, Enough, Task, note_imports, r
 
 from ancestral import IWAE, VAE
 from ancestral.objectives import elbo, iwae
-from ancestral.train import Callback
+from ancestral.training import Callback
 
 NETWORKS = {
     "tanh": {"activation": "tanh", "batch_norm": False},

@@ -11,7 +11,7 @@ from common import BATCH, Clock, Enough, Task
 from torch import nn
 
 from ancestral import Batch, Data, Objective, Player
-from ancestral.train import Progress, train
+from ancestral.training import Progress, train
 
 
 class Timer:
@@ -49,7 +49,7 @@ class Timer:
 def measure(
     task: Task, model: nn.Module, players: Player | Mapping[str, Player], timer: Timer
 ) -> Clock:
-    """Train a model by ``ancestral.train.train`` until the clock has seen enough."""
+    """Train a model by ``ancestral.training.train`` until the clock has seen enough."""
     data = Data(task.rows, unit=timer.unit)
     with contextlib.suppress(Enough):
         train(

@@ -53,13 +53,14 @@ class Decoder(nn.Module):
 
 
 def by_ancestral(task: Task) -> Clock:
-    """Train by ``ancestral.train.train``."""
+    """Train by ``ancestral.training.train``."""
     from ancestral_timer import Timer, measure
 
     from ancestral import LatentModel, Player
-    from ancestral.conditional import Gaussian, standard_normal
     from ancestral.objectives import elbo
-    from ancestral.optim import adam
+    from ancestral.probability.composite import standard_normal
+    from ancestral.probability.conditionals import Gaussian
+    from ancestral.training.optim import adam
 
     posterior, likelihood = Gaussian(Encoder()), Gaussian(Decoder(), log_var=LOG_VAR)
     model = LatentModel(standard_normal(N_LATENTS), likelihood, posterior)

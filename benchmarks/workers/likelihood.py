@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ancestral import Data, LatentModel, Player
-from ancestral.conditional import Bernoulli, Gaussian, standard_normal
-from ancestral.evaluate import log_likelihood
-from ancestral.networks import MLP
+from ancestral.evaluation.log_likelihood import log_likelihood
+from ancestral.nn import MLP
 from ancestral.objectives import elbo
-from ancestral.train import train
+from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.training import train
 
 N_SAMPLES, N_IMAGES, N_PART, CHUNK = 5000, 10_000, 1000, 100
 N_TRAINING = 20_000

@@ -16,71 +16,67 @@ from typing import TYPE_CHECKING, Any
 from ancestral._version import __version__
 
 if TYPE_CHECKING:
-    from ancestral.ais import Annealing
-    from ancestral.data import Batch, Data
-    from ancestral.evaluate import compare
-    from ancestral.methods import load
-    from ancestral.methods.autoencoder import Autoencoder
-    from ancestral.methods.belief import BeliefNet
-    from ancestral.methods.cgmmn import CGMMN
-    from ancestral.methods.classifier import NetworkClassifier
-    from ancestral.methods.conditional import ClassConditionalVAE
-    from ancestral.methods.factor import FactorAnalysis
-    from ancestral.methods.gan import GAN, ConditionalGAN
-    from ancestral.methods.gmmn import GMMN
-    from ancestral.methods.margin import MaxMarginVAE
-    from ancestral.methods.matching import CGMMNClassifier, CGMMNRegressor
-    from ancestral.methods.memory import MemoryVAE
-    from ancestral.methods.mixture import MixtureModel
-    from ancestral.methods.pbp import PBP
-    from ancestral.methods.pegasos import Pegasos
-    from ancestral.methods.vae import IWAE, VAE
-    from ancestral.models import Generator, LatentModel
+    from ancestral.data.batch import Batch
+    from ancestral.data.device_data import Data
+    from ancestral.estimators.autoencoder import Autoencoder
+    from ancestral.estimators.belief_net import BeliefNet
+    from ancestral.estimators.cgmmn import CGMMN
+    from ancestral.estimators.cgmmn_supervised import CGMMNClassifier, CGMMNRegressor
+    from ancestral.estimators.class_conditional_vae import ClassConditionalVAE
+    from ancestral.estimators.factor_analysis import FactorAnalysis
+    from ancestral.estimators.gan import GAN, ConditionalGAN
+    from ancestral.estimators.gmmn import GMMN
+    from ancestral.estimators.max_margin_vae import MaxMarginVAE
+    from ancestral.estimators.memory_vae import MemoryVAE
+    from ancestral.estimators.mixture import MixtureModel
+    from ancestral.estimators.network_classifier import NetworkClassifier
+    from ancestral.estimators.pbp import PBP
+    from ancestral.estimators.pegasos import Pegasos
+    from ancestral.estimators.registry import load
+    from ancestral.estimators.vae import IWAE, VAE
+    from ancestral.evaluation.ais import Annealing
+    from ancestral.evaluation.log_likelihood import compare
+    from ancestral.models.implicit import Generator
+    from ancestral.models.latent import LatentModel
     from ancestral.objectives import Objective
-    from ancestral.train import Player
+    from ancestral.training import Player
 
 _HOME = {
-    "Autoencoder": "methods.autoencoder",
-    "BeliefNet": "methods.belief",
-    "CGMMN": "methods.cgmmn",
-    "CGMMNClassifier": "methods.matching",
-    "CGMMNRegressor": "methods.matching",
-    "ConditionalGAN": "methods.gan",
-    "FactorAnalysis": "methods.factor",
-    "GAN": "methods.gan",
-    "GMMN": "methods.gmmn",
-    "VAE": "methods.vae",
-    "IWAE": "methods.vae",
-    "ClassConditionalVAE": "methods.conditional",
-    "MaxMarginVAE": "methods.margin",
-    "MemoryVAE": "methods.memory",
-    "MixtureModel": "methods.mixture",
-    "NetworkClassifier": "methods.classifier",
-    "PBP": "methods.pbp",
-    "Pegasos": "methods.pegasos",
-    "Annealing": "ais",
-    "Batch": "data",
-    "Data": "data",
-    "Generator": "models",
-    "LatentModel": "models",
+    "Autoencoder": "estimators.autoencoder",
+    "BeliefNet": "estimators.belief_net",
+    "CGMMN": "estimators.cgmmn",
+    "CGMMNClassifier": "estimators.cgmmn_supervised",
+    "CGMMNRegressor": "estimators.cgmmn_supervised",
+    "ConditionalGAN": "estimators.gan",
+    "FactorAnalysis": "estimators.factor_analysis",
+    "GAN": "estimators.gan",
+    "GMMN": "estimators.gmmn",
+    "VAE": "estimators.vae",
+    "IWAE": "estimators.vae",
+    "ClassConditionalVAE": "estimators.class_conditional_vae",
+    "MaxMarginVAE": "estimators.max_margin_vae",
+    "MemoryVAE": "estimators.memory_vae",
+    "MixtureModel": "estimators.mixture",
+    "NetworkClassifier": "estimators.network_classifier",
+    "PBP": "estimators.pbp",
+    "Pegasos": "estimators.pegasos",
+    "Annealing": "evaluation.ais",
+    "Batch": "data.batch",
+    "Data": "data.device_data",
+    "Generator": "models.implicit",
+    "LatentModel": "models.latent",
     "Objective": "objectives",
-    "Player": "train",
-    "compare": "evaluate",
-    "load": "methods",
-    "ais": "",
-    "conditional": "",
-    "damage": "",
+    "Player": "training",
+    "compare": "evaluation.log_likelihood",
+    "load": "estimators.registry",
+    "data": "",
     "datasets": "",
-    "discrepancy": "",
-    "divergence": "",
-    "evaluate": "",
-    "kernels": "",
-    "labelled": "",
-    "likeness": "",
-    "networks": "",
+    "evaluation": "",
+    "models": "",
+    "nn": "",
     "objectives": "",
-    "preprocess": "",
-    "slots": "",
+    "probability": "",
+    "training": "",
 }
 
 __all__ = [
@@ -110,22 +106,16 @@ __all__ = [
     "Pegasos",
     "Player",
     "__version__",
-    "ais",
     "compare",
-    "conditional",
-    "damage",
+    "data",
     "datasets",
-    "discrepancy",
-    "divergence",
-    "evaluate",
-    "kernels",
-    "labelled",
-    "likeness",
+    "evaluation",
     "load",
-    "networks",
+    "models",
+    "nn",
     "objectives",
-    "preprocess",
-    "slots",
+    "probability",
+    "training",
 ]
 
 

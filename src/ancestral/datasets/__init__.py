@@ -1,8 +1,8 @@
 """Data sets: a catalogue with fixed splits and checksums, and readers of user files."""
 
 from ancestral.datasets.catalogue import Description, describe, names
-from ancestral.datasets.core import DataError, Dataset, content_checksum
-from ancestral.datasets.loading import load, read_table
+from ancestral.datasets.dataset import DataError, Dataset, content_checksum
+from ancestral.datasets.load import load, read_table
 from ancestral.datasets.tables import filled
 
 __all__ = [

@@ -8,21 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.datasets.core import (
-    PARTS,
-    UNLABELLED,
-    DataError,
-    damaged,
-    has_label,
-    row_blocks,
-)
-from ancestral.datasets.formats import open_npz, read_npz
+from ancestral.data.blocks import row_blocks
+from ancestral.data.labels import UNLABELLED, has_label
+from ancestral.datasets.dataset import PARTS, DataError, damaged
+from ancestral.datasets.file_formats import open_npz, read_npz
 from ancestral.datasets.splits import hold_out
 
 Fields = dict[str, Any]
 
 CHANNELS = (1, 3, 4)
+
 BITS = ("false", "true")
+
 ROW_KINDS = {"u1", "b1", "f4", "f8"}
 
 

@@ -13,16 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.datasets import formats
-from ancestral.datasets.core import DataError, damaged
+from ancestral.datasets import file_formats
+from ancestral.datasets.dataset import DataError, damaged
 from ancestral.datasets.splits import shuffled, stratified
 
 Raw = dict[str, np.ndarray]
+
 Fields = dict[str, Any]
 
 DIGITS = tuple("0123456789")
+
 SPLIT_SEED = 1234
+
 BOSTON_SPLITS = 20
+
 BOSTON_FEATURES = (
     *("CRIM", "ZN", "INDUS", "CHAS", "NOX", "RM", "AGE"),
     *("DIS", "RAD", "TAX", "PTRATIO", "B", "LSTAT"),
@@ -59,8 +63,10 @@ def read_idx_splits(x_train: Path, y_train: Path, x_test: Path, y_test: Path) ->
     """Read the four idx files of MNIST or Fashion-MNIST."""
     images = {"x_train": x_train, "x_test": x_test}
     labels = {"y_train": y_train, "y_test": y_test}
-    raw = {key: rows(formats.read_idx(path, ndim=3)) for key, path in images.items()}
-    raw |= {key: formats.read_idx(path, ndim=1).astype(np.int64) for key, path in labels.items()}
+    raw = {key: rows(file_formats.read_idx(path, ndim=3)) for key, path in images.items()}
+    raw |= {
+        key: file_formats.read_idx(path, ndim=1).astype(np.int64) for key, path in labels.items()
+    }
     return raw
 
 
@@ -72,25 +78,25 @@ def grey_images(*class_names: str) -> Callable[[Raw], Fields]:
 def read_bit_arrays(path: Path) -> Raw:
     """Read the three splits of binarized MNIST from an .npz file."""
     keys = ("x_train", "x_valid", "x_test")
-    arrays = formats.read_npz(path, *keys)
+    arrays = file_formats.read_npz(path, *keys)
     return {key: rows(array).astype(bool) for key, array in zip(keys, arrays, strict=True)}
 
 
 def read_bit_texts(train: Path, valid: Path, test: Path) -> Raw:
     """Read the three splits of binarized MNIST from text files."""
     paths = {"x_train": train, "x_valid": valid, "x_test": test}
-    return {key: formats.read_bits(path, width=784) for key, path in paths.items()}
+    return {key: file_formats.read_bits(path, width=784) for key, path in paths.items()}
 
 
 def read_letter_arrays(path: Path) -> Raw:
     """Read the OCR letters from an .npz file."""
-    x, y = formats.read_npz(path, "x", "y")
+    x, y = file_formats.read_npz(path, "x", "y")
     return _ordered_letters(rows(x).astype(bool), y.astype(np.int64))
 
 
 def read_letter_text(path: Path) -> Raw:
     """Read the OCR letters from letter.data(.gz)."""
-    return _ordered_letters(*formats.read_letters(path))
+    return _ordered_letters(*file_formats.read_letters(path))
 
 
 def _ordered_letters(x: np.ndarray, y: np.ndarray) -> Raw:
@@ -111,13 +117,13 @@ def build_letters(raw: Raw) -> Fields:
 
 def read_omniglot_arrays(path: Path) -> Raw:
     """Read the 28 x 28 drawings from an .npz file."""
-    x, character, drawer = formats.read_npz(path, "x", "character", "drawer")
+    x, character, drawer = file_formats.read_npz(path, "x", "character", "drawer")
     return {"x": rows(x), "y": character.astype(np.int64) - 1, "drawer": drawer.astype(np.int64)}
 
 
 def read_omniglot_zips(*paths: Path) -> Raw:
     """Read the two zip files of 105 x 105 drawings and downsample them to 28 x 28."""
-    drawings = {key: x for path in paths for key, x in formats.read_drawings(path).items()}
+    drawings = {key: x for path in paths for key, x in file_formats.read_drawings(path).items()}
     if not drawings:
         raise damaged(paths[0], "contains no drawing")
     keys = np.array(sorted(drawings))
@@ -135,13 +141,13 @@ def build_omniglot(raw: Raw) -> Fields:
 
 def read_frey_arrays(path: Path) -> Raw:
     """Read the Frey faces from an .npz file."""
-    (x,) = formats.read_npz(path, "x")
+    (x,) = file_formats.read_npz(path, "x")
     return {"x": rows(x)}
 
 
 def read_frey_mat(path: Path) -> Raw:
     """Read the Frey faces from frey_rawface.mat, whose columns are the frames."""
-    (frames,) = formats.read_mat(path, "ff")
+    (frames,) = file_formats.read_mat(path, "ff")
     return {"x": np.ascontiguousarray(frames.T)}
 
 
@@ -157,13 +163,13 @@ def build_frey(raw: Raw) -> Fields:
 
 def read_boston_arrays(path: Path) -> Raw:
     """Read the housing table from an .npz file."""
-    x, y = formats.read_npz(path, "x", "y")
+    x, y = file_formats.read_npz(path, "x", "y")
     return {"x": x, "y": y}
 
 
 def read_boston_text(path: Path) -> Raw:
     """Read the housing table from text, one or two lines per row; the last number is the target."""
-    table = formats.read_numbers(path, width=14)
+    table = file_formats.read_numbers(path, width=14)
     return {"x": table[:, :13], "y": table[:, 13]}
 
 

@@ -9,16 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ancestral.datasets.core import PARTS, DataError, Dataset, content_checksum, damaged
-from ancestral.datasets.entries import ENTRIES
-from ancestral.datasets.entry import Entry, Form
-from ancestral.datasets.fetch import (
-    DATA_VARIABLE,
-    cache_folder,
-    data_folder,
-    download,
-    verify,
-)
+from ancestral.datasets.dataset import PARTS, DataError, Dataset, content_checksum, damaged
+from ancestral.datasets.download import DATA_VARIABLE, cache_folder, data_folder, download, verify
+from ancestral.datasets.entries import ENTRIES, Entry, Form
 
 
 @dataclass(frozen=True)

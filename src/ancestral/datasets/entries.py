@@ -6,11 +6,12 @@ files. The raw arrays are the same for all layouts.
 
 from __future__ import annotations
 
-from ancestral.datasets import builders as b
-from ancestral.datasets import housenumbers
-from ancestral.datasets.checksums import CHECKSUMS
-from ancestral.datasets.entry import Entry, Form
-from ancestral.datasets.fetch import RemoteFile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ancestral.datasets import builders, svhn
+from ancestral.datasets.builders import Fields, Raw
+from ancestral.datasets.download import RemoteFile
 
 IDX = (
     "train-images-idx3-ubyte",
@@ -18,23 +19,31 @@ IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+
 MNIST_MD5 = (
     "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "d53e105ee54ea40749a09fcbcd1e9432",
     "9fb629c4189551a2d022fa330f9573f3",
     "ec29112dd5afa0611ce80d1b7f02629c",
 )
+
 FASHION_MD5 = (
     "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "25c81989df183df01b3e8a0aad5dffbe",
     "bef4ecab320f06d8554ea6380940ec79",
     "bb300cfdad3c16e7a12a480ee83cd310",
 )
+
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+
 BITS_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
+
 OMNIGLOT_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+
 SVHN_URL = "http://ufldl.stanford.edu/housenumbers/"
+
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -47,7 +56,7 @@ def _idx_forms(url: str, md5: tuple[str, ...]) -> tuple[Form, ...]:
         for name, digits in zip(IDX, md5, strict=True)
     )
     plain = tuple(RemoteFile(name) for name in IDX)
-    return Form(packed, b.read_idx_splits), Form(plain, b.read_idx_splits)
+    return Form(packed, builders.read_idx_splits), Form(plain, builders.read_idx_splits)
 
 
 def _remote(base: str, files: dict[str, str | None]) -> tuple[RemoteFile, ...]:
@@ -61,6 +70,91 @@ def _local(name: str) -> tuple[RemoteFile, ...]:
     return (RemoteFile(name),)
 
 
+CHECKSUMS: dict[str, tuple[str, ...]] = {
+    "digits": ("29958f1d39855e2fb76e13147ad6cca89247f59b87ad2c310ed81e08c0489a1d",),
+    "mnist": ("3fb1e872aaf96d38d962300b6b75c348d4d4051ece6fc340c5b0efa53ffd8e71",),
+    "binarized_mnist": ("d8b18c2838103dc57c8529f977057f213afa42e7ec428d341c352483cfe9f030",),
+    "fashion_mnist": ("b473185276e87afd3bdc93641c82c5599c0520ee4677dfa285413ccbbe4fa16b",),
+    "ocr_letters": ("2f01fd772956f5413fababeb34fbe017f2966b068b6c38223dc626f9364eef18",),
+    "omniglot": ("73f076124209562c1f859d35a590427fd4bdc3d30f3cc8fba2b6666079fe9390",),
+    "frey_faces": ("c7792511ea66005bc17c12e07273abd2ec07240a655edea73f2f3b7714d77b86",),
+    "boston_housing": (
+        "447a76a8b2c92acc1d959d44af492d020b07191c05a47e85cb282458b141955e",
+        "a86d57c02371107ebac4b954d7d0ff4dfd81827b6cd0955805ee467741cca9b4",
+        "6b26e751d987700b89769cf550c85c208e5c28e21d5cdbf808c3896298d7b15f",
+        "53df9eb0a09ac060dd24e46b949e0938c3eaa61788405fbdf2b311b6cb91829d",
+        "0851ee6c6e13e8b9e5feb5d68e30c4eb9ac573785f1f71049e642cda29b875da",
+        "dd98715d8fc9409a57b8521c032cdca87b53209bc65916678ce9092298b50674",
+        "f5e9705245618ddd1912d50657a2261d1b116a508d969a99e2b3f65234bdfdbf",
+        "c4a3ec71221c28b8082a2a12ab81e78f78d6bf0d2ee8f3909f590b71c669cd31",
+        "c74224ec9d115dd9f083d5409ce4864a908d8469cd2cb47c05a00f037f266026",
+        "3abfba383f64bd9bf1a5045370e09a9620f582b3268d84edba2dd112e0347dc5",
+        "431a423816292a6d1978b2ecd25df9a8a3f2ddbe7383c8cb0e6d0ace3bfdc613",
+        "f26f352384b04933028399ee403f10683d6c7bdcb55d0e6e2d7d18d32ad8a8fd",
+        "dcff54b8033a6f38aac41e249d23486ed9b1e4253b41633d993d56c1a795fa5e",
+        "de2ee5eb914ee67990ae55830543d07eb59be058aefd5d50dbdf943d5a794079",
+        "86110755c233849c15323ddb9b9822b01d071e0752b70f17e20f560667aac34e",
+        "bd9e414b17828bd640e21e06fe74a8f9cc15494dd26b237d713228093c36486a",
+        "0c31376ff1a98dc273b952b0ed42a848dfa9553a2f45c61339d55ee974df08b3",
+        "3cc11d12ffa934f12cac920bbb8e77de04ddb00775aa3efb8a13e68fe83b9565",
+        "2105b2797bced8d1ed74661196a23701e933812044017edb087402a615d2d191",
+        "8a71093559c8ba0d8fcb85371e36abb7f9b83525c1d2b0813d0094a116626e75",
+    ),
+    "svhn_part": ("c8d42a8c7d06e7d6cde86172b341e616abfbdb07e23ce90b8e4ae567d815b954",),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Catalogue entry of a data set.
+
+    Parameters
+    ----------
+    name, summary, size, source, licence, note : str
+        Metadata returned by `describe`; name, source, licence and note are also fields of
+        `Dataset`.
+    forms : tuple of Form
+        File layouts in order of preference.
+    build : callable
+        Function of raw arrays and keyword options that returns fields of `Dataset`.
+    checksums : tuple of str
+        Expected `content_checksum`, one per value of the option ``split``. If empty, the files are
+        verified by their published checksums instead.
+    folder : str
+        Name of the folder of the files; ``name`` if empty.
+    part : str
+        Name of a data set that is a subset of this one, suggested if only its files are present.
+    """
+
+    name: str
+    summary: str
+    size: str
+    source: str
+    licence: str
+    forms: tuple[Form, ...]
+    build: Callable[..., Fields]
+    note: str = ""
+    checksums: tuple[str, ...] = ()
+    folder: str = ""
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Form:
+    """File layout of a data set: a set of files and their reader.
+
+    Parameters
+    ----------
+    files : tuple of RemoteFile
+        Files of the layout, all required.
+    read : callable
+        Function of one path per file that returns raw arrays by name.
+    """
+
+    files: tuple[RemoteFile, ...]
+    read: Callable[..., Raw]
+
+
 ENTRIES: dict[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -70,8 +164,8 @@ ENTRIES: dict[str, Entry] = {
             size="included in scikit-learn",
             source="scikit-learn's load_digits (E. Alpaydin, C. Kaynak, UCI)",
             licence="CC BY 4.0 (UCI); scikit-learn: BSD 3-clause",
-            forms=(Form((), b.read_digits),),
-            build=b.build_digits,
+            forms=(Form((), builders.read_digits),),
+            build=builders.build_digits,
             note="Values 0 to 16 are divided by 16. Stratified split of the 1,797 rows into 1,500 "
             "and 297 with seed 0.",
             checksums=CHECKSUMS["digits"],
@@ -83,7 +177,7 @@ ENTRIES: dict[str, Entry] = {
             source="Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database",
             licence="terms of the authors; no licence file",
             forms=_idx_forms(MNIST_URL, MNIST_MD5),
-            build=b.grey_images(*b.DIGITS),
+            build=builders.grey_images(*builders.DIGITS),
             checksums=CHECKSUMS["mnist"],
         ),
         Entry(
@@ -94,16 +188,16 @@ ENTRIES: dict[str, Entry] = {
             source="H. Larochelle, after R. Salakhutdinov and I. Murray (2008)",
             licence="none stated",
             forms=(
-                Form(_local("binarized_mnist.npz"), b.read_bit_arrays),
+                Form(_local("binarized_mnist.npz"), builders.read_bit_arrays),
                 Form(
                     _remote(
                         BITS_URL,
                         {f"binarized_mnist_{s}.amat": None for s in ("train", "valid", "test")},
                     ),
-                    b.read_bit_texts,
+                    builders.read_bit_texts,
                 ),
             ),
-            build=b.grey_images(),
+            build=builders.grey_images(),
             note="No checksum is published. The expected checksum is of a copy that agrees with "
             "MNIST in sizes, order and pixel means.",
             checksums=CHECKSUMS["binarized_mnist"],
@@ -115,7 +209,7 @@ ENTRIES: dict[str, Entry] = {
             source="H. Xiao, K. Rasul, R. Vollgraf (2017): Fashion-MNIST",
             licence="MIT, Zalando SE",
             forms=_idx_forms(FASHION_URL, FASHION_MD5),
-            build=b.grey_images(*FASHION_CLASSES),
+            build=builders.grey_images(*FASHION_CLASSES),
             checksums=CHECKSUMS["fashion_mnist"],
         ),
         Entry(
@@ -126,14 +220,14 @@ ENTRIES: dict[str, Entry] = {
             source="R. Kassel (MIT), B. Taskar (Stanford): OCR data set",
             licence="none stated",
             forms=(
-                Form(_local("ocr_letters.npz"), b.read_letter_arrays),
+                Form(_local("ocr_letters.npz"), builders.read_letter_arrays),
                 Form(
                     _remote("http://ai.stanford.edu/~btaskar/ocr/", {"letter.data.gz": None}),
-                    b.read_letter_text,
+                    builders.read_letter_text,
                 ),
-                Form(_local("letter.data"), b.read_letter_text),
+                Form(_local("letter.data"), builders.read_letter_text),
             ),
-            build=b.build_letters,
+            build=builders.build_letters,
             note="The split sizes are those of the density-estimation papers, whose shuffled split "
             "is not public. Here rows are sorted by letter and pixels, then shuffled with seed "
             "1234.",
@@ -147,7 +241,7 @@ ENTRIES: dict[str, Entry] = {
             source="B. Lake, R. Salakhutdinov, J. Tenenbaum (2015): Omniglot",
             licence="MIT (repository brendenlake/omniglot)",
             forms=(
-                Form(_local("omniglot_28x28.npz"), b.read_omniglot_arrays),
+                Form(_local("omniglot_28x28.npz"), builders.read_omniglot_arrays),
                 Form(
                     _remote(
                         OMNIGLOT_URL,
@@ -156,10 +250,10 @@ ENTRIES: dict[str, Entry] = {
                             "images_evaluation.zip": "6b91aef0f799c5bb55b94e3f2daec811",
                         },
                     ),
-                    b.read_omniglot_zips,
+                    builders.read_omniglot_zips,
                 ),
             ),
-            build=b.build_omniglot,
+            build=builders.build_omniglot,
             note="Drawings of 105x105 pixels averaged to 28x28; drawers 1-15 train, 16-20 test. "
             "The chardata.mat of Burda et al. (2015) was resampled differently and has 24,345 + "
             "8,070 images, so its likelihoods are not comparable.",
@@ -172,13 +266,13 @@ ENTRIES: dict[str, Entry] = {
             source="B. Frey, S. Roweis: Frey faces",
             licence="none stated",
             forms=(
-                Form(_local("frey_faces.npz"), b.read_frey_arrays),
+                Form(_local("frey_faces.npz"), builders.read_frey_arrays),
                 Form(
                     _remote("https://cs.nyu.edu/~roweis/data/", {"frey_rawface.mat": None}),
-                    b.read_frey_mat,
+                    builders.read_frey_mat,
                 ),
             ),
-            build=b.build_frey,
+            build=builders.build_frey,
             note="No official split; the test set is the last 100 rows of a permutation with seed "
             "1234. Adjacent video frames are similar, so test likelihoods are optimistic.",
             checksums=CHECKSUMS["frey_faces"],
@@ -191,14 +285,14 @@ ENTRIES: dict[str, Entry] = {
             source="D. Harrison, D. Rubinfeld (1978); StatLib",
             licence="none stated",
             forms=(
-                Form(_local("boston_housing.npz"), b.read_boston_arrays),
-                Form(_local("boston_housing.txt"), b.read_boston_text),
+                Form(_local("boston_housing.npz"), builders.read_boston_arrays),
+                Form(_local("boston_housing.txt"), builders.read_boston_text),
                 Form(
                     _remote("http://lib.stat.cmu.edu/datasets/", {"boston": None}),
-                    b.read_boston_text,
+                    builders.read_boston_text,
                 ),
             ),
-            build=b.build_boston,
+            build=builders.build_boston,
             note="Split i of 20 is a permutation with seed i, whose last 51 rows are the test set. "
             "Column B is derived from race: do not base decisions on this data set.",
             checksums=CHECKSUMS["boston_housing"],
@@ -220,10 +314,10 @@ ENTRIES: dict[str, Entry] = {
                             "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
                         },
                     ),
-                    housenumbers.read_whole,
+                    svhn.read_whole,
                 ),
             ),
-            build=housenumbers.build_whole,
+            build=svhn.build_whole,
             note="The files train and extra together; valid is 400 images per class from train and "
             "200 per class from extra, sampled with seed 1234. Loading needs about 4 GB of memory.",
             part="svhn_part",
@@ -235,8 +329,8 @@ ENTRIES: dict[str, Entry] = {
             size="26 MB",
             source="Y. Netzer et al. (2011): Street View House Numbers",
             licence="non-commercial use only",
-            forms=(Form(_local("svhn_test_first10000.npz"), housenumbers.read_part),),
-            build=housenumbers.build_part,
+            forms=(Form(_local("svhn_test_first10000.npz"), svhn.read_part),),
+            build=svhn.build_part,
             note="Contiguous splits, since adjacent images are of one house number. All images are "
             "from the official test split: results are not comparable with published SVHN results.",
             checksums=CHECKSUMS["svhn_part"],

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ancestral.datasets.core import UNLABELLED, DataError, Dataset, has_label
+from ancestral.data.labels import UNLABELLED, has_label
+from ancestral.datasets.dataset import DataError, Dataset
 
 
 def shuffled(n: int, seed: int) -> np.ndarray:

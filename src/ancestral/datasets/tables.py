@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ancestral.data.labels import UNLABELLED
 from ancestral.datasets.arrays import Fields, encode_labels, tidy_dtypes
-from ancestral.datasets.core import UNLABELLED, DataError, damaged
+from ancestral.datasets.dataset import DataError, damaged
 from ancestral.datasets.splits import hold_out
 
 if TYPE_CHECKING:
     import polars as pl
 
+
 SEPARATORS = (";", "\t", "|")
+
 EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 
 

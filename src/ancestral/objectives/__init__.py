@@ -1,15 +1,17 @@
 """Training objectives: named terms on one run of a model, minimised, in nats per example."""
 
-from ancestral.discrepancy import cmmd2, mmd2
 from ancestral.objectives.adversarial import critic_loss, generator_loss, gradient_penalty
 from ancestral.objectives.base import Objective, Term
-from ancestral.objectives.bits import reweighted_wake, vimco
-from ancestral.objectives.classes import class_bound
-from ancestral.objectives.exact import nll, reconstruction
-from ancestral.objectives.importance import elbo, iwae, log_mean_exp, posterior_mean
-from ancestral.objectives.local import local_error, local_reconstruction
-from ancestral.objectives.margin import gaussian_prior, hinge, hinge_loss, sparse_units
-from ancestral.objectives.moments import cmmd, mmd
+from ancestral.objectives.likelihood import nll, reconstruction
+from ancestral.objectives.local_reconstruction import local_error, local_reconstruction
+from ancestral.objectives.max_margin import hinge, hinge_loss
+from ancestral.objectives.moment_matching import cmmd, mmd
+from ancestral.objectives.regularizers import gaussian_prior, sparse_units
+from ancestral.objectives.score_function import reweighted_wake, vimco
+from ancestral.objectives.semi_supervised import class_bound
+from ancestral.objectives.variational import elbo, iwae, log_mean_exp, posterior_mean
+from ancestral.probability.cmmd import cmmd2
+from ancestral.probability.mmd import mmd2
 
 __all__ = [
     "Objective",

@@ -1,7 +1,7 @@
 """Adversarial losses of critic and generator (Goodfellow et al., 2014), computed from logits.
 
-The model is a :class:`~ancestral.models.Game`, or any module with a ``generator`` and a ``critic``
-whose output [n] or [n, 1] is the logit of D(x), the probability that x is a data sample.
+The model is a :class:`~ancestral.models.implicit.Game`, or any module with a ``generator`` and a
+``critic`` whose output [n] or [n, 1] is the logit of D(x), the probability that x is a data sample.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ancestral.data import Batch
-from ancestral.models import Game, GeneratorRun
-from ancestral.networks.precision import at_least_single
+from ancestral.data.batch import Batch
+from ancestral.models.implicit import Game
+from ancestral.models.run import GeneratorRun
+from ancestral.nn.numerics import at_least_single
 from ancestral.objectives.base import Objective
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ancestral.data import Batch
-from ancestral.models import Run
+from ancestral.data.batch import Batch
+from ancestral.models.run import Run
 
 Term = Callable[[nn.Module, Any], Tensor]
 """(model, run) -> scalar term of an objective, minimised, in nats per example."""

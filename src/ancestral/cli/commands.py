@@ -1,0 +1,35 @@
+"""Implementations of the subcommands: one function each, called with the parsed options."""
+
+from __future__ import annotations
+
+from ancestral.cli.compare import compare
+from ancestral.cli.evaluate import evaluate, units
+from ancestral.cli.generate import impute, predict, sample
+from ancestral.cli.messages import in_options
+from ancestral.cli.repair import repair
+from ancestral.cli.reproduce import reproduce
+from ancestral.cli.train import demo, fit, report
+from ancestral.training import NonFiniteError
+from ancestral.training.engine import denormals_flushed, show_notices
+
+COMMANDS = {
+    command.__name__: command
+    for command in (
+        fit,
+        evaluate,
+        compare,
+        units,
+        sample,
+        predict,
+        repair,
+        impute,
+        report,
+        reproduce,
+        demo,
+    )
+}
+
+__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "in_options", "show_notices"]
+
+FOR_THE_USER = (ValueError, OSError, NonFiniteError)
+"""Exceptions whose messages are printed without a traceback."""

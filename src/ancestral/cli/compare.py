@@ -1,0 +1,133 @@
+"""Command that compares two models on the same rows."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ancestral import datasets
+from ancestral.cli.common import check_folder, classifier, dataset_of, explicit, print_metric
+from ancestral.cli.options import _rows, _scorings
+from ancestral.evaluation.log_likelihood import compare as compare_rows
+from ancestral.evaluation.metrics import mcnemar
+from ancestral.experiments import provenance, run_metrics, scoring
+from ancestral.experiments.protocol import Metric
+from ancestral.experiments.run import open_run
+from ancestral.utils import files
+from ancestral.utils.validation import Count, check
+
+
+def compare(options: Namespace) -> None:
+    """Run ``ancestral compare FIRST SECOND``."""
+    check("rows", options.rows, Count | None)
+    if options.out is not None:
+        check_folder(options.out)
+    compare_models = _compared_errors if options.metric == "error" else _compared_likelihoods
+    differences = compare_models(options)
+    if options.out is not None:
+        models = {"first": str(options.run), "second": str(options.second)}
+        version = {"date": provenance.today(), "commit": provenance.commit()}
+        text = json.dumps(models | {"differences": differences} | version, indent=1)
+        files.write_file(options.out, text + "\n")
+
+
+def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
+    """Paired differences of log-likelihood between two models, one per binarisation."""
+    settings, pair = _scorings(options), _pair(options, explicit)
+    seed = settings[0].binarize_seed
+    seeds = [seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
+    _check_same(options, "binarize_seed", seeds)
+    results = [
+        [run_metrics.scored(*model, scoring, progress=True) for scoring in settings]
+        for model in pair
+    ]
+    for metric, _ in [result for of_model in results for result in of_model]:
+        print_metric(metric)
+    differences = []
+    for (metric, first), (_, second) in zip(*results, strict=True):
+        difference = compare_rows(first, second)
+        print(f"{options.run} less {options.second}: {difference}")
+        differences.append(
+            _same(metric)
+            | {
+                "difference": difference.mean,
+                "standard_error": difference.standard_error,
+                "share_better": difference.share,
+            }
+        )
+    return differences
+
+
+def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
+    """Paired difference of error rate between two classifiers, with McNemar's test."""
+    pair, rows = _pair(options, classifier), _rows(options)
+    (metric, first), (_, second) = (
+        scoring.classify(estimator, dataset, rows) for _, estimator, dataset in pair
+    )
+    difference = mcnemar(first, second)
+    for path, errors in ((options.run, first), (options.second, second)):
+        print(f"{path}: {metric['split']} error {errors}")
+    print(f"{options.run} less {options.second}: {difference}")
+    return [
+        _same(metric)
+        | {
+            "difference": difference.percent,
+            "standard_error": difference.standard_error,
+            "wrong_alone": [difference.first_only, difference.second_only],
+            "p_value": difference.p_value,
+        }
+    ]
+
+
+def _pair(
+    options: Namespace, suited: Callable[[Path, Any], Any]
+) -> list[tuple[Path, Any, datasets.Dataset]]:
+    """Open two models and their data, and check that they can be compared.
+
+    Parameters
+    ----------
+    options : Namespace
+        Parsed options of the command.
+    suited : callable
+        Function of a folder and its estimator that returns the estimator, or raises ValueError if
+        it is not of the compared kind.
+
+    Returns
+    -------
+    list of (Path, estimator, Dataset)
+        Run folder, fitted model and data of both models.
+
+    Raises
+    ------
+    ValueError
+        If a model is not of the compared kind, or the models have different evaluation rows.
+    """
+    runs = [(path, *open_run(path)) for path in (options.run, options.second)]
+    models = [(path, suited(path, estimator), config) for path, estimator, config in runs]
+    pair = [
+        (path, estimator, dataset_of(path, options, config, estimator))
+        for path, estimator, config in models
+    ]
+    data = [dataset for _, _, dataset in pair]
+    _check_same(options, "data_checksum", [dataset.checksum for dataset in data])
+    _check_same(options, "split", [_rows(options).rows(dataset)[0] for dataset in data])
+    return pair
+
+
+def _check_same(options: Namespace, key: str, values: Sequence[object]) -> None:
+    """Raise an error if two models differ in a property that determines their evaluation rows."""
+    first, second = values
+    if first != second:
+        raise ValueError(
+            f"{options.run} and {options.second} have different evaluation rows: "
+            f"{key} {first} and {second}; name the data"
+        )
+
+
+def _same(metric: Metric) -> dict[str, Any]:
+    """Fields of a metric that two compared evaluations have in common."""
+    keys = ("metric", "split", "n_rows", "binarize_seed", "data", "data_checksum")
+    return {k: metric.get(k) for k in keys}

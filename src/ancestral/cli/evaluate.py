@@ -1,0 +1,232 @@
+"""Commands that evaluate models: evaluate, compare, units, repair."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ancestral import datasets
+from ancestral.cli.common import check_folder, classifier, dataset_of, explicit, print_metric
+from ancestral.cli.options import _annealing, _rows, _scorings, _second_stage
+from ancestral.estimators.autoencoder import Autoencoder
+from ancestral.estimators.base.implicit import ImplicitEstimator
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase
+from ancestral.evaluation.ais import Sandwich
+from ancestral.evaluation.class_fidelity import can_be_asked
+from ancestral.evaluation.log_likelihood import LogLikelihood
+from ancestral.experiments import records, run_metrics, scoring
+from ancestral.experiments.config import Config
+from ancestral.experiments.metrics import label_error, retrained_error, smallest_share
+from ancestral.experiments.protocol import Metric, Scoring
+from ancestral.experiments.run import open_run
+from ancestral.utils import files
+from ancestral.utils.validation import Count, check
+
+WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
+    ImplicitEstimator: scoring.resemble,
+    RegressorBase: scoring.regress,
+    Autoencoder: scoring.rebuild,
+}
+"""Metrics of a whole split that have no row-wise values, by estimator class."""
+
+
+def evaluate(options: Namespace) -> None:
+    """Run ``ancestral evaluate RUN``."""
+    check("rows", options.rows, Count | None)
+    check("two_sided", options.two_sided, Count | None)
+    estimator, config = open_run(options.run)
+    noise = _observed(options, estimator)
+    if options.second_stage is not None:
+        classifier(options.run, estimator)
+    if options.two_sided is not None:
+        model = estimator if noise else explicit(options.run, estimator)
+        annealing = _annealing(options)
+        _print_sandwich(model.sandwich(options.two_sided, annealing, **noise, progress=True))
+        return
+    dataset = dataset_of(options.run, options, config, estimator)
+    if options.out is not None:
+        check_folder(options.out)
+    if options.classifier is not None:
+        evaluate_labels(options, estimator, dataset)
+        return
+    if noise:
+        settings = _scorings(options)[0]
+        result = scoring.observe(estimator, dataset, settings, **noise, progress=True)
+        _keep_rows(options, *result)
+        return
+    for kind, score in WHOLE.items():
+        if isinstance(estimator, kind):
+            _evaluate_whole(options, estimator, dataset, score)
+            return
+    metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
+    if "error" in metrics:
+        rows = _evaluate_errors(options, config, estimator, dataset)
+    if "log_likelihood" in metrics:
+        rows = _evaluate_likelihood(options, estimator, dataset)
+    if (options.run / files.RECORD).is_file():
+        print(records.summary(options.run / files.RECORD))
+    if options.out is not None:
+        files.write_file(options.out, rows)
+
+
+def _observed(options: Namespace, estimator: Any) -> dict[str, float]:
+    """Variance of the observation noise of a generator, as a keyword argument; empty if unset.
+
+    Raises
+    ------
+    ValueError
+        If the variance is missing for an annealed evaluation of a generator, or given for any other
+        evaluation.
+    """
+    variance, implicit = options.observation_variance, isinstance(estimator, ImplicitEstimator)
+    annealed = options.annealed or options.two_sided is not None
+    if variance is None and not (implicit and annealed):
+        return {}
+    content = f"{options.run} contains a {type(estimator).__name__}"
+    if variance is None:
+        raise ValueError(f"{content}, which has no likelihood without an --observation-variance")
+    if not (implicit and annealed):
+        raise ValueError(
+            f"observation_variance={variance}: requires a generator and --annealed or --two-sided; "
+            f"{content}"
+        )
+    return {"variance": variance}
+
+
+def _keep_rows(options: Namespace, metric: Metric, result: LogLikelihood) -> None:
+    """Print a log-likelihood, add it to the run's metrics and write row-wise values to --out."""
+    print_metric(metric)
+    if (options.run / files.MODEL).is_dir():
+        run_metrics.add_metric(options.run, metric)
+    if options.out is not None:
+        files.write_file(options.out, run_metrics.rows_csv(result))
+
+
+def _evaluate_whole(
+    options: Namespace,
+    estimator: Any,
+    dataset: datasets.Dataset,
+    score: Callable[[Any, datasets.Dataset, Scoring], Metric],
+) -> None:
+    """Compute and print a metric that has no row-wise values."""
+    if options.metric is not None or options.out is not None:
+        raise ValueError(
+            f"{options.run} contains a {type(estimator).__name__}, whose metric has no row-wise "
+            "values: omit --metric and --out"
+        )
+    metric = score(estimator, dataset, _rows(options))
+    print_metric(metric)
+    if (options.run / files.MODEL).is_dir():
+        run_metrics.add_metric(options.run, metric)
+
+
+def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
+    """Print the log-likelihood for each binarisation; return the row-wise values of the last."""
+    estimator = explicit(options.run, estimator)
+    # without grey values there is no binarisation: all seeds give the same result
+    settings = _scorings(options)[: None if estimator.draws_bits_ else 1]
+    results = [
+        run_metrics.scored(options.run, estimator, dataset, scoring, again=True, progress=True)
+        for scoring in settings
+    ]
+    for metric, _ in results:
+        print_metric(metric)
+    if len(results) > 1:
+        values = [metric["value"] for metric, _ in results]
+        print(
+            f"mean over {len(results)} binarisations: {np.mean(values):.3f}, "
+            f"spread {np.std(values, ddof=1):.3f}"
+        )
+    return run_metrics.rows_csv(results[-1][1])
+
+
+def _evaluate_errors(
+    options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
+) -> str:
+    """Print the error rate; return the row-wise errors (0 or 1) as CSV text."""
+    stage = _second_stage(options, config, estimator, dataset)
+    metric, result = scoring.classify(
+        classifier(options.run, estimator), dataset, _rows(options), **stage
+    )
+    name = metric["metric"].removesuffix(", %")
+    print(f"{metric['split']} {name}: {result} ({metric['n_rows']} rows)")
+    if (options.run / files.MODEL).is_dir():
+        run_metrics.add_metric(options.run, metric)
+    return files.to_csv([{"wrong": int(wrong)} for wrong in result.wrong])
+
+
+def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
+    """Names of the metrics that apply to an estimator and a data set."""
+    metrics = ["log_likelihood"] if isinstance(estimator, LatentEstimator) else []
+    if isinstance(estimator, ClassifierBase) and (dataset.y_train is not None or not metrics):
+        metrics.append("error")
+    return metrics
+
+
+def units(options: Namespace) -> None:
+    """Run ``ancestral units RUN``."""
+    check("rows", options.rows, Count)
+    estimator, config = open_run(options.run)
+    estimator = explicit(options.run, estimator)
+    dataset = dataset_of(options.run, options, config, estimator)
+    active = estimator.active_units(dataset.x_train[: options.rows])
+    sizes = estimator._latent_sizes()
+    print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
+
+
+def _print_sandwich(bounds: Sandwich) -> None:
+    """Print lower and upper bounds on the log-likelihood of samples."""
+    print(f"{len(bounds.lower.values)} rows drawn from the model, log-likelihood")
+    print(f"  from below: {bounds.lower}")
+    print(f"  from above: {bounds.upper}")
+    print(f"  gap: {bounds.gap:.3f} nats")
+
+
+def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> None:
+    """Run ``ancestral evaluate RUN --classifier OTHER``.
+
+    Raises
+    ------
+    ValueError
+        If RUN is not a generative model, OTHER is not a classifier of the same features, or
+        ``--retrain`` is given for a model that is not class-conditional.
+    """
+    if options.metric is not None or options.out is not None:
+        raise ValueError("--classifier scores generated samples: omit --metric and --out")
+    if not hasattr(estimator, "sample"):
+        name = type(estimator).__name__
+        raise ValueError(f"{options.run} contains a {name}, which does not generate samples")
+    judge = classifier(options.classifier, open_run(options.classifier)[0])
+    if judge.n_features_in_ != estimator.n_features_in_:
+        raise ValueError(
+            f"{options.classifier} was fitted on {judge.n_features_in_} features, but "
+            f"{options.run} generates {estimator.n_features_in_}: choose a classifier of the same "
+            "features"
+        )
+    if options.retrain and not can_be_asked(estimator):
+        name = type(estimator).__name__
+        raise ValueError(
+            f"--retrain requires a class-conditional model, but {options.run} contains a {name}"
+        )
+    rows = Scoring(split=options.split, n_rows=options.rows)
+    metric = smallest_share(estimator, judge, dataset)
+    pairs = zip(metric["classes"], metric["shares"], strict=True)
+    print(
+        f"classes of {metric['n_rows']} drawn rows: {', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
+    )
+    if can_be_asked(estimator):
+        _keep(options, label_error(estimator, judge, dataset))
+        print_metric(scoring.classify(judge, dataset, rows)[0])
+    if options.retrain:
+        _keep(options, retrained_error(estimator, judge, dataset, rows))
+
+
+def _keep(options: Namespace, metric: Metric) -> None:
+    """Print a metric and add it to the metrics of the run."""
+    print_metric(metric)
+    if (options.run / files.MODEL).is_dir():
+        run_metrics.add_metric(options.run, metric | {"classifier": str(options.classifier)})

@@ -1,0 +1,96 @@
+"""Commands that fit and report: fit, report, demo."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ancestral import datasets
+from ancestral.cli.common import data_options, print_metric
+from ancestral.estimators import registry
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.experiments import run_metrics
+from ancestral.experiments.config import Config, read_config
+from ancestral.experiments.run import CONFIG, checkpoint_of, look, open_run, run, write_report
+from ancestral.utils.distributed import is_main
+from ancestral.utils.validation import hints, parse
+
+
+def fit(options: Namespace) -> None:
+    """Run ``ancestral fit METHOD DATA``."""
+    config = _config(options)
+    name = f"{config.method}-{Path(config.data).stem}"
+    out = options.out or Path("runs") / name
+    if (checkpoint := checkpoint_of(out)).exists():
+        print(f"resuming from {checkpoint}")
+    config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
+    folder = run(config, out, overwrite=options.overwrite, report=not options.no_report)
+    if not is_main():
+        return
+    estimator, _ = open_run(folder)
+    if isinstance(estimator, LatentEstimator):
+        _print_likelihood(estimator.likelihood_)
+    for metric in run_metrics.read_metrics(folder):
+        print_metric(metric)
+    print(f"run folder: {out}")
+    if not options.no_report:
+        print(f"report:     {out / 'report.html'}")
+    print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}")
+
+
+def _config(options: Namespace) -> Config:
+    """Configuration of the run: the --config file, overridden by command-line options."""
+    config = read_config(options.config) if options.config else Config("", "")
+    method, data = options.method or config.method, _place(options.data) or config.data
+    if not method or not data:
+        raise ValueError(
+            "missing METHOD or DATA: expected both, for example `ancestral fit vae digits`, or "
+            "--config"
+        )
+    fields = hints(registry.find(method).load())
+    values = {
+        name: parse(name, text, fields[name])
+        for key, text in vars(options).items()
+        if key.startswith("field.") and text is not None
+        for name in [key.removeprefix("field.")]
+    }
+    for_data = config.data_options | data_options(options)
+    return Config(method, data, config.options | values, for_data)
+
+
+def _place(data: str | None) -> str | None:
+    """Name of a data set unchanged; a path of a file or folder as an absolute path."""
+    if data is None or data in datasets.names() or not Path(data).expanduser().exists():
+        return data
+    return str(Path(data).expanduser().resolve())
+
+
+def _print_likelihood(kinds: Sequence[str]) -> None:
+    """Print the number of columns of each likelihood."""
+    counts = {kind: list(kinds).count(kind) for kind in dict.fromkeys(kinds)}
+    parts = [f"{kind} ({n} column{'s' * (n > 1)})" for kind, n in counts.items()]
+    print(f"likelihood: {', '.join(parts)}")
+
+
+def report(options: Namespace) -> None:
+    """Run ``ancestral report RUN``."""
+    estimator, config = open_run(options.run)
+    if config is None:
+        raise ValueError(
+            f"{options.run} has no {CONFIG}: expected a run folder, since the report "
+            "requires the data of the run"
+        )
+    dataset = config.dataset()
+    samples = options.n_importance_samples
+    _, result = look(estimator, dataset, config, n_importance_samples=samples)
+    print(write_report(options.run, estimator, dataset, result, config))
+
+
+def demo(options: Namespace) -> None:
+    """Run ``ancestral demo``."""
+    from ancestral.experiments.demo import run
+
+    print(f"\nopen this page: {run(options.out)}")

@@ -1,0 +1,195 @@
+"""Base class of deep latent-variable models: networks to the latent variables and back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from ancestral.data.columns import Columns, Features
+from ancestral.data.device_data import Data
+from ancestral.estimators.base.decoder import decoder, start_at_means
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.estimators.base.network import NetworkEstimator
+from ancestral.models.latent import LatentModel
+from ancestral.nn import MLP, Constant, Heads, Maps, Stack, Tap, TwoHeaded, parse_network
+from ancestral.objectives import Objective
+from ancestral.probability.composite import Chain, standard_normal
+from ancestral.probability.conditionals import Bernoulli, Conditional, Gaussian
+from ancestral.training import Player
+from ancestral.utils.hooks import hook
+from ancestral.utils.validation import BelowHalf, Count, Sizes
+
+Modules = dict[str, nn.Module]
+
+Layer = list[nn.Module]
+
+
+@dataclass(frozen=True)
+class LatentKind:
+    """Distribution of latent variables.
+
+    Attributes
+    ----------
+    prior : callable
+        Width of the top layer -> its prior p(z).
+    given : callable
+        (n_in, widths, n_out, style) -> conditional of a layer, through a dense network.
+    """
+
+    prior: Callable[[int], Conditional]
+    given: Callable[[int, tuple[int, ...], int, Mapping[str, Any]], Gaussian | Bernoulli]
+
+
+def gaussian(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Gaussian:
+    """Return a diagonal Gaussian whose mean and log-variance are heads of a dense network."""
+    return Gaussian(MLP(n_in, widths, heads=(n_out, n_out), **style))
+
+
+def bits(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any]) -> Bernoulli:
+    """Return a Bernoulli conditional whose logits are the output of a dense network."""
+    return Bernoulli(MLP(n_in, widths, n_out, **style))
+
+
+GAUSSIAN = LatentKind(standard_normal, gaussian)
+
+BITS = LatentKind(lambda n: Bernoulli(Constant(torch.zeros(n))), bits)
+
+
+class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
+    """A latent-variable model whose encoder and decoder are networks.
+
+    A subclass implements ``_objective``; hooks extend the layers next to the data and the model.
+
+    Parameters
+    ----------
+    n_latents : int or list of int
+        Number of latent variables; a list makes several stochastic layers, from the data upward.
+    hidden : list of int, or list of such lists
+        Widths of the hidden layers of the encoder, mirrored in the decoder; one list for each
+        stochastic layer, or one for all of them.
+    network : str
+        ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
+        ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
+        ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.written``).
+    clip_means : float
+        Means of a Bernoulli likelihood are clipped to [clip_means, 1 - clip_means]; the max-margin
+        models' code uses 0.001 with grey pixels (``binarize="none"``). 0 for none.
+    """
+
+    n_latents: Count | Sizes = 50
+    hidden: Sizes | tuple[Sizes, ...] = (500, 500)  # type: ignore[assignment]
+    clip_means: BelowHalf = 0.0
+
+    _latents: ClassVar[LatentKind] = GAUSSIAN
+
+    @abstractmethod
+    def _objective(self) -> Objective:
+        """Return the objective to minimise."""
+
+    def _players(self) -> Player:
+        return Player(self.model_, self._objective(), self._optimizer())
+
+    def _latent_sizes(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in np.atleast_1d(self.n_latents))
+
+    def _hidden_sizes(self) -> list[tuple[int, ...]]:
+        hidden, n_layers = tuple(self.hidden), len(self._latent_sizes())
+        if not n_layers:
+            raise ValueError(f"n_latents={self.n_latents!r}: expected one stochastic layer or more")
+        per_layer = [tuple(h) for h in hidden if isinstance(h, tuple | list)]
+        if not per_layer:
+            return [hidden] * n_layers  # type: ignore[list-item]
+        if len(per_layer) != n_layers:
+            raise ValueError(
+                f"hidden={self.hidden} describes {len(per_layer)} stochastic layers and "
+                f"n_latents={self.n_latents} describes {n_layers}"
+            )
+        return per_layer
+
+    @hook
+    def _check_architecture(self) -> None:
+        """Raise ``ValueError`` for sizes that the model does not support."""
+
+    @hook
+    def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
+        """Return the modules of a dense hidden layer of the encoder next to the data."""
+        return layer
+
+    @hook
+    def _decoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
+        """Return the modules of a dense hidden layer of the decoder next to the data."""
+        return layer
+
+    @hook
+    def _extend_model(self, model: LatentModel) -> None:
+        """Add modules to a new model, or initialise its parameters differently."""
+
+    def _build(self) -> Modules:
+        self._check_architecture()
+        columns = self._columns()
+        build = self._dense if self.network == "dense" else self._convolutional
+        model = build(columns)
+        self._extend_model(model)
+        return {"columns_": columns, "model_": model}
+
+    def _dense(self, columns: Columns) -> LatentModel:
+        """Return a model of dense networks, with one or more stochastic layers."""
+        style, sizes, hidden = self._style(), self._latent_sizes(), self._hidden_sizes()
+        given = self._latents.given
+        lowest = style | {"furnish": self._encoder_layer}
+        bottom = given(columns.n_features, hidden[0], sizes[0], lowest)
+        bottom.network = nn.Sequential(Features(columns), bottom.network)
+        steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
+        above = [given(low, widths, high, style) for (low, high), widths in steps]
+        below = [given(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
+        furnished, clip = style | {"furnish": self._decoder_layer}, self.clip_means
+        return LatentModel(
+            prior=stack([self._latents.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
+            likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
+            posterior=stack([bottom, *above], sizes),
+        )
+
+    def _convolutional(self, columns: Columns) -> LatentModel:
+        """Return a model of convolutional networks, with a tap on the features of the encoder."""
+        sizes, kinds = self._latent_sizes(), set(columns.kinds)
+        shape = self._maps()
+        if len(sizes) > 1:
+            raise ValueError(
+                f"network={self.network!r} needs a single stochastic layer: n_latents=int"
+            )
+        if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
+            raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
+        up, down = parse_network(self.network)
+        style = self._style()
+        encoder = Stack(up, shape, **style)
+        n = math.prod(encoder.shape_out)
+        network = nn.Sequential(encoder, Tap("feature0"), Heads(n, (sizes[0], sizes[0])))
+        bits, below = kinds == {"bernoulli"}, Maps(sizes[0])
+        decoder = (
+            Stack(down, below, **style, linear_last=True)
+            if bits
+            else TwoHeaded(down, below, **style)
+        )
+        self._check_shape(decoder.shape_out, shape)
+        return LatentModel(
+            standard_normal(sizes[0]),
+            Bernoulli(decoder, self.clip_means) if bits else Gaussian(decoder),
+            Gaussian(nn.Sequential(Features(columns), network)),
+        )
+
+    def _initialise(self, data: Data) -> None:
+        if self.network == "dense":
+            start_at_means(self.model_.likelihood, self.columns_, data)
+
+
+def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False) -> Conditional:
+    """Return a chain of layers, or the layer itself if there is one."""
+    return layers[0] if len(layers) == 1 else Chain(layers, sizes, reverse)

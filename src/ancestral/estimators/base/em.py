@@ -1,0 +1,73 @@
+"""Base class of estimators fitted by expectation maximisation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from ancestral.data.device_data import Data
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.models.exact import ExactModel
+from ancestral.training import engine, expectation_maximisation, is_settled
+from ancestral.training.checkpoint import Checkpoint
+from ancestral.utils.validation import Count, Positive
+
+ENTRIES = 2**22
+"""Numbers of expected statistics held in memory at once."""
+
+
+class ExactEstimator(LatentEstimator, ABC):
+    """A model with exact posterior and likelihood, fitted by expectation maximisation.
+
+    ``score_samples`` returns log p(x) itself, ``impute`` returns E[x_missing | x_observed], and
+    missing entries of the training rows are integrated out.
+
+    Parameters
+    ----------
+    max_iter : int
+        Maximum number of iterations.
+    tol : float
+        Change of the mean log-likelihood below which iterations stop, in nats per row.
+    binarize : {"once", "none"}
+        Conversion of values between 0 and 1 to the bits of a Bernoulli likelihood: sampled once, or
+        not at all (the values then count as fractions of a bit). Evaluation binarises once, with a
+        separate seed.
+
+    Attributes
+    ----------
+    n_iter_ : int
+        Number of iterations.
+    converged_ : bool
+        Whether the last iteration changed the mean log-likelihood by less than ``tol``.
+    """
+
+    max_iter: Count = 500
+    tol: Positive = 1e-4
+    binarize: Literal["once", "none"] = "once"
+
+    @abstractmethod
+    def _entries(self, data: Data) -> int:
+        """Return the number of expected statistics per row."""
+
+    def _rows_at_once(self, data: Data) -> int:
+        return max(1, ENTRIES // self._entries(data))
+
+    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+        self.n_rows_ = len(data)
+        wide = engine.widest(data.device)
+        self.model_.to(wide)
+        self.history_ = expectation_maximisation(
+            self.model_,
+            data.in_precision(wide),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            rows_at_once=self._rows_at_once(data),
+            callbacks=self._callbacks(),
+            checkpoint=checkpoint,
+        )
+        self.model_.float()
+        self.n_iter_ = len(self.history_)
+        self.converged_ = is_settled(self.history_, self.tol)
+
+    if TYPE_CHECKING:
+        model_: ExactModel

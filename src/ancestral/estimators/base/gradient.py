@@ -1,0 +1,193 @@
+"""Base class of estimators trained by stochastic gradients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ancestral.data.device_data import Data
+from ancestral.data.sampling import Labelled, Shuffle
+from ancestral.estimators.base.estimator import Estimator
+from ancestral.estimators.base.optimizer_params import (
+    build_optimizer,
+    check_optimizer_params,
+    n_epochs,
+)
+from ancestral.nn import calibrate
+from ancestral.training import Player, Progress, engine, train
+from ancestral.training.checkpoint import Checkpoint
+from ancestral.training.optim import Optimizer
+from ancestral.utils.hooks import hook
+from ancestral.utils.validation import Count, Fraction, Natural, Positive, Weight
+
+
+class GradientEstimator(Estimator, ABC):
+    """An estimator whose model is trained by :func:`ancestral.training.train`.
+
+    A subclass implements ``_build`` and ``_players``.
+
+    Parameters
+    ----------
+    max_epochs : int or "auto"
+        Passes over the training rows; ``"auto"`` makes 20, or on small data the number that 2,000
+        steps need, at most 1,000.
+    batch_size : int
+        Rows per step.
+    optimizer : {"adam", "stale_adam", "adagrad", "sgd"}
+        Update rule; ``"stale_adam"`` is Adam as in the IWAE authors' code.
+    learning_rate : float
+        Initial learning rate.
+    epsilon : float, optional
+        Constant added to the root of the second moments; by default that of the update rule.
+    schedule : {"cosine", "constant", "late", "stages"}
+        Learning-rate schedule: half a cosine to zero, constant, exponential decay to a fiftieth
+        over the last two thirds as in the memory networks' code, or the eight stages of the IWAE
+        paper down to a tenth.
+    drops : list of int
+        Epochs after which the learning rate is divided by ``drop_factor``, on top of the schedule,
+        as in the max-margin models' code.
+    drop_factor : float
+        Divisor of the learning rate at each drop.
+    momentum : float or list of float, optional
+        Momentum of ``"sgd"`` (none by default), or decay of Adam's first moments (by default that
+        of the rule). A list, for ``"sgd"``, has one value up to the first of the ``drops`` and one
+        after each, as in the schedule of the moment-matching paper.
+    warmup : int
+        Steps of linear increase of the learning rate at the start.
+    weight_decay : float
+        Decoupled weight decay, as in AdamW (Loshchilov and Hutter, 2019): every update multiplies
+        weights by 1 - learning rate * weight_decay; biases and scales are exempt.
+    clip_norm : float, optional
+        Maximum norm of the gradient; longer gradients are rescaled.
+    clip_value : float, optional
+        Entries of the gradient are clipped to [-clip_value, clip_value], after ``clip_norm``.
+    averaging : float, optional
+        Decay of an exponential moving average of the parameters, used for evaluation; say 0.999.
+    validation_fraction : float
+        Fraction of the training rows held out for a validation curve in ``history_``.
+    patience : int, optional
+        Number of epochs without a lower validation loss after which training stops early; the
+        model of the best epoch is kept. Needs a ``validation_fraction``. GANs use the squared MMD
+        between samples and held-out rows.
+    precision : {"auto", "float32", "bfloat16"}
+        Precision of matrix products in training; parameters and sums are float32. ``"auto"`` is
+        bfloat16 where the hardware has bfloat16 products (GPUs, CPUs with AMX or AVX-512
+        bfloat16).
+    compile : "auto" or bool
+        Compile the training step to one graph; ``"auto"`` decides by a fixed rule from the amount
+        of work. Results agree within rounding.
+    """
+
+    max_epochs: Count | Literal["auto"] = "auto"
+    batch_size: Count = 100
+    optimizer: Literal["adam", "stale_adam", "adagrad", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    epsilon: Positive | None = None
+    schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
+    drops: tuple[Count, ...] = ()
+    drop_factor: Positive = 3.0
+    momentum: Fraction | tuple[Fraction, ...] | None = None
+    warmup: Natural = 0
+    weight_decay: Weight = 0.0
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+    averaging: Fraction | None = None
+    validation_fraction: Fraction = 0.0
+    patience: Count | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
+
+    _shuffle: ClassVar[Shuffle] = True
+    """Order of rows: new for every epoch, or the same batches in every epoch (``"once"``)."""
+
+    _criterion: ClassVar[str] = "loss"
+    """Name of the validation record that early stopping minimises."""
+
+    _fewest_held_out: ClassVar[int] = 1
+    """Smallest number of held-out rows."""
+
+    @abstractmethod
+    def _players(self) -> Player | Mapping[str, Player]:
+        """Return the players: parameters of ``model_`` with their objective and optimiser."""
+
+    @hook
+    def _look(self, progress: Progress, held_out: Data | None) -> Mapping[str, float]:  # noqa: ARG002
+        """Return metrics of the model after an epoch; see ``watch`` of :func:`train`."""
+        return {}
+
+    @property
+    @hook
+    def _labelled_rows(self) -> Labelled:
+        """Number of labelled rows per batch of a semi-supervised estimator."""
+        return None
+
+    def _optimizer(self, learning_rate: float | None = None) -> Optimizer:
+        """Return a new optimiser; of several players, each has its own learning rate."""
+        return build_optimizer(self, learning_rate)
+
+    def _check_combination(self) -> None:
+        if self.patience is not None and self.validation_fraction == 0:
+            raise ValueError(
+                f"patience={self.patience} compares held-out rows: set validation_fraction too"
+            )
+        check_optimizer_params(self)
+
+    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+        training, validation = self._split(data)
+        self.n_rows_ = len(training)
+        sampler = training.makeup(self.batch_size, self._labelled_rows)
+        watches = type(self)._look is not GradientEstimator._look
+        self.history_ = train(
+            self.model_,
+            self._players(),
+            training,
+            max_epochs=n_epochs(self, sampler.n_batches),
+            batch_size=self.batch_size,
+            random_state=self.seed_,
+            validation=validation,
+            patience=self.patience,
+            criterion=self._criterion,
+            watch=self._look if watches else None,
+            callbacks=self._callbacks(),
+            checkpoint=checkpoint,
+            compile=self.compile,
+            precision=self.precision,
+            shuffle=self._shuffle,
+            n_labelled=self._labelled_rows,
+        )
+        self._calibrate(training)
+        self._after_training(training, validation)
+
+    def _split(self, data: Data) -> tuple[Data, Data | None]:
+        """Return training and held-out rows."""
+        n_held_out = round(self.validation_fraction * len(data))
+        if self.validation_fraction == 0:
+            return data, None
+        if not 0 < n_held_out < len(data):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves "
+                "nothing to train on or nothing to hold out"
+            )
+        if n_held_out < self._fewest_held_out:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds out {n_held_out} rows: "
+                f"{type(self).__name__} needs at least {self._fewest_held_out}"
+            )
+        order = np.random.default_rng(self.seed_).permutation(len(data))
+        # held-out rows stay shuffled: a prefix of them is a random sample
+        return data.subset(np.sort(order[n_held_out:])), data.subset(order[:n_held_out])
+
+    def _calibrate(self, data: Data) -> None:
+        """Set the statistics of batch normalisation by one pass over the training rows."""
+
+        def run_all() -> None:
+            batches = data.batches(self.batch_size, seed=self.seed_, n_labelled=self._labelled_rows)
+            with engine.private_randomness(data.device):
+                for number, index in enumerate(batches):
+                    engine.seed(self.seed_, number)
+                    self.model_.run(data.take(index))  # type: ignore[operator]
+
+        calibrate(self.model_, run_all)

@@ -1,0 +1,319 @@
+"""Base class of explicit latent-variable models: densities, posteriors and imputation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from torch import Tensor
+
+from ancestral.data.batch import Batch
+from ancestral.data.device_data import Data
+from ancestral.estimators.base import tabular
+from ancestral.estimators.base.generative import GenerativeEstimator
+from ancestral.evaluation import active_units as evaluation_active_units
+from ancestral.evaluation import ais
+from ancestral.evaluation import log_likelihood as evaluation_log_likelihood
+from ancestral.evaluation.ais import Annealing
+from ancestral.evaluation.imputation import pseudo_gibbs
+from ancestral.evaluation.log_likelihood import LogLikelihood
+from ancestral.models.exact import ExactModel
+from ancestral.models.latent import LatentModel
+from ancestral.probability.distributions import centre, draw
+from ancestral.training.checkpoint import Checkpoint
+from ancestral.training.engine import Precision
+from ancestral.utils import serialization
+from ancestral.utils.random import mix_seed
+from ancestral.utils.validation import Count, Positive, RandomState, check
+
+BATCH_STATISTICS_SIZE = 1000
+"""Rows per batch where batch normalisation uses the statistics of the batch."""
+
+
+class LatentEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, GenerativeEstimator, ABC
+):
+    """An explicit latent-variable model p(z) p(x | z) with a recognition model q(z | x).
+
+    Parameters
+    ----------
+    n_evaluation_samples : int
+        Importance samples per row in ``score_samples``.
+    """
+
+    n_evaluation_samples: Count = 1000
+
+    _has_density = True
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the posterior mean E_q[z | x] of every row, [n_samples, n_latents].
+
+        For several stochastic layers: the mean of the first layer, and the mean of each further
+        layer given that of the layer below.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry.
+        """
+        return self._map_rows(X, lambda batch: centre(self.model_.encode(batch)))
+
+    def reconstruct(self, X: Any) -> np.ndarray:
+        """Return E[x | z] at the posterior mean of z for every row, [n_samples, n_features].
+
+        Values are in the units of the training rows; bytes are returned as fractions of 255.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry.
+        """
+
+        def mean(batch: Any) -> Tensor:
+            z = centre(self.model_.encode(batch))
+            return self.columns_.to_user(centre(self.model_.decode(z)))
+
+        return self._map_rows(X, mean)
+
+    def log_likelihood(
+        self,
+        X: Any,
+        n_importance_samples: int | None = None,
+        *,
+        annealing: Annealing | None = None,
+        binarize_seed: int = 0,
+        precision: Precision = "float32",
+        checkpoint: str | None = None,
+        progress: bool = False,
+    ) -> LogLikelihood:
+        """Estimate log p(x) of every row, with Monte Carlo errors.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; missing entries are integrated out. For a Bernoulli likelihood, values between
+            0 and 1 are binarised once (unless ``binarize="none"``).
+        n_importance_samples : int, optional
+            S of the bound L_S; by default ``n_evaluation_samples``. Ignored by a model with an
+            exact likelihood.
+        annealing : Annealing, optional
+            Estimate by annealed importance sampling instead of L_S: slower by orders of magnitude,
+            tighter where q is far from the posterior. See :meth:`sandwich`.
+        binarize_seed : int
+            Seed of that binarisation.
+        precision : {"float32", "bfloat16", "auto"}
+            Precision of matrix products; published numbers use float32.
+        checkpoint : str, optional
+            File that stores finished rows: the same call resumes from it after an interruption.
+            It is removed at the end.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        LogLikelihood
+            Values in nats, in the units of ``X``, with standard errors and effective sample sizes.
+
+        Raises
+        ------
+        ValueError
+            If an argument is invalid, or ``annealing`` is given for an exact model.
+        """
+        self._check_fitted()
+        n = self.n_evaluation_samples if n_importance_samples is None else n_importance_samples
+        check("n_importance_samples", n, Count)
+        check("precision", precision, Literal["float32", "bfloat16", "auto"])
+        data, seed = self._scored(X, binarize_seed), mix_seed(self.seed_, 1)
+        model = self._density_model(None, annealing)
+        if isinstance(model, ExactModel):
+            return tabular.in_user_units(
+                self, evaluation_log_likelihood.exact_log_likelihood(model, data), data
+            )
+        options: dict[str, Any] = {"seed": seed, "progress": progress}
+        if checkpoint is not None:
+            settings = [n, annealing and asdict(annealing), seed, precision, data.fingerprint()]
+            identity = serialization.digest([*settings, serialization.fingerprint(model)])
+            options["checkpoint"] = Checkpoint(checkpoint, identity=identity)
+        if annealing is None:
+            result = evaluation_log_likelihood.log_likelihood(
+                model, data, n, precision=precision, **options
+            )
+        else:
+            result = ais.annealed(model, data, annealing, **options)
+        return tabular.in_user_units(self, result, data)
+
+    def unit_variances(self, X: Any, *, binarize_seed: int = 0) -> np.ndarray:
+        """Return Var_x(E_q[z | x]) of every latent unit, [n_latents]; zero where q ignores x.
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Two rows or more; the paper uses 500 training images.
+        binarize_seed : int
+            Seed of the binarisation of grey values.
+        """
+        self._check_fitted()
+        data = self._scored(X, binarize_seed)
+        return evaluation_active_units.unit_variances(
+            self.model_, data, seed=mix_seed(self.seed_, 3)
+        )
+
+    def active_units(
+        self, X: Any, *, threshold: float = 0.01, binarize_seed: int = 0
+    ) -> tuple[int, ...]:
+        """Count the active latent units of every stochastic layer, from the data upward.
+
+        A unit is active when its :meth:`unit_variances` exceeds ``threshold`` (Burda et al., 2016).
+        """
+        check("threshold", threshold, Positive)
+        active = self.unit_variances(X, binarize_seed=binarize_seed) > threshold
+        layers = np.split(active, np.cumsum(self._latent_sizes())[:-1])
+        return tuple(int(layer.sum()) for layer in layers)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Return the log-likelihood of every row in nats, [n_samples]: the lower bound L_S.
+
+        See :meth:`log_likelihood` for standard errors and effective sample sizes.
+        """
+        return self.log_likelihood(X).values
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002
+        """Return the mean log-likelihood per row, in nats."""
+        return self.log_likelihood(X).mean
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether log p(x) and p(x_missing | x_observed) have a closed form."""
+        return isinstance(self.model_, ExactModel)
+
+    def impute(
+        self,
+        X: Any,
+        *,
+        n_iter: int = 100,
+        fill: Literal["mean", "sample"] = "mean",
+        n_chains: int = 1,
+        gaps: Literal["noise", "zero"] = "noise",
+        batch_statistics: bool = False,
+        random_state: RandomState = None,
+    ) -> np.ndarray:
+        """Impute missing entries by pseudo-Gibbs sampling; observed entries are unchanged.
+
+        A model with an exact posterior imputes E[x_missing | x_observed], or a sample of it,
+        without iterations. Imputed numbers lie in the range of their column at fit. (Bytes cannot
+        be missing and are returned as fractions of 255.)
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks an entry to impute.
+        n_iter : int
+            Iterations of encoding, sampling z, and decoding into the missing entries.
+        fill : {"mean", "sample"}
+            Impute E[x | z], or a sample of p(x | z).
+        n_chains : int
+            Number of independent chains whose mean is returned (for categories their mode): one
+            chain gives a plausible row, the mean of several is closer to the true values.
+        gaps : {"noise", "zero"}
+            Initial values of missing entries: for bits uniform noise on [0, 1], for other columns
+            rows sampled from the model; or zeros, as in the max-margin paper for images of
+            normalised contrast.
+        batch_statistics : bool
+            Let batch normalisation use the mean and variance of the given rows, in batches of
+            about a thousand, as the memory paper does for imputation: the result of a row then
+            depends on the others.
+        random_state : int, RandomState, Generator or None
+            Seed; by default derived from that of the fit.
+
+        Returns
+        -------
+        array [n_samples, n_features]
+        """
+        self._check_fitted()
+        check("n_iter", n_iter, Count)
+        check("fill", fill, Literal["mean", "sample"])
+        check("n_chains", n_chains, Count)
+        check("gaps", gaps, Literal["noise", "zero"])
+        check("batch_statistics", batch_statistics, bool)
+        X = self._validate(X, fit=False)
+
+        def impute_batch(batch: Batch) -> Tensor:
+            return self._fill(batch, n_chains, gaps, n_iter=n_iter, fill=fill)
+
+        with self._noise(random_state):
+            if batch_statistics:
+                imputed = tabular.map_batches(self, X, impute_batch, BATCH_STATISTICS_SIZE)
+            else:
+                imputed = tabular.map_chunks(self, X, impute_batch)
+        if X.dtype in (np.uint8, np.bool_):
+            return imputed
+        return np.where(np.isnan(X), imputed, X)
+
+    def _fill(self, batch: Batch, n_chains: int, gaps: str, **options: Any) -> Tensor:
+        if batch.mask is None:
+            return self.columns_.to_user(batch.x)
+        if isinstance(self.model_, ExactModel) and options["fill"] == "mean":
+            return self.columns_.to_user(self.model_.fill(batch))
+        chains = torch.stack([self._chain(batch, gaps, **options) for _ in range(n_chains)])
+        imputed, codes = chains.mean(0), self.columns_.columns_of("categorical")
+        imputed[:, codes] = chains[:, :, codes].mode(0).values
+        return self.columns_.to_user(imputed)
+
+    def _chain(self, batch: Batch, gaps: str, **options: Any) -> Tensor:
+        assert batch.mask is not None
+        if isinstance(self.model_, ExactModel):
+            return self.model_.fill(batch, sample=True)
+        if gaps == "zero":
+            start = self.columns_.to_model(torch.zeros_like(batch.x)).to(batch.x)
+        elif set(self.columns_.kinds) == {"bernoulli"}:
+            start = torch.rand_like(batch.x)
+        else:
+            start = self.model_.sample(len(batch.x))
+        options["within"] = self._seen(batch.x)
+        return pseudo_gibbs(self.model_, batch.x, batch.mask, start, **options)
+
+    def _seen(self, like: Tensor) -> Tensor | None:
+        """Return minimum and maximum of every column at fit, as the model has them, [2, d]."""
+        if self.range_ is None:
+            return None
+        return self.columns_.to_model(torch.tensor(self.range_).to(like)).to(like)
+
+    def _scored(self, X: Any, binarize_seed: int) -> Data:
+        """Return rows as the model scores them, grey values binarised once."""
+        check("binarize_seed", binarize_seed, int)
+        return tabular.evaluation_data(self, self._validate(X, fit=False), binarize_seed)
+
+    def _draw(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:
+        if conditions is None:
+            return self.model_.sample(n, mean=mean)
+        z = draw(self.model_.prior().after(conditions))
+        p = self.model_.decode(torch.cat([conditions, z], -1))
+        return centre(p) if mean else p.sample()
+
+    def _density_model(self, variance: float | None, annealing: Annealing | None) -> LatentModel:
+        if variance is not None:
+            raise ValueError(
+                f"variance={variance}: {type(self).__name__} has a density without added noise, "
+                "leave it out"
+            )
+        if annealing is not None and isinstance(self.model_, ExactModel):
+            raise ValueError(
+                f"annealing={annealing}: log p(x) of a {type(self).__name__} is known exactly, "
+                "leave it out"
+            )
+        return self.model_
+
+    @property
+    def _n_features_out(self) -> int:
+        return sum(self._latent_sizes())
+
+    @abstractmethod
+    def _latent_sizes(self) -> tuple[int, ...]:
+        """Return the widths of the stochastic layers, from the data upward."""
+
+    if TYPE_CHECKING:  # a fitted attribute; as a plain annotation it would be a field
+        model_: LatentModel

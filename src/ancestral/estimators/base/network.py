@@ -1,0 +1,126 @@
+"""Base classes of estimators with a network: dense by its widths, convolutional as text."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from typing import Any, Literal
+
+from torch import nn
+
+from ancestral.estimators.base.gradient import GradientEstimator
+from ancestral.nn import Dropout, Jitter, Maps, Stack, dense, parse_encoder
+from ancestral.utils.validation import Fraction, Sizes, Weight
+
+Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
+
+
+class NetworkEstimator(GradientEstimator, ABC):
+    """An estimator of rows with a dense or convolutional network.
+
+    Parameters
+    ----------
+    hidden : list of int
+        Widths of the hidden layers.
+    activation : str
+        Activation of the hidden layers.
+    batch_norm : bool
+        Batch normalisation of the hidden layers; the statistics for evaluation come from one pass
+        over the training rows.
+    network : str
+        ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
+        ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or a specification as text such as
+        ``"5:32 p2 | 3:64 p2 d.5 | 500"`` (see ``networks.written``).
+    """
+
+    hidden: Sizes = (500, 500)
+    activation: Activation = "relu"
+    batch_norm: bool = True
+    network: str = "dense"
+
+    def _style(self) -> dict[str, Any]:
+        """Return the options of all layers."""
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_size=1: batch_norm=True needs at least 2 rows per batch")
+        return {"activation": self.activation, "batch_norm": self.batch_norm}
+
+    def _maps(self, field: str = "network") -> Maps:
+        """Return the image shape of a row, for the convolutional layers of a field."""
+        if self.image_shape is None:
+            raise ValueError(
+                f"{field}={getattr(self, field)!r} is for images and image_shape is not set: set "
+                "image_shape=(height, width) for rows that are images, or use dense layers"
+            )
+        height, width = self.image_shape[-2:]
+        return Maps(math.prod(self.image_shape[:-2]), height, width)
+
+    def _check_shape(self, output: Maps, shape: Maps) -> None:
+        """Raise if the output of a network has another shape than the rows."""
+        if output != shape:
+            raise ValueError(
+                f"network={self.network!r} has outputs of {output.n} x {output.height} x "
+                f"{output.width}: expected {shape.n} x {shape.height} x {shape.width}, as the rows"
+            )
+
+    def _body(self, n_in: int) -> tuple[nn.Module, int]:
+        """Return the hidden layers on ``n_in`` features and the number of their outputs."""
+        if self.network != "dense":
+            stack = Stack(parse_encoder(self.network), self._maps(), **self._style())
+            return stack, math.prod(stack.shape_out)
+        widths = tuple(self.hidden)
+        return nn.Sequential(*dense(n_in, widths, **self._style())), [n_in, *widths][-1]
+
+
+class RegularizedNetworkEstimator(NetworkEstimator, ABC):
+    """An estimator whose network has dropout and additive noise in training.
+
+    Parameters
+    ----------
+    dropout : list of float
+        Dropout rate of the input, then of each hidden layer. Convolutional networks have their
+        rates in ``network``, as in ``"5:32 p2 d.5"``.
+    jitter : list of float
+        Standard deviation of Gaussian noise added in training to the input, then to each hidden
+        layer before its activation; for convolutional networks to the input only.
+    """
+
+    dropout: tuple[Fraction, ...] = ()
+    jitter: tuple[Weight, ...] = ()
+
+    def _disturbed(self, n_in: int) -> tuple[nn.Module, int]:
+        """Return the hidden layers of :meth:`_body` with dropout and noise."""
+        self._check_disturbances()
+        below: list[nn.Module] = [Jitter(scale) for scale in self.jitter[:1]]
+        below += [Dropout(rate) for rate in self.dropout[:1]]
+        if self.network != "dense":
+            body, n = self._body(n_in)
+            return nn.Sequential(*below, body), n
+
+        def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
+            *linear, activation = layer
+            inside = [Jitter(scale) for scale in self.jitter[depth + 1 : depth + 2]]
+            after = [Dropout(rate) for rate in self.dropout[depth + 1 : depth + 2]]
+            return [*linear, *inside, activation, *after]
+
+        widths = tuple(self.hidden)
+        layers = dense(n_in, widths, **self._style(), furnish=furnish)
+        return nn.Sequential(*below, *layers), [n_in, *widths][-1]
+
+    def _check_disturbances(self) -> None:
+        """Raise if there are more rates than layers, or rates that belong into ``network``."""
+        if self.network != "dense":
+            if self.dropout:
+                raise ValueError(
+                    f"dropout={self.dropout}: specify it in network, as in '5:32 p2 d.5'"
+                )
+            if len(self.jitter) > 1:
+                raise ValueError(
+                    f"jitter={self.jitter}: expected one number, of the input, as network is text"
+                )
+        n_max = len(self.hidden) + 1
+        for name in ("dropout", "jitter"):
+            if len(getattr(self, name)) > n_max:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: expected at most {n_max} numbers, one for the "
+                    "input and one for each hidden layer"
+                )

@@ -1,0 +1,132 @@
+"""Generative adversarial networks, unconditional and class-conditional."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from typing import Literal
+
+from torch import nn
+
+from ancestral.estimators.base.implicit import ClassConditionalGenerator, ImplicitEstimator
+from ancestral.estimators.base.sample_log import Diary
+from ancestral.models.implicit import Game
+from ancestral.nn import MLP, ClassMaps, Stack, linear, parse_layers, spectrally_normalised
+from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
+from ancestral.training import Player
+from ancestral.utils.validation import Count, Fraction, Positive, Sizes, Weight
+
+
+class Adversarial(ImplicitEstimator, ABC):
+    """A critic that separates data from generated samples, and a generator; both trained by Adam.
+
+    Parameters
+    ----------
+    critic : list of int, or str
+        Widths of the critic's hidden layers; for images also a text specification of its layers, as
+        in ``network``. A class enters as one-hot input features, or as constant feature maps.
+    game : {"non-saturating", "minimax"}
+        Loss of the generator: it maximises log D(G(z)), or minimises log(1 - D(G(z))).
+    critic_steps : int
+        Updates of the critic per update of the generator.
+    critic_rate : float, optional
+        Learning rate of the critic; by default that of the generator.
+    momentum : float
+        Decay rate of Adam's first moments (beta1); 0.5 stabilises adversarial training.
+    smoothing : float
+        One-sided label smoothing: the critic's target for data is 1 minus this.
+    penalty : float
+        Weight of the squared gradient of the critic at the data (Mescheder et al., 2018). With 0,
+        the original loss, generators tend to collapse to a single sample within a thousand steps.
+    spectral_norm : bool
+        Divide every weight matrix of the critic by its largest singular value, which bounds the
+        gradient of the critic.
+    averaging : float, optional
+        Decay of an exponential moving average of the parameters, with which samples are generated.
+    """
+
+    n_noise: Count = 100
+    hidden: Sizes = (512, 512)
+    critic: Sizes | str = (512, 512)
+    game: Literal["non-saturating", "minimax"] = "non-saturating"
+    critic_steps: Count = 1
+    critic_rate: Positive | None = None
+    momentum: Fraction = 0.5
+    smoothing: Fraction = 0.0
+    penalty: Weight = 1.0
+    spectral_norm: bool = False
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: Positive = 2e-4
+    schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
+
+    _trained_against = ("model_.critic.",)
+    _criterion = "mmd2"  # adversarial losses do not measure progress
+
+    def _build(self) -> dict[str, nn.Module]:
+        columns = self._columns()
+        critic = self._make_critic(len(columns.kinds), self._n_classes)
+        model = Game(self._make_generator(columns), critic)
+        model.diary = Diary(len(columns.kinds))
+        return {"columns_": columns, "model_": model}
+
+    def _make_critic(self, n_columns: int, n_classes: int) -> nn.Module:
+        critic = self._plain_critic(n_columns, n_classes)
+        return spectrally_normalised(critic) if self.spectral_norm else critic
+
+    def _plain_critic(self, n_columns: int, n_classes: int) -> nn.Module:
+        if not isinstance(self.critic, str):
+            return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
+        maps = ClassMaps(self._maps("critic"), n_classes)
+        stack = Stack(parse_layers(self.critic, "critic"), maps.shape_out, activation="leaky_relu")
+        return nn.Sequential(maps, stack, linear(math.prod(stack.shape_out), 1))
+
+    def _players(self) -> dict[str, Player]:
+        objective = critic_loss(self.smoothing)
+        if self.penalty > 0:
+            objective = objective + gradient_penalty(self.penalty)
+        model = self.model_
+        assert isinstance(model, Game)
+        optimizers = [self._optimizer(rate) for rate in (self.critic_rate, None)]
+        return {
+            "critic": Player(model.critic, objective, optimizers[0], repeat=self.critic_steps),
+            "generator": Player(model.generator, generator_loss(self.game), optimizers[1]),
+        }
+
+
+class GAN(Adversarial):
+    """Generative adversarial network (Goodfellow et al., 2014).
+
+    References
+    ----------
+    Generative Adversarial Nets, https://arxiv.org/abs/1406.2661
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> gan = GAN(hidden=(50,), critic=(50,), max_epochs=5, random_state=0).fit(X / 16)
+    >>> gan.sample(3).shape
+    (3, 64)
+    """
+
+
+class ConditionalGAN(ClassConditionalGenerator, Adversarial):
+    """Class-conditional GAN: generator and critic receive the class (Mirza and Osindero, 2014).
+
+    Attributes
+    ----------
+    classes_ : array [n_classes]
+        Sorted class labels, which ``sample`` accepts as ``y``.
+
+    References
+    ----------
+    Conditional Generative Adversarial Nets, https://arxiv.org/abs/1411.1784
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> gan = ConditionalGAN(hidden=(50,), critic=(50,), max_epochs=5, random_state=0)
+    >>> gan.fit(X / 16, y).sample(3, y=[0, 1, 2]).shape
+    (3, 64)
+    """

@@ -1,0 +1,178 @@
+"""Finite mixture models."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ancestral.data.columns import ColumnKind, Columns
+from ancestral.data.device_data import Data, block_rows
+from ancestral.estimators.base.deep_latent import Modules
+from ancestral.estimators.base.em import ExactEstimator
+from ancestral.models.exact import Statistics, added
+from ancestral.models.mixture import LatentClasses
+from ancestral.models.mixture_components import Component, Correlated, Independent
+from ancestral.nn import one_hot
+from ancestral.probability.distributions import centre
+from ancestral.training import engine
+from ancestral.utils.validation import Count, Weight
+
+MOST_ROWS = 20_000
+"""Maximum number of samples in the k-means clustering of the initialisation."""
+
+
+class MixtureModel(ExactEstimator):
+    """Finite mixture model, fitted by expectation maximisation.
+
+    Features may be Gaussian, Bernoulli, categorical and Poisson, independent given the component
+    (latent class analysis), or all Gaussian with full covariances. ``transform`` returns the
+    posterior probabilities of the components.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components.
+    covariance : {"diagonal", "spherical", "full", "tied"}
+        Covariance of Gaussian features given the component: a variance for each feature, one for
+        all features, a full matrix, or a full matrix shared by the components.
+    smoothing : float
+        Number of pseudo-samples, with the statistics of the average sample, added to every
+        component. They prevent components from vanishing or from shrinking to a single sample,
+        where the likelihood is unbounded. 0 gives maximum likelihood.
+    initialise : {"kmeans", "random"}
+        Initial responsibilities: k-means clusters, or the softmax of normal random numbers.
+
+    Attributes
+    ----------
+    weights_ : array [n_components]
+        Mixture weights.
+    means_ : array [n_components, n_features]
+        E[x | component] in the units of the features; for categorical features the mode.
+
+    References
+    ----------
+    Maximum likelihood from incomplete data via the EM algorithm (Dempster, Laird and Rubin), JRSS B
+    39, 1977.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X = load_iris().data
+    >>> mixture = MixtureModel(n_components=3, covariance="full", random_state=0).fit(X)
+    >>> np.bincount(mixture.predict(X)).size, mixture.converged_
+    (3, True)
+    """
+
+    n_components: Count = 10
+    covariance: Literal["diagonal", "spherical", "full", "tied"] = "diagonal"
+    smoothing: Weight = 0.1
+    initialise: Literal["kmeans", "random"] = "kmeans"
+
+    @property
+    def weights_(self) -> np.ndarray:
+        """Mixture weights, [n_components]."""
+        return self.model_.prior().probs.detach().cpu().double().numpy()
+
+    @property
+    def means_(self) -> np.ndarray:
+        """E[x | component] in the units of the features, [n_components, n_features]."""
+        with torch.no_grad():
+            classes = torch.eye(self.n_components, device=self._device())
+            return self.columns_.to_user(centre(self.model_.decode(classes))).cpu().numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Index of the most probable component of each sample, [n_samples].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Data; ``NaN`` marks missing values.
+        """
+        return self.transform(X).argmax(1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the posterior probabilities of the components, [n_samples, n_components].
+
+        Parameters
+        ----------
+        X : array-like [n_samples, n_features]
+            Rows; ``NaN`` marks a missing entry.
+        """
+        return self.transform(X)
+
+    def _build(self) -> Modules:
+        columns, k = self._columns(), self.n_components
+        kinds = sorted(set(columns.kinds))
+        if self.covariance in ("full", "tied"):
+            if kinds != ["gaussian"]:
+                raise ValueError(
+                    f"covariance={self.covariance!r} requires Gaussian columns, got "
+                    f"{', '.join(kinds)}: set covariance='diagonal', or likelihood='gaussian'"
+                )
+            tied = self.covariance == "tied"
+            parts: list[Component] = [Correlated(k, len(columns.kinds), tied=tied)]
+        else:
+            parts = [self._independent(kind, columns) for kind in kinds]
+        model = LatentClasses(parts, [columns.columns_of(j) for j in kinds], self.smoothing)
+        return {"columns_": columns, "model_": model}
+
+    def _independent(self, kind: ColumnKind, columns: Columns) -> Independent:
+        index = columns.columns_of(kind)
+        n_categories = [columns.n_categories[j] for j in index]
+        spherical = self.covariance == "spherical"
+        return Independent(kind, self.n_components, len(index), n_categories, spherical=spherical)
+
+    @torch.no_grad()
+    def _initialise(self, data: Data) -> None:
+        """Initialise by an M-step on the initial responsibilities; set the average statistics."""
+        model, k = self.model_, self.n_components
+        if len(data) < k:
+            raise ValueError(
+                f"n_components={k}: expected at most the number of training samples, {len(data)}"
+            )
+        dtype = engine.widest(data.device)
+        engine.moved(model.to(dtype), data.device)
+        responsibilities = self._first_shares(data)
+        statistics: Statistics | None = None
+        pooled: Statistics | None = None
+        for batch in data.in_precision(dtype).parts(self._rows_at_once(data)):
+            weights = responsibilities[batch.index].to(data.device, dtype)
+            statistics = added(statistics, model.sums(batch, weights))
+            pooled = added(pooled, model.sums(batch, torch.ones_like(weights[:, :1])))
+        assert statistics is not None
+        assert pooled is not None
+        groups = zip(model.components, pooled[1:], strict=True)
+        model.average = [component.average(sums) for component, sums in groups]
+        model.maximise(statistics)
+
+    def _first_shares(self, data: Data) -> Tensor:
+        """Initial responsibilities of the components for each sample, [n, k]; rows sum to one."""
+        k = self.n_components
+        if self.initialise == "random":
+            return torch.softmax(torch.randn(len(data), k), -1)
+        from sklearn.cluster import KMeans
+
+        features = [
+            self.columns_.to_features(batch.x, batch.mask).cpu()
+            for batch in data.parts(block_rows(data.n_columns))
+        ]
+        x = torch.cat(features).numpy()
+        index = np.linspace(0, len(x) - 1, min(len(x), MOST_ROWS)).astype(int)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Number of distinct clusters")
+            kmeans = KMeans(k, n_init=1, random_state=self.seed_ % 2**32).fit(x[index])
+        return one_hot(torch.from_numpy(kmeans.predict(x)).long(), k)
+
+    def _latent_sizes(self) -> tuple[int, ...]:
+        return (self.n_components,)
+
+    def _entries(self, data: Data) -> int:
+        d, full = self.columns_.n_features, self.covariance in ("full", "tied")
+        return self.n_components * d * d if full and data.missing else max(d, self.n_components)
+
+    if TYPE_CHECKING:
+        model_: LatentClasses

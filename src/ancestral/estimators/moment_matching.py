@@ -1,0 +1,84 @@
+"""Base class of moment-matching generators: a kernel on samples or on their codes."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ancestral.data.batch import Batch
+from ancestral.data.columns import Columns
+from ancestral.data.device_data import Data
+from ancestral.estimators.autoencoder import LAST, Autoencoder
+from ancestral.estimators.base.deep_latent import DeepLatentEstimator
+from ancestral.estimators.base.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
+from ancestral.estimators.base.sample_log import Diary
+from ancestral.estimators.submodel import part
+from ancestral.models.implicit import Coded, Generator
+from ancestral.nn import Maps
+
+CODERS = (Autoencoder, DeepLatentEstimator)
+"""Estimator classes that encode samples and decode codes."""
+
+
+class MomentMatcher(ImplicitEstimator, ABC):
+    """Generator fitted by a kernel comparison of generated samples, or codes, with those of data.
+
+    Parameters
+    ----------
+    variances : list of float, or "auto"
+        Variances of the Gaussians whose sum is the kernel, in the units of the model: values in
+        [0, 1] as given, other values standardised. ``"auto"`` selects five multiples, from a
+        quarter to four times, of the variance of the median heuristic.
+    autoencoder : str, optional
+        Folder of a saved :class:`~ancestral.estimators.autoencoder.Autoencoder` or variational
+        autoencoder (of any kind with networks) of the same data, or of its run. The moments of
+        codes are then matched (of a variational autoencoder, E_q[z | x]), and generated codes are
+        decoded. The autoencoder becomes part of the model and is saved with it.
+
+    Attributes
+    ----------
+    variances_ : list of float
+        Variances of the kernel in use.
+    """
+
+    variances: Variances = "auto"
+    autoencoder: str | None = None
+
+    _trained_against = tuple(f"model_.coder.{m}." for m in ("encoder", "posterior", "classifier"))
+
+    def _build(self) -> dict[str, nn.Module]:
+        columns = self._columns()
+        model = self._make_model(columns)
+        model.diary = Diary(len(columns.kinds))
+        return {"columns_": columns, "model_": model}
+
+    def _make_model(self, columns: Columns) -> Generator | Coded:
+        """Build a generator of samples, or of codes with the decoder of the autoencoder."""
+        if self.autoencoder is None:
+            return self._make_generator(columns)
+        coder = part(self, "autoencoder", CODERS, "a saved autoencoder, plain or variational")
+        output = LAST[coder.code if isinstance(coder, Autoencoder) else "linear"]
+        return Coded(self._generator_of(Maps(coder._n_features_out), output()), coder.model_)
+
+    def _initialise(self, data: Data) -> None:
+        """Set the variances of the kernel, from the data if ``variances="auto"``."""
+        transform = self._codes if isinstance(self.model_, Coded) else None
+        self.variances_ = kernel_of_rows(
+            "variances", self.variances, data, self.batch_size, WIDTHS, transform
+        )
+
+    def _codes(self, batch: Batch) -> Tensor:
+        assert isinstance(self.model_, Coded)
+        device, mask = self._device(), batch.mask
+        on_device = Batch(batch.x.to(device), mask=None if mask is None else mask.to(device))
+        return self.model_.codes(on_device)
+
+    @property
+    def _learner(self) -> nn.Module:
+        """Module that is trained: the generator, without an autoencoder."""
+        return self.model_.generator if isinstance(self.model_, Coded) else self.model_
+
+    if TYPE_CHECKING:
+        autoencoder_: dict[str, Any]

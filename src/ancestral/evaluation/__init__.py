@@ -1,0 +1,23 @@
+"""Evaluation: log-likelihoods, annealing, imputation, metrics, sample quality.
+
+Functions of fitted models and of samples; nothing here trains an estimator.
+"""
+
+from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, sandwich
+from ancestral.evaluation.imputation import pseudo_gibbs
+from ancestral.evaluation.log_likelihood import LogLikelihood, compare
+from ancestral.evaluation.metrics import mcnemar
+from ancestral.evaluation.parzen import parzen
+from ancestral.evaluation.sample_quality import likeness
+
+__all__ = [
+    "Annealing",
+    "LogLikelihood",
+    "annealed_log_likelihood",
+    "compare",
+    "likeness",
+    "mcnemar",
+    "parzen",
+    "pseudo_gibbs",
+    "sandwich",
+]

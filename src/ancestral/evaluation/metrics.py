@@ -1,0 +1,208 @@
+"""Error metrics: classification error, McNemar's test and squared error at selected entries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ancestral.data.labels import has_label
+from ancestral.evaluation.log_likelihood import standard_error_of_mean
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Classification error of individual samples.
+
+    Attributes
+    ----------
+    wrong : bool array [n]
+        Whether each sample is misclassified.
+    """
+
+    wrong: np.ndarray
+
+    @property
+    def percent(self) -> float:
+        """Error rate in per cent."""
+        return 100 * float(self.wrong.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Binomial standard error of the error rate, in per cent."""
+        rate = float(self.wrong.mean())
+        return 100 * math.sqrt(rate * (1 - rate) / len(self.wrong))
+
+    def __str__(self) -> str:
+        return f"{self.percent:.2f} +- {self.standard_error:.2f} %"
+
+
+def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
+    """Compare predicted with true class labels.
+
+    Parameters
+    ----------
+    predicted, y : array [n]
+        Predicted and true labels. Unlabelled samples (y = -1; in arrays of text or objects also
+        "-1") are excluded.
+
+    Returns
+    -------
+    Errors
+        Misclassified samples among the labelled ones, in order.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or all samples are unlabelled.
+
+    Examples
+    --------
+    >>> print(errors(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])))
+    25.00 +- 21.65 %
+    """
+    predicted, y = np.asarray(predicted), np.asarray(y)
+    if predicted.shape != y.shape:
+        raise ValueError(
+            f"predicted {predicted.shape} and y {y.shape}: expected arrays of the same shape"
+        )
+    labelled = has_label(y)
+    if not labelled.any():
+        raise ValueError("y: all samples are unlabelled; expected at least one class label")
+    return Errors(predicted[labelled] != y[labelled])
+
+
+@dataclass(frozen=True)
+class SquaredErrors:
+    """Squared error at selected entries of each sample, in the squared units of the data.
+
+    Attributes
+    ----------
+    sums : array [n]
+        Sum of the squared error of each sample over its selected entries.
+    counts : array [n]
+        Number of selected entries of each sample.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean squared error over all selected entries."""
+        return float(self.sums.sum() / self.counts.sum())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean for independent samples (delta method for the ratio)."""
+        return standard_error_of_mean((self.sums - self.mean * self.counts) / self.counts.mean())
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} +- {self.standard_error:.4f}"
+
+
+def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> SquaredErrors:
+    """Squared error of an estimate at selected entries.
+
+    Parameters
+    ----------
+    truth, guess : array [n, d]
+        True and estimated values. Entries with a true value of ``NaN`` are excluded.
+    where : bool array [n, d]
+        Mask of the selected entries.
+
+    Raises
+    ------
+    ValueError
+        If no entry with a true value is selected.
+
+    Examples
+    --------
+    >>> truth = np.array([[0.0, 1.0], [1.0, 1.0]])
+    >>> print(squared_errors(truth, np.full((2, 2), 0.5), np.eye(2) > 0))
+    0.2500 +- 0.0000
+    """
+    where = where & ~np.isnan(truth)
+    if not where.any():
+        raise ValueError("where: expected at least one selected entry with a true value, got none")
+    squares = np.where(where, np.square(np.nan_to_num(truth) - guess), 0.0)
+    return SquaredErrors(squares.sum(1, dtype=np.float64), where.sum(1))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Paired comparison of two classifiers on the same samples (McNemar's test).
+
+    Attributes
+    ----------
+    first_only, second_only : int
+        Number of samples that only the first, or only the second, classifier misclassifies.
+    n_rows : int
+        Total number of samples.
+    """
+
+    first_only: int
+    second_only: int
+    n_rows: int
+
+    @property
+    def percent(self) -> float:
+        """Error rate of the first classifier minus that of the second, in per cent."""
+        return 100 * (self.first_only - self.second_only) / self.n_rows
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the paired difference, in per cent."""
+        discordant = (self.first_only + self.second_only) / self.n_rows
+        return 100 * math.sqrt(max(discordant - (self.percent / 100) ** 2, 0) / self.n_rows)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of the exact test that both error rates are equal."""
+        from scipy.stats import binomtest
+
+        n = self.first_only + self.second_only
+        return float(binomtest(self.first_only, n).pvalue) if n else 1.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.percent:+.2f} +- {self.standard_error:.2f} %, discordant samples "
+            f"{self.first_only} and {self.second_only} of {self.n_rows}, McNemar p = "
+            f"{self.p_value:.2g}"
+        )
+
+
+def mcnemar(first: Errors, second: Errors) -> McNemar:
+    """Compare two classifiers on the same samples by McNemar's test (McNemar, 1947).
+
+    Parameters
+    ----------
+    first, second : Errors
+        Classification results for the same samples in the same order.
+
+    Returns
+    -------
+    McNemar
+        First minus second, negative if the first classifier is better.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of samples differ.
+
+    Examples
+    --------
+    >>> wrong = np.zeros(100, dtype=bool)
+    >>> first, second = wrong.copy(), wrong.copy()
+    >>> first[:3], second[1:12] = True, True
+    >>> print(mcnemar(Errors(first), Errors(second)))
+    -8.00 +- 3.06 %, discordant samples 1 and 9 of 100, McNemar p = 0.021
+    """
+    a, b = first.wrong, second.wrong
+    if len(a) != len(b):
+        raise ValueError(
+            f"first and second: got results for {len(a)} and {len(b)} samples, expected the same "
+            "samples; evaluate both classifiers on the same data"
+        )
+    return McNemar(int((a & ~b).sum()), int((b & ~a).sum()), len(a))

@@ -1,0 +1,187 @@
+"""Reading of recipe files."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ancestral.experiments.recipes import Protocol, Recipe, Size, Table
+from ancestral.utils.validation import as_tuples, check, hints, suggest
+
+HEAD = "table.toml"
+
+SIZES = ("smoke", "fast", "paper")
+
+
+def folder() -> Path:
+    """Folder of the recipes."""
+    return shipped("recipes")
+
+
+def shipped(name: str) -> Path:
+    """Folder distributed with the package, or in the root of its repository."""
+    package = Path(str(resources.files("ancestral"))).resolve()
+    return package / name if (package / name).is_dir() else package.parents[1] / name
+
+
+def tables(where: Path | None = None) -> Mapping[str, Table]:
+    """Read all tables, by name and in display order.
+
+    Parameters
+    ----------
+    where : Path, optional
+        Folder of the recipes; by default those distributed with the package.
+
+    Raises
+    ------
+    ValueError
+        If a file is not a valid recipe; the message names the file and the key.
+    """
+    return _tables(where or folder())
+
+
+@cache
+def _tables(where: Path) -> Mapping[str, Table]:
+    unresolved = [_read_table(head.parent) for head in sorted(where.glob(f"*/{HEAD}"))]
+    trained = {row.row: row for table in unresolved for row in table.rows if row.of is None}
+    unresolved.sort(key=lambda table: (table.place, table.name))
+    return {table.name: _resolved(table, trained, where) for table in unresolved}
+
+
+def _resolved(table: Table, trained: Mapping[str, Recipe], where: Path) -> Table:
+    """Copy of a table in which rows with ``of`` have the model settings of the row named there."""
+    rows = []
+    for row in table.rows:
+        if row.of is not None and row.of not in trained:
+            hint = suggest(row.of, trained)
+            raise ValueError(f"{where / row.row}: of={row.of!r} is not a row with a model{hint}")
+        shared = ("method", "data", "options", "data_options", "seeded", "sizes", "parts")
+        settings = {} if row.of is None else {k: getattr(trained[row.of], k) for k in shared}
+        rows.append(replace(row, **settings))
+    return replace(table, rows=tuple(rows))
+
+
+def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
+    """Recipes of a table, or the one recipe of a row.
+
+    Parameters
+    ----------
+    target : str
+        ``TABLE`` or ``TABLE/ROW``.
+    where : Path, optional
+        Folder of the recipes; by default those distributed with the package.
+
+    Raises
+    ------
+    ValueError
+        If there is no such table or row; the message lists the tables.
+
+    Examples
+    --------
+    >>> [recipe.title for recipe in find("mnist-density/vae")]
+    ['VAE']
+    """
+    by_name = tables(where)
+    if target in by_name:
+        return by_name[target].rows
+    rows = {recipe.row: recipe for table in by_name.values() for recipe in table.rows}
+    if target not in rows:
+        close = get_close_matches(target, [*by_name, *rows], n=1)
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"unknown recipe {target!r}: {guess}the tables are {', '.join(by_name)}; "
+            "`ancestral reproduce --list` lists their rows"
+        )
+    return (rows[target],)
+
+
+def _read_table(place: Path) -> Table:
+    """Table of a folder, with ``of`` not yet resolved."""
+    head = _read(place / HEAD)
+    order = head.pop("rows", ())
+    protocol, selection = head.pop("protocol", {}), head.pop("selection", {})
+    files = {path.stem: path for path in place.glob("*.toml") if path.name != HEAD}
+    if set(order) != set(files):
+        raise ValueError(f"{place / HEAD}: rows={order} must name the files {sorted(files)}")
+    groups = (_read_rows(files[name], place.name, protocol, selection) for name in order)
+    rows = tuple(row for group in groups for row in group)
+    return _make(Table, place / HEAD, {"name": place.name, "rows": rows} | head)
+
+
+def _read_rows(
+    path: Path, table: str, protocol: dict[str, Any], selection: dict[str, Any]
+) -> list[Recipe]:
+    """Rows of one file: one row, or one per variant, each followed by its ``also`` rows.
+
+    A variant adds to the options and the protocol of the file. An ``also`` entry adds a row that
+    scores the same model under another protocol.
+    """
+    text = _read(path)
+    variants, also = text.pop("variants", {"": {}}), text.pop("also", {})
+    recipes = []
+    for name, variant in variants.items():
+        row = _varied(text, name, variant, protocol)
+        row_name = f"{table}/{'-'.join(filter(None, [path.stem, name]))}"
+        same_model = {"title": row.get("title", ""), "of": row_name}
+        row_also = row.pop("also", {})
+        all_also = {k: also.get(k, {}) | row_also.get(k, {}) for k in also | row_also}
+        recipes.append(_read_row(path, row_name, row, selection))
+        for suffix, changes in all_also.items():
+            row = _varied(same_model, suffix, changes, protocol)
+            recipes.append(_read_row(path, f"{row_name}-{suffix}", row, selection))
+    return recipes
+
+
+def _varied(
+    text: dict[str, Any], name: str, variant: dict[str, Any], protocol: dict[str, Any]
+) -> dict[str, Any]:
+    """Keys of a row: those of its file, overridden by a variant, with the complete protocol."""
+    merged = {k: text.get(k, {}) | variant.get(k, {}) for k in ("options", "protocol")}
+    row = text | {"title": " ".join([text.get("title", ""), name]).strip()} | variant | merged
+    return row | {"protocol": protocol | merged["protocol"]}
+
+
+def _read_row(path: Path, name: str, row: dict[str, Any], selection: dict[str, Any]) -> Recipe:
+    """Recipe made of the keys of a row, with all values checked."""
+    if "of" in row:
+        row = {"method": "", "data": ""} | row
+    sizes = {k: _make(Size, path, v) for k, v in row.pop("sizes", {}).items()}
+    for size in sizes:
+        if size not in SIZES:
+            raise ValueError(f"{path}: size {size!r}{suggest(size, SIZES)}")
+    protocol = _make(Protocol, path, row.pop("protocol"))
+    values = {"row": name, "sizes": sizes, "protocol": protocol}
+    recipe = _make(Recipe, path, {"selection": selection} | row | values)
+    for overrides in (recipe.selection, *(size.protocol for size in sizes.values())):
+        _make(Protocol, path, vars(protocol) | overrides)
+    return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Content of a TOML file, with lists as tuples."""
+    try:
+        return as_tuples(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def _make(cls: type, path: Path, values: dict[str, Any]) -> Any:
+    """Create a dataclass from a TOML table, with keys and value types checked."""
+    keys = hints(cls)
+    for key, value in values.items():
+        if key not in keys:
+            raise ValueError(f"{path}: unknown key {key!r}{suggest(key, keys)}")
+        check(f"{path}: {key}", value, keys[key])
+    absent = [f.name for f in fields(cls) if f.name in keys and f.name not in values]
+    try:
+        return cls(**values)
+    except TypeError:
+        raise ValueError(f"{path}: some of {', '.join(absent)} are missing") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

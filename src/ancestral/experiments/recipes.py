@@ -1,0 +1,253 @@
+"""Recipes: rows of published tables as TOML files, in sizes from seconds to the published setting.
+
+A folder of ``recipes/`` is a table: ``table.toml`` describes it and its evaluation protocol, every
+other file is a row. The file of a row gives its architecture and objective once; each size adds
+the training length and settings. A row may score the model of another row (``of``) under another
+protocol, or under several (``variants``, each of which becomes a row); ``also`` in the file of a
+row adds rows that score its model under further protocols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ancestral.estimators.pegasos import Solver
+from ancestral.experiments.config import Config
+from ancestral.experiments.corruption import Damage
+from ancestral.utils.validation import Count, Natural
+
+Metric = Literal[
+    "log_likelihood",
+    "error",
+    "target_error",
+    "target_density",
+    "repair",
+    "reconstruction",
+    "resemblance",
+    "parzen",
+    "label_error",
+    "smallest_share",
+    "retrained_error",
+]
+
+JUDGED = ("label_error", "smallest_share", "retrained_error")
+"""Metrics that require a classifier of generated samples."""
+
+DIGITS = {
+    **dict.fromkeys(("repair", "target_error", "reconstruction"), 4),
+    **{"target_density": 3, "resemblance": 5, "parzen": 0},
+}
+"""Number of decimals of a metric in tables, where it is not two."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Evaluation protocol of a fitted model.
+
+    Attributes
+    ----------
+    metric : str
+        ``log_likelihood``: L_S in nats, higher is better. ``error``: error rate of a classifier in
+        per cent. ``target_error``: root mean squared error of predicted targets.
+        ``target_density``: their log-likelihood in nats, higher is better. ``repair``: mean squared
+        error of imputed entries. ``reconstruction``: mean squared reconstruction error of an
+        autoencoder. ``resemblance``: squared MMD between samples and real rows. ``parzen``:
+        log-likelihood by a Parzen window on 10,000 samples, in nats, for comparison with older
+        work. With a ``judge``, a classifier of generated samples: ``label_error``, per cent of
+        class-conditional samples that it assigns to another class; ``smallest_share``, frequency of
+        the rarest predicted class among unconditional samples in per cent; ``retrained_error``,
+        error rate in per cent on real rows after training on samples alone.
+    n_importance_samples : int
+        Number S of importance samples of L_S, in float32.
+    binarize_seeds : list of int
+        Seeds of the binarisations of the test images; each is scored once.
+    n_rows : int, optional
+        Number of scored rows, from the first; by default all.
+    n_training_rows : int
+        Number of training rows for counting active units.
+    judge : str, optional
+        Row whose model, of the same size and seed, classifies generated samples.
+    damage : str, optional
+        Corruption of the rows, parsed by :class:`~ancestral.experiments.corruption.Damage`. A
+        classifier that supports imputation imputes the rows first; others receive noise for missing
+        entries.
+    n_iter : int
+        Number of imputation iterations.
+    batch_statistics : bool
+        Whether batch normalisation uses the statistics of the imputed rows during imputation, as in
+        the paper on memory-augmented models.
+    second_stage : {"pegasos", "adagrad", "liblinear"}, optional
+        Solver of a linear SVM fitted to features of the training rows, which then predicts the
+        classes instead of the model; see ``methods.pegasos.svm``.
+    """
+
+    metric: Metric = "log_likelihood"
+    n_importance_samples: Count = 5000
+    binarize_seeds: tuple[Natural, ...] = (0, 1, 2)
+    n_rows: Count | None = None
+    n_training_rows: Count = 500
+    judge: str | None = None
+    damage: str | None = None
+    n_iter: Count = 100
+    batch_statistics: bool = False
+    second_stage: Solver | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the fields are consistent with the metric."""
+        if self.damage is not None:
+            Damage.parse(self.damage)
+        if (self.metric in JUDGED) != (self.judge is not None):
+            raise ValueError(
+                f"metric={self.metric!r}, judge={self.judge!r}: a judge is required for, and only "
+                f"allowed with, the metrics {', '.join(JUDGED)}"
+            )
+        needs = {"repair": True, "error": self.damage is not None}
+        if needs.get(self.metric, False) != (self.damage is not None):
+            raise ValueError(
+                f"metric={self.metric!r}, damage={self.damage!r}: damage is required for "
+                "metric='repair', optional for metric='error' and not allowed otherwise"
+            )
+        if self.second_stage is not None and self.metric != "error":
+            raise ValueError(
+                f"second_stage={self.second_stage!r}: requires metric='error', not {self.metric!r}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Size:
+    """Training settings of a row for one budget.
+
+    Attributes
+    ----------
+    options, data_options : dict
+        Options added to those of the row.
+    stages : list of dict
+        Options of successive fits, each initialised from the previous model; empty for one fit.
+    protocol : dict
+        Fields of the protocol that this size overrides.
+    start : str, optional
+        Row whose model, of the same size and seed, initialises this one.
+    n_valid : int
+        Number of training rows held out for model selection; 0 if the data set has validation rows.
+    note : str
+        Note on how the settings were chosen.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[dict[str, Any], ...] = ()
+    protocol: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    n_valid: Natural = 10_000
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A row of a published table, or a control experiment.
+
+    Attributes
+    ----------
+    row : str
+        Name of the row, ``TABLE/ROW``.
+    title : str
+        Title of the row in the table.
+    method, data : str
+        Estimator and data set, as in :class:`~ancestral.experiments.config.Config`.
+    published : float, optional
+        Published value of the metric, if there is one.
+    published_active_units : list of int, optional
+        Published numbers of active units, by stochastic layer.
+    parts : dict
+        Options whose values are models of other rows of the same size and seed (for example an
+        autoencoder): from the name of the option to the name of the row.
+    seeded : str, optional
+        Data option that is set to the seed of a run, for example the index of a split.
+    of : str, optional
+        Row whose model this one scores. It then shares that row's sizes, and no model is trained.
+    options, data_options : dict
+        Architecture and objective, the same in every size.
+    sizes : dict of str to Size
+        Training settings by name of the size.
+    protocol : Protocol
+        Evaluation protocol.
+    selection : dict
+        Fields of the protocol that are overridden during model selection.
+    """
+
+    row: str
+    title: str
+    method: str
+    data: str
+    sizes: dict[str, Size]
+    protocol: Protocol
+    selection: dict[str, Any] = field(default_factory=dict)
+    published: float | None = None
+    published_active_units: tuple[Natural, ...] | None = None
+    parts: dict[str, str] = field(default_factory=dict)
+    seeded: str | None = None
+    of: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+
+    def size(self, name: str) -> Size:
+        """Size with the given name.
+
+        Raises
+        ------
+        ValueError
+            If the row has no such size.
+        """
+        if name not in self.sizes:
+            names = ", ".join(self.sizes)
+            raise ValueError(f"size={name!r}: the recipe {self.row} has the sizes {names}")
+        return self.sizes[name]
+
+    def config(self, size: str, seed: int, *, select: bool = False) -> Config:
+        """Configuration of one run; with ``select``, validation rows are held out."""
+        settings = self.size(size)
+        held_out = {"n_valid": settings.n_valid} if select and settings.n_valid else {}
+        split = {} if self.seeded is None else {self.seeded: seed}
+        return Config(
+            self.method,
+            self.data,
+            self.options | settings.options | {"random_state": seed},
+            self.data_options | settings.data_options | held_out | split,
+        )
+
+    def written(self, value: float | None) -> str:
+        """Format a value of the row's metric; a dash for None."""
+        digits = DIGITS.get(self.protocol.metric, 2)
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    def scored(self, size: str, *, select: bool = False) -> Protocol:
+        """Evaluation protocol of a size, for testing or for model selection."""
+        selection = self.selection if select else {}
+        return Protocol(**(vars(self.protocol) | selection | self.size(size).protocol))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A published table.
+
+    Attributes
+    ----------
+    name : str
+        Name of its folder.
+    title, source : str
+        Title of the table, and the publication it is from.
+    note : str
+        Remarks on the protocol.
+    rows : list of Recipe
+        Rows in the order of the table.
+    place : int
+        Sort key among the tables, in ascending order.
+    """
+
+    name: str
+    title: str
+    source: str
+    rows: tuple[Recipe, ...]
+    note: str = ""
+    place: int = 100

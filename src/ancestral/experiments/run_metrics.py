@@ -1,0 +1,111 @@
+"""Evaluation results of a run folder: ``metrics.json`` and row-wise likelihoods as CSV."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ancestral import datasets
+from ancestral.estimators.base.latent import LatentEstimator
+from ancestral.evaluation.log_likelihood import LogLikelihood
+from ancestral.experiments.protocol import Metric, Scoring
+from ancestral.experiments.scoring import evaluate
+from ancestral.utils import files
+
+METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
+
+
+def scored(
+    folder: Path,
+    estimator: LatentEstimator,
+    dataset: datasets.Dataset,
+    scoring: Scoring,
+    *,
+    again: bool = False,
+    progress: bool = False,
+) -> tuple[Metric, LogLikelihood]:
+    """Estimate the log-likelihood, with results cached in the run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Run folder. Results are cached only if it contains the model.
+    estimator : LatentEstimator
+        Fitted model.
+    dataset : Dataset
+        Data set of the scored rows.
+    scoring : Scoring
+        Evaluation settings.
+    again : bool
+        Whether to recompute a cached result.
+    progress : bool
+        Whether to print progress.
+
+    Returns
+    -------
+    (dict, LogLikelihood)
+        The record in ``metrics.json``, and the row-wise values in nats.
+    """
+    identity = scoring.describe_likelihood(estimator, dataset)
+    if not again and dataset.checksum:
+        for metric in read_metrics(folder):
+            if identity.items() <= metric.items() and "rows" in metric:
+                return metric, _read_rows(folder / metric["rows"], scoring)
+    if not (folder / files.MODEL).is_dir():
+        return evaluate(estimator, dataset, scoring, progress=progress)
+    rows = folder / LIKELIHOODS / f"{_name(identity, scoring)}.csv"
+    rows.parent.mkdir(exist_ok=True)
+    checkpoint = str(rows.with_suffix(".checkpoint"))
+    metric, result = evaluate(estimator, dataset, scoring, checkpoint=checkpoint, progress=progress)
+    files.write_file(rows, rows_csv(result))
+    add_metric(folder, metric | {"rows": str(rows.relative_to(folder))})
+    return metric, result
+
+
+def _name(identity: Metric, scoring: Scoring) -> str:
+    """File name of an evaluation, without suffix."""
+    parts = [identity["data"], identity["split"], *str(scoring).replace(",", "").split()]
+    parts += [str(identity["n_rows"])]
+    seed = identity["binarize_seed"]
+    return "-".join(parts if seed is None else [*parts, f"bits{seed}"])
+
+
+ROW_VALUES = ("log_likelihood", "monte_carlo_error", "effective_sample_size")
+
+
+def rows_csv(result: LogLikelihood) -> str:
+    """Row-wise log-likelihoods as CSV text, one line per row."""
+    columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return files.to_csv([dict(zip(ROW_VALUES, row, strict=True)) for row in rows])
+
+
+def _read_rows(path: Path, scoring: Scoring) -> LogLikelihood:
+    """Row-wise log-likelihoods read from the CSV file of an evaluation."""
+    columns = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2).T
+    annealing = scoring.annealing
+    if annealing is None:
+        n, kind = scoring.n_importance_samples, "L"
+    else:
+        n, kind = annealing.n_chains, "AIS"
+    return LogLikelihood(columns[0], columns[1], columns[2], n, kind)
+
+
+def read_metrics(folder: Path) -> list[Metric]:
+    """Read the records of ``metrics.json``, one per evaluation; empty if there is no such file."""
+    path = folder / METRICS
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def add_metric(folder: Path, metric: Metric) -> None:
+    """Append one record to ``metrics.json``."""
+    add_metrics(folder, [metric])
+
+
+def add_metrics(folder: Path, metrics: list[Metric]) -> None:
+    """Append records to ``metrics.json`` in one atomic write; NaN is written as null."""
+    records = [{k: None if v != v else v for k, v in metric.items()} for metric in metrics]
+    content = json.dumps([*read_metrics(folder), *records], indent=1)
+    files.write_file(folder / METRICS, content)

@@ -1,0 +1,74 @@
+"""Latent-variable models with closed-form posterior: factor analysis and finite mixtures.
+
+The posterior p(z | x) and the marginal p(x) are exact, also with missing entries. The models are
+fitted by expectation maximisation (EM; Dempster, Laird and Rubin, 1977).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ancestral.data.batch import Batch
+from ancestral.models.latent import LatentModel
+from ancestral.probability.conditionals import Conditional, Given
+
+Statistics = list[list[Tensor]]
+"""Expected sufficient statistics summed over rows, one list per group of columns."""
+
+
+class Asked(Conditional):
+    """Conditional defined by a function, without parameters.
+
+    Parameters
+    ----------
+    ask : callable
+        Map context -> distribution.
+    reads : sequence of str, optional
+        Fields of the ``Context`` that are passed as arguments. Default: the context itself is
+        passed.
+    """
+
+    def __init__(self, ask: Callable[..., Distribution], reads: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.ask, self.reads = ask, tuple(reads)
+
+    def forward(self, c: Given = None) -> Distribution:
+        """Return the distribution at c."""
+        return self.ask(*(getattr(c, name) for name in self.reads)) if self.reads else self.ask(c)
+
+
+class ExactModel(LatentModel, ABC):
+    """Latent-variable model with exact p(z | x) and p(x)."""
+
+    @abstractmethod
+    def log_marginal(self, batch: Batch) -> Float[Tensor, " b"]:
+        """Log p(x) of the observed entries, [batch], in nats."""
+
+    @abstractmethod
+    def expect(self, batch: Batch) -> tuple[Float[Tensor, " b"], Statistics]:
+        """E-step: log p(x) [batch], and expected sufficient statistics summed over rows."""
+
+    @abstractmethod
+    def maximise(self, statistics: Statistics) -> None:
+        """M-step: set the parameters that maximise the expected log p(x, z)."""
+
+    @abstractmethod
+    def fill(self, batch: Batch, *, sample: bool = False) -> Float[Tensor, "b d"]:
+        """Impute missing entries by E[x_missing | x_observed], or by a sample if ``sample``."""
+
+
+def added(a: Statistics | None, b: Statistics) -> Statistics:
+    """Add two sets of statistics; None means no rows."""
+    if a is None:
+        return b
+    return [[x + y for x, y in zip(*pair, strict=True)] for pair in zip(a, b, strict=True)]
+
+
+def _filled(batch: Batch, x: Tensor) -> Tensor:
+    return batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, x)

@@ -1,0 +1,99 @@
+"""Device selection and capabilities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ancestral.training.engine.messages import notice
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device of a name; ``"auto"`` selects CUDA, else MPS, else the CPU.
+
+    Under ``torchrun`` each process uses the CUDA device of its local rank. The choice of
+    ``"auto"`` is logged once.
+
+    Raises
+    ------
+    ValueError
+        If the device does not exist or is not available.
+    """
+    if name == "auto":
+        device = _best_device()
+        notice(f"device='auto' is {describe(device)}")
+        return device
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={name!r} can't be used here ({reason}): expected an available device; "
+            "device='auto' selects one"
+        ) from None
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", local % torch.cuda.device_count())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def describe(device: torch.device) -> str:
+    """Return a readable name of a device, with the GPU model or the number of CPU threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return "the CPU" + f" ({threads} threads)" * (threads > 1) if device.type == "cpu" else "MPS"
+
+
+def widest(device: torch.device | str) -> torch.dtype:
+    """Return the dtype for sums: float64, or float32 on MPS, which has no float64."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
+def moved(module: nn.Module, device: torch.device) -> nn.Module:
+    """Move a module to a device, with float64 tensors in the widest dtype the device supports."""
+    dtype = widest(device)
+    return module._apply(lambda t: t.to(device, dtype if t.dtype == torch.float64 else None))
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has hardware for bfloat16 matrix products.
+
+    On GPUs this is native bfloat16 support, on CPUs AMX tiles or AVX-512 dot products.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    checks = (getattr(torch.cpu, name, lambda: False) for name in names)
+    return device.type == "cpu" and any(check() for check in checks)
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Set the default dtype to float32 inside the context and restore the user's afterwards."""
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(previous)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Flush denormal numbers to zero inside the context; arithmetic with them is slow.
+
+    The flag applies to the process: only the command line, which owns its process, uses it.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

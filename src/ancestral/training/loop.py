@@ -1,0 +1,185 @@
+"""Training loop: in each step the players update their parameters in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from torch import Tensor, nn
+
+from ancestral.data.device_data import Data
+from ancestral.data.sampling import Labelled, Shuffle
+from ancestral.training import engine
+from ancestral.training.checkpoint import Checkpoint, HeldInterrupt, Snapshot
+from ancestral.training.early_stopping import Outlook
+from ancestral.training.engine import CompileChoice, Precision
+from ancestral.training.player import Callback, History, Player, Watch
+from ancestral.training.state import Training, check_shares
+from ancestral.utils import distributed
+
+
+def train(
+    model: nn.Module,
+    players: Player | Mapping[str, Player],
+    data: Data,
+    *,
+    max_epochs: int,
+    batch_size: int = 100,
+    shuffle: Shuffle = True,
+    n_labelled: Labelled = None,
+    random_state: int = 0,
+    validation: Data | None = None,
+    patience: int | None = None,
+    criterion: str = "loss",
+    watch: Watch | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    compile: CompileChoice = "auto",
+    precision: Precision = "auto",
+) -> History:
+    """Train a model by gradient steps.
+
+    Each step uses one minibatch. The players update their parameters in order; each one sees the
+    updates of those before it. The noise of a step comes from a stream seeded by (random_state,
+    step): equal seeds give bitwise equal results on the same machine, and the user's random states
+    do not change.
+
+    Under ``torchrun`` each batch is split among the processes, and the result equals that of one
+    process up to rounding.
+
+    Parameters
+    ----------
+    model : Module
+        Model, trained in place and returned to evaluation mode. With batch normalisation, call
+        :func:`ancestral.nn.calibrate` after training.
+    players : Player or mapping of str to Player
+        One or several players. Terms of several players are recorded as ``name.term``.
+    data : Data
+        Training samples.
+    max_epochs : int
+        Maximal number of epochs.
+    batch_size : int
+        Number of samples per step, at most ``len(data)``.
+    shuffle : bool or "once"
+        Whether to shuffle the samples before every epoch. With False or ``"once"`` all epochs have
+        the same batches.
+    n_labelled : int or "share", optional
+        Number of labelled samples per batch if only some have a label (``y`` = -1 for the others),
+        so that terms that average over labelled samples are always defined. ``"share"`` is the
+        batch size times the fraction of labelled samples in the data, rounded up. Labelled samples
+        are cycled in a separate order; an epoch visits every sample at least once. By default
+        batches ignore labels.
+    random_state : int
+        Seed of sample order and noise.
+    validation : Data, optional
+        Held-out set on which every term is evaluated after each epoch (recorded as
+        ``validation.term``); batch normalisation uses the statistics of the held-out batch.
+    patience : int, optional
+        Number of epochs without improvement of the held-out loss (summed over players) after which
+        training stops. The parameters of the best epoch are restored.
+    criterion : str
+        Quantity that ``patience`` monitors: ``"loss"``, another term, or a key returned by
+        ``watch``; lower is better.
+    watch : callable, optional
+        Function of the progress and the held-out set (None without ``validation``), called after
+        every epoch with the model in evaluation mode. It returns a mapping from names to numbers,
+        recorded as ``validation.name``. It uses the same random numbers after every epoch.
+    callbacks : sequence of callable
+        Functions of the progress, called at the start, after every step and epoch, and at the end.
+    checkpoint : Checkpoint, optional
+        Checkpoint file, written at regular intervals. If it holds a snapshot of the same training
+        run, training resumes from it and gives the same result as without interruption.
+    compile : "auto" or bool
+        Whether to compile a step as one graph; see :func:`ancestral.training.engine.plan`.
+    precision : {"auto", "float32", "bfloat16"}
+        Precision of matrix products; see :func:`ancestral.training.engine.plan`.
+
+    Returns
+    -------
+    History
+        One record per epoch.
+
+    Raises
+    ------
+    NonFiniteError
+        If a term becomes infinite or not a number; the message contains the term, the step and
+        remedies.
+    CheckpointError
+        If the checkpoint is corrupt or belongs to another training run.
+    ValueError
+        If two players have a parameter in common, ``patience`` is given without ``validation``, a
+        batch can't be split among processes, or ``n_labelled`` leaves no unlabelled samples in a
+        batch.
+    """
+    players_by_name = {"": players} if isinstance(players, Player) else dict(players)
+    world, batch_size = distributed.world(), min(batch_size, len(data))
+    check_shares(players_by_name, batch_size, world)
+    early_stopping = Outlook(validation, watch, patience, criterion)
+    n_steps = max_epochs * data.makeup(batch_size, n_labelled).n_batches
+    snapshot = None if checkpoint is None else checkpoint.load()
+    plan = _plan(model, players_by_name, data, n_steps * batch_size, compile, precision, snapshot)
+    training = Training(model, players_by_name, random_state, n_steps, plan, world)
+    history = training.history
+
+    def notify(event: str) -> None:
+        with training.products():  # a callback may call the model
+            for callback in callbacks if world.rank == 0 else ():
+                callback(training.progress(event, len(history), max_epochs))
+
+    def after_step() -> None:
+        notify("step")
+        if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
+            training.keep(checkpoint)
+        if interrupt.asked:
+            raise KeyboardInterrupt
+
+    try:
+        with (
+            engine.private_randomness(data.device),
+            engine.memory_kept(),
+            HeldInterrupt(active=checkpoint is not None) as interrupt,
+        ):
+            training.restore(snapshot)
+            notify("start")
+            while len(history) < max_epochs and not early_stopping.is_over(history):
+                for index in _batches(training, data, batch_size, shuffle, n_labelled):
+                    training.take_step(data, index)
+                    after_step()
+                early_stopping.end_epoch(training, max_epochs, batch_size)
+                notify("epoch")
+    finally:
+        training.release()
+        model.eval()
+        notify("end")
+    return history
+
+
+def _batches(
+    training: Training, data: Data, batch_size: int, shuffle: Shuffle, n_labelled: Labelled
+) -> Iterator[Tensor]:
+    """Yield the sample indices of the remaining minibatches of the current epoch."""
+    epoch, n_batches = len(training.history), data.makeup(batch_size, n_labelled).n_batches
+    training.model.train()
+    engine.seed(training.random_state, epoch, 1)
+    data.start_epoch()
+    kwargs: dict[str, Any] = {"shuffle": shuffle, "n_labelled": n_labelled}
+    batches = data.batches(batch_size, seed=training.random_state, epoch=epoch, **kwargs)
+    return islice(batches, training.step - epoch * n_batches, None)
+
+
+def _plan(
+    model: nn.Module,
+    players: Mapping[str, Player],
+    data: Data,
+    n_rows: int,
+    compile: CompileChoice,
+    precision: Precision,
+    snapshot: Snapshot | None,
+) -> engine.Plan:
+    """Return the execution plan; a resumed training run reuses the plan of the snapshot."""
+    if snapshot is not None:
+        return engine.Plan(**snapshot.facts["plan"])
+    n_samples = max(player.objective.n_samples for player in players.values())
+    work = n_rows * n_samples * sum(p.numel() for p in model.parameters())
+    return engine.plan(model, data.device, work, compile, precision)
