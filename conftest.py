@@ -41,11 +41,11 @@ are slow."""
 
 @pytest.fixture(autouse=True, scope="session")
 def _disable_shape_checks_of_later_steps() -> Iterator[None]:
-    from ancestral.training.state import Training
+    from ancestral.training.state import TrainingState
 
-    take_step = Training.take_step
+    take_step = TrainingState.take_step
 
-    def partly_checked_step(training: Training, data: object, index: torch.Tensor) -> None:
+    def partly_checked_step(training: TrainingState, data: object, index: torch.Tensor) -> None:
         previous = jaxtyping.config.jaxtyping_disable
         jaxtyping.config.update("jaxtyping_disable", training.step >= CHECKED_STEPS)
         try:
@@ -54,7 +54,7 @@ def _disable_shape_checks_of_later_steps() -> Iterator[None]:
             jaxtyping.config.update("jaxtyping_disable", previous)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "take_step", partly_checked_step)
+        patch.setattr(TrainingState, "take_step", partly_checked_step)
         yield
 
 

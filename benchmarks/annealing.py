@@ -19,7 +19,7 @@ from turns import RESULTS, write
 
 import ancestral
 from ancestral import Annealing, compare, datasets
-from ancestral.evaluation.ais import Sandwich
+from ancestral.evaluation.ais import BidirectionalBounds
 from ancestral.evaluation.log_likelihood import LogLikelihood
 
 MODEL = RESULTS.parent / "zoo" / "mnist-density-vae"
@@ -49,8 +49,8 @@ def main(model: str = str(MODEL), n_steps: str = "300") -> None:
     how, rows = Annealing(n_steps=int(n_steps)), data.x_test[:N_ROWS]
     plain, plain_seconds = timed(lambda: estimator.log_likelihood(rows, N_SAMPLES))
     annealed, seconds = timed(lambda: estimator.log_likelihood(rows, annealing=how, progress=True))
-    both: Sandwich
-    both, both_seconds = timed(lambda: estimator.sandwich(N_ROWS, how, progress=True))
+    both: BidirectionalBounds
+    both, both_seconds = timed(lambda: estimator.bidirectional_bounds(N_ROWS, how, progress=True))
     difference = compare(annealed, plain)
     record = {
         "model": Path(model).name,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from turns import RESULTS, write
 
 from ancestral import GAN
-from ancestral.evaluation.sample_quality import modes_covered, nearest
+from ancestral.evaluation.sample_quality import count_covered_modes, nearest_neighbors
 
 PICTURE = RESULTS.parent / "docs" / "images" / "ring.svg"
 RADIUS, WIDTH, N_ROWS, N_DRAWN = 2.0, 0.05, 2560, 2000
@@ -46,10 +46,10 @@ def play(seed: int) -> tuple[dict[str, Any], np.ndarray]:
     centres, rows = ring(seed)
     gan = GAN(**HOW, random_state=seed).fit(rows)
     drawn = gan.sample(N_DRAWN, random_state=seed)
-    distance, _ = nearest(drawn, centres)
+    distance, _ = nearest_neighbors(drawn, centres)
     found = {
         "seed": seed,
-        "modes": modes_covered(drawn, centres, 3 * WIDTH),
+        "modes": count_covered_modes(drawn, centres, 3 * WIDTH),
         "share_within": float((distance <= 3 * WIDTH).mean()),
         "seconds": gan.history_[-1]["seconds"],
     }

@@ -38,7 +38,7 @@ def errors(model: MemoryVAE, x: np.ndarray) -> dict[str, float]:
     """Return the squared error of a pixel when rows are rebuilt with and without memories."""
 
     def error(*which: int) -> float:
-        with model.silenced(*which):
+        with model.ablate_memories(*which):
             return float(np.square(x - model.reconstruct(x)).mean())
 
     low, high = min(model.memories_), max(model.memories_)
@@ -68,7 +68,7 @@ def draw(model: MemoryVAE, asked: dict[int, np.ndarray], data: datasets.Dataset)
     figure = Figure(figsize=(11, 3.1 * len(asked) + 0.6), facecolor=PAPER, layout="constrained")
     grid = figure.subplots(len(asked), 2, width_ratios=(1, 1.25), squeeze=False)
     for (n, preferences), (left, right) in zip(asked.items(), grid, strict=True):
-        order = memory_analysis.by_preference(preferences)
+        order = memory_analysis.slots_by_class(preferences)
         left.imshow(sheet(model, n, order, data.image_shape))
         left.set(xticks=[], yticks=[])
         where = "the pixels" if n == min(asked) else "the latent variables"
@@ -90,10 +90,12 @@ def main(folder: str = str(MODEL)) -> None:
     assert config is not None
     data = config.dataset()
     x, y = np.asarray(data.x_test) / 255, np.asarray(data.y_test)
-    asked = {n: memory_analysis.class_preferences(model.attend(x, n), y) for n in model.memories_}
+    asked = {
+        n: memory_analysis.class_mean_attention(model.attend(x, n), y) for n in model.memories_
+    }
     memories: list[dict[str, Any]] = []
     for n, preferences in asked.items():
-        which, sizes = memory_analysis.largest(preferences)
+        which, sizes = memory_analysis.largest_slots(preferences)
         memories.append({
             "layer": n, "n_slots": preferences.shape[1], "slots": which.T.tolist(),
             "largest": sizes.T.tolist(), "favourites": len(set(which[:, 0].tolist())),

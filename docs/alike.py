@@ -10,7 +10,7 @@ from ancestral.experiments.records import Standing
 LIKENESS: dict[str, Callable[[dict[str, Any]], str]] = {
     "MMD^2": lambda e: f"{e['mmd2']:.4f} ± {e['mmd2_error']:.4f}",
     "of two real halves": lambda e: f"{e['real_mmd2']:.4f}",
-    "told apart": lambda e: f"{100 * e['told_apart']:.0f} %",
+    "told apart": lambda e: f"{100 * e['c2st_accuracy']:.0f} %",
     "precision": lambda e: f"{e['precision']:.2f}",
     "recall": lambda e: f"{e['recall']:.2f}",
     "nearest training row": lambda e: f"{e['nearest']:.1f}",

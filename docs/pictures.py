@@ -20,7 +20,7 @@ from ancestral.data.preprocessing import corrupt
 from ancestral.datasets import Dataset
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
-from ancestral.evaluation.class_fidelity import can_be_asked
+from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.experiments.report.figures import tiles
 from ancestral.experiments.run import open_run
 
@@ -60,7 +60,7 @@ class Sheet:
     def samples(self, model: Any) -> np.ndarray:
         """Draw samples, of every class or of none in particular."""
         how = {"mean": True} if isinstance(model, LatentEstimator) else {}
-        if can_be_asked(model):
+        if is_class_conditional(model):
             n, y = len(model.classes_), np.tile(model.classes_, DEEP)
             return self.grid(model.sample(len(y), y, random_state=0, **how), n)
         return self.grid(model.sample(10 * DEEP, random_state=0, **how), 10)
@@ -74,9 +74,9 @@ class Sheet:
         parts = [first, model.reconstruct(first), blank, damaged, filled, second]
         return self.grid(np.concatenate(parts), 10)
 
-    def diary(self, model: ImplicitEstimator) -> np.ndarray:
+    def sample_log(self, model: ImplicitEstimator) -> np.ndarray:
         """Draw what the same noise became, the last pages of it."""
-        pages = model.diary()[1][-DEEP:]
+        pages = model.sample_log()[1][-DEEP:]
         return self.grid(np.concatenate(pages), pages.shape[1])
 
 
@@ -84,7 +84,7 @@ def picture(model: Any, data: Dataset) -> np.ndarray:
     """Draw samples; beside them what the model makes of test rows, or how it came to learn."""
     sheet = Sheet(data)
     page = sheet.samples(model)
-    beside = sheet.repairs if isinstance(model, LatentEstimator) else sheet.diary
+    beside = sheet.repairs if isinstance(model, LatentEstimator) else sheet.sample_log
     between = np.full((len(page), BETWEEN, 3), 255, np.uint8)
     page = np.concatenate([page, between, beside(model)], 1)
     zoom = max(1, round(HEIGHT / len(page)))

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import norm
 
-from ancestral import Data, Generator, Player
+from ancestral import DeviceData, Generator, Player
 from ancestral.estimators.base.implicit import noise
-from ancestral.models.implicit import Game
+from ancestral.models.implicit import AdversarialPair
 from ancestral.nn import MLP
 from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
 from ancestral.training import Progress, train
@@ -55,12 +55,12 @@ def density(x: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def look(game: Game, step: int) -> Moment:
+def look(game: AdversarialPair, step: int) -> Moment:
     """Take the densities, the critic and the map of the noise as they are now."""
     x = np.linspace(LEFT, RIGHT, BINS)
 
     def generate(z: np.ndarray) -> np.ndarray:
-        return game.generator.at(torch.from_numpy(z).float()[:, None])[:, 0].numpy()
+        return game.generator.generate(torch.from_numpy(z).float()[:, None])[:, 0].numpy()
 
     # quantiles of the noise stand for all of it: the histogram of where they go is q(x)
     quantiles = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
@@ -76,7 +76,7 @@ def look(game: Game, step: int) -> Moment:
 def play(moments: Sequence[int] = MOMENTS) -> list[Moment]:
     """Train, and look at the given steps."""
     torch.manual_seed(2)
-    game = Game(Generator(MLP(1, (32, 32), 1), noise("normal", 1)), MLP(1, (64, 64), 1))
+    game = AdversarialPair(Generator(MLP(1, (32, 32), 1), noise("normal", 1)), MLP(1, (64, 64), 1))
     with torch.no_grad():
         game.generator.network[-1].bias.fill_(-1)  # it begins beside the data
     betas = (0.5, 0.999)
@@ -96,7 +96,7 @@ def play(moments: Sequence[int] = MOMENTS) -> list[Moment]:
     rows = batch * min(80, moments[-1])
     data = np.random.default_rng(0).normal(MEAN, WIDTH, size=(rows, 1))
     epochs = -(-moments[-1] * batch // rows)
-    train(game, players, Data(data), max_epochs=epochs, batch_size=batch,
+    train(game, players, DeviceData(data), max_epochs=epochs, batch_size=batch,
           precision="float32", callbacks=[keep])  # fmt: skip
     return found
 

@@ -7,8 +7,8 @@ It fits three relatives of the VAE to scikit-learn's digits and prints their tes
 import torch
 from sklearn.datasets import load_digits
 
-from ancestral import Data, LatentModel, Player
-from ancestral.data.preprocessing import bernoulli_draw, binarize
+from ancestral import DeviceData, LatentModel, Player
+from ancestral.data.preprocessing import binarize, sample_bernoulli
 from ancestral.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from ancestral.nn import MLP, Constant
 from ancestral.objectives import elbo, iwae
@@ -60,9 +60,9 @@ def laplace_posterior() -> tuple[LatentModel, Player]:
 def fit_and_score(variant, max_epochs: int = 100) -> LogLikelihood:
     torch.manual_seed(0)
     model, player = variant()
-    data = Data(TRAINING, on_batch=bernoulli_draw)
+    data = DeviceData(TRAINING, batch_transform=sample_bernoulli)
     train(model, player, data, max_epochs=max_epochs)
-    return log_likelihood(model, Data(TEST), n_samples=500)
+    return log_likelihood(model, DeviceData(TEST), n_samples=500)
 
 
 if __name__ == "__main__":

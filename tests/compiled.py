@@ -14,25 +14,25 @@ from torch import nn
 from torch.distributions import Distribution
 
 from ancestral import ClassConditionalVAE
-from ancestral.data.device_data import Data
-from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.data.device_data import DeviceData
+from ancestral.data.preprocessing import sample_bernoulli
 from ancestral.estimators.base.supervised import linear_scores
 from ancestral.models.deterministic import FeatureModel
 from ancestral.models.latent import LatentModel
-from ancestral.nn import MLP, Read
+from ancestral.nn import MLP, ReadContext
 from ancestral.objectives import Objective, elbo, hinge, iwae
 from ancestral.probability.composite import standard_normal
 from ancestral.probability.conditionals import Bernoulli, Gaussian
 from ancestral.training import Player, engine, train
 from ancestral.training.checkpoint import Checkpoint
-from ancestral.training.optim import adam, averaged, clipped
+from ancestral.training.optim import adam, clip, ema
 
 CASES = {
     "elbo": (lambda: elbo(), {}, {}),
     "iwae-batch-norm-clipped-averaged": (
         lambda: iwae(5),
         {"batch_norm": True},
-        {"optimizer": averaged(clipped(adam(1e-2, eps=1e-4), 5.0, 1.0))},
+        {"optimizer": ema(clip(adam(1e-2, eps=1e-4), 5.0, 1.0))},
     ),
     "doubly": (lambda: iwae(4, "doubly"), {}, {}),
     "elbo-hinge": (lambda: elbo() + hinge(2.0), {}, {"y": np.arange(64) % 3 - 1}),
@@ -41,7 +41,7 @@ CASES = {
 
 def vae(d=20, batch_norm=False):
     options = {"activation": "relu" if batch_norm else "tanh", "batch_norm": batch_norm}
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         model = LatentModel(
             standard_normal(3),
             Bernoulli(MLP(3, (16,), d, **options)),
@@ -61,7 +61,7 @@ def train_small_model(
     """Train a model on random images; return its parameters and the loss of each epoch."""
     x = np.random.default_rng(0).random((64, 20), dtype=np.float32)
     player = Player(model.to(device), objective, optimizer or adam(1e-2))
-    data = Data(x, y, on_batch=bernoulli_draw, device=device)
+    data = DeviceData(x, y, batch_transform=sample_bernoulli, device=device)
     history = train(model, player, data, max_epochs=epochs, batch_size=16, **kwargs)
     return flat_parameters(model), history.curve("loss")
 
@@ -118,7 +118,7 @@ def train_with_weighted_term():
     with torch.no_grad():
         model.weight.fill_(1.0)
     player = Player(model, Objective({"size": term}, lambda model, batch: None), adam(0.0))
-    data, options = Data(torch.zeros(4, 1)), {"compile": True, "callbacks": [term.double]}
+    data, options = DeviceData(torch.zeros(4, 1)), {"compile": True, "callbacks": [term.double]}
     return train(model, player, data, max_epochs=3, **options).curve("size")
 
 
@@ -134,7 +134,7 @@ def class_conditional_losses(compile):
 
 def linear_svm_losses(compile):
     """Losses of a linear SVM whose features are read from a context."""
-    svm = FeatureModel(Read("x"), linear_scores(20, 2))
+    svm = FeatureModel(ReadContext("x"), linear_scores(20, 2))
     loss = hinge(1.0, 1.0, lambda run: run.features)
     options = {"compile": compile, "y": np.arange(64) % 2, "precision": "float32"}
     return train_small_model(svm, loss, **options)[1]

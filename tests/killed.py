@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ancestral import Data, LatentModel, Player
-from ancestral.data.preprocessing import bernoulli_draw
+from ancestral import DeviceData, LatentModel, Player
+from ancestral.data.preprocessing import sample_bernoulli
 from ancestral.nn import MLP
 from ancestral.objectives import iwae
 from ancestral.probability.composite import standard_normal
@@ -44,11 +44,11 @@ def fit(path: Path, checkpoint: Checkpoint | None) -> None:
             "p": Player(model.likelihood, iwae(3), adam(cosine(1e-2)), every=2),
             "q": Player(model.posterior, iwae(3), adam(cosine(1e-2))),
         },
-        Data(x[:250], on_epoch=bernoulli_draw),
+        DeviceData(x[:250], epoch_transform=sample_bernoulli),
         max_epochs=60,
         batch_size=20,
         random_state=3,
-        validation=Data(x[250:]),
+        validation=DeviceData(x[250:]),
         checkpoint=checkpoint,
     )
     records = [{k: v for k, v in record.items() if k != "seconds"} for record in history]

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from ancestral.data.device_data import Data
-from ancestral.data.preprocessing import bernoulli_draw
+from ancestral.data.device_data import DeviceData
+from ancestral.data.preprocessing import sample_bernoulli
 from ancestral.models.latent import LatentModel
-from ancestral.nn import MLP, Take
-from ancestral.objectives import elbo, hinge, iwae, mmd, sparse_units
+from ancestral.nn import MLP, Slice
+from ancestral.objectives import elbo, hinge, iwae, mmd, sparsity_penalty
 from ancestral.probability.composite import Chain, standard_normal
 from ancestral.probability.conditionals import Bernoulli, Gaussian
 from ancestral.training import Player, engine, train
-from ancestral.training.optim import adam, clipped, sgd
+from ancestral.training.optim import adam, clip, sgd
 from ancestral.utils import distributed
 
 
 def vae(batch_norm=False):
     options = {"activation": "relu", "batch_norm": batch_norm}
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         model = LatentModel(
             standard_normal(3),
             Bernoulli(MLP(3, (16,), 20, **options)),
@@ -33,13 +33,13 @@ def vae(batch_norm=False):
 
 
 def two_layers():
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         down = Gaussian(MLP(2, (8,), heads=(3, 3)))
         up = Gaussian(MLP(3, (8,), heads=(2, 2)))
         bottom = Gaussian(MLP(20, (8,), heads=(3, 3)))
         return LatentModel(
             Chain([standard_normal(2), down], (2, 3), reverse=True),
-            Bernoulli(nn.Sequential(Take(0, 3), MLP(3, (8,), 20))),
+            Bernoulli(nn.Sequential(Slice(0, 3), MLP(3, (8,), 20))),
             Chain([bottom, up], (3, 2)),
         )
 
@@ -51,7 +51,7 @@ CASES = {
     "hinge": (vae, lambda: elbo() + hinge(3.0), {}),
     "labelled": (vae, lambda: elbo() + hinge(3.0), {"n_labelled": 5}),  # shards have unequal counts
     "resampled": (vae, lambda: iwae(8, n_resampled=2), {}),
-    "sparse": (vae, lambda: elbo() + sparse_units(), {}),
+    "sparse": (vae, lambda: elbo() + sparsity_penalty(), {}),
     "two-layers": (two_layers, lambda: iwae(3), {}),
     "compiled": (vae, lambda: elbo(), {"compile": True}),
 }
@@ -62,8 +62,8 @@ def train_small_model(make_model, objective, *, optimizer=None, **kwargs):
     x = np.random.default_rng(0).random((64, 20), dtype=np.float32)
     y = np.random.default_rng(1).integers(-1, 2, 64)
     model = make_model()
-    player = Player(model, objective(), clipped(optimizer or adam(1e-2), 5.0))
-    data = Data(x, y, on_batch=bernoulli_draw)
+    player = Player(model, objective(), clip(optimizer or adam(1e-2), 5.0))
+    data = DeviceData(x, y, batch_transform=sample_bernoulli)
     kwargs = kwargs | {"max_epochs": 3, "batch_size": 16, "precision": "float32"}
     history = train(model, player, data, **kwargs)
     parameters = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
@@ -83,7 +83,7 @@ def error_message(objective):
 
 
 def main(path):
-    distributed.join(torch.device("cpu"))
+    distributed.init_process_group(torch.device("cpu"))
     results = {
         name: train_small_model(make_model, objective, **options)
         for name, (make_model, objective, options) in CASES.items()

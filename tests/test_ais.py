@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from ancestral import VAE, Data, LatentModel
-from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, sandwich
-from ancestral.evaluation.hmc import hamiltonian
+from ancestral import VAE, DeviceData, LatentModel
+from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, bidirectional_bounds
+from ancestral.evaluation.hmc import hmc_step
 from ancestral.evaluation.log_likelihood import log_likelihood
 from ancestral.experiments.protocol import Scoring
 from ancestral.nn import MLP, Constant
@@ -57,7 +57,7 @@ MARGINAL = MultivariateNormal(torch.zeros(3).double(), W @ W.T + PSI.diag())
 
 def pixels():
     """VAE of six bits with one latent variable and a small MLP decoder."""
-    with engine.seeded(3):
+    with engine.seeded_rng(3):
         decoder = MLP(1, (8,), 6)
         for p in decoder.parameters():
             nn.init.normal_(p, std=1.5)
@@ -68,7 +68,7 @@ def pixels():
 def test_ais_mean_weight_is_unbiased():
     x = torch.full((2000, 1), 1.5, dtype=torch.float64)
     annealing = Annealing(n_steps=4, n_chains=1, n_leapfrog=3, first_step_size=0.3)
-    result = annealed_log_likelihood(conjugate(), Data(x, dtype=torch.float64), annealing)
+    result = annealed_log_likelihood(conjugate(), DeviceData(x, dtype=torch.float64), annealing)
     weights = np.exp(result.values)
     error = weights.std() / math.sqrt(len(weights))
     assert error < 0.01
@@ -80,9 +80,9 @@ def test_bidirectional_bounds_hold_and_tighten_with_more_distributions():
     exact, gaps = [], []
     for n_steps in (3, 20, 120):
         annealing = Annealing(n_steps=n_steps, n_chains=4, n_leapfrog=5, first_step_size=0.2)
-        bounds = sandwich(analyser(), 200, annealing, seed=1)
-        with engine.seeded(1):
-            _, x = analyser().draw(200)
+        bounds = bidirectional_bounds(analyser(), 200, annealing, seed=1)
+        with engine.seeded_rng(1):
+            _, x = analyser().sample_joint(200)
         exact = MARGINAL.log_prob(x).numpy()
         lower_error, upper_error = bounds.lower.values - exact, bounds.upper.values - exact
         assert lower_error.mean() < 4 * lower_error.std() / math.sqrt(200)
@@ -96,7 +96,7 @@ def test_bidirectional_bounds_hold_and_tighten_with_more_distributions():
 def test_ais_matches_closed_form_marginal_of_factor_analysis(start):
     x = MARGINAL.sample((50,))
     annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, start=start, first_step_size=0.2)
-    result = annealed_log_likelihood(analyser(), Data(x, dtype=torch.float64), annealing)
+    result = annealed_log_likelihood(analyser(), DeviceData(x, dtype=torch.float64), annealing)
     exact = MARGINAL.log_prob(x).numpy()
     np.testing.assert_allclose(result.values, exact, atol=0.35)
     assert abs((result.values - exact).mean()) < 0.05
@@ -107,7 +107,7 @@ def test_ais_integrates_out_missing_entries():
     x = MARGINAL.sample((50,))
     x[:, 1] = math.nan
     annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, first_step_size=0.2)
-    data = Data(x, missing=True, dtype=torch.float64)
+    data = DeviceData(x, missing=True, dtype=torch.float64)
     result = annealed_log_likelihood(analyser(), data, annealing)
     observed = [0, 2]
     marginal = MultivariateNormal(
@@ -125,7 +125,7 @@ def test_ais_and_importance_sampling_match_quadrature_for_network_decoder():
         log_px, log_pz = model.decode(grid), model.prior().log_prob(grid).sum(-1)
         joint = torch.stack([log_px.log_prob(row).sum(-1) + log_pz for row in x])
         exact = (torch.logsumexp(joint, 1) + math.log(18 / 20_000)).numpy()
-    data = Data(x, dtype=torch.float64)
+    data = DeviceData(x, dtype=torch.float64)
     sampled = log_likelihood(model, data, 5000)
     annealed = annealed_log_likelihood(model, data, Annealing(n_leapfrog=5, first_step_size=0.1))
     for result in (sampled, annealed):
@@ -138,17 +138,17 @@ def test_hmc_leaves_correlated_gaussian_invariant():
     target = MultivariateNormal(
         torch.tensor([1.0, -2.0]).double(), torch.tensor([[1.0, 0.6], [0.6, 0.5]]).double()
     )
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         z = target.sample((20_000,))
         for _ in range(5):
-            z, accepted = hamiltonian(target.log_prob, z, torch.tensor(0.5), 4)
+            z, accepted = hmc_step(target.log_prob, z, torch.tensor(0.5), 4)
     assert 0.3 < accepted.double().mean() < 0.99  # both acceptances and rejections occur
     np.testing.assert_allclose(z.mean(0), target.mean, atol=0.03)
     np.testing.assert_allclose(torch.cov(z.T), target.covariance_matrix, atol=0.04)
 
 
 def test_ais_is_reproducible_and_leaves_global_random_state_unchanged():
-    model, data = analyser(), Data(MARGINAL.sample((5,)), dtype=torch.float64)
+    model, data = analyser(), DeviceData(MARGINAL.sample((5,)), dtype=torch.float64)
     torch.manual_seed(5)
     state = torch.get_rng_state()
     first, second = (annealed_log_likelihood(model, data, QUICK, seed=2) for _ in range(2))
@@ -160,7 +160,7 @@ def test_discrete_latents_and_invalid_annealing_settings_raise():
     bits = Bernoulli(MLP(3, (), 2))
     model = LatentModel(bits, Bernoulli(MLP(2, (), 3)), bits)
     with pytest.raises(ValueError, match="continuous"):
-        annealed_log_likelihood(model, Data(torch.zeros(4, 3)), QUICK)
+        annealed_log_likelihood(model, DeviceData(torch.zeros(4, 3)), QUICK)
     for invalid in (
         {"n_steps": 0},
         {"n_chains": -1},
@@ -177,7 +177,7 @@ def test_compiled_ais_matches_eager_ais():
     model = pixels()
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (4, 6)).astype(float))
     annealing = Annealing(n_steps=3, n_chains=2, n_leapfrog=2, first_step_size=0.1)
-    data = Data(x, dtype=torch.float64)
+    data = DeviceData(x, dtype=torch.float64)
     eager, compiled = (
         annealed_log_likelihood(model, data, annealing, compile=compile)
         for compile in (False, True)
@@ -192,11 +192,11 @@ def test_estimator_ais_uses_the_units_of_the_data():
     annealed, sampled = vae.log_likelihood(x, annealing=annealing), vae.log_likelihood(x, 5000)
     assert annealed.estimator == "AIS"
     assert annealed.mean == pytest.approx(sampled.mean, abs=0.05)
-    assert -0.05 < vae.sandwich(30, annealing).gap < 0.2
+    assert -0.05 < vae.bidirectional_bounds(30, annealing).gap < 0.2
     on_samples = vae.log_likelihood(vae.sample(500, random_state=0), 500)
-    difference = on_samples.mean - vae.sandwich(500, QUICK).lower.mean
+    difference = on_samples.mean - vae.bidirectional_bounds(500, QUICK).lower.mean
     assert abs(difference) < 6 * on_samples.standard_error
-    first, second = (vae.sandwich(30, QUICK) for _ in range(2))
+    first, second = (vae.bidirectional_bounds(30, QUICK) for _ in range(2))
     assert first.gap == second.gap
 
 

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from ancestral import CGMMN, GMMN, VAE, Autoencoder, load
 from ancestral.cli.main import main
 from ancestral.data.batch import Batch
-from ancestral.evaluation.sample_quality import nearest
+from ancestral.evaluation.sample_quality import nearest_neighbors
 from ancestral.utils.serialization import ModelFileError
 
 X, Y = load_digits(return_X_y=True)
@@ -104,7 +104,7 @@ def test_gmmn_on_autoencoder_codes_matches_moments(fitted, saved, tmp_path):
     kwargs = {"hidden": (64,), "batch_size": 200, "learning_rate": 1e-2, "random_state": 0}
     model = GMMN(**kwargs, variances=(0.3,), autoencoder=saved, max_epochs=12).fit(X)
     torch.testing.assert_close(
-        model.model_.coder.state_dict(), fitted.model_.state_dict(), rtol=0, atol=0
+        model.model_.autoencoder.state_dict(), fitted.model_.state_dict(), rtol=0, atol=0
     )
     samples = model.sample(1000)
     codes = fitted.transform(samples)  # generated samples lie near the data
@@ -124,7 +124,7 @@ def test_cgmmn_on_autoencoder_codes_generates_requested_classes(saved):
     model = CGMMN(**kwargs, variances=(0.3,), autoencoder=saved, max_epochs=10).fit(X, Y)
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
     samples = model.sample(100, np.repeat(model.classes_, 10))
-    assert (nearest(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.75
+    assert (nearest_neighbors(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.75
 
 
 @pytest.mark.parametrize("n_latents", [6, [6, 3]])
@@ -140,7 +140,7 @@ def test_cgmmn_on_vae_codes_uses_posterior_means(n_latents, tmp_path):
     samples = model.sample(1000, np.repeat(model.classes_, 100))
     assert np.abs(samples.mean(0) - X.mean(0)).mean() < 0.06
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    assert (nearest(samples, centres)[1] == np.repeat(np.arange(10), 100)).mean() > 0.7
+    assert (nearest_neighbors(samples, centres)[1] == np.repeat(np.arange(10), 100)).mean() > 0.7
     model.save(tmp_path / "m")
     loaded = load(tmp_path / "m")
     loaded.autoencoder = "/nowhere"
@@ -157,7 +157,7 @@ def test_autoencoder_is_reloaded_after_failed_fit(fitted, saved):
         model.fit(X)
     model.set_params(network="dense").fit(X)
     torch.testing.assert_close(
-        model.model_.coder.state_dict(), fitted.model_.state_dict(), rtol=0, atol=0
+        model.model_.autoencoder.state_dict(), fitted.model_.state_dict(), rtol=0, atol=0
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ancestral import ClassConditionalVAE, MaxMarginVAE
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.models.run import Run
 from ancestral.objectives import hinge
 from ancestral.training import Player, train
@@ -31,7 +31,7 @@ def few(n, n_labelled, seed=0):
 
 
 def partly_labelled_data(n, n_labelled):
-    return Data(np.zeros((n, 1)), few(n, n_labelled))
+    return DeviceData(np.zeros((n, 1)), few(n, n_labelled))
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -41,9 +41,9 @@ def test_batches_have_given_number_of_labelled_rows_and_cover_all_rows(draw, n, 
     n_labelled = draw.draw(st.sampled_from(["share", *range(1, min(size, n))]))
     data = partly_labelled_data(n, n_all_labelled)
     options = {"n_labelled": n_labelled, "shuffle": shuffle, "seed": 1}
-    batches = [b.numpy() for b in data.batches(size, epoch=2, **options)]
+    batches = [b.numpy() for b in data.batch_indices(size, epoch=2, **options)]
     assert {len(b) for b in batches} == {min(size, n)}
-    assert len(batches) == data.makeup(size, n_labelled).n_batches
+    assert len(batches) == data.make_batch_sampler(size, n_labelled).n_batches
     labelled = data.y.numpy() >= 0
     counts = {int(labelled[b].sum()) for b in batches}
     share = min(-(-n_all_labelled * min(size, n) // n), min(size, n) - 1)
@@ -52,13 +52,13 @@ def test_batches_have_given_number_of_labelled_rows_and_cover_all_rows(draw, n, 
     assert visits.min() == 1  # every row is visited, in the smallest number of batches
     for group in (labelled, ~labelled):  # visit counts differ by the last, incomplete cycle only
         assert visits[group].max() - visits[group].min() <= 1
-    repeated = [b.numpy() for b in data.batches(size, epoch=2, **options)]
+    repeated = [b.numpy() for b in data.batch_indices(size, epoch=2, **options)]
     np.testing.assert_array_equal(repeated, batches)
 
 
 def test_unlabelled_rows_are_visited_once_per_epoch_and_labelled_rows_cycle():
     data = partly_labelled_data(500, 20)  # 480 unlabelled rows: 40 and 10 labelled rows per batch
-    order = torch.stack(list(data.batches(50, n_labelled=10)))
+    order = torch.stack(list(data.batch_indices(50, n_labelled=10)))
     visits = np.bincount(order.flatten(), minlength=500)
     assert order.shape == (12, 50)
     assert set(visits[data.y < 0].tolist()) == {1}
@@ -71,7 +71,7 @@ def test_unlabelled_rows_are_visited_once_per_epoch_and_labelled_rows_cycle():
 def test_semi_supervised_batch_order_is_determined_by_seed_and_epoch():
     def order(seed, epoch, shuffle=True):
         options = {"n_labelled": 3, "seed": seed, "epoch": epoch, "shuffle": shuffle}
-        batches = partly_labelled_data(60, 9).batches(10, **options)
+        batches = partly_labelled_data(60, 9).batch_indices(10, **options)
         return torch.stack(list(batches)).flatten().tolist()
 
     orders = {tuple(order(s, e)) for s in (0, 1) for e in (0, 1)}
@@ -82,9 +82,9 @@ def test_semi_supervised_batch_order_is_determined_by_seed_and_epoch():
 
 @pytest.mark.parametrize("y", [Y[:33], np.full(33, -1), np.linspace(-1, 1, 33), None])
 def test_n_labelled_has_no_effect_unless_data_is_partly_labelled(y):
-    data = Data(X[:33], y)
-    default = torch.stack(list(data.batches(10, seed=1, epoch=2)))
-    with_n_labelled = torch.stack(list(data.batches(10, seed=1, epoch=2, n_labelled=3)))
+    data = DeviceData(X[:33], y)
+    default = torch.stack(list(data.batch_indices(10, seed=1, epoch=2)))
+    with_n_labelled = torch.stack(list(data.batch_indices(10, seed=1, epoch=2, n_labelled=3)))
     assert torch.equal(default, with_n_labelled)
     # reference order: a permutation, with the last batch completed from its beginning
     order = np.random.default_rng([1, 2]).permutation(33)
@@ -102,7 +102,7 @@ def test_n_labelled_has_no_effect_unless_data_is_partly_labelled(y):
 )
 def test_sampler_rejects_batches_without_labelled_or_unlabelled_rows(size, n_labelled, message):
     with pytest.raises(ValueError, match=message):
-        partly_labelled_data(50, 5).makeup(size, n_labelled)
+        partly_labelled_data(50, 5).make_batch_sampler(size, n_labelled)
 
 
 def test_fit_rejects_invalid_n_labelled():
@@ -117,7 +117,7 @@ def test_fit_rejects_invalid_n_labelled():
 def test_validation_batches_distribute_labelled_rows_evenly():
     for n_labelled in (3, 17):
         data = partly_labelled_data(100, n_labelled)
-        batches = [b.numpy() for b in data.spread(10)]
+        batches = [b.numpy() for b in data.validation_batch_indices(10)]
         counts = [(data.y[b] >= 0).sum().item() for b in batches]
         assert min(counts) >= 1
         assert max(counts) - min(counts) <= 1
@@ -141,16 +141,16 @@ class Linear(nn.Module):
 def test_supervised_term_is_unbiased_over_epoch(n_labelled):
     """With complete cycles, the mean of the term over an epoch is its mean over labelled rows."""
     y = few(16 + 20 * (20 - n_labelled), 16)  # 20 batches: 5, 10 and 20 cycles
-    data = Data(X[: len(y)], y)
+    data = DeviceData(X[: len(y)], y)
     model, objective = Linear(), hinge(2.0, 1.0, lambda run: run.batch.x)
     (term,) = objective.terms.values()
-    batches = list(data.batches(20, seed=3, epoch=1, n_labelled=n_labelled))
+    batches = list(data.batch_indices(20, seed=3, epoch=1, n_labelled=n_labelled))
     assert len(batches) == 20
-    values = [term(model, Run(data.take(index))).item() for index in batches]
+    values = [term(model, Run(data.batch_at(index))).item() for index in batches]
     rows = torch.from_numpy(np.flatnonzero(y >= 0))
-    expected = term(model, Run(data.take(rows))).item()
+    expected = term(model, Run(data.batch_at(rows))).item()
     assert np.mean(values) == pytest.approx(expected, rel=1e-5)
-    unbalanced = [term(model, Run(data.take(index))).item() for index in data.batches(20)]
+    unbalanced = [term(model, Run(data.batch_at(index))).item() for index in data.batch_indices(20)]
     assert 0.0 in unbalanced  # value of a batch without labelled rows
     assert np.mean(unbalanced) < expected
 
@@ -195,7 +195,7 @@ def test_train_ignores_labels_in_sampling_by_default():
     def history(**options):
         torch.manual_seed(0)
         player = Player(Linear(), hinge(1.0, 1.0, lambda run: run.batch.x))
-        data = Data(X[:90], few(90, 9))
+        data = DeviceData(X[:90], few(90, 9))
         return train(player.params, player, data, max_epochs=1, batch_size=9, **options)[0]
 
     assert history()["step"] == 10

@@ -16,14 +16,14 @@ from ancestral.experiments.metrics import Subject, measure
 from ancestral.experiments.protocol import Scoring
 from ancestral.experiments.recipes import Protocol
 from ancestral.models.bayesian_mlp import (
+    BayesianMLP,
     Gamma,
-    GaussianWeights,
     Moments,
     linear_moments,
     log_normal,
     relu_moments,
-    updated_gamma,
-    updated_gaussian,
+    update_gamma,
+    update_gaussian,
 )
 
 RNG = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def test_linear_moments_match_monte_carlo():
 def test_network_moments_match_monte_carlo_over_weights():
     """With one hidden layer the assumption of independent Gaussian inputs is exact."""
     torch.manual_seed(0)
-    net = GaussianWeights(2, (6,)).double()
+    net = BayesianMLP(2, (6,)).double()
     x = double(0.7, -1.2)
     mean, variance = (u.item() for u in net(x))
     n = 200_000
@@ -97,7 +97,7 @@ def test_updates_of_one_weight_match_exact_posterior():
     for x, y in zip(xs, ys, strict=True):
         mean, variance = (u.clone().requires_grad_() for u in posterior)
         log_z = log_normal(double(y), Moments(x * mean, x * x * variance), noise).sum()
-        posterior = updated_gaussian(
+        posterior = update_gaussian(
             Moments(mean, variance), *torch.autograd.grad(log_z, (mean, variance))
         )
         posterior = Moments(*(u.detach() for u in posterior))
@@ -108,7 +108,7 @@ def test_updates_of_one_weight_match_exact_posterior():
 
 def test_gaussian_update_with_invalid_result_is_skipped():
     prior = Moments(double(1.0, 1.0), double(1.0, 1.0))
-    result = updated_gaussian(prior, double(10.0, 0.1), double(0.0, float("nan")))
+    result = update_gaussian(prior, double(10.0, 0.1), double(0.0, float("nan")))
     assert torch.equal(torch.stack(result), torch.stack(prior))
 
 
@@ -119,7 +119,7 @@ def test_gamma_update_with_student_marginals_is_conjugate():
     def log_z(a):
         return stats.t(2 * a, scale=np.sqrt(prior.b / a)).logpdf(residual)
 
-    result = updated_gamma(prior, log_z(prior.a), log_z(prior.a + 1), log_z(prior.a + 2))
+    result = update_gamma(prior, log_z(prior.a), log_z(prior.a + 1), log_z(prior.a + 2))
     assert result == pytest.approx((6.5, 5.0 + residual**2 / 2), rel=1e-9)
 
 
@@ -130,7 +130,7 @@ def test_gamma_update_moments_match_quadrature():
     log_z = [
         log_normal(double(y), Moments(double(mean), double(variance)), v).item() for v in noises
     ]
-    result = updated_gamma(prior, *log_z)
+    result = update_gamma(prior, *log_z)
     gamma = stats.gamma(prior.a, scale=1 / prior.b)
     moments = [
         integrate.quad(lambda g, j=j: g**j * gamma.pdf(g), 0, np.inf)[0]
@@ -144,9 +144,9 @@ def test_gamma_update_moments_match_quadrature():
 def test_repeated_prior_refinement_converges():
     """Without new data, repeated refinement reaches a fixed point with positive variances."""
     torch.manual_seed(0)
-    net = GaussianWeights(3, (4,)).double()
+    net = BayesianMLP(3, (4,)).double()
     for _ in range(10):
-        net.observe(double(1.0, -1.0, 0.5), torch.tensor(0.5))
+        net.update(double(1.0, -1.0, 0.5), torch.tensor(0.5))
     steps = []
     for _ in range(30):
         before = torch.cat([m.detach().clone().flatten() for m in net.means])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Bernoulli
 
-from ancestral.probability.bernoulli import bits_log_prob
+from ancestral.probability.bernoulli import bernoulli_log_prob
 
 
 def rand(*shape, seed=0, scale=3.0):
@@ -31,7 +31,7 @@ def test_log_prob_matches_reference_for_any_width_and_leading_axes(d, n_axes, ma
     shape = (3, 2)[:n_axes]
     logits, x = rand(*shape, d, seed=seed), bits(*shape[-1:], d, seed=seed)
     mask = bits(*shape[-1:], d, seed=seed + 1) if masked else None
-    got = bits_log_prob(logits, x, mask)
+    got = bernoulli_log_prob(logits, x, mask)
     assert got.shape == shape
     torch.testing.assert_close(got, reference_log_prob(logits, x, mask), atol=1e-10, rtol=1e-12)
 
@@ -39,21 +39,21 @@ def test_log_prob_matches_reference_for_any_width_and_leading_axes(d, n_axes, ma
 def test_log_prob_matches_torch_bernoulli():
     logits, x = rand(5, 784), bits(5, 784)
     torch.testing.assert_close(
-        bits_log_prob(logits, x), Bernoulli(logits=logits).log_prob(x).sum(-1)
+        bernoulli_log_prob(logits, x), Bernoulli(logits=logits).log_prob(x).sum(-1)
     )
 
 
 @pytest.mark.parametrize("scale", [1e-3, 30.0, 1e3, 1e30])
 def test_float32_log_prob_is_accurate_for_extreme_logits(scale):
     logits, x = rand(4, 784, scale=scale), bits(4, 784)
-    got = bits_log_prob(logits.float(), x.float())
+    got = bernoulli_log_prob(logits.float(), x.float())
     torch.testing.assert_close(
         got.double(), reference_log_prob(logits.float().double(), x), rtol=2e-6, atol=1e-3
     )
 
 
 def test_log_prob_at_zero_logits_does_not_overflow():
-    got = bits_log_prob(torch.zeros(2, 784), torch.zeros(784))
+    got = bernoulli_log_prob(torch.zeros(2, 784), torch.zeros(784))
     torch.testing.assert_close(got, torch.full((2,), -784 * np.log(2), dtype=torch.float32))
 
 
@@ -61,10 +61,10 @@ def test_log_prob_at_zero_logits_does_not_overflow():
 def test_first_and_second_derivatives_in_logits_and_values(masked):
     logits, x = rand(3, 2, 7).requires_grad_(), rand(2, 7, scale=0.4).requires_grad_()
     mask = bits(2, 7) if masked else None
-    assert gradcheck(lambda a, b: bits_log_prob(a, b, mask), (logits, x))
-    assert gradgradcheck(lambda a, b: bits_log_prob(a, b, mask), (logits, x))
+    assert gradcheck(lambda a, b: bernoulli_log_prob(a, b, mask), (logits, x))
+    assert gradgradcheck(lambda a, b: bernoulli_log_prob(a, b, mask), (logits, x))
 
 
 def test_gradient_is_summed_over_broadcast_axes():
     logits = rand(7).requires_grad_()
-    assert gradcheck(lambda a: bits_log_prob(a, bits(4, 7)), (logits,))
+    assert gradcheck(lambda a: bernoulli_log_prob(a, bits(4, 7)), (logits,))

@@ -47,7 +47,7 @@ def stop_at(monkeypatch, step):
 
     def save_and_stop(self, snapshot):
         save(self, snapshot)
-        if snapshot.facts["step"] == step:
+        if snapshot.metadata["step"] == step:
             raise StoppedError
 
     monkeypatch.setattr(Checkpoint, "save", save_and_stop)
@@ -154,5 +154,5 @@ def test_full_disk_leaves_previous_checkpoint_and_warns(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", raise_no_space)
     with pytest.warns(UserWarning, match="No space left.*previous one remains"):
         checkpoint.save(Snapshot({"x": torch.zeros(1)}, {"step": 2}))
-    assert checkpoint.load().facts == {"step": 1}
+    assert checkpoint.load().metadata == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.checkpoint"]

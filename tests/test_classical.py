@@ -226,7 +226,9 @@ def test_component_log_density_matches_entrywise_sum():
     for component, (j,) in zip(model.components, model.columns, strict=True):
         for observed in (None, mask[:, [j]]):
             result = component.log_density(x[:, [j]], observed)
-            expected = mixture_components.log_density(component.each, x[:, [j]], observed)
+            expected = mixture_components.log_density(
+                component.class_distributions, x[:, [j]], observed
+            )
             torch.testing.assert_close(result, expected, atol=1e-10, rtol=1e-10)
 
 
@@ -309,7 +311,7 @@ def test_deep_belief_net_shapes_of_latent_layers():
     net.fit(DIGITS[:300])
     assert net.transform(DIGITS[:5]).shape == (5, 12)
     assert len(net.active_units(DIGITS[:50])) == 3
-    z = net.model_.draw_latents(50)
+    z = net.model_.sample_prior(50)
     assert set(z.unique().tolist()) == {0.0, 1.0}
     assert z.shape == (50, 12)
 
@@ -346,11 +348,11 @@ def test_exact_likelihood_has_no_monte_carlo_error():
     batch = Batch(torch.tensor(standardised(IRIS), dtype=torch.float32))
     log_w = fitted.model_.run(batch, 3).log_w - np.log(IRIS.std(0)).sum()
     np.testing.assert_allclose(log_w.detach().mean(0), result.values, atol=1e-4)
-    assert fitted.sandwich(5).gap == 0
+    assert fitted.bidirectional_bounds(5).gap == 0
     with pytest.raises(ValueError, match=r"annealing=.*is known exactly"):
         fitted.log_likelihood(IRIS, annealing=ancestral.Annealing())
     with pytest.raises(ValueError, match="requires continuous latent variables"):
-        BeliefNet(n_latents=2, max_epochs=1, random_state=0).fit(DIGITS).sandwich(2)
+        BeliefNet(n_latents=2, max_epochs=1, random_state=0).fit(DIGITS).bidirectional_bounds(2)
 
 
 def test_non_finite_likelihood_stops_fit():

@@ -17,8 +17,8 @@ from torch import nn
 from ancestral.data.batch import Batch
 from ancestral.models.factor_analysis import FactorAnalyser
 from ancestral.models.latent import LatentModel
-from ancestral.nn import MLP, Constant, Read
-from ancestral.probability.composite import Chain, Fixed, Mixture, Product, standard_normal
+from ancestral.nn import MLP, Constant, ReadContext
+from ancestral.probability.composite import Chain, Mixture, Product, Unconditional, standard_normal
 from ancestral.probability.conditionals import (
     Bernoulli,
     Categorical,
@@ -148,7 +148,7 @@ def test_categorical_log_prob_sums_to_one_by_enumeration(sizes):
     for row, code in enumerate(codes.long().tolist()):
         expected = sum(u[:, c] for u, c in zip(columns, code, strict=True))
         torch.testing.assert_close(joint[row], expected)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         sample = p(logits).sample((500,))
     assert (sample < torch.tensor(sizes)).all()
 
@@ -344,10 +344,10 @@ def test_product_parts_share_the_trunk():
     ids=lambda p: type(p).__name__,
 )
 def test_fixed_conditional_has_the_density_of_its_distribution(p):
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         x = p.sample((5,))
     expected = p.log_prob(x)  # first, because torch caches derived parameters
-    fixed = Fixed(p)
+    fixed = Unconditional(p)
     torch.testing.assert_close(fixed().log_prob(x), expected)
     assert all(v.dtype == torch.float32 for v in fixed.float().state_dict().values())
     assert not list(fixed.parameters())
@@ -356,7 +356,7 @@ def test_fixed_conditional_has_the_density_of_its_distribution(p):
 def test_fixed_rejects_distributions_without_tensor_parameters():
     independent = td.Independent(td.Normal(rand(3), torch.ones(3).double()), 1)
     with pytest.raises((TypeError, ValueError, NotImplementedError), match="Independent"):
-        Fixed(independent)
+        Unconditional(independent)
 
 
 def test_chain_log_prob_is_sum_over_layers_in_both_orders():
@@ -377,11 +377,11 @@ def labelled_model():
         layer = nn.Linear(len(columns), 2, bias=False)
         with torch.no_grad():
             layer.weight.copy_(weight[:, columns])
-        return nn.Sequential(Read(*fields, n_classes=2), layer)
+        return nn.Sequential(ReadContext(*fields, n_classes=2), layer)
 
     prior = Gaussian(network(("y",), [3, 4]), 0.0)
     posterior = Gaussian(network(("x", "y"), [0, 1, 2, 3, 4]), -1.0)
-    likelihood = Gaussian(nn.Sequential(Read("z", "y", n_classes=2), nn.Linear(4, 3)), 0.5)
+    likelihood = Gaussian(nn.Sequential(ReadContext("z", "y", n_classes=2), nn.Linear(4, 3)), 0.5)
     return LatentModel(prior, likelihood, posterior), weight
 
 
@@ -390,7 +390,7 @@ def test_latent_model_passes_labels_to_all_conditionals():
     assert reads_context(model.prior)
     assert not reads_context(standard_normal(2))
     x, y = rand(6, 3).float(), torch.tensor([0, 1, 0, 1, 1, 0])
-    with torch.no_grad(), engine.seeded(0):
+    with torch.no_grad(), engine.seeded_rng(0):
         run = model.run(Batch(x, y), 4)
         sample = model.sample(40_000, y.repeat(40_000)[:40_000])
     code, weight = nn.functional.one_hot(y, 2).float(), weight.float()

@@ -17,11 +17,16 @@ from ancestral.estimators.class_conditional_vae import ClassConditionalVAE
 from ancestral.evaluation.log_likelihood import log_likelihood
 from ancestral.experiments.run import open_run
 from ancestral.models.latent import LatentModel
-from ancestral.nn import Read, Take
-from ancestral.objectives import class_bound
-from ancestral.probability.class_conditional import Classes, ClassFirst, Same, equal_classes
+from ancestral.nn import ReadContext, Slice
+from ancestral.objectives import semi_supervised_bound
+from ancestral.probability.class_conditional import (
+    ClassThenLatent,
+    OneHotConditional,
+    StandardNormalLike,
+    uniform_classes,
+)
 from ancestral.probability.conditionals import Bernoulli, Gaussian
-from ancestral.probability.distributions import draw
+from ancestral.probability.distributions import rsample_or_sample
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -51,9 +56,9 @@ def model_with_exact_posterior():
         heads.bias.zero_()
     q_z = Gaussian(nn.Sequential(heads, Split()))
     model = LatentModel(
-        ClassFirst(equal_classes(2), Same(1), (2, 1)),
-        Bernoulli(nn.Sequential(Take(0, 2), bits)),
-        ClassFirst(Classes(posterior), q_z, (2, 1), look=Read("x")),
+        ClassThenLatent(uniform_classes(2), StandardNormalLike(1), (2, 1)),
+        Bernoulli(nn.Sequential(Slice(0, 2), bits)),
+        ClassThenLatent(OneHotConditional(posterior), q_z, (2, 1), encoder=ReadContext("x")),
     )
     x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
     log_pxy = torch.distributions.Bernoulli(logits=logits).log_prob(x[:, None]).sum(-1)
@@ -66,7 +71,7 @@ class Split(nn.Module):
 
 
 def bound(model, x, y, **kwargs):
-    terms = class_bound(0.0, **kwargs)(model, Batch(x, torch.tensor(y)))
+    terms = semi_supervised_bound(0.0, **kwargs)(model, Batch(x, torch.tensor(y)))
     return -sum(terms.values()).item()
 
 
@@ -76,16 +81,16 @@ def test_class_bound_equals_log_likelihood_for_exact_posteriors():
     unlabelled = log_pxy.logsumexp(1).mean()
     mixed = (log_pxy[0, 1] + log_pxy[1:].logsumexp(1).sum()) / 3
     assert bound(model, x, [0, 1, 1]) == pytest.approx(labelled.item(), abs=1e-5)
-    assert bound(model, x, [0, 1, 1], everywhere=True) == pytest.approx(labelled.item(), abs=1e-5)
-    assert bound(model, x, [-1, -1, -1], everywhere=True) == pytest.approx(
+    assert bound(model, x, [0, 1, 1], all_classes=True) == pytest.approx(labelled.item(), abs=1e-5)
+    assert bound(model, x, [-1, -1, -1], all_classes=True) == pytest.approx(
         unlabelled.item(), abs=1e-5
     )
-    assert bound(model, x, [1, -1, -1], everywhere=True) == pytest.approx(mixed.item(), abs=1e-5)
+    assert bound(model, x, [1, -1, -1], all_classes=True) == pytest.approx(mixed.item(), abs=1e-5)
 
 
 def test_log_likelihood_sums_over_classes():
     model, x, log_pxy = model_with_exact_posterior()
-    result = log_likelihood(model, device_data.Data(x), 10)
+    result = log_likelihood(model, device_data.DeviceData(x), 10)
     np.testing.assert_allclose(result.values, log_pxy.logsumexp(1), atol=1e-5)
 
 
@@ -93,23 +98,23 @@ def test_gradients_are_finite_for_saturated_class_posterior():
     model, x, _ = model_with_exact_posterior()
     with torch.no_grad():
         model.posterior.label.network.weight.mul_(300)
-    terms = class_bound(0.1, everywhere=True)(model, Batch(x, torch.tensor([1, -1, -1])))
+    terms = semi_supervised_bound(0.1, all_classes=True)(model, Batch(x, torch.tensor([1, -1, -1])))
     sum(terms.values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_classification_term_is_scaled_by_alpha():
     model, x, log_pxy = model_with_exact_posterior()
-    terms = class_bound(0.5)(model, Batch(x, torch.tensor([0, 1, 1])))
+    terms = semi_supervised_bound(0.5)(model, Batch(x, torch.tensor([0, 1, 1])))
     log_qy = log_pxy.log_softmax(1)[torch.arange(3), torch.tensor([0, 1, 1])]
     assert terms["classes"].item() == pytest.approx(-0.5 * log_qy.mean().item(), abs=1e-5)
-    none = class_bound(0.5, everywhere=True)(model, Batch(x, torch.tensor([-1, -1, -1])))
+    none = semi_supervised_bound(0.5, all_classes=True)(model, Batch(x, torch.tensor([-1, -1, -1])))
     assert none["classes"] == 0
 
 
 def test_prior_samples_are_one_hot_class_and_latent():
     model, _, _ = model_with_exact_posterior()
-    vector = draw(model.prior(), (200,))
+    vector = rsample_or_sample(model.prior(), (200,))
     assert vector.shape == (200, 3)
     assert (vector[:, :2].sum(1) == 1).all()
     assert 60 < vector[:, 0].sum() < 140
@@ -261,7 +266,7 @@ def test_code_spread_excludes_inactive_codes(vae_with_inactive_codes, tmp_path):
     assert model.codes_kept_ == active.tolist()
     assert set(range(10)) - set(model.codes_kept_) == {2, 7}
     top = model.model_.top
-    latent = top.draw_latents(30)
+    latent = top.sample_prior(30)
     p = top.decode(latent)
     inactive = torch.tensor([2, 7])
     assert not p.mean[:, inactive].any()  # N(0, 1) for every class

@@ -6,7 +6,11 @@ from scipy.signal import convolve2d
 
 from ancestral import datasets
 from ancestral.cli.main import main
-from ancestral.data.contrast import global_contrast, local_contrast, normalise_contrast
+from ancestral.data.contrast import (
+    contrast_normalization,
+    global_contrast_normalization,
+    local_contrast_normalization,
+)
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3, 3 * 12 * 10)).astype(np.uint8)
@@ -20,17 +24,17 @@ def gaussian_window():
 
 
 def test_global_contrast_normalization_has_zero_mean_and_unit_norm():
-    normalized = global_contrast(IMAGES.astype(np.float64))
+    normalized = global_contrast_normalization(IMAGES.astype(np.float64))
     np.testing.assert_allclose(normalized.mean(1), 0, atol=1e-15)
     np.testing.assert_allclose((normalized**2).sum(1), 1)
-    np.testing.assert_allclose(normalized, global_contrast(IMAGES / 255.0))
-    assert not global_contrast(np.full((1, 5), 7.0)).any()
+    np.testing.assert_allclose(normalized, global_contrast_normalization(IMAGES / 255.0))
+    assert not global_contrast_normalization(np.full((1, 5), 7.0)).any()
 
 
 def test_local_contrast_normalization_matches_formula():
     x = RNG.normal(size=(2, 360))
     maps = x.reshape(2, 3, 12, 10)
-    for n, normalized in enumerate(local_contrast(x, SHAPE).reshape(maps.shape)):
+    for n, normalized in enumerate(local_contrast_normalization(x, SHAPE).reshape(maps.shape)):
         for channel, image in enumerate(maps[n]):
             mean = convolve2d(image, gaussian_window(), mode="full")[3:-3, 3:-3]
             std = np.sqrt(convolve2d(image**2, gaussian_window(), mode="full")[3:-3, 3:-3])
@@ -40,14 +44,16 @@ def test_local_contrast_normalization_matches_formula():
 
 def test_minimum_std_limits_contrast_of_faint_images():
     faint = 1e-6 * RNG.normal(size=(1, 360))
-    assert np.abs(local_contrast(faint, SHAPE)).max() < 0.1
+    assert np.abs(local_contrast_normalization(faint, SHAPE)).max() < 0.1
 
 
 def test_contrast_normalization_in_blocks_is_float32_and_matches_float64():
     images = np.repeat(IMAGES, 500, 0)
-    normalized = normalise_contrast(images, SHAPE)
+    normalized = contrast_normalization(images, SHAPE)
     assert normalized.dtype == np.float32
-    exact = local_contrast(global_contrast(IMAGES.astype(np.float64)), SHAPE)
+    exact = local_contrast_normalization(
+        global_contrast_normalization(IMAGES.astype(np.float64)), SHAPE
+    )
     np.testing.assert_allclose(normalized[::500], exact, atol=1e-4)
     np.testing.assert_array_equal(normalized[499], normalized[0])
 
@@ -58,12 +64,12 @@ def test_contrast_normalization_in_blocks_is_float32_and_matches_float64():
 )
 def test_local_contrast_rejects_invalid_window_and_sigma(options, message):
     with pytest.raises(ValueError, match=message):
-        local_contrast(IMAGES, SHAPE, **options)
+        local_contrast_normalization(IMAGES, SHAPE, **options)
 
 
 def test_contrast_normalization_requires_images(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"image_shape=\(2, 2\) does not match"):
-        local_contrast(IMAGES, (2, 2))
+        local_contrast_normalization(IMAGES, (2, 2))
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n3,4\n5,6\n")
     assert main(["fit", "vae", str(table), "--contrast", "--out", str(tmp_path / "run")]) == 2
@@ -75,6 +81,6 @@ def test_load_with_contrast_normalization(tmp_path):
     original, normalized = (
         datasets.load(tmp_path / "pictures.npz", contrast=c) for c in (False, True)
     )
-    np.testing.assert_array_equal(normalized.x_train, normalise_contrast(IMAGES, SHAPE))
+    np.testing.assert_array_equal(normalized.x_train, contrast_normalization(IMAGES, SHAPE))
     assert normalized.checksum == original.checksum
     assert "Contrast normalised" in normalized.note

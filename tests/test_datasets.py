@@ -27,10 +27,10 @@ from PIL import Image
 from ancestral import datasets
 from ancestral.cli.main import main
 from ancestral.datasets import DataError, content_checksum, download, file_formats, load, svhn
-from ancestral.datasets.builders import BOSTON_SPLITS, grey_images, read_idx_splits
+from ancestral.datasets.builders import BOSTON_SPLITS, grey_image_builder, read_idx_splits
 from ancestral.datasets.catalogue import load_entry
 from ancestral.datasets.download import RemoteFile
-from ancestral.datasets.entries import ENTRIES, IDX, Entry, Form
+from ancestral.datasets.entries import ENTRIES, IDX_FILES, Entry, FileLayout
 
 DATA = os.environ.get("ANCESTRAL_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder with the data")
@@ -215,10 +215,10 @@ def test_ocr_letters_do_not_depend_on_row_order_of_file(tmp_path, monkeypatch):
 @needs_data
 def test_binarized_mnist_from_text_equals_npz(tmp_path):
     arrays = {name: x[:300] for name, x in load_cached("binarized_mnist").arrays().items()}
-    form = ENTRIES["binarized_mnist"].forms[1]
-    for file, name in zip(form.files, ("x_train", "x_valid", "x_test"), strict=True):
+    layout = ENTRIES["binarized_mnist"].layouts[1]
+    for file, name in zip(layout.files, ("x_train", "x_valid", "x_test"), strict=True):
         np.savetxt(tmp_path / file.name, arrays[name], fmt="%d")
-    raw = form.read(*(tmp_path / file.name for file in form.files))
+    raw = layout.read(*(tmp_path / file.name for file in layout.files))
     assert content_checksum(raw) == content_checksum(arrays)
 
 
@@ -246,13 +246,15 @@ def test_downsampled_omniglot_drawings_equal_npz():
         expected = {x.tobytes() for x in file["x"]}
     with np.load(Path(DATA) / "omniglot" / "images_evaluation.npz") as file:
         drawings = file["images"][::60].reshape(-1, 105, 105)
-    assert all(file_formats.shrink(~drawing).tobytes() in expected for drawing in drawings)
+    assert all(
+        file_formats.downsample_drawing(~drawing).tobytes() in expected for drawing in drawings
+    )
 
 
 def test_downsampling_of_drawings_preserves_mean():
     ink = np.random.default_rng(0).random((105, 105)) < 0.3
-    assert file_formats.shrink(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
-    assert np.all(file_formats.shrink(np.ones((105, 105), bool)) == 255)
+    assert file_formats.downsample_drawing(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
+    assert np.all(file_formats.downsample_drawing(np.ones((105, 105), bool)) == 255)
 
 
 def test_read_drawings_from_zip(tmp_path):
@@ -286,7 +288,7 @@ def svhn_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(svhn, "VALID_FROM_TRAIN", 4)
     monkeypatch.setattr(svhn, "VALID_FROM_EXTRA", 2)
-    monkeypatch.setattr(svhn, "BLOCK", 7)
+    monkeypatch.setattr(svhn, "IMAGES_PER_BLOCK", 7)
     (tmp_path / "svhn").mkdir()
     start = 0
     for split, n in (("train", 110), ("extra", 230), ("test", 40)):
@@ -299,7 +301,7 @@ def svhn_folder(tmp_path, monkeypatch):
 
 def test_svhn_training_and_validation_rows_are_a_stratified_partition(svhn_folder):
     paths = [svhn_folder / "svhn" / f"{s}_32x32.mat" for s in ("train", "extra", "test")]
-    raw = svhn.read_whole(*paths)
+    raw = svhn.read_svhn(*paths)
     numbers = {}
     for split in ("train", "valid", "test"):
         x = raw[f"x_{split}"].reshape(-1, 3, 32, 32)
@@ -316,9 +318,9 @@ def test_svhn_files_are_verified_by_published_checksums(svhn_folder, monkeypatch
     monkeypatch.setenv("ANCESTRAL_DATA", str(svhn_folder))
     with pytest.raises(DataError, match=r"train_32x32\.mat: md5 is .* expected e26dedcc"):
         load("svhn")
-    form = ENTRIES["svhn"].forms[0]
-    unchecked = tuple(replace(file, checksum=None) for file in form.files)
-    data = load_entry(replace(ENTRIES["svhn"], forms=(replace(form, files=unchecked),)))
+    layout = ENTRIES["svhn"].layouts[0]
+    unchecked = tuple(replace(file, checksum=None) for file in layout.files)
+    data = load_entry(replace(ENTRIES["svhn"], layouts=(replace(layout, files=unchecked),)))
     assert data.checksum == content_checksum(data.arrays())
     assert data.image_shape == (3, 32, 32)
 
@@ -331,9 +333,11 @@ def test_svhn_recipe_runs_on_synthetic_files(svhn_folder, monkeypatch, tmp_path,
         noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3, len(y)), dtype=np.uint8)
         savemat(path, {"X": noise, "y": y})
     entry = ENTRIES["svhn"]
-    form = entry.forms[0]
-    unchecked = tuple(replace(file, checksum=None) for file in form.files)
-    monkeypatch.setitem(ENTRIES, "svhn", replace(entry, forms=(replace(form, files=unchecked),)))
+    layout = entry.layouts[0]
+    unchecked = tuple(replace(file, checksum=None) for file in layout.files)
+    monkeypatch.setitem(
+        ENTRIES, "svhn", replace(entry, layouts=(replace(layout, files=unchecked),))
+    )
     monkeypatch.setenv("ANCESTRAL_DATA", str(svhn_folder))
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "svhn-classes/cmmva", "--size", "smoke", "--select"]) == 0
@@ -371,7 +375,7 @@ def tiny():
         rng.integers(0, 256, (5, 28, 28)),
         rng.integers(0, 10, 5),
     ]
-    bodies = {f"{n}.gz": gzip.compress(idx(a)) for n, a in zip(IDX, arrays, strict=True)}
+    bodies = {f"{n}.gz": gzip.compress(idx(a)) for n, a in zip(IDX_FILES, arrays, strict=True)}
     files = tuple(
         RemoteFile(name, None, f"md5:{hashlib.md5(body).hexdigest()}")
         for name, body in bodies.items()
@@ -384,8 +388,8 @@ def tiny():
         size="10 kB",
         source="drawn here",
         licence="none",
-        forms=(Form(files, read_idx_splits),),
-        build=grey_images(*"0123456789"),
+        layouts=(FileLayout(files, read_idx_splits),),
+        build=grey_image_builder(*"0123456789"),
         checksums=(content_checksum(content),),
     )
     return entry, bodies
@@ -397,7 +401,7 @@ def put(folder, bodies):
         (folder / name).write_bytes(body)
 
 
-IMAGES, LABELS = f"{IDX[0]}.gz", f"{IDX[1]}.gz"
+IMAGES, LABELS = f"{IDX_FILES[0]}.gz", f"{IDX_FILES[1]}.gz"
 TWELVE = np.zeros((12, 28, 28))
 DAMAGE = {
     "truncated gzip": (IMAGES, lambda body: body[:-50], "decompressed"),
@@ -431,11 +435,11 @@ def test_damaged_files_raise_data_error(case, tiny, tmp_path, monkeypatch):
 
 def test_compressed_and_uncompressed_files_are_read(tiny, tmp_path, monkeypatch):
     entry, bodies = tiny
-    compressed = entry.forms[0]
-    plain = Form(tuple(RemoteFile(f.name[:-3]) for f in compressed.files), compressed.read)
+    compressed = entry.layouts[0]
+    plain = FileLayout(tuple(RemoteFile(f.name[:-3]) for f in compressed.files), compressed.read)
     put(tmp_path / "tiny", {name[:-3]: gzip.decompress(body) for name, body in bodies.items()})
     monkeypatch.setenv("ANCESTRAL_DATA", str(tmp_path))
-    data = load_entry(replace(entry, forms=(compressed, plain)))
+    data = load_entry(replace(entry, layouts=(compressed, plain)))
     assert data.checksum == entry.checksums[0]
     assert data.class_names == tuple("0123456789")
 
@@ -532,9 +536,9 @@ def serve(server, entry, bodies, checksums=True):
     server.answers = {f"/{name}": (200, body, len(body)) for name, body in bodies.items()}
     files = tuple(
         replace(f, url=server.url + f.name, checksum=f.checksum if checksums else None)
-        for f in entry.forms[0].files
+        for f in entry.layouts[0].files
     )
-    return replace(entry, forms=(replace(entry.forms[0], files=files),))
+    return replace(entry, layouts=(replace(entry.layouts[0], files=files),))
 
 
 def test_download_is_cached(server, tiny, tmp_path, no_data, capsys):
@@ -579,9 +583,9 @@ def test_unreachable_server_raises_data_error(tiny, tmp_path, no_data):
     entry, _ = tiny
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
         url = f"http://127.0.0.1:{http.server_port}/"
-    files = tuple(replace(f, url=url + f.name) for f in entry.forms[0].files)
+    files = tuple(replace(f, url=url + f.name) for f in entry.layouts[0].files)
     with pytest.raises(DataError, match=r"download from .* failed"):
-        load_entry(replace(entry, forms=(Form(files, read_idx_splits),)), cache=tmp_path)
+        load_entry(replace(entry, layouts=(FileLayout(files, read_idx_splits),)), cache=tmp_path)
 
 
 def test_download_with_wrong_content_checksum_is_deleted(server, tiny, tmp_path, no_data):
@@ -595,7 +599,7 @@ def test_download_with_wrong_content_checksum_is_deleted(server, tiny, tmp_path,
 
 def test_every_catalogue_entry_has_checksums():
     for entry in ENTRIES.values():
-        files = [file for form in entry.forms for file in form.files]
+        files = [file for layout in entry.layouts for file in layout.files]
         assert entry.checksums or all(file.checksum for file in files), entry.name
         assert all(file.checksum is None or file.checksum[:4] == "md5:" for file in files)
 

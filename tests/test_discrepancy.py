@@ -171,7 +171,7 @@ def test_permutation_test_calibration_and_power():
     assert 0.4 < np.mean(p) < 0.6
     result = two_sample_test(rand(50, 2), rand(50, 2, seed=1) + 1.2)
     assert result.p_value == 0.001
-    assert result.mmd2 > result.permuted.max()
+    assert result.mmd2 > result.null_distribution.max()
     assert "p = 0.001 (999 permutations)" in str(result)
 
 

@@ -14,14 +14,14 @@ from scipy import stats
 from torch import distributions as td
 
 from ancestral.probability.distributions import (
-    Ancestral,
+    ChainDistribution,
     MixedColumns,
-    centre,
-    detach,
-    draw,
+    detach_distribution,
+    distribution_parameters,
     kl,
     log_prob,
-    parameters,
+    mean_or_mode,
+    rsample_or_sample,
 )
 from ancestral.training import engine
 
@@ -100,7 +100,7 @@ def test_kl_of_correlated_gaussian_matches_torch_registry(n, d, seed):
 def test_kl_matches_monte_carlo_estimate(q_family, p_family):
     n = 40_000
     q, p = make(q_family, 3, 2), make(p_family, 3, 2, seed=9)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         z = q.sample((n,)).double()
     ratio = log_prob(q, z) - log_prob(p, z)
     error = ratio.std(0) / math.sqrt(n)
@@ -136,7 +136,7 @@ def test_kl_without_closed_form_raises():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_prob_sums_over_entries_only(family):
     p = make(family, 5, 3)
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         x = p.sample((4,)).double()
     result = log_prob(p, x)
     entries = p.log_prob(x)
@@ -163,7 +163,7 @@ def test_masked_gaussian_log_prob_matches_scipy_on_observed_entries(family, d, s
 @pytest.mark.parametrize("family", FAMILIES)
 def test_log_prob_with_all_and_no_entries_observed(family):
     p = make(family, 4, 3)
-    with engine.seeded(2):
+    with engine.seeded_rng(2):
         x = p.sample().double()
     ones = torch.ones(4, 3).double()
     torch.testing.assert_close(log_prob(p, x, ones), log_prob(p, x), atol=1e-9, rtol=1e-9)
@@ -178,7 +178,7 @@ def test_log_prob_ignores_values_at_missing_entries(family, value):
     for distribution in (p, *([p.base_dist] if hasattr(p, "base_dist") else [])):
         distribution._validate_args = False
     mask = tensor([[1.0, 0.0, 1.0]]).expand(4, 3)
-    with engine.seeded(2):
+    with engine.seeded_rng(2):
         x = p.sample().double()
     zeros = torch.where(mask > 0, x, torch.zeros_like(x))
     values = torch.where(mask > 0, x, torch.full_like(x, value))
@@ -196,8 +196,8 @@ def test_log_prob_gradient_ignores_values_at_missing_entries():
 
 
 def test_masked_log_prob_without_closed_form_marginal_raises():
-    chain = Ancestral(make("normal", 2, 1), [lambda h: td.Normal(h, 1.0)], [1, 1])
-    with pytest.raises(NotImplementedError, match="Ancestral"):
+    chain = ChainDistribution(make("normal", 2, 1), [lambda h: td.Normal(h, 1.0)], [1, 1])
+    with pytest.raises(NotImplementedError, match="ChainDistribution"):
         log_prob(chain, rand(2, 2), torch.ones(2, 2).double())
 
 
@@ -230,7 +230,7 @@ def test_mixed_columns_log_prob_matches_density_of_each_column():
 
 def test_mixed_columns_sample_and_centre_in_column_order():
     parts, p = mixed()
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         x = p.sample((20_000,)).double()
     assert x.shape == (20_000, 5, 4)
     assert set(x[..., 0].unique().tolist()) == {0.0, 1.0, 2.0}
@@ -238,7 +238,7 @@ def test_mixed_columns_sample_and_centre_in_column_order():
     for column, mean in ((1, parts[0].mean[:, 0]), (3, parts[0].mean[:, 1])):
         error = x[..., column].std(0) / math.sqrt(20_000)
         assert ((x[..., column].mean(0) - mean).abs() < 4 * error).all()
-    means = centre(p)
+    means = mean_or_mode(p)
     torch.testing.assert_close(means[:, [1, 3]], parts[0].mean)
     torch.testing.assert_close(means[:, 2:3], parts[1].probs)
     torch.testing.assert_close(means[:, 0], parts[2].logits[:, 0].argmax(-1).double())
@@ -263,7 +263,7 @@ def gaussian_chain(reverse):
     def third(h):
         return td.Normal(h @ b.T - 0.2, tensor([0.4, 0.9]))
 
-    p = Ancestral(first, [second, third], [2, 1, 2], reverse)
+    p = ChainDistribution(first, [second, third], [2, 1, 2], reverse)
     # h = mean + lift @ noise, built layer by layer
     lift = torch.zeros(5, 5).double()
     lift[:2, :2] = first.scale.diag()
@@ -292,7 +292,7 @@ def test_chain_log_prob_and_mean_match_joint_gaussian(reverse):
 def test_chain_samples_have_the_moments_of_the_joint_gaussian(reverse, method):
     n = 40_000
     p, mean, covariance = gaussian_chain(reverse)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         x = getattr(p, method)((n,))
     error = x.std(0) / math.sqrt(n)
     assert ((x.mean(0) - mean).abs() < 4 * error).all()
@@ -304,11 +304,13 @@ def test_chain_samples_have_the_moments_of_the_joint_gaussian(reverse, method):
 def test_bernoulli_chain_probabilities_match_enumeration_and_sample_counts():
     first = td.Bernoulli(logits=rand(2))
     weight = rand(3, 2, seed=1)
-    p = Ancestral(first, [lambda h: td.Bernoulli(logits=h @ weight.T)], [2, 3], reverse=True)
+    p = ChainDistribution(
+        first, [lambda h: td.Bernoulli(logits=h @ weight.T)], [2, 3], reverse=True
+    )
     h = torch.tensor(list(itertools.product([0.0, 1.0], repeat=5))).double()
     assert p.log_prob(h).exp().sum().item() == pytest.approx(1, abs=1e-12)
     assert not p.has_rsample
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         samples = p.sample((20_000,))
     code = (samples @ (2.0 ** torch.arange(4, -1, -1)).double()).long()
     counts = torch.bincount(code, minlength=32).double()
@@ -321,22 +323,22 @@ def test_bernoulli_chain_probabilities_match_enumeration_and_sample_counts():
 
 def test_draw_is_differentiable_only_for_reparameterised_families():
     loc = torch.zeros(3).double().requires_grad_()
-    z = draw(td.Normal(loc, torch.ones(3).double()), (4,))
+    z = rsample_or_sample(td.Normal(loc, torch.ones(3).double()), (4,))
     (gradient,) = torch.autograd.grad(z.sum(), loc)
     torch.testing.assert_close(gradient, torch.full((3,), 4.0).double())
-    assert not draw(td.Bernoulli(logits=loc), (4,)).requires_grad
+    assert not rsample_or_sample(td.Bernoulli(logits=loc), (4,)).requires_grad
 
 
 @pytest.mark.parametrize("family", ["normal", "laplace", "full", "bernoulli"])
 def test_detach_preserves_density_and_removes_gradient(family):
     p = make(family, 3, 2)
-    leaves = {k: v.clone().requires_grad_() for k, v in parameters(p).items()}
+    leaves = {k: v.clone().requires_grad_() for k, v in distribution_parameters(p).items()}
     p = type(p)(**leaves)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         x = p.sample()
     expected = log_prob(p, x)
     assert expected.requires_grad
-    copy = detach(p)
+    copy = detach_distribution(p)
     assert not log_prob(copy, x).requires_grad
     torch.testing.assert_close(log_prob(copy, x), expected.detach())
 
@@ -353,5 +355,5 @@ def test_parameters_reconstruct_distribution_after_use(family, form):
     p = kind(**{form: values})
     x = torch.ones(3, 2).double()
     expected = p.log_prob(x), p.probs, p.logits
-    copy = kind(**parameters(p))
+    copy = kind(**distribution_parameters(p))
     torch.testing.assert_close((copy.log_prob(x), copy.probs, copy.logits), expected)

@@ -16,8 +16,8 @@ from ancestral.estimators.base.gradient import GradientEstimator
 from ancestral.estimators.registry import METHODS
 from ancestral.objectives import elbo, hinge, iwae
 from ancestral.training import engine
-from ancestral.training.engine import FlatParameters, Graph, plan
-from ancestral.training.optim import adam, clipped, shrunk
+from ancestral.training.engine import CompiledFunction, FlatParameters, make_plan
+from ancestral.training.optim import adam, clip, weight_decay
 from compiled import CASES, train_small_model, vae
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def _reset_notices(monkeypatch):
     """Each test starts without notices that were already logged."""
     from ancestral.training.engine import messages
 
-    monkeypatch.setattr(messages, "_said", set())
+    monkeypatch.setattr(messages, "_logged", set())
 
 
 def log_messages(caplog):
@@ -40,8 +40,8 @@ def log_messages(caplog):
 
 @pytest.mark.parametrize(("work", "compiled"), [(1e9, False), (1e13, True)])
 def test_plan_compiles_above_work_threshold(work, compiled):
-    assert plan(vae(), CPU, work).compiled == compiled
-    assert plan(vae(), CPU, work, compile=not compiled).compiled != compiled
+    assert make_plan(vae(), CPU, work).compiled == compiled
+    assert make_plan(vae(), CPU, work, compile=not compiled).compiled != compiled
 
 
 def test_plan_work_is_proportional_to_importance_samples(monkeypatch):
@@ -51,7 +51,7 @@ def test_plan_work_is_proportional_to_importance_samples(monkeypatch):
         work_estimates.append(work)
         return engine.Plan()
 
-    monkeypatch.setattr("ancestral.training.engine.plan", record_work)
+    monkeypatch.setattr("ancestral.training.engine.make_plan", record_work)
     for objective in (elbo(), iwae(5), elbo(3) + hinge()):
         train_small_model(vae(), objective, epochs=1, y=np.arange(64) % 2)
     assert np.allclose(np.divide(work_estimates, work_estimates[0]), [1, 5, 3])
@@ -59,26 +59,29 @@ def test_plan_work_is_proportional_to_importance_samples(monkeypatch):
 
 def test_plan_does_not_compile_convolutions_on_cpu():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
-    assert not plan(net, CPU, 1e15).compiled
-    assert plan(net, CPU, 1e15, compile=True).compiled
+    assert not make_plan(net, CPU, 1e15).compiled
+    assert make_plan(net, CPU, 1e15, compile=True).compiled
 
 
 def test_plan_uses_bfloat16_for_float32_models_on_capable_hardware(monkeypatch):
     precisions = []
     for is_fast in (False, True):
         monkeypatch.setattr(
-            import_module("ancestral.training.engine.plan"),
+            import_module("ancestral.training.engine.make_plan"),
             "has_fast_bfloat16",
             lambda _, is_fast=is_fast: is_fast,
         )
-        precisions += [plan(vae(), CPU, 0.0).precision, plan(vae().double(), CPU, 0.0).precision]
+        precisions += [
+            make_plan(vae(), CPU, 0.0).precision,
+            make_plan(vae().double(), CPU, 0.0).precision,
+        ]
     assert precisions == ["float32", "float32", "bfloat16", "float32"]
 
 
 def test_missing_compiler_is_logged_once(monkeypatch, caplog):
     monkeypatch.setattr("shutil.which", lambda _: None)
     for _ in range(2):
-        assert not plan(vae(), CPU, 1e13).compiled
+        assert not make_plan(vae(), CPU, 1e13).compiled
     assert log_messages(caplog) == [
         "training runs uncompiled: slower, with the same results (no C++ compiler was found)"
     ]
@@ -99,7 +102,7 @@ def test_uncompilable_function_runs_eagerly_with_one_warning(caplog):
     def multiply_by_word_count(x):
         return x * len(Path(__file__).read_text().split())
 
-    graph = Graph(multiply_by_word_count, compiled=True)
+    graph = CompiledFunction(multiply_by_word_count, compiled=True)
     expected = multiply_by_word_count(torch.ones(2))
     for _ in range(2):
         assert torch.equal(graph(torch.ones(2)), expected)
@@ -112,7 +115,7 @@ def test_compiled_function_propagates_user_errors():
         raise ValueError("no labels")
 
     with pytest.raises(ValueError, match="no labels"):
-        Graph(raise_value_error, compiled=True)(torch.ones(2))
+        CompiledFunction(raise_value_error, compiled=True)(torch.ones(2))
 
 
 def test_compiled_training_propagates_errors_of_the_objective():
@@ -207,8 +210,8 @@ def test_float32_inference_matches_float64_and_restores_layers(compiled):
     x, attributes = torch.randn(4, 7, 30), dict(vars(net[0]))
     expected = net.double()(x.double())
     net.float()
-    call = Graph(net, compiled=compiled)
-    with torch.no_grad(), engine.inference(net, engine.Plan()):
+    call = CompiledFunction(net, compiled=compiled)
+    with torch.no_grad(), engine.inference_mode(net, engine.Plan()):
         assert "forward" in vars(net[0])
         torch.testing.assert_close(call(x).double(), expected, atol=1e-5, rtol=1e-5)
     assert vars(net[0]).keys() == attributes.keys()
@@ -290,7 +293,7 @@ def test_padding_between_parameters_remains_zero():
             parameter.fill_(1.0)
     is_padding = flat.vector == 0
     assert is_padding.sum() == 1 + 5 + 5 + 7
-    optimizer = shrunk(clipped(adam(0.1), norm=1e-3), 0.1)
+    optimizer = weight_decay(clip(adam(0.1), norm=1e-3), 0.1)
     state = optimizer.init(flat.vector, flat.shapes)
     gradient = gradient_of(flat, net(rand(4, 5)).square().sum())
     with torch.no_grad():

@@ -36,7 +36,7 @@ from ancestral import (
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator
 from ancestral.estimators.base.em import ExactEstimator
 from ancestral.objectives import Objective, elbo
-from ancestral.training.optim import adam, sgd, stale_adam
+from ancestral.training.optim import adam, iwae_adam, sgd
 from ancestral.utils.serialization import ModelFileError
 from ancestral.utils.validation import Positive
 
@@ -278,7 +278,7 @@ def test_memmap_is_not_loaded_into_memory(tmp_path, dtype):
     assert isinstance(part.x, np.memmap)
     vae.binarize = "none"
     part = vae._prepare(memmap, None, torch.device("cpu")).subset(np.arange(10, 20))
-    np.testing.assert_allclose(part.take(torch.tensor([3])).x[0], X[13], atol=2e-3)
+    np.testing.assert_allclose(part.batch_at(torch.tensor([3])).x[0], X[13], atol=2e-3)
 
 
 def test_large_integers_are_not_rounded():
@@ -419,10 +419,10 @@ def test_optimizers_reduce_loss(optimizer):
     ("fields", "rule"),
     [
         ({"momentum": 0.5}, adam(1e-3, (0.5, 0.999))),
-        ({"momentum": 0.5, "optimizer": "stale_adam"}, stale_adam(1e-3, (0.5, 0.999))),
+        ({"momentum": 0.5, "optimizer": "stale_adam"}, iwae_adam(1e-3, (0.5, 0.999))),
         ({"momentum": 0.5, "optimizer": "sgd"}, sgd(1e-3, 0.5)),
         ({"optimizer": "sgd"}, sgd(1e-3)),
-        ({"optimizer": "stale_adam", "epsilon": 0.1}, stale_adam(1e-3, eps=0.1)),
+        ({"optimizer": "stale_adam", "epsilon": 0.1}, iwae_adam(1e-3, eps=0.1)),
     ],
 )
 def test_momentum_and_epsilon_are_passed_to_optimizer(fields, rule):

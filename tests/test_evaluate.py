@@ -16,7 +16,7 @@ from scipy import special, stats
 from torch import nn
 
 from ancestral import IWAE, VAE
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.evaluation.active_units import unit_variances
 from ancestral.evaluation.ais import Annealing
 from ancestral.evaluation.log_likelihood import (
@@ -53,7 +53,7 @@ def conjugate(q_mean=0.8, q_variance=0.49):
 
 
 def small_vae(d=5):
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         model = LatentModel(
             standard_normal(2), Bernoulli(MLP(2, (4,), d)), Gaussian(MLP(d, (4,), heads=(2, 2)))
         )
@@ -61,7 +61,7 @@ def small_vae(d=5):
 
 
 def rows(x):
-    return Data(np.asarray(x, dtype=float), dtype=torch.float64)
+    return DeviceData(np.asarray(x, dtype=float), dtype=torch.float64)
 
 
 def bits(n, d=5):
@@ -176,7 +176,7 @@ def test_missing_entries_are_integrated_out():
     completions[:, 1] = [0, 1]
     missing = completions[:1].copy()
     missing[0, 1] = np.nan
-    data = Data(missing, missing=True, dtype=torch.float64)
+    data = DeviceData(missing, missing=True, dtype=torch.float64)
     # q does not depend on the mask here: use one broad q for every row
     model.posterior = Gaussian(nn.Linear(3, 2), log_var=0.5).double()
     nn.init.zeros_(model.posterior.network.weight)
@@ -348,7 +348,7 @@ def test_compare_matches_paired_t_test():
     t = stats.ttest_rel(first.values, second.values)
     assert difference.mean / difference.standard_error == pytest.approx(t.statistic)
     assert difference.standard_error < 0.1 * first.standard_error
-    assert difference.share == pytest.approx((advantage > 0).mean())
+    assert difference.fraction_better == pytest.approx((advantage > 0).mean())
     with pytest.raises(ValueError, match="400 and 399 rows"):
         compare(first, LogLikelihood(common[1:], n[1:], n[1:], 10))
 

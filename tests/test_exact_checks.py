@@ -18,16 +18,16 @@ from torch.distributions import Normal
 
 from ancestral import Autoencoder, CGMMNRegressor
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.evaluation.imputation import pseudo_gibbs
 from ancestral.evaluation.log_likelihood import ImportanceSum, log_likelihood
 from ancestral.models.factor_analysis import FactorAnalyser
-from ancestral.models.implicit import Game, Generator
+from ancestral.models.implicit import AdversarialPair, Generator
 from ancestral.models.latent import LatentModel
 from ancestral.models.run import LatentRun
-from ancestral.nn import MLP, Constant, Take, calibrate, set_output_bias
+from ancestral.nn import MLP, Constant, Slice, calibrate, set_output_bias
 from ancestral.objectives import critic_loss, elbo, iwae, log_mean_exp
-from ancestral.probability.composite import Chain, Fixed, Mixture, standard_normal
+from ancestral.probability.composite import Chain, Mixture, Unconditional, standard_normal
 from ancestral.probability.conditionals import Bernoulli, FullGaussian, Gaussian
 from ancestral.probability.distributions import kl, log_prob
 from ancestral.training import Player, engine, train
@@ -108,7 +108,7 @@ def exact_factor_model():
 
 
 def small_vae(n_pixels=6, n_latents=2, batch_norm=False, seed=0):
-    with engine.seeded(seed):
+    with engine.seeded_rng(seed):
         model = LatentModel(
             prior=standard_normal(n_latents),
             likelihood=Bernoulli(MLP(n_latents, (5,), n_pixels, batch_norm=batch_norm)),
@@ -147,7 +147,7 @@ def conjugate_bound(k, n_nodes=80):
 
 def sampled_bound(k, n_rows, seed=0):
     """Mean and standard error of the objective's L_K over independent rows."""
-    with torch.no_grad(), engine.seeded(seed):
+    with torch.no_grad(), engine.seeded_rng(seed):
         values = log_mean_exp(conjugate().run(conjugate_batch(n_rows), k).log_w)
     return values.mean().item(), values.std().item() / math.sqrt(n_rows)
 
@@ -214,7 +214,7 @@ def test_iwae_gap_is_chi_squared_over_2k():
     log_w = log_weights(conjugate(), batch, (0.8 + 0.7 * nodes).view(1, -1, 1))[0]
     chi2 = (weights * torch.exp(2 * (log_w - LOG_PX))).sum().item() - 1
     assert chi2 == pytest.approx(0.52307, abs=1e-5)
-    with torch.no_grad(), engine.seeded(1):
+    with torch.no_grad(), engine.seeded_rng(1):
         bound = log_mean_exp(conjugate().run(conjugate_batch(5000), 500).log_w)
     # the mean weight estimates p(x) without bias: its relative error is a control variate
     excess = torch.expm1(bound - LOG_PX)
@@ -246,7 +246,7 @@ def test_factor_analysis_importance_weights_equal_the_marginal():
     marginal = stats.multivariate_normal(mu, loading @ loading.T + psi.diag()).logpdf(x)
     log_w = model.run(Batch(x), 30).log_w
     torch.testing.assert_close(log_w, torch.from_numpy(marginal).expand(30, 20), atol=1e-9, rtol=0)
-    result = log_likelihood(model, Data(x, dtype=torch.float64), 100)
+    result = log_likelihood(model, DeviceData(x, dtype=torch.float64), 100)
     np.testing.assert_allclose(result.values, marginal, atol=1e-9)
     np.testing.assert_allclose(result.effective_sample_sizes, 100, rtol=1e-9)
     assert result.monte_carlo_errors.max() < 1e-6
@@ -295,9 +295,9 @@ def test_iwae_bound_with_collapsed_posterior_equals_log_px(k):
 def test_iwae_gradient_is_the_importance_weighted_sum_of_gradients():
     model, batch, k = small_vae(), Batch(bits(4, 6)), 5
     parameters = list(model.parameters())
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         gradients = torch.autograd.grad(-iwae(k)(model, batch)["bound"], parameters)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         log_w = model.run(batch, k).log_w
     weights = torch.softmax(log_w.detach(), 0)
     expected = [torch.zeros_like(p) for p in parameters]
@@ -315,7 +315,7 @@ def test_objective_gradients_match_finite_differences(objective):
     inputs = tuple(v.detach().clone().requires_grad_() for v in values)
 
     def loss(*parameters):
-        with engine.seeded(0):
+        with engine.seeded_rng(0):
             state = dict(zip(names, parameters, strict=True))
             return torch.func.functional_call(_Loss(model, objective), state, (batch,))
 
@@ -341,7 +341,7 @@ def test_score_function_has_mean_zero():
     n = 100_000
     rows = parameters.expand(n, 2)
     q = Normal(rows[:, :1], torch.exp(0.5 * rows[:, 1:]))
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         z = q.sample()
     (scores,) = torch.autograd.grad(log_prob(q, z).sum(), rows)
     error = scores.std(0) / math.sqrt(n)
@@ -351,7 +351,7 @@ def test_score_function_has_mean_zero():
 
 def test_analytic_and_sampled_elbo_have_equal_means():
     model, batch, n = conjugate(), conjugate_batch(), 100_000
-    with torch.no_grad(), engine.seeded(0):
+    with torch.no_grad(), engine.seeded_rng(0):
         run = model.run(batch, n)
     analytic = run.log_px[:, 0] - kl(run.q, run.prior)
     sampled = run.log_w[:, 0]
@@ -380,7 +380,7 @@ def posterior_gradients(mean, variance, objective, n):
     """Gradients [n, 2] of the loss in q's mean and log-variance, one per sample."""
     model = conjugate()
     model.posterior = Gaussian(rows := RowwiseGaussian(mean, variance, n))
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         loss = n * sum(objective(model, conjugate_batch(n)).values())
     return torch.cat(torch.autograd.grad(loss, (rows.mean, rows.log_var)), 1)
 
@@ -419,11 +419,11 @@ def test_importance_sampled_log_likelihood_matches_quadrature(kind):
     model = small_vae(4, 1, seed=3)
     x = bits(3, 4, seed=1)
     if kind == "gaussian":
-        with engine.seeded(1):
+        with engine.seeded_rng(1):
             model.likelihood = Gaussian(MLP(1, (6,), 4), log_var=-0.5).double()
             x = torch.randn(3, 4, dtype=torch.float64)
     expected = [quadrature_log_px(model, row) for row in x]
-    result = log_likelihood(model, Data(x, dtype=torch.float64), 5000, seed=2)
+    result = log_likelihood(model, DeviceData(x, dtype=torch.float64), 5000, seed=2)
     assert (result.effective_sample_sizes > 100).all()
     assert (np.abs(result.values - expected) < 4 * result.monte_carlo_errors).all()
 
@@ -450,7 +450,7 @@ def two_layers():
     )
     prior = Chain([standard_normal(1).double(), linear_gaussian(w1, b1, v1)], (1, 2), reverse=True)
     likelihood = linear_gaussian(w0, b0, v0)
-    likelihood.network = nn.Sequential(Take(0, 2), likelihood.network)
+    likelihood.network = nn.Sequential(Slice(0, 2), likelihood.network)
     return prior, likelihood, mean, covariance
 
 
@@ -473,7 +473,7 @@ def test_two_stochastic_layers_match_the_exact_gaussian_marginal(exact):
             log_w, torch.from_numpy(marginal).expand(20, 6), atol=1e-9, rtol=0
         )
     else:
-        result = log_likelihood(model, Data(x, dtype=torch.float64), 4000)
+        result = log_likelihood(model, DeviceData(x, dtype=torch.float64), 4000)
         assert (result.monte_carlo_errors > 1e-4).all()
         assert (np.abs(result.values - marginal) < 4 * result.monte_carlo_errors + 1e-6).all()
 
@@ -499,11 +499,11 @@ def test_bernoulli_vae_probabilities_sum_to_one(d):
 def test_logistic_critic_converges_to_the_optimal_logit_of_two_gaussians(m):
     """For data N(0, 1) and samples N(m, 1), the logit is m^2 / 2 - m x within standard errors."""
     n, shift = 20_000, linear_gaussian([[1.0]], [m], [1.0]).network
-    with engine.seeded(0):
-        data = Data(torch.randn(n, 1, dtype=torch.float64), dtype=torch.float64)
+    with engine.seeded_rng(0):
+        data = DeviceData(torch.randn(n, 1, dtype=torch.float64), dtype=torch.float64)
         noise = standard_normal(1).double()
         critic = nn.Linear(1, 1).double()
-    game = Game(Generator(shift, noise), critic)
+    game = AdversarialPair(Generator(shift, noise), critic)
     player = Player(critic, critic_loss(), adam(cosine(0.05)))
     train(game, player, data, max_epochs=8, batch_size=200)
     logit = torch.cat([critic.bias, critic.weight[0]]).detach()
@@ -547,7 +547,7 @@ def belief_network():
     weight = tensor([[1, -2, 0.5], [0.3, 0.8, -1], [0, 1.5, 2], [-1, 0, 1]])
     layer = nn.Linear(3, 4).double()
     layer.load_state_dict({"weight": weight, "bias": tensor([0.1, -0.2, 0.3, 0.0])})
-    prior = Fixed(torch.distributions.Bernoulli(logits=tensor([0.2, -0.4, 0.1])))
+    prior = Unconditional(torch.distributions.Bernoulli(logits=tensor([0.2, -0.4, 0.1])))
     return prior, Bernoulli(layer)
 
 
@@ -578,7 +578,7 @@ def em_step(p, x):
 
 def test_probabilistic_pca_em_converges_to_the_closed_form():
     n, d, q = 200, 4, 2
-    with engine.seeded(0), torch.no_grad():
+    with engine.seeded_rng(0), torch.no_grad():
         x = torch.randn(n, d).double() @ torch.randn(d, d).double() + 3
         em = FactorAnalyser(torch.randn(d, q).double(), x.mean(0), torch.zeros(d).double())
         values = [em.log_prob(x).sum().item()]
@@ -683,18 +683,20 @@ def test_log_likelihood_is_invariant_to_permutation_of_pixels():
         input_layer.weight.copy_(input_layer.weight[:, order])
         output_layer.weight.copy_(output_layer.weight[order])
         output_layer.bias.copy_(output_layer.bias[order])
-    values = log_likelihood(model, Data(x, dtype=torch.float64), 50).values
-    permuted_values = log_likelihood(permuted, Data(x[:, order], dtype=torch.float64), 50).values
+    values = log_likelihood(model, DeviceData(x, dtype=torch.float64), 50).values
+    permuted_values = log_likelihood(
+        permuted, DeviceData(x[:, order], dtype=torch.float64), 50
+    ).values
     np.testing.assert_allclose(permuted_values, values, atol=1e-10)
-    mismatched = log_likelihood(model, Data(x[:, order], dtype=torch.float64), 50).values
+    mismatched = log_likelihood(model, DeviceData(x[:, order], dtype=torch.float64), 50).values
     assert np.abs(mismatched - values).max() > 1e-3
 
 
 def train_small_vae(seed):
     """State and bound curve of a small VAE with fixed initialisation, trained with ``seed``."""
-    with engine.seeded(5):
+    with engine.seeded_rng(5):
         model = small_vae(batch_norm=True)
-    data = Data(bits(50, 6), dtype=torch.float64)
+    data = DeviceData(bits(50, 6), dtype=torch.float64)
     history = train(
         model, Player(model, iwae(3), adam(1e-2)), data, max_epochs=3, batch_size=20,
         random_state=seed,
@@ -709,7 +711,7 @@ def test_training_and_evaluation_are_bitwise_reproducible_for_a_seed():
     assert all(torch.equal(state[k], repeated_state[k]) for k in state)
     assert curve == repeated_curve
     assert any(not torch.equal(state[k], other_state[k]) for k in state)
-    model, data = small_vae(), Data(bits(5, 6), dtype=torch.float64)
+    model, data = small_vae(), DeviceData(bits(5, 6), dtype=torch.float64)
     first, second = (log_likelihood(model, data, 20, seed=3).values for _ in range(2))
     assert (first == second).all()
     assert (first != log_likelihood(model, data, 20, seed=4).values).all()
@@ -719,7 +721,9 @@ def test_evaluation_changes_neither_parameters_nor_buffers():
     model, x = small_vae(batch_norm=True), bits(30, 6)
     calibrate(model, lambda: model.run(Batch(x)))
     before = copy.deepcopy(model.state_dict())
-    log_likelihood(model, Data(x, dtype=torch.float64), 30, rows_per_chunk=7, samples_per_chunk=9)
+    log_likelihood(
+        model, DeviceData(x, dtype=torch.float64), 30, rows_per_chunk=7, samples_per_chunk=9
+    )
     mask = bits(30, 6, seed=1)
     pseudo_gibbs(model, x, mask, torch.zeros_like(x), n_iter=3)
     model.sample(5)
@@ -743,7 +747,7 @@ class RecordingModel(LatentModel):
 def test_chunked_log_likelihood_equals_unchunked(n_samples, chunk):
     model, x = small_vae(), bits(5, 6)
     recorder = RecordingModel(model.prior, model.likelihood, model.posterior)
-    data = Data(x, dtype=torch.float64)
+    data = DeviceData(x, dtype=torch.float64)
     result = log_likelihood(recorder, data, n_samples, samples_per_chunk=chunk)
     log_w = torch.cat(recorder.log_w)
     assert len(log_w) == n_samples

@@ -7,7 +7,7 @@ import pytest
 
 from ancestral import VAE
 from ancestral.estimators import registry
-from ancestral.utils.docstrings import field_help, parameters
+from ancestral.utils.docstrings import field_help, parse_parameters
 from ancestral.utils.validation import (
     Count,
     Fraction,
@@ -15,10 +15,10 @@ from ancestral.utils.validation import (
     RandomState,
     Sizes,
     Weight,
-    check,
-    describe,
-    hints,
-    parse,
+    check_field,
+    describe_hint,
+    field_hints,
+    parse_field,
 )
 
 NESTED = Sizes | tuple[Sizes, ...]
@@ -39,13 +39,13 @@ INVALID = [
 
 @pytest.mark.parametrize(("value", "hint"), VALID, ids=str)
 def test_check_accepts_valid_values(value, hint):
-    check("field", value, hint)
+    check_field("field", value, hint)
 
 
 @pytest.mark.parametrize(("value", "hint"), INVALID, ids=str)
 def test_check_rejects_invalid_values(value, hint):
     with pytest.raises(ValueError, match=r"field=.*expected "):
-        check("field", value, hint)
+        check_field("field", value, hint)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_check_rejects_invalid_values(value, hint):
     ],
 )
 def test_parse_text(text, hint, value):
-    assert parse("field", text, hint) == value
+    assert parse_field("field", text, hint) == value
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ def test_parse_text(text, hint, value):
 )
 def test_parse_rejects_invalid_text(text, hint):
     with pytest.raises(ValueError, match=r"field=.*expected"):
-        parse("field", text, hint)
+        parse_field("field", text, hint)
 
 
 def test_describe_returns_readable_constraints():
-    assert describe(Count | Literal["auto"]) == "a whole number of at least 1, or auto"
-    assert describe(Fraction) == "a number of at least 0 and below 1"
+    assert describe_hint(Count | Literal["auto"]) == "a whole number of at least 1, or auto"
+    assert describe_hint(Fraction) == "a number of at least 0 and below 1"
 
 
 @pytest.mark.parametrize("method", list(registry.METHODS))
 def test_help_describes_every_field_without_markup(method):
     descriptions = field_help(registry.find(method).load())
-    assert set(descriptions) == set(hints(registry.find(method).load()))
+    assert set(descriptions) == set(field_hints(registry.find(method).load()))
     assert not [text for text in descriptions.values() if not text or "`" in text]
 
 
@@ -111,7 +111,7 @@ def test_docstring_inherits_parameter_entries_of_base_classes():
         heat: Count = 1
 
     docstring = Annealed.__doc__
-    entries = parameters(docstring)
+    entries = parse_parameters(docstring)
     assert list(entries)[:3] == ["warmup", "heat", "n_latent_samples"]
     expected = "warmup, heat : int\n    Annealing parameters.\n"
     assert entries["warmup"] == entries["heat"] == expected

@@ -26,11 +26,15 @@ from ancestral import (
 )
 from ancestral.cli.main import main
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.implicit import BOUNDS, noise
-from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, sandwich
-from ancestral.evaluation.parzen import parzen
-from ancestral.evaluation.sample_quality import likeness, modes_covered, nearest
+from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, bidirectional_bounds
+from ancestral.evaluation.parzen import parzen_log_likelihood
+from ancestral.evaluation.sample_quality import (
+    count_covered_modes,
+    nearest_neighbors,
+    sample_quality,
+)
 from ancestral.experiments import report
 from ancestral.experiments.metrics import Subject, measure
 from ancestral.experiments.protocol import Scoring
@@ -40,9 +44,9 @@ from ancestral.experiments.report.context import choose
 from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import observe, resemble
 from ancestral.models.implicit import Generator
-from ancestral.models.noisy_generator import Observed
+from ancestral.models.noisy_generator import NoisyGenerator
 from ancestral.models.run import Run
-from ancestral.nn import Spectral, linear, parse_layers
+from ancestral.nn import SpectralNorm, linear, parse_layers
 from ancestral.nn.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
 from ancestral.probability.composite import standard_normal
@@ -100,17 +104,19 @@ def test_gan_saved_without_critic_samples_but_cannot_start_training(tmp_path):
 @pytest.mark.parametrize("cls", GENERATORS)
 def test_sample_log_contains_samples_of_fixed_noise(cls, tmp_path):
     model = fitted(cls, max_epochs=5, validation_fraction=0.2, precision="float32")
-    epochs, pages = model.diary()
+    epochs, pages = model.sample_log()
     assert epochs == [1, 2, 3, 4, 5]
     assert pages.shape == (5, 10, 64)
     source = model._source
-    with engine.seeded(model.seed_, 0), torch.no_grad():
-        expected = source.at(source.draw_noise(10), model._class_conditions(torch.arange(10)))
+    with engine.seeded_rng(model.seed_, 0), torch.no_grad():
+        expected = source.generate(
+            source.sample_noise(10), model._class_conditions(torch.arange(10))
+        )
     np.testing.assert_allclose(pages[-1], expected.numpy(), atol=1e-6)
     assert np.abs(np.diff(pages, axis=0)).max((1, 2)).min() > 0
     model.save(tmp_path / "m")
-    np.testing.assert_array_equal(load(tmp_path / "m").diary()[1], pages)
-    accuracies = model.history_.curve("validation.told_apart")
+    np.testing.assert_array_equal(load(tmp_path / "m").sample_log()[1], pages)
+    accuracies = model.history_.curve("validation.c2st_accuracy")
     assert len(accuracies) == len(model.history_.curve("validation.mmd2")) == 5
     assert min(accuracies) > 0.5
 
@@ -124,14 +130,14 @@ def test_validation_metrics_use_batch_norm_statistics():
     }
     model = fitted(GMMN, **kwargs)
     during = model.history_.curve("validation.mmd2")[-1]
-    after = likeness(model.sample(300), X[:300]).mmd2
+    after = sample_quality(model.sample(300), X[:300]).mmd2
     assert during < 2 * after + 0.01
 
 
 def test_sample_log_is_cleared_when_training_starts(tmp_path):
     fitted(GAN, max_epochs=9).save(tmp_path / "first")
     refitted = fitted(GAN, max_epochs=3, start=str(tmp_path / "first"))
-    assert refitted.diary()[0] == [1, 2, 3]
+    assert refitted.sample_log()[0] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
@@ -164,16 +170,16 @@ def test_gan_early_stopping_uses_validation_mmd():
 def test_ais_of_linear_generator_matches_factor_analysis():
     torch.manual_seed(0)
     network, variance = nn.Linear(2, 5), 0.3
-    model = Observed(Generator(network, standard_normal(2)), variance).eval()
+    model = NoisyGenerator(Generator(network, standard_normal(2)), variance).eval()
     x = torch.randn(20, 5)
     covariance = network.weight @ network.weight.T + variance * torch.eye(5)
     exact = MultivariateNormal(network.bias, covariance).log_prob(x).detach().numpy()
     annealing = Annealing(n_steps=100, n_chains=16, n_leapfrog=5)
-    result = annealed_log_likelihood(model, Data(x), annealing)
+    result = annealed_log_likelihood(model, DeviceData(x), annealing)
     errors = np.hypot(result.monte_carlo_errors, 0.05)
     assert (np.abs(result.values - exact) / errors).max() < 4
     assert abs((result.values - exact).mean()) < 0.1
-    assert abs(sandwich(model, 20, annealing).gap) < 0.2
+    assert abs(bidirectional_bounds(model, 20, annealing).gap) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ def test_ais_of_linear_generator_matches_factor_analysis():
     ],
 )
 def test_noise_distributions_have_expected_moments(kind, mean, variance):
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         h = noise(kind, 3)().sample((20_000,)).double()
     assert h.shape == (20_000, 3)
     assert h.mean().item() == pytest.approx(mean, abs=4 * math.sqrt(variance / h.numel()))
@@ -202,11 +208,11 @@ def test_noise_distributions_have_expected_moments(kind, mean, variance):
 @pytest.mark.parametrize("kind", ["uniform", "unit", "centred"])
 def test_ais_of_uniform_noise_matches_closed_form(kind):
     (low, high), scale = BOUNDS[kind], 0.2
-    model = Observed(Generator(nn.Identity(), noise(kind, 1)), scale**2).eval()
+    model = NoisyGenerator(Generator(nn.Identity(), noise(kind, 1)), scale**2).eval()
     x = torch.linspace(low - 0.3, high + 0.3, 9).unsqueeze(1)
     edges = [Normal(0.0, 1.0).cdf((x - edge) / scale) for edge in (low, high)]
     exact = ((edges[0] - edges[1]).log() - math.log(high - low)).squeeze(1).numpy()
-    result = annealed_log_likelihood(model, Data(x), Annealing(n_steps=100, n_leapfrog=5))
+    result = annealed_log_likelihood(model, DeviceData(x), Annealing(n_steps=100, n_leapfrog=5))
     np.testing.assert_allclose(result.values, exact, atol=0.4)
     assert abs((result.values - exact).mean()) < 0.12
 
@@ -217,7 +223,7 @@ def test_ais_of_generators_api_and_command_line(tmp_path, capsys):
     result = model.log_likelihood(X[:4], Y[:4], **kwargs)
     assert np.isfinite(result.values).all()
     assert not np.allclose(result.values, model.log_likelihood(X[:4], Y[:4] + 1, **kwargs).values)
-    assert len(model.sandwich(4, **kwargs).upper.values) == 4
+    assert len(model.bidirectional_bounds(4, **kwargs).upper.values) == 4
     with pytest.raises(ValueError, match="is class-conditional: give the classes"):
         model.log_likelihood(X[:4], **kwargs)
     with pytest.raises(ValueError, match="variance"):
@@ -321,10 +327,10 @@ def test_cgmmn_generates_requested_classes(form):
     model = fitted(CGMMN, form=form, max_epochs=40, learning_rate=5e-3, hidden=(64, 64))
     samples = model.sample(10 * len(model.classes_), np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    _, predicted = nearest(samples, centres)
+    _, predicted = nearest_neighbors(samples, centres)
     assert (predicted == np.repeat(np.arange(10), 10)).mean() > 0.75  # 0.9 for data
     one = model.sample(5, 7)
-    assert (nearest(one, centres)[1] == 7).mean() >= 0.8
+    assert (nearest_neighbors(one, centres)[1] == 7).mean() >= 0.8
 
 
 @pytest.mark.parametrize(
@@ -334,7 +340,7 @@ def test_cgmmn_classifier_accuracy_and_output_moments(settings, tmp_path):
     kwargs = {"max_epochs": 25, "learning_rate": 5e-3}
     model = CGMMNClassifier(**QUICK[CGMMNClassifier] | kwargs | settings).fit(X[:1500], Y[:1500])
     assert model.score(X[1500:], Y[1500:]) > 0.7
-    mean, spread = model.spread(X[:50])
+    mean, spread = model.output_moments(X[:50])
     assert (model.classes_[mean.argmax(1)] == model.predict(X[:50])).all()
     assert (spread > 0).any() == (settings.get("n_noise", 20) > 0)
     model.save(tmp_path / "c")
@@ -358,7 +364,7 @@ def test_gan_covers_all_modes_of_gaussian_ring():
     gan = GAN(
         **kwargs, batch_size=256, learning_rate=2e-3, penalty=0.1, max_epochs=80, random_state=0
     )
-    assert modes_covered(gan.fit(rows).sample(2000), centres, radius=0.15) == 8
+    assert count_covered_modes(gan.fit(rows).sample(2000), centres, radius=0.15) == 8
     assert {"critic.loss", "critic.penalty", "generator.loss"} <= set(gan.history_[0])
 
 
@@ -367,7 +373,7 @@ def test_conditional_gan_generates_requested_classes():
     model = fitted(ConditionalGAN, **kwargs)
     samples = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    assert (nearest(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.7
+    assert (nearest_neighbors(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.7
 
 
 def test_conditional_gan_with_convolutional_critic(tmp_path):
@@ -375,7 +381,7 @@ def test_conditional_gan_with_convolutional_critic(tmp_path):
     model = fitted(ConditionalGAN, critic="3:8 p2 | 32", **kwargs)
     samples = model.sample(100, np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
-    assert (nearest(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.6
+    assert (nearest_neighbors(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.6
     model.save(tmp_path / "m")
     same = load(tmp_path / "m").sample(100, np.repeat(model.classes_, 10))
     np.testing.assert_array_equal(same, samples)
@@ -385,7 +391,7 @@ def test_conditional_gan_with_convolutional_critic(tmp_path):
 def test_spectral_norm_of_critic_weights_is_one(critic, tmp_path):
     kwargs = {"critic": critic, "spectral_norm": True, "image_shape": (8, 8), "max_epochs": 4}
     model = fitted(GAN, **kwargs)
-    layers = [m for m in model.model_.critic.modules() if isinstance(m, Spectral)]
+    layers = [m for m in model.model_.critic.modules() if isinstance(m, SpectralNorm)]
     assert len(layers) == 3
     for layer in layers:
         greatest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item()
@@ -403,7 +409,7 @@ def test_spectral_norm_layer_matches_svd():
     for layer, x in ((linear(6, 4), torch.randn(5, 6)), (conv(2, 4), torch.randn(5, 2, 3, 3))):
         with torch.no_grad():
             layer.bias.normal_()
-        normalised = Spectral(layer)
+        normalised = SpectralNorm(layer)
         for _ in range(100):
             normalised(x)
         output = normalised.eval()(x)
@@ -446,17 +452,17 @@ def test_sample_quality_detects_copies_collapse_and_noise():
     rng = np.random.default_rng(0)
     order = rng.permutation(len(X))
     train, real, good = X[order[:800]], X[order[800:1200]], X[order[1200:1600]]
-    quality = likeness(good, real, train)
+    quality = sample_quality(good, real, train)
     assert quality.p_value > 0.01
-    assert abs(quality.told_apart - 0.5) < 0.1
+    assert abs(quality.c2st_accuracy - 0.5) < 0.1
     assert min(quality.precision, quality.recall) > 0.8
     assert quality.nearest == pytest.approx(quality.real_nearest, rel=0.1)
-    copies = likeness(train[:400], real, train)
+    copies = sample_quality(train[:400], real, train)
     assert copies.nearest == 0
-    collapsed = likeness(np.repeat(good[:4], 100, axis=0), real, train)
+    collapsed = sample_quality(np.repeat(good[:4], 100, axis=0), real, train)
     assert collapsed.recall < 0.2
-    assert collapsed.told_apart > 0.9
-    noisy = likeness(good + rng.normal(0, 0.5, good.shape), real, train)
+    assert collapsed.c2st_accuracy > 0.9
+    noisy = sample_quality(good + rng.normal(0, 0.5, good.shape), real, train)
     assert noisy.precision < 0.2
     assert noisy.p_value == 0.001
 
@@ -464,24 +470,28 @@ def test_sample_quality_detects_copies_collapse_and_noise():
 def test_sample_quality_and_validation_split_of_sorted_rows():
     order = np.argsort(Y, kind="stable")
     half = np.random.default_rng(0).permutation(len(X)) < len(X) // 2
-    result = likeness(X[half][:300], X[order[~half[order]]])
+    result = sample_quality(X[half][:300], X[order[~half[order]]])
     assert result.p_value > 0.01
-    assert abs(result.told_apart - 0.5) < 0.1
+    assert abs(result.c2st_accuracy - 0.5) < 0.1
     assert abs(result.real_mmd2) < 0.02
     gan = GAN(**QUICK[GAN] | {"validation_fraction": 0.5, "max_epochs": 1})
     validation_sets = []
     gan._look = lambda _, held_out: validation_sets.append(held_out) or {}
     gan.fit(X[order])
-    classes = nearest(validation_sets[0].take(torch.arange(300)).x.numpy(), X)[1]
+    classes = nearest_neighbors(validation_sets[0].batch_at(torch.arange(300)).x.numpy(), X)[1]
     assert (np.bincount(Y[classes], minlength=10) > 10).all()
 
 
 def test_uint8_bits_are_not_scaled():
     bits = np.random.default_rng(0).integers(0, 2, (60, 4))
     generated = np.random.default_rng(1).random((60, 4))
-    assert likeness(generated, bits.astype(np.uint8)) == likeness(generated, bits.astype(float))
+    assert sample_quality(generated, bits.astype(np.uint8)) == sample_quality(
+        generated, bits.astype(float)
+    )
     arrays = [bits.astype(kind) for kind in (np.uint8, float)]
-    assert parzen(arrays[0], arrays[0], arrays[0]) == parzen(arrays[1], arrays[1], arrays[1])
+    assert parzen_log_likelihood(arrays[0], arrays[0], arrays[0]) == parzen_log_likelihood(
+        arrays[1], arrays[1], arrays[1]
+    )
 
 
 def test_gmmn_samples_of_data_with_large_offset_are_distinct():
@@ -493,25 +503,28 @@ def test_gmmn_samples_of_data_with_large_offset_are_distinct():
 def test_sample_quality_scales_bytes_and_raises_on_missing_values():
     rng = np.random.default_rng(0)
     generated, real = rng.random((60, 4)), rng.integers(0, 256, (60, 4), dtype=np.uint8)
-    assert likeness(generated, real).told_apart == likeness(generated, real / 255).told_apart
+    assert (
+        sample_quality(generated, real).c2st_accuracy
+        == sample_quality(generated, real / 255).c2st_accuracy
+    )
     with pytest.raises(ValueError, match="missing"):
-        likeness(np.where(generated > 0.99, np.nan, generated), generated)
+        sample_quality(np.where(generated > 0.99, np.nan, generated), generated)
 
 
 def test_sample_quality_of_mismatched_shapes_raises():
     for generated in (X[:5], X[:50, :10]):
         with pytest.raises(ValueError, match="at least 10 samples each, with the same number"):
-            likeness(generated, X)
+            sample_quality(generated, X)
     for training in (X[:, :10], X[:0]):
         with pytest.raises(ValueError, match=r"^training .* with the same number of features"):
-            likeness(X[:50], X[50:100], training)
-    with pytest.raises(ValueError, match=r"^drawn \(50,\): expected an array \[n, d\]"):
-        likeness(X[:50, 0], X[:50, 0])
+            sample_quality(X[:50], X[50:100], training)
+    with pytest.raises(ValueError, match=r"^generated \(50,\): expected an array \[n, d\]"):
+        sample_quality(X[:50, 0], X[:50, 0])
 
 
 def test_sample_quality_accepts_lists():
     a, b = X[:50], X[50:100]
-    assert str(likeness(a.tolist(), b.tolist())) == str(likeness(a, b))
+    assert str(sample_quality(a.tolist(), b.tolist())) == str(sample_quality(a, b))
 
 
 class FixedSampler(GMMN):
@@ -562,7 +575,7 @@ def test_sample_quality_standardises_columns(unit):
     )
     assert good["p_value"] > 0.01
     assert bad["p_value"] == 0.001
-    assert bad["told_apart"] > 0.85
+    assert bad["c2st_accuracy"] > 0.85
     assert good["nearest"] == pytest.approx(good["real_nearest"], rel=0.4)
     assert good["nearest"] < 1  # in standard deviations
 
@@ -590,7 +603,7 @@ def test_missing_values_in_test_rows_raise_before_training(tmp_path, capsys):
 
 def test_parzen_log_likelihood_matches_formula():
     generated, rows = np.zeros((1, 2)), np.array([[0.0, 0.3], [0.4, 0.0]])
-    result = parzen(generated, rows, rows, widths=(0.25,))
+    result = parzen_log_likelihood(generated, rows, rows, widths=(0.25,))
     expected = -0.5 * (0.09 + 0.16) / 2 / 0.0625 - np.log(2 * np.pi * 0.0625)
     assert result.widths == (0.25,)
     assert result.mean == pytest.approx(expected)
@@ -603,7 +616,7 @@ def test_parzen_matches_sklearn_kernel_density():
     def score(width, rows):
         return KernelDensity(bandwidth=width).fit(generated).score_samples(rows)
 
-    result = parzen(generated, valid, test, widths=(0.2, 0.4, 0.8))
+    result = parzen_log_likelihood(generated, valid, test, widths=(0.2, 0.4, 0.8))
     best = max((0.2, 0.4, 0.8), key=lambda width: score(width, valid).mean())
     values = score(best, test)
     assert result.widths == (best,)
@@ -614,7 +627,7 @@ def test_parzen_matches_sklearn_kernel_density():
 @pytest.mark.parametrize("widths", [(), (0.0,), (0.1, -1.0), (math.nan,)])
 def test_parzen_invalid_widths_raise(widths):
     with pytest.raises(ValueError, match=r"^widths="):
-        parzen(X[:20], None, X[20:40], widths)
+        parzen_log_likelihood(X[:20], None, X[20:40], widths)
 
 
 def test_parzen_invalid_arrays_raise():
@@ -622,18 +635,18 @@ def test_parzen_invalid_arrays_raise():
     for name, arrays in {
         "valid": (rows, rows[:0], rows),
         "test": (rows, rows, rows[:1]),
-        "drawn": (rows[:0], rows, rows),
+        "generated": (rows[:0], rows, rows),
     }.items():
         with pytest.raises(ValueError, match=f"^{name} .*expected at least . samples"):
-            parzen(*arrays)
+            parzen_log_likelihood(*arrays)
     with pytest.raises(ValueError, match=r"^test .*with the 64 features"):
-        parzen(rows, None, rows[:, :5])
+        parzen_log_likelihood(rows, None, rows[:, :5])
 
 
 def test_parzen_cross_validates_width_without_validation_set():
     generated = np.zeros((1, 1))
     test = np.array([[0.1], [1.0], [-0.1], [-1.0], [0.1]])
-    result = parzen(generated, None, test, widths=(0.1, 1.0))
+    result = parzen_log_likelihood(generated, None, test, widths=(0.1, 1.0))
     assert result.widths == (1.0, 0.1)  # chosen on even rows (smaller values) and on odd rows
     expected = [norm(0, width).logpdf(x) for x, width in [(0.1, 1.0)] * 3 + [(1.0, 0.1)] * 2]
     assert result.mean == pytest.approx(np.mean(expected))

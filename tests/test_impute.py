@@ -77,7 +77,7 @@ def stationary(fill, mask, n_iter=60):
     model, mu, covariance = linear_gaussian()
     missing, mean, conditional_cov = conditional(mu, covariance, X, mask)
     x = X.expand(N_CHAINS, 4)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         imputed = pseudo_gibbs(
             model, x, mask.expand_as(x), torch.full_like(x, 5.0), n_iter=n_iter, fill=fill
         )
@@ -108,7 +108,7 @@ def test_single_long_pseudo_gibbs_chain_matches_gaussian_conditional():
     model, mu, covariance = linear_gaussian()
     missing, mean, conditional_cov = conditional(mu, covariance, X, MASKS[0])
     state, path = X.unsqueeze(0), []
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         for _ in range(900):
             state = pseudo_gibbs(model, X[None], MASKS[0][None], state, n_iter=1, fill="sample")
             path.append(state[0, missing])
@@ -124,9 +124,9 @@ def test_one_pseudo_gibbs_iteration_encodes_samples_and_decodes():
     model, _, _ = linear_gaussian()
     x, mask = X.expand(3, 4), MASKS[0].expand(3, 4)
     start = torch.full_like(x, 0.7)
-    with engine.seeded(2):
+    with engine.seeded_rng(2):
         imputed = pseudo_gibbs(model, x, mask, start, n_iter=1)
-    with engine.seeded(2):
+    with engine.seeded_rng(2):
         z = model.posterior(torch.where(mask > 0, x, start)).rsample()
     expected = torch.where(mask > 0, x, model.likelihood(z).mean)
     torch.testing.assert_close(imputed, expected.detach())
@@ -144,7 +144,7 @@ def test_one_pseudo_gibbs_iteration_encodes_samples_and_decodes():
 )
 def test_pseudo_gibbs_leaves_observed_entries_unchanged(n, d, fill, n_iter, seed):
     rng = np.random.default_rng(seed)
-    with engine.seeded(seed):
+    with engine.seeded_rng(seed):
         model = LatentModel(
             standard_normal(2), Bernoulli(MLP(2, (3,), d)), Gaussian(MLP(d, (3,), heads=(2, 2)))
         ).double()
@@ -236,7 +236,7 @@ def test_impute_with_batch_statistics_normalises_with_the_imputed_batch():
     corrupted = corrupt(x, "half", image_shape=(8, 8))
     state = {k: v.clone() for k, v in vae.model_.state_dict().items()}
     imputed = vae.impute(corrupted, n_iter=1, batch_statistics=True, random_state=5)
-    with engine.seeded(draw_seed(5)), torch.no_grad():
+    with engine.seeded_rng(draw_seed(5)), torch.no_grad():
         start = torch.where(
             torch.as_tensor(np.isnan(corrupted)), torch.rand(x.shape), torch.as_tensor(x)
         )

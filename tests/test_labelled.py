@@ -9,7 +9,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from ancestral import GMMN, MaxMarginVAE
 from ancestral.cli.main import main
-from ancestral.evaluation.class_fidelity import class_shares, label_errors, train_on_generated
+from ancestral.evaluation.class_fidelity import (
+    class_consistency_errors,
+    predicted_class_frequencies,
+    train_on_generated_errors,
+)
 
 X, Y = load_digits(return_X_y=True)
 X = X / 16
@@ -36,43 +40,45 @@ def classifier():
 
 @pytest.mark.parametrize("error_rate", [0.0, 0.3])
 def test_label_errors_match_the_error_rate_of_the_generator(classifier, error_rate):
-    result = label_errors(Copies(error_rate), classifier, 100)
-    assert len(result.wrong) == 1000
+    result = class_consistency_errors(Copies(error_rate), classifier, 100)
+    assert len(result.misclassified) == 1000
     assert abs(result.percent - 100 * error_rate) <= 4 * result.standard_error
-    retrained = train_on_generated(Copies(error_rate), KNeighborsClassifier(1), X, Y, 30)
+    retrained = train_on_generated_errors(Copies(error_rate), KNeighborsClassifier(1), X, Y, 30)
     assert (retrained.percent < 15) == (error_rate == 0)
 
 
 def test_predicted_class_frequencies_of_a_generator_with_missing_classes(classifier):
-    result = class_shares(Copies(classes=[1, 4]), classifier, 400)
-    assert result.shares.sum() == pytest.approx(1)
-    assert result.shares[[1, 4]].sum() == 1
-    assert abs(result.shares[1] - 0.5) < 4 * result.standard_errors[1]
+    result = predicted_class_frequencies(Copies(classes=[1, 4]), classifier, 400)
+    assert result.frequencies.sum() == pytest.approx(1)
+    assert result.frequencies[[1, 4]].sum() == 1
+    assert abs(result.frequencies[1] - 0.5) < 4 * result.standard_errors[1]
     assert "0 0.0%, 1 " in str(result)
 
 
 def test_label_errors_require_class_conditional_generator_and_matching_classifier(classifier):
     for cls in (GMMN, MaxMarginVAE):
         with pytest.raises(ValueError, match="cannot sample a given class"):
-            label_errors(cls(**SMALL).fit(X, Y), classifier)
+            class_consistency_errors(cls(**SMALL).fit(X, Y), classifier)
     three_classes = KNeighborsClassifier(1).fit(X[Y < 3], Y[Y < 3])
     with pytest.raises(ValueError, match="not fitted to the classes 3, 4"):
-        label_errors(Copies(), three_classes)
+        class_consistency_errors(Copies(), three_classes)
 
 
 @pytest.mark.parametrize("y", [Y.astype(str), np.where(Y == 3, 11, Y)])
 def test_train_on_generated_rejects_classes_that_the_generator_lacks(y):
     with pytest.raises(ValueError, match=r"y: contains classes (0, 1|11).*expected 0, 1"):
-        train_on_generated(Copies(), KNeighborsClassifier(1), X, y, 5)
+        train_on_generated_errors(Copies(), KNeighborsClassifier(1), X, y, 5)
 
 
 def test_train_on_generated_excludes_unlabelled_samples():
     labelled = np.arange(len(Y)) < 100
     y = np.where(labelled, Y, -1)
-    result = train_on_generated(Copies(), KNeighborsClassifier(1), X, y, 30)
-    assert len(result.wrong) == 100
-    from_floats = train_on_generated(Copies(), KNeighborsClassifier(1), X, y.astype(float), 30)
-    np.testing.assert_array_equal(result.wrong, from_floats.wrong)
+    result = train_on_generated_errors(Copies(), KNeighborsClassifier(1), X, y, 30)
+    assert len(result.misclassified) == 100
+    from_floats = train_on_generated_errors(
+        Copies(), KNeighborsClassifier(1), X, y.astype(float), 30
+    )
+    np.testing.assert_array_equal(result.misclassified, from_floats.misclassified)
 
 
 def test_class_fidelity_from_the_command_line(tmp_path, capsys):

@@ -26,18 +26,18 @@ from ancestral import (
 )
 from ancestral.cli.main import main
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
-from ancestral.estimators.pegasos import svm
+from ancestral.data.device_data import DeviceData
+from ancestral.estimators.pegasos import make_linear_svm
 from ancestral.evaluation.calibration import temperature
-from ancestral.evaluation.metrics import Errors, errors, mcnemar
+from ancestral.evaluation.metrics import ClassificationErrors, classification_errors, mcnemar
 from ancestral.experiments import report
 from ancestral.experiments.corruption import Damage, Repair, classify, repair
 from ancestral.experiments.protocol import Scoring
 from ancestral.experiments.scoring import classify as scoring_classify
 from ancestral.experiments.scoring import learned_afresh, second_stage
 from ancestral.models.run import Run
-from ancestral.nn import BatchNorm, Taps
-from ancestral.objectives import gaussian_prior, hinge, hinge_loss, sparse_units
+from ancestral.nn import ActivationCollector, BatchNorm
+from ancestral.objectives import gaussian_weight_prior, hinge, hinge_loss, sparsity_penalty
 from ancestral.training import Player, engine, train
 from ancestral.training.optim import adam, cosine
 
@@ -88,7 +88,7 @@ def test_sparsity_penalty_matches_bernoulli_kl():
     activations = torch.cat([below.mean(0), torch.sigmoid(second(below)).mean(0)])
     target = torch.distributions.Bernoulli(torch.full_like(activations, 0.1))
     expected = torch.distributions.kl_divergence(target, torch.distributions.Bernoulli(activations))
-    (penalty,) = (t(model.model_, run) for t in sparse_units(3.0).terms.values())
+    (penalty,) = (t(model.model_, run) for t in sparsity_penalty(3.0).terms.values())
     assert penalty.item() == pytest.approx(3 * expected.sum().item() / 50, rel=1e-4)
     assert (
         fitted(sparsity=3.0).history_[-1]["sparsity"]
@@ -115,7 +115,7 @@ def test_mean_hinge_over_minibatches_equals_full_batch():
 def test_scores_on_mean_features_equal_expected_scores():
     model = fitted(features="mean")
     batch = Batch(torch.as_tensor(X[:3], dtype=torch.float32))
-    with engine.seeded(0), torch.no_grad():
+    with engine.seeded_rng(0), torch.no_grad():
         z = model.model_.encode(batch).sample((40_000,))
         averaged = model.model_.classifier(z).mean(0)
         torch.testing.assert_close(model._scores(batch), averaged, atol=0.02, rtol=0.02)
@@ -141,11 +141,11 @@ def test_two_class_hinge_minimum_matches_svm_solution():
     starts = np.random.default_rng(0).normal(size=(5, 2))
     best = min((minimize(smooth, s, method="Nelder-Mead", tol=1e-10) for s in starts),
                key=lambda found: found.fun)  # fmt: skip
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         model = Linear()
-    objective = hinge(1.0, 1.0, lambda run: run.batch.x) + gaussian_prior(0.1)
+    objective = hinge(1.0, 1.0, lambda run: run.batch.x) + gaussian_weight_prior(0.1)
     player = Player(model, objective, adam(cosine(0.05)))
-    train(model, player, Data(x, y), max_epochs=1500, batch_size=60)
+    train(model, player, DeviceData(x, y), max_epochs=1500, batch_size=60)
     w = model.classifier.weight.detach().double().numpy()
     np.testing.assert_allclose(w[0], -w[1], atol=2e-3)
     assert smooth(w[1] - w[0]) == pytest.approx(best.fun, abs=1e-4)
@@ -345,36 +345,36 @@ def test_report_shows_classification_errors():
 
 
 def test_classification_errors_match_manual_values():
-    text = errors(np.array(["cat", "dog", "cat"]), np.array(["cat", "-1", "dog"]))
-    np.testing.assert_array_equal(text.wrong, [False, True])
-    numeric = errors(np.array([1, 2, 3, 3, 0]), np.array([1, 2, 2, 3, -1]))
+    text = classification_errors(np.array(["cat", "dog", "cat"]), np.array(["cat", "-1", "dog"]))
+    np.testing.assert_array_equal(text.misclassified, [False, True])
+    numeric = classification_errors(np.array([1, 2, 3, 3, 0]), np.array([1, 2, 2, 3, -1]))
     assert numeric.percent == 25
     assert numeric.standard_error == pytest.approx(100 * np.sqrt(0.25 * 0.75 / 4))
     with pytest.raises(ValueError, match="all samples are unlabelled"):
-        errors(np.zeros(2), np.full(2, -1))
+        classification_errors(np.zeros(2), np.full(2, -1))
     with pytest.raises(ValueError, match="shape"):
-        errors(np.zeros(2), np.zeros(3))
+        classification_errors(np.zeros(2), np.zeros(3))
 
 
 def test_mcnemar_matches_binomial_formula():
     rng = np.random.default_rng(0)
-    first, second = (Errors(rng.random(500) < share) for share in (0.1, 0.2))
+    first, second = (ClassificationErrors(rng.random(500) < share) for share in (0.1, 0.2))
     comparison = mcnemar(first, second)
-    first_errors, second_errors = first.wrong.astype(int), second.wrong.astype(int)
+    first_errors, second_errors = first.misclassified.astype(int), second.misclassified.astype(int)
     assert comparison.percent == pytest.approx(100 * (first_errors - second_errors).mean())
     assert comparison.standard_error == pytest.approx(
         100 * (first_errors - second_errors).std() / np.sqrt(500)
     )
     n, k = (
-        comparison.first_only + comparison.second_only,
-        min(comparison.first_only, comparison.second_only),
+        comparison.n_first_only + comparison.n_second_only,
+        min(comparison.n_first_only, comparison.n_second_only),
     )
     assert comparison.p_value == pytest.approx(
         2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
     )
     assert mcnemar(first, first).p_value == 1
     with pytest.raises(ValueError, match="500 and 499 samples"):
-        mcnemar(first, Errors(second.wrong[1:]))
+        mcnemar(first, ClassificationErrors(second.misclassified[1:]))
 
 
 def test_compare_classifiers_command_line(tmp_path, capsys):
@@ -387,7 +387,10 @@ def test_compare_classifiers_command_line(tmp_path, capsys):
     assert "McNemar p = " in capsys.readouterr().out
     (difference,) = json.loads(out.read_text())["differences"]
     digits = datasets.load("digits")
-    a, b = (errors(load(tmp_path / n).predict(digits.x_test), digits.y_test) for n in "ab")
+    a, b = (
+        classification_errors(load(tmp_path / n).predict(digits.x_test), digits.y_test)
+        for n in "ab"
+    )
     assert difference["difference"] == pytest.approx(a.percent - b.percent)
     VAE(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "c")
     assert main(["evaluate", str(tmp_path / "c"), "digits", "--metric", "error"]) == 2
@@ -453,7 +456,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     assert two_stage["metric"] == "error on refined rows, rect 4, by Pegasos, %"
     pegasos.fit(model.features_of(digits.x_train), digits.y_train)
     predicted = pegasos.predict(model.features_of(imputation.filled))
-    np.testing.assert_array_equal(second_errors.wrong, predicted != digits.y_test)
+    np.testing.assert_array_equal(second_errors.misclassified, predicted != digits.y_test)
     assert two_stage["value"] < noisy["value"]
     model.save(tmp_path / "m")
     plain.save(tmp_path / "p")
@@ -599,9 +602,9 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
     model = load(folder / "run" / "model")
     table = datasets.load(folder / "all.csv", target="kind")
     x, subset = table.x_train, table.x_train[y > 0]
-    stage = svm("liblinear", len(x)).fit(model.features_of(x), y)
+    stage = make_linear_svm("liblinear", len(x)).fit(model.features_of(x), y)
     expected = 100 * (stage.predict(model.features_of(subset)) != y[y > 0]).mean()
-    refitted = svm("liblinear", len(subset)).fit(model.features_of(subset), y[y > 0])
+    refitted = make_linear_svm("liblinear", len(subset)).fit(model.features_of(subset), y[y > 0])
     assert expected != 100 * (refitted.predict(model.features_of(subset)) != y[y > 0]).mean()
     arguments = ["two.csv", "--target", "kind", "--second-stage", "liblinear"]
     assert main(["evaluate", "run", *arguments, "--metric", "error"]) == 0
@@ -611,10 +614,13 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
     data = datasets.Dataset("two", subset, y_train=y[y > 0])
     settings = data, Damage("random", 0.1), Repair(n_iter=1), Scoring(split="train")
     imputation = repair(model, *settings)
-    kwargs = {"second_stage": svm("liblinear", len(x)), "training": replace(table, y_train=y)}
+    kwargs = {
+        "second_stage": make_linear_svm("liblinear", len(x)),
+        "training": replace(table, y_train=y),
+    }
     *_, (metric, stage_errors) = classify(model, *settings, imputation, **kwargs)
     predicted = stage.predict(model.features_of(imputation.filled))
-    np.testing.assert_array_equal(stage_errors.wrong, predicted != data.y_train)
+    np.testing.assert_array_equal(stage_errors.misclassified, predicted != data.y_train)
     assert main(["repair", "run", *arguments, "--damage", "random:0.1", "--n-iter", "1"]) == 0
     *_, stored = json.loads((folder / "run" / "metrics.json").read_text())
     assert stored["metric"] == metric["metric"]
@@ -683,13 +689,15 @@ def test_continuous_labels_raise():
 def test_features_are_float32_under_autocast():
     """See the comment in ``MaxMarginVAE._features_from``."""
     mmva = fitted(batch_norm=True, max_epochs=1)
-    taps = {}
+    activations = {}
     model = mmva.model_.train()
-    model.posterior.register_forward_hook(lambda *_: taps.update(Taps(model.posterior).take()))
+    model.posterior.register_forward_hook(
+        lambda *_: activations.update(ActivationCollector(model.posterior).collect())
+    )
     batch = Batch(torch.tensor(X[:50], dtype=torch.float32))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         q = model.encode(batch)
-        assert {u.dtype for u in taps.values()} == {torch.bfloat16}
-        features = mmva._features_from(q, taps)
+        assert {u.dtype for u in activations.values()} == {torch.bfloat16}
+        features = mmva._features_from(q, activations)
     assert features.dtype == torch.float32
     assert features.shape == (50, 35)

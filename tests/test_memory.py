@@ -16,7 +16,15 @@ from ancestral.data.batch import Batch
 from ancestral.evaluation import memory_analysis
 from ancestral.experiments import report
 from ancestral.models.latent import LatentModel
-from ancestral.nn import MLP, BatchNorm, Memory, memories, n_parameters, silenced, standardise
+from ancestral.nn import (
+    MLP,
+    BatchNorm,
+    Memory,
+    ablate_memories,
+    memories,
+    n_parameters,
+    standardise,
+)
 from ancestral.nn.ladder import Ladder
 from ancestral.objectives import local_error
 from ancestral.probability.composite import standard_normal
@@ -42,14 +50,14 @@ def memory(n=4, n_slots=3, seed=0, **kwargs):
 
 def test_memory_layer_is_initially_the_identity():
     h = rand(5, 4).abs()
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         layer = Memory(4, 3).double()
     torch.testing.assert_close(layer(h), h, atol=0, rtol=0)
 
 
 def test_initial_bound_is_equal_with_and_without_memory():
     def model(with_memory):
-        with engine.seeded(0):
+        with engine.seeded_rng(0):
             decoder = [*MLP(2, (5,), 4, activation="relu")]
             encoder = MLP(4, (5,), heads=(2, 2))
         if with_memory:
@@ -59,7 +67,7 @@ def test_initial_bound_is_equal_with_and_without_memory():
 
     batch, runs = Batch((rand(6, 4) > 0).double()), []
     for network in (model(False), model(True)):
-        with engine.seeded(1):
+        with engine.seeded_rng(1):
             runs.append(network.run(batch, 3).log_w)
     assert torch.equal(*runs)
 
@@ -135,7 +143,7 @@ def test_ladder_is_independent_of_block_size(monkeypatch):
         return out, *torch.autograd.grad(out.square().sum(), [*parts, *ladder.parameters()])
 
     expected = ladder_and_gradients()
-    monkeypatch.setattr("ancestral.nn.ladder.BLOCK", 3 * 8)  # eight rows of 35
+    monkeypatch.setattr("ancestral.nn.ladder.BLOCK_SIZE", 3 * 8)  # eight rows of 35
     for a, b in zip(ladder_and_gradients(), expected, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -168,7 +176,7 @@ def test_memory_is_invariant_to_slot_permutation():
 
 
 def test_initial_gradient_reaches_ladder_coefficients_not_slots():
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         layer = Memory(4, 3).double()
     layer(rand(5, 4).abs()).square().sum().backward()
     assert not layer.slots.grad.any()
@@ -249,8 +257,8 @@ def test_taps_record_encoder_and_decoder_layers_of_equal_height(k):
     run = model.run(Batch(x), k)
     assert [m.slots.shape for m in down] == [(5, 8), (4, 6)]
     for name, value in recorded.items():
-        torch.testing.assert_close(run.taps[name], value)
-    assert run.taps["memory0.attention"].shape == (k, 200, 5)
+        torch.testing.assert_close(run.activations[name], value)
+    assert run.activations["memory0.attention"].shape == (k, 200, 5)
 
 
 def test_local_error_is_linear_in_layer_weights():
@@ -265,10 +273,10 @@ def test_local_error_is_linear_in_layer_weights():
 
 def test_silenced_memory_outputs_ones():
     layer, h = memory(), rand(5, 4)
-    with silenced(layer):
+    with ablate_memories(layer):
         output = layer(h)
-    torch.testing.assert_close(output, layer.join(h, torch.ones_like(h)))
-    assert layer.answers
+    torch.testing.assert_close(output, layer.combine(h, torch.ones_like(h)))
+    assert layer.enabled
     assert not torch.equal(output, layer(h))
 
 
@@ -349,10 +357,10 @@ def test_silencing_one_memory_leaves_the_other_unchanged(digits):
     fitted, data = digits
     x, upper = data.x_test[:5], fitted.attend(data.x_test[:5], 1)
     reconstruction = fitted.reconstruct(x)
-    with fitted.silenced(0):
+    with fitted.ablate_memories(0):
         np.testing.assert_array_equal(fitted.attend(x, 1), upper)
         without = fitted.reconstruct(x)
-    with fitted.silenced():
+    with fitted.ablate_memories():
         neither = fitted.reconstruct(x)
     errors = [np.square(x / 1.0 - r).mean() for r in (reconstruction, without, neither)]
     assert errors[0] < min(errors[1:])
@@ -371,20 +379,20 @@ def test_invalid_memory_index_raises(digits):
 
 def test_class_preferences_match_manual_values():
     attention = np.array([[2.0, 2.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 2.0], [9.0, 0.0, 0.0]])
-    preferences = memory_analysis.class_preferences(attention, np.array([0, 0, 2, -1]), 4)
+    preferences = memory_analysis.class_mean_attention(attention, np.array([0, 0, 2, -1]), 4)
     np.testing.assert_allclose(preferences[0], [0.25, 0.25, 0.5])
     np.testing.assert_allclose(preferences[2], [0.25, 0.25, 0.5])
     assert np.isnan(preferences[[1, 3]]).all()
     with pytest.raises(ValueError, match="all samples are unlabelled"):
-        memory_analysis.class_preferences(attention, np.full(4, -1))
+        memory_analysis.class_mean_attention(attention, np.full(4, -1))
     with pytest.raises(ValueError, match="3 entries and attention 4 rows"):
-        memory_analysis.class_preferences(attention, np.zeros(3, dtype=int))
+        memory_analysis.class_mean_attention(attention, np.zeros(3, dtype=int))
 
 
 def test_class_similarity_matches_covariance_of_rows():
     averages = np.random.default_rng(0).random((3, 8))
     centred = averages - averages.mean(1, keepdims=True)
-    np.testing.assert_allclose(memory_analysis.class_similarity(averages), centred @ centred.T / 7)
+    np.testing.assert_allclose(memory_analysis.class_covariance(averages), centred @ centred.T / 7)
 
 
 def test_report_shows_memories_only_for_models_with_memory(digits):
@@ -394,7 +402,7 @@ def test_report_shows_memories_only_for_models_with_memory(digits):
     assert "What the memory learnt" in page
     assert "7 slots next to the data" in page
     assert "5 slots next to the latent variables" in page
-    best = memory_analysis.class_preferences(fitted.attend(data.x_test), data.y_test).max(1)
+    best = memory_analysis.class_mean_attention(fitted.attend(data.x_test), data.y_test).max(1)
     for share in best:
         assert f"{share:.2f} (" in page
     bare = MemoryVAE(n_latents=2, hidden=(8,), n_slots=0, max_epochs=1).fit(data.x_train)

@@ -13,15 +13,15 @@ from torch import nn
 
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.decoder import start_at_means
 from ancestral.models.implicit import Generator
 from ancestral.models.latent import LatentModel
 from ancestral.nn import (
     MLP,
+    ActivationTap,
     BatchNorm,
-    Read,
-    Tap,
+    ReadContext,
     calibrate,
     logit,
     n_parameters,
@@ -153,7 +153,7 @@ def test_calibrate_stops_collecting_statistics_after_an_exception():
 
 
 def test_mlp_against_matrix_products():
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         net = MLP(3, (4, 5), heads=(2, 1)).double()
     w1, w2, w3, w4 = (m.weight for m in net.modules() if isinstance(m, nn.Linear))
     x = rand(6, 3)
@@ -193,14 +193,14 @@ def test_read_broadcasts_labels_over_latent_samples():
 
     context = MockContext()
     context.z, context.y = z, y
-    actual = Read("z", "y", n_classes=2)(context)
+    actual = ReadContext("z", "y", n_classes=2)(context)
     for k in range(4):
         for i, code in enumerate(([0.0, 1.0], [1.0, 0.0], [0.0, 0.0])):
             assert actual[k, i].tolist() == [*z[k, i].tolist(), *code]
 
 
 def test_taps_record_activations_of_a_run_and_are_cleared():
-    network = nn.Sequential(nn.Linear(3, 4), Tap("h"), nn.Linear(4, 2)).double()
+    network = nn.Sequential(nn.Linear(3, 4), ActivationTap("h"), nn.Linear(4, 2)).double()
     model = LatentModel(
         standard_normal(2).double(),
         Bernoulli(nn.Linear(2, 3)).double(),
@@ -208,7 +208,7 @@ def test_taps_record_activations_of_a_run_and_are_cleared():
     )
     x = (rand(5, 3) > 0).double()
     run = model.run(Batch(x))
-    torch.testing.assert_close(run.taps["h"], network[0](x))
+    torch.testing.assert_close(run.activations["h"], network[0](x))
     assert network[1].value is None
 
 
@@ -216,9 +216,9 @@ def test_generator_applies_network_to_one_hot_condition_and_noise():
     layer = nn.Linear(5, 2)
     generator = Generator(layer, standard_normal(3), condition="y", n_classes=2)
     batch = Batch(torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
-    with engine.seeded(3):
+    with engine.seeded_rng(3):
         sample = generator.run(batch).sample
-    with engine.seeded(3):
+    with engine.seeded_rng(3):
         noise = torch.randn(4, 3)
     code = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     torch.testing.assert_close(sample, layer(torch.cat([code, noise], -1)))
@@ -252,7 +252,7 @@ def test_initial_decoder_output_equals_column_means(n, missing):
         x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
     likelihood = Bernoulli(MLP(2, (), 3))
     columns = Columns(["bernoulli"] * 3, np.zeros(3), np.ones(3), [0, 0, 0])
-    start_at_means(likelihood, columns, Data(x, missing=missing))
+    start_at_means(likelihood, columns, DeviceData(x, missing=missing))
     actual = likelihood(torch.zeros(1, 2)).probs.detach()[0]
     expected = np.clip(np.nanmean(x, 0), 1e-3, 1 - 1e-3)
     np.testing.assert_allclose(actual, expected, atol=1e-5)

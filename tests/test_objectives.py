@@ -18,7 +18,7 @@ from ancestral.data.batch import Batch
 from ancestral.models.implicit import Generator
 from ancestral.models.latent import LatentModel
 from ancestral.models.run import GeneratorRun, LatentRun, Run
-from ancestral.nn import MLP, BatchNorm, Heads, Tap
+from ancestral.nn import MLP, ActivationTap, BatchNorm, Heads
 from ancestral.objectives import (
     Objective,
     cmmd,
@@ -38,9 +38,9 @@ from ancestral.objectives import (
     vimco,
 )
 from ancestral.objectives.moment_matching import ConditionalMMD
-from ancestral.objectives.variational import run_resampled, systematic
+from ancestral.objectives.variational import run_resampled, systematic_resampling
 from ancestral.probability.cmmd import regression_operator
-from ancestral.probability.composite import Fixed, standard_normal
+from ancestral.probability.composite import Unconditional, standard_normal
 from ancestral.probability.conditionals import Bernoulli, Gaussian
 from ancestral.probability.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
 from ancestral.training import engine
@@ -57,7 +57,7 @@ def rand(*shape, seed=0):
 
 
 def vae(n_latents=2, seed=0):
-    with engine.seeded(seed):
+    with engine.seeded_rng(seed):
         model = LatentModel(
             standard_normal(n_latents),
             Bernoulli(MLP(n_latents, (4,), 3)),
@@ -81,7 +81,7 @@ def gradients(loss, parameters):
 
 def belief_net():
     """Return a sigmoid belief network with two latent bits."""
-    with engine.seeded(3):
+    with engine.seeded_rng(3):
         model = LatentModel(
             Bernoulli(_Free(2)), Bernoulli(nn.Linear(2, 3)), Bernoulli(nn.Linear(3, 2))
         )
@@ -185,7 +185,7 @@ def test_vimco_has_lower_variance_than_score_function_gradient():
     phi = list(model.posterior.parameters())
     vimco_gradients, score_gradients = [], []
     for seed in range(120):
-        with engine.seeded(seed):
+        with engine.seeded_rng(seed):
             run = model.run(batch, 5)
         vimco_gradients.append(gradients(vimco(5).terms["bound"](model, run), phi))
         bound = log_mean_exp(run.log_w)
@@ -201,15 +201,15 @@ def test_doubly_reparameterised_gradient_matches_formula_for_fixed_noise(k):
     model, batch = vae(), Batch(random_bits(4))
     theta = [*model.likelihood.parameters()]
     phi = [*model.posterior.parameters()]
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         plain_run = model.run(batch, k)
     plain = iwae(k).terms["bound"](model, plain_run)
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         term = iwae(k, "doubly")(model, batch)["bound"]
     assert term.item() == pytest.approx(plain.item(), abs=1e-12)
     torch.testing.assert_close(gradients(term, theta), gradients(plain, theta))
     # phi: sum_k w~^2 (d log w / dz) (dz / dphi), with the density of q detached
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         run = model.run(batch, k)
     q = model.encode(batch)
     detached_q = torch.distributions.Normal(q.loc.detach(), q.scale.detach())
@@ -225,9 +225,9 @@ def test_doubly_reparameterised_gradient_has_expectation_of_reparameterised_grad
     phi = list(model.posterior.parameters())
     plain, doubly = [], []
     for seed in range(n):
-        with engine.seeded(0, seed):
+        with engine.seeded_rng(0, seed):
             plain.append(gradients(iwae(5)(model, batch)["bound"], phi))
-        with engine.seeded(1, seed):
+        with engine.seeded_rng(1, seed):
             doubly.append(gradients(iwae(5, "doubly")(model, batch)["bound"], phi))
     plain, doubly = torch.stack(plain), torch.stack(doubly)
     error = torch.sqrt((plain.var(0) + doubly.var(0)) / n)
@@ -248,7 +248,7 @@ def test_doubly_reparameterised_gradient_vanishes_at_the_exact_posterior():
         Gaussian(encoder, log_var),
     )
     phi = [encoder.weight, log_var]
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         run = model.run(Batch(rand(5, 1)), 4)
     plain = gradients(iwae(4).terms["bound"](model, run), phi)
     doubly = gradients(iwae(4, "doubly").terms["bound"](model, run), phi)
@@ -262,9 +262,9 @@ def test_resampled_iwae_gradient_has_expectation_of_full_gradient(gradient):
     parameters = list(model.parameters())
     full, resampled = [], []
     for seed in range(n):
-        with engine.seeded(0, seed):
+        with engine.seeded_rng(0, seed):
             full.append(gradients(iwae(20, gradient)(model, batch)["bound"], parameters))
-        with engine.seeded(1, seed):
+        with engine.seeded_rng(1, seed):
             resampled.append(gradients(iwae(20, gradient, 3)(model, batch)["bound"], parameters))
     full, resampled = torch.stack(full), torch.stack(resampled)
     error = torch.sqrt((full.var(0) + resampled.var(0)) / n)
@@ -275,12 +275,12 @@ def test_resampled_iwae_gradient_has_expectation_of_full_gradient(gradient):
 @pytest.mark.parametrize("gradient", ["reparameterised", "doubly"])
 def test_resampled_iwae_value_equals_bound_of_all_samples(gradient):
     model, batch = vae(), Batch(random_bits(4))
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         full = iwae(6, gradient)(model, batch)["bound"]
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         resampled = iwae(6, gradient, 2)(model, batch)["bound"]
     assert resampled.item() == pytest.approx(full.item(), abs=1e-12)
-    with torch.no_grad(), engine.seeded(0):
+    with torch.no_grad(), engine.seeded_rng(0):
         without_grad = iwae(6, gradient, 2)(model, batch)["bound"]
     assert without_grad.item() == pytest.approx(full.item(), abs=1e-12)
 
@@ -288,11 +288,11 @@ def test_resampled_iwae_value_equals_bound_of_all_samples(gradient):
 def test_resampled_iwae_gradient_is_computed_at_resampled_latents():
     """If one sample has all the weight, the gradient is the gradient at that sample."""
     model, batch = vae(), Batch(random_bits(4))
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         full_run = model.run(batch, 5)
     best = full_run.log_w.argmax(0)
     model.run_at, run_at = (lambda z, *args: _upweight(run_at(z, *args), best)), model.run_at
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         actual = gradients(iwae(5, n_resampled=2)(model, batch)["bound"], [*model.parameters()])
     expected = -full_run.log_w.gather(0, best.unsqueeze(0)).mean()
     torch.testing.assert_close(actual, gradients(expected, [*model.parameters()]))
@@ -305,23 +305,23 @@ def _upweight(run, best):
 
 
 def test_resampled_run_has_encoder_and_decoder_taps():
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         model = LatentModel(
             standard_normal(2),
-            Bernoulli(nn.Sequential(nn.Linear(2, 4), Tap("down"), nn.Linear(4, 3))),
-            Gaussian(nn.Sequential(nn.Linear(3, 4), Tap("up"), Heads(4, (2, 2)))),
+            Bernoulli(nn.Sequential(nn.Linear(2, 4), ActivationTap("down"), nn.Linear(4, 3))),
+            Gaussian(nn.Sequential(nn.Linear(3, 4), ActivationTap("up"), Heads(4, (2, 2)))),
         ).double()
     objective = iwae(8, n_resampled=2) + local_reconstruction([("up", "down", 0.1)])
     run = objective.run(model, Batch(random_bits(6)))
-    assert {name: len(tap) for name, tap in run.taps.items()} == {"up": 6, "down": 2}
+    assert {name: len(tap) for name, tap in run.activations.items()} == {"up": 6, "down": 2}
 
 
 @given(k=st.integers(2, 9), m=st.integers(1, 8), seed=st.integers(0, 99))
 @QUICK
 def test_systematic_resampling_counts_are_proportional_to_shares(k, m, seed):
     shares = torch.softmax(rand(k, 1, seed=seed).expand(k, 4000), 0)
-    with engine.seeded(seed):
-        indices = systematic(shares, m)
+    with engine.seeded_rng(seed):
+        indices = systematic_resampling(shares, m)
     counts = torch.stack([(indices == i).sum(0) for i in range(k)]).double()
     assert indices.shape == (m, 4000)
     assert ((counts - m * shares).abs() < 1).all()
@@ -329,22 +329,22 @@ def test_systematic_resampling_counts_are_proportional_to_shares(k, m, seed):
 
 
 def test_resampled_run_uses_batch_norm_statistics_of_all_samples():
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         model = LatentModel(
             standard_normal(2),
             Bernoulli(MLP(2, (4,), 3, batch_norm=True)),
             Gaussian(MLP(3, (4,), heads=(2, 2), batch_norm=True)),
         ).double()
     batch = Batch(random_bits(6))
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         full_run = model.run(batch, 7)
-    with engine.seeded(1):
+    with engine.seeded_rng(1):
         resampled_run = run_resampled(model, batch, 7, 3)
-    torch.testing.assert_close(resampled_run.log_w_before, full_run.log_w)
+    torch.testing.assert_close(resampled_run.log_w_all, full_run.log_w)
     differences = (resampled_run.log_w.unsqueeze(1) - full_run.log_w.unsqueeze(0)).abs()
     assert (differences.amin(1) < 1e-12).all()
     norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
-    assert all(norm.sharing is None and norm.lent is None for norm in norms)
+    assert all(norm.sharing is None and norm.shared_moments is None for norm in norms)
     resampled_run.log_w.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
@@ -356,7 +356,7 @@ def test_doubly_reparameterised_bound_preserves_gradients_of_other_terms():
     extra = Objective({"size": lambda m, run: run.z.square().mean()})
     results = []
     for objective in (iwae(5, "doubly"), iwae(5, "doubly") + extra, iwae(5) + extra, iwae(5)):
-        with engine.seeded(0):
+        with engine.seeded_rng(0):
             results.append(gradients(sum(objective(model, batch).values()), phi))
     torch.testing.assert_close(results[1] - results[0], results[2] - results[3])
 
@@ -378,7 +378,7 @@ def test_sum_of_objectives_runs_the_model_once():
     model.classifier = nn.Linear(2, 2).double()
     runs, model_run = [], model.run
     model.run = lambda *args: runs.append(model_run(*args)) or runs[-1]
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         terms = (hinge(2.0) + elbo(3, "sampled"))(model, batch)
     assert len(runs) == 1
     run = runs[0]
@@ -476,7 +476,7 @@ def test_hinge_term_averages_over_minibatches_to_full_batch():
 def test_expected_scores_equal_scores_at_posterior_mean():
     model, batch = vae(), Batch(random_bits(3), torch.tensor([0, 1, 2]))
     model.classifier = nn.Linear(2, 3).double()
-    with torch.no_grad(), engine.seeded(0):
+    with torch.no_grad(), engine.seeded_rng(0):
         run = model.run(batch, 20_000)
         scores = model.classifier(run.z)
         expected = model.classifier(posterior_mean(run))
@@ -556,7 +556,7 @@ def test_mmd_matches_double_sums_and_is_symmetric(n, m, d, seed):
 
 
 def test_mmd_objective_compares_batch_with_generated_samples():
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         generator = Generator(nn.Linear(2, 3), standard_normal(2)).double()
         run = generator.run(Batch(rand(6, 3)))
     term = mmd([1.0, 4.0]).terms["mmd"](generator, run)
@@ -674,7 +674,7 @@ def test_cmmd_cache_distinguishes_batches_with_equal_index():
 
 
 def test_cmmd_cache_size_is_bounded(monkeypatch):
-    monkeypatch.setattr("ancestral.objectives.moment_matching.MOST_NUMBERS", 4 * 50)
+    monkeypatch.setattr("ancestral.objectives.moment_matching.MAX_CACHED_ENTRIES", 4 * 50)
     objective = cmmd("x", "y", [1.0], [1.0], 0.1)
     x, y = rand(600, 1), rand(600, 1, seed=1)
     rng = np.random.default_rng(0)
@@ -745,7 +745,7 @@ def test_cmmd_diagonal_form_with_non_constant_kernel_diagonal():
 # ---- adversarial losses
 
 
-class Game(nn.Module):
+class AdversarialPair(nn.Module):
     """Generator G(h) = h + shift and critic; data and noise are quantiles of N(0, 1)."""
 
     def __init__(self, shift, critic):
@@ -785,7 +785,7 @@ def game_value(game, batch):
     ],
 )
 def test_critic_loss_at_optimal_critic_matches_jensen_shannon_divergence(m, jsd, value):
-    actual = game_value(Game(m, optimal_critic(m)), quantiles())
+    actual = game_value(AdversarialPair(m, optimal_critic(m)), quantiles())
     assert actual == pytest.approx(value, abs=2e-6)
     assert (actual + math.log(4)) / 2 == pytest.approx(jsd, abs=1e-6)
 
@@ -800,8 +800,8 @@ def test_critic_loss_at_optimal_critic_matches_jensen_shannon_divergence(m, jsd,
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-1, 1))
 def test_no_critic_exceeds_the_optimal_value(a, b, c):
     batch, optimum = quantiles(4001), optimal_critic(1.0)
-    value = game_value(Game(1.0, lambda x: optimum(x) + a + b * x + c * x * x), batch)
-    assert value <= game_value(Game(1.0, optimum), batch) + 1e-6
+    value = game_value(AdversarialPair(1.0, lambda x: optimum(x) + a + b * x + c * x * x), batch)
+    assert value <= game_value(AdversarialPair(1.0, optimum), batch) + 1e-6
 
 
 def test_critic_loss_matches_sums_for_discrete_distributions():
@@ -841,7 +841,7 @@ def test_minimax_and_non_saturating_gradients_are_positive_multiples():
 @pytest.mark.parametrize("kind", ["minimax", "non-saturating"])
 @pytest.mark.parametrize("shift", [-1.5, 0.7])
 def test_generator_gradient_points_towards_the_data(kind, shift):
-    game = Game(shift, optimal_critic(shift))
+    game = AdversarialPair(shift, optimal_critic(shift))
     loss = generator_loss(kind)(game, quantiles(2001))["fool"]
     (gradient,) = torch.autograd.grad(loss, game.generator.shift)
     assert gradient.item() * shift > 0
@@ -849,7 +849,7 @@ def test_generator_gradient_points_towards_the_data(kind, shift):
 
 def test_critic_loss_has_no_generator_gradient():
     critic = nn.Linear(1, 1).double()
-    game = Game(1.0, critic)
+    game = AdversarialPair(1.0, critic)
     loss = sum(critic_loss()(game, quantiles(11)).values())
     grads = torch.autograd.grad(loss, [game.generator.shift, critic.weight], allow_unused=True)
     assert grads[0] is None
@@ -859,9 +859,9 @@ def test_critic_loss_has_no_generator_gradient():
 
 
 def test_generator_samples_from_fixed_noise_distribution():
-    noise = Fixed(torch.distributions.Uniform(-torch.ones(2), torch.ones(2)))
+    noise = Unconditional(torch.distributions.Uniform(-torch.ones(2), torch.ones(2)))
     generator = Generator(nn.Identity(), noise)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         h = generator.sample(20_000)
     assert h.abs().max() <= 1
     assert (h.mean(0).abs() < 4 / math.sqrt(3 * 20_000)).all()

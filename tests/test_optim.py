@@ -15,23 +15,23 @@ from ancestral.training import engine
 from ancestral.training.optim import (
     adagrad,
     adam,
-    averaged,
-    clipped,
+    all_parameters,
+    clip,
     constant,
     cosine,
-    decayed,
-    dropped,
-    everything,
-    in_turn,
-    late,
-    scaled,
+    delayed_exponential,
+    ema,
+    iwae_adam,
+    iwae_stages,
+    l2_decay,
+    matrices_only,
+    piecewise_constant,
+    scale_per_parameter,
     sgd,
     sgld,
-    shrunk,
-    stages,
-    stale_adam,
-    warmed_up,
-    weights_only,
+    step_decay,
+    weight_decay,
+    with_warmup,
 )
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
@@ -107,12 +107,12 @@ def test_sgd_with_scheduled_rate_and_momentum_matches_torch():
         optimizers[0].param_groups[0]["momentum"] = 0.9 if is_second_half else 0.5
         return 0.0002 if is_second_half else 0.002
 
-    schedules = dropped(constant(0.002), [0.5], by=10), in_turn([0.5, 0.9], [0.5])
+    schedules = step_decay(constant(0.002), [0.5], factor=10), piecewise_constant([0.5, 0.9], [0.5])
     got = optimizer_path(sgd(*schedules), x)
     expected = torch_path(make_optimizer, x, schedule=rate)
     torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-10)
     with pytest.raises(ValueError, match="expected 2 values, one more than the number of mile"):
-        in_turn([0.5], [0.5])
+        piecewise_constant([0.5], [0.5])
 
 
 def test_adam_with_cosine_schedule_matches_torch():
@@ -128,7 +128,7 @@ def test_adam_with_cosine_schedule_matches_torch():
 
 def test_gradient_clipping_by_norm_matches_torch():
     x = rand(7)
-    got = optimizer_path(clipped(sgd(0.01), 1.5), x)
+    got = optimizer_path(clip(sgd(0.01), 1.5), x)
     expected = torch_path(
         lambda p: torch.optim.SGD(p, 0.01),
         x,
@@ -148,7 +148,7 @@ def test_gradient_clipping_by_norm_then_by_value(entries, norm, value):
     gradient = torch.tensor(entries, dtype=torch.float64)
     x = torch.zeros_like(gradient)
     gradient_copy = gradient.clone()
-    clipped(sgd(1.0), norm, value).update(x, gradient, {}, (1.0, 0.0))
+    clip(sgd(1.0), norm, value).update(x, gradient, {}, (1.0, 0.0))
     gradient_norm = math.sqrt(sum(e * e for e in entries))
     expected = np.array(entries) * min(1.0, norm / gradient_norm if gradient_norm else 1.0)
     expected = expected if value is None else np.clip(expected, -value, value)
@@ -170,7 +170,7 @@ def test_cosine_schedule_matches_torch_cosine_annealing(n_steps):
 
 
 def test_warmup_is_linear():
-    rates = [warmed_up(cosine(2.0), 4)(step, 10**9) for step in range(6)]
+    rates = [with_warmup(cosine(2.0), 4)(step, 10**9) for step in range(6)]
     assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
 
 
@@ -178,7 +178,7 @@ def test_delayed_exponential_schedule_matches_memory_paper():
     """Over 3,000 epochs: 0.001, multiplied by 0.998 per epoch from epoch 1,000 on."""
     for epoch in (0, 500, 1000, 1001, 2000, 2999):
         expected = 1e-3 * 0.998 ** max(0, epoch - 1000)
-        assert late(1e-3)(epoch, 3000) == pytest.approx(expected, rel=1e-9)
+        assert delayed_exponential(1e-3)(epoch, 3000) == pytest.approx(expected, rel=1e-9)
 
 
 # ---- other update rules and transformations
@@ -195,7 +195,7 @@ def test_adagrad_matches_torch(start):
 def test_iwae_adam_matches_definition():
     """Moments before the current gradient, second moment initialised at one (IWAE code)."""
     x, rate, b1, b2, eps = rand(7), 0.02, 0.99, 0.999, 1e-4
-    got = optimizer_path(stale_adam(rate, (b1, b2), eps), x)
+    got = optimizer_path(iwae_adam(rate, (b1, b2), eps), x)
     m, v, path = torch.zeros_like(x), torch.ones_like(x), []
     for t in range(1, N_STEPS + 1):
         leaf = x.clone().requires_grad_()
@@ -210,16 +210,16 @@ def test_iwae_adam_matches_definition():
 def test_l2_decay_matches_torch_weight_decay(optimizer):
     x = rand(7)
     if optimizer == "sgd":
-        got = optimizer_path(decayed(sgd(0.002), 0.3), x)
+        got = optimizer_path(l2_decay(sgd(0.002), 0.3), x)
         expected = torch_path(lambda p: torch.optim.SGD(p, 0.002, weight_decay=0.3), x)
     else:
-        got = optimizer_path(decayed(adam(0.05), 0.3), x)
+        got = optimizer_path(l2_decay(adam(0.05), 0.3), x)
         expected = torch_path(lambda p: torch.optim.Adam(p, 0.05, weight_decay=0.3), x)
     torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-10)
 
 
 def test_l2_decay_of_matrices_only_leaves_vectors_unchanged():
-    optimizer = decayed(sgd(1.0), 0.5, weights_only)
+    optimizer = l2_decay(sgd(1.0), 0.5, matrices_only)
     x = torch.ones(6)
     state = optimizer.init(x, [torch.Size([2, 2]), torch.Size([2])])
     optimizer.update(x, torch.zeros(6), state, optimizer.rates(0, 1))
@@ -228,13 +228,13 @@ def test_l2_decay_of_matrices_only_leaves_vectors_unchanged():
 
 def test_decoupled_weight_decay_matches_torch_adamw():
     x = rand(7)
-    got = optimizer_path(shrunk(adam(0.05), 0.05 * 0.3, on=everything), x)
+    got = optimizer_path(weight_decay(adam(0.05), 0.05 * 0.3, decay_factor=all_parameters), x)
     expected = torch_path(lambda p: torch.optim.AdamW(p, 0.05, weight_decay=0.3), x)
     torch.testing.assert_close(got, expected, atol=1e-11, rtol=1e-10)
 
 
 def test_decoupled_weight_decay_follows_schedule_and_leaves_vectors_unchanged():
-    optimizer = shrunk(sgd(1.0), cosine(0.5))
+    optimizer = weight_decay(sgd(1.0), cosine(0.5))
     x = torch.ones(6)
     state = optimizer.init(x, [torch.Size([2, 2]), torch.Size([2])])
     for step in range(2):
@@ -245,7 +245,10 @@ def test_decoupled_weight_decay_follows_schedule_and_leaves_vectors_unchanged():
 def test_per_parameter_factors_scale_adam_steps():
     x, shapes = rand(6), [torch.Size([2, 2]), torch.Size([2])]
     updates = []
-    for optimizer in (adam(0.1), scaled(adam(0.1), lambda s: 2.0 if len(s) == 1 else 0.5)):
+    for optimizer in (
+        adam(0.1),
+        scale_per_parameter(adam(0.1), lambda s: 2.0 if len(s) == 1 else 0.5),
+    ):
         flat = x.clone()
         state = optimizer.init(flat, shapes)
         optimizer.update(flat, x, state, optimizer.rates(0, 1))
@@ -257,7 +260,7 @@ def test_per_parameter_factors_scale_adam_steps():
 def test_ema_matches_torch_averaged_model():
     from torch.optim.swa_utils import AveragedModel
 
-    model, optimizer = nn.Linear(3, 1, bias=False), averaged(sgd(0.1), 0.9)
+    model, optimizer = nn.Linear(3, 1, bias=False), ema(sgd(0.1), 0.9)
     flat = model.weight.detach().flatten().clone()
     state = optimizer.init(flat, [flat.shape])
     weights = iter([1 - min(0.9, (1 + t) / (10 + t)) for t in range(100)])
@@ -268,14 +271,16 @@ def test_ema_matches_torch_averaged_model():
         optimizer.update(flat, gradient, state, optimizer.rates(step, 100))
         model.weight.data = flat.view(1, 3).clone()
         reference.update_parameters(model)
-    torch.testing.assert_close(optimizer.result(flat, state), reference.module.weight.flatten())
+    torch.testing.assert_close(
+        optimizer.evaluation_vector(flat, state), reference.module.weight.flatten()
+    )
 
 
 def test_sgld_stationary_variance_matches_closed_form():
     """On N(0, s^2) with constant step size eps the variance is s^2 / (1 - eps / (4 s^2))."""
     optimizer, n = sgld(0.5, n_rows=1), 20_000
     theta = torch.zeros(n, dtype=torch.float64)
-    with engine.seeded(0):
+    with engine.seeded_rng(0):
         for step in range(60):
             optimizer.update(theta, theta.clone(), {}, optimizer.rates(step, 60))
     expected = 8 / 7
@@ -284,7 +289,7 @@ def test_sgld_stationary_variance_matches_closed_form():
 
 
 def test_iwae_stages_match_paper():
-    rates = [stages(1e-3)(epoch, 3280) for epoch in range(3280)]
+    rates = [iwae_stages(1e-3)(epoch, 3280) for epoch in range(3280)]
     lengths = [rates.count(rate) for rate in dict.fromkeys(rates)]
     assert lengths == [3**i for i in range(8)]
     assert list(dict.fromkeys(rates)) == pytest.approx([1e-3 * 10 ** (-i / 7) for i in range(8)])

@@ -11,7 +11,7 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from ancestral.nn import BatchNorm
-from ancestral.probability.distributions import draw
+from ancestral.probability.distributions import rsample_or_sample
 from ancestral.utils import distributed
 from ancestral.utils.distributed import World
 from shared_batches import CASES, train_small_model
@@ -56,11 +56,13 @@ def test_objective_that_compares_samples_is_rejected_in_two_processes(results):
 def test_samples_of_shards_equal_slices_of_full_batch_sample(p):
     shards = [type(p)(p.loc[i : i + 1], **_scale(p, i), validate_args=False) for i in range(3)]
     torch.manual_seed(0)
-    full_sample = draw(p, (4,))
+    full_sample = rsample_or_sample(p, (4,))
     for rank, shard in enumerate(shards):
         torch.manual_seed(0)
-        with distributed.splitting(World(rank, 3)):
-            torch.testing.assert_close(draw(shard, (4,)), full_sample[:, rank : rank + 1])
+        with distributed.sharded_batch(World(rank, 3)):
+            torch.testing.assert_close(
+                rsample_or_sample(shard, (4,)), full_sample[:, rank : rank + 1]
+            )
 
 
 def _scale(p, i):
@@ -71,6 +73,6 @@ def _scale(p, i):
 def test_single_process_does_not_split_or_average():
     u = torch.randn(4, 2)
     assert distributed.world() == World(0, 1)
-    assert distributed.share(u) is u
-    assert distributed.mean(u) is u
+    assert distributed.local_shard(u) is u
+    assert distributed.all_reduce_mean(u) is u
     assert torch.isfinite(BatchNorm(2)(u)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ancestral.data.column_types import has_missing, is_binary, learn_columns
+from ancestral.data.column_types import has_missing, infer_columns, is_binary
 from ancestral.data.columns import Columns
 from ancestral.data.preprocessing import binarize, corrupt
 
@@ -77,11 +77,11 @@ def test_binarize_has_given_means_and_keeps_missing_values():
 
 def test_columns_standardise_and_invert():
     x = RNG.normal(3, 5, size=(200, 4))
-    columns = learn_columns(x, "gaussian")
-    standardized = columns.to_model(torch.from_numpy(x))
+    columns = infer_columns(x, "gaussian")
+    standardized = columns.to_model_units(torch.from_numpy(x))
     np.testing.assert_allclose(standardized.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(standardized.var(0, correction=0), 1, atol=1e-12)
-    np.testing.assert_allclose(columns.to_user(standardized), x, atol=1e-12)
+    np.testing.assert_allclose(columns.to_data_units(standardized), x, atol=1e-12)
     mask = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
     expected = np.log(x.std(0)[[0, 3]]).sum()
     assert columns.log_volume(mask).item() == pytest.approx(expected)
@@ -90,7 +90,7 @@ def test_columns_standardise_and_invert():
 def test_location_and_scale_of_data_far_from_zero_with_missing_values():
     x = 1e9 + RNG.normal(size=(20_000, 2))
     incomplete = np.where(RNG.random(x.shape) < 0.3, np.nan, x)
-    columns = learn_columns(incomplete, "gaussian")
+    columns = infer_columns(incomplete, "gaussian")
     np.testing.assert_allclose(columns.scale, np.nanstd(incomplete, 0), rtol=1e-6)
     np.testing.assert_allclose(columns.loc, np.nanmean(incomplete, 0), rtol=1e-12)
 

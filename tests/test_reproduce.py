@@ -16,9 +16,9 @@ from ancestral import datasets
 from ancestral.cli.main import main
 from ancestral.estimators import registry
 from ancestral.estimators.base.latent import LatentEstimator
-from ancestral.evaluation.class_fidelity import label_errors
-from ancestral.evaluation.metrics import errors
-from ancestral.evaluation.parzen import PARZEN_WIDTHS
+from ancestral.evaluation.class_fidelity import class_consistency_errors
+from ancestral.evaluation.metrics import classification_errors
+from ancestral.evaluation.parzen import PARZEN_BANDWIDTHS
 from ancestral.experiments import corruption, protocol, recipe_files, recipes, records, scoring, zoo
 from ancestral.experiments.jobs import Job
 from ancestral.experiments.launchers import in_order, on_cluster, one_by_one, side_by_side
@@ -457,7 +457,7 @@ n_valid = 300
 options = { max_epochs = 1, hidden = [8] }
 """,
     "coder": """
-title = "Coder"
+title = "AutoencoderModel"
 method = "autoencoder"
 data = "digits"
 protocol = { metric = "reconstruction" }
@@ -520,7 +520,7 @@ def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monke
     window = results["gmmn-parzen"]["evaluations"][0]
     assert window["chosen_on"] == "halves of test"  # all other rows are training rows
     assert len(window["widths"]) == 2
-    assert set(window["widths"]) <= set(PARZEN_WIDTHS)
+    assert set(window["widths"]) <= set(PARZEN_BANDWIDTHS)
     shares = results["gmmn-rarest"]["evaluations"][0]["shares"]
     assert sum(shares) == pytest.approx(1)
     assert results["gmmn-rarest"]["value"] == pytest.approx(100 * min(shares))
@@ -727,12 +727,14 @@ def test_committed_shipped_models_reproduce_records(name):
         model, error, n = ancestral.load(folder), record["standard_error"], len(dataset.y_test)
         if isinstance(model, ancestral.ClassConditionalVAE):  # many samples per class and row
             error, n = 3 * error * (n / 500) ** 0.5, 500
-        result = errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
+        result = classification_errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
         assert result.percent == pytest.approx(record["value"], abs=error)
         return
     judge = recipe_files.find(record["row"])[0].protocol.judge
     if judge is not None:
-        result = label_errors(ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge)))
+        result = class_consistency_errors(
+            ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge))
+        )
         assert result.percent == pytest.approx(record["value"], abs=record["standard_error"])
         return
     model = ancestral.load(folder)

@@ -11,10 +11,19 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from ancestral import VAE, ClassConditionalVAE, Data, LatentModel
-from ancestral.evaluation.ais import Annealing, annealed, annealed_log_likelihood
+from ancestral import VAE, ClassConditionalVAE, DeviceData, LatentModel
+from ancestral.evaluation.ais import (
+    Annealing,
+    annealed_log_likelihood,
+    annealed_marginal_log_likelihood,
+)
 from ancestral.nn import MLP
-from ancestral.probability.class_conditional import Classes, ClassFirst, Same, equal_classes
+from ancestral.probability.class_conditional import (
+    ClassThenLatent,
+    OneHotConditional,
+    StandardNormalLike,
+    uniform_classes,
+)
 from ancestral.probability.conditionals import Gaussian
 
 CLASSES, LATENT, COLUMNS, NOISE = 3, 2, 4, 0.5
@@ -24,12 +33,12 @@ SETTINGS = Annealing(n_steps=150, n_chains=32, n_leapfrog=5, first_step_size=0.2
 def mixture():
     """Gaussian mixture with class probabilities 1/6, 2/6, 3/6 and a shared covariance."""
     torch.manual_seed(0)
-    prior = ClassFirst(equal_classes(CLASSES), Same(LATENT), (CLASSES, LATENT))
+    prior = ClassThenLatent(uniform_classes(CLASSES), StandardNormalLike(LATENT), (CLASSES, LATENT))
     prior.label.logits.copy_(torch.tensor([1.0, 2.0, 3.0]).log())
     likelihood = Gaussian(nn.Linear(CLASSES + LATENT, COLUMNS), log_var=2 * math.log(NOISE))
-    label = Classes(MLP(COLUMNS, (5,), CLASSES))
+    label = OneHotConditional(MLP(COLUMNS, (5,), CLASSES))
     rest = Gaussian(MLP(COLUMNS + CLASSES, (5,), heads=(LATENT, LATENT)))
-    posterior = ClassFirst(label, rest, (CLASSES, LATENT), look=nn.Identity())
+    posterior = ClassThenLatent(label, rest, (CLASSES, LATENT), encoder=nn.Identity())
     return LatentModel(prior, likelihood, posterior).eval()
 
 
@@ -46,7 +55,9 @@ def exact(model, x):
 def test_ais_over_classes_matches_closed_form_mixture(start):
     model = mixture()
     x = model.sample(60)
-    result = annealed(model, Data(x), Annealing(**vars(SETTINGS) | {"start": start}))
+    result = annealed_marginal_log_likelihood(
+        model, DeviceData(x), Annealing(**vars(SETTINGS) | {"start": start})
+    )
     assert len(result.values) == 60
     assert result.monte_carlo_errors.shape == result.effective_sample_sizes.shape == (60,)
     difference = result.values - exact(model, x)
@@ -57,9 +68,10 @@ def test_ais_over_classes_matches_closed_form_mixture(start):
 def test_ais_without_latent_class_equals_plain_ais():
     x = load_digits().data[:20] / 16
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
-    data, settings = Data(torch.tensor(x).float().round()), Annealing(n_steps=5, n_chains=2)
+    data, settings = DeviceData(torch.tensor(x).float().round()), Annealing(n_steps=5, n_chains=2)
     result, expected = (
-        estimate(vae.model_, data, settings) for estimate in (annealed, annealed_log_likelihood)
+        estimate(vae.model_, data, settings)
+        for estimate in (annealed_marginal_log_likelihood, annealed_log_likelihood)
     )
     np.testing.assert_array_equal(result.values, expected.values)
 

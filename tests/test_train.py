@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.models.factor_analysis import FactorAnalyser
 from ancestral.nn import Constant
 from ancestral.objectives import Objective, nll
 from ancestral.probability.conditionals import Gaussian
 from ancestral.training import NonFiniteError, Player, engine, train
-from ancestral.training.callbacks import curve_log
+from ancestral.training.callbacks import curve_logger
 from ancestral.training.checkpoint import Checkpoint
-from ancestral.training.optim import adam, averaged, cosine, sgd
+from ancestral.training.optim import adam, cosine, ema, sgd
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -38,7 +38,7 @@ def analyser():
 def torch_loop(model, data, make_optimizer, n_epochs, size, seed):
     optimizer, losses = make_optimizer(model.parameters()), []
     for epoch in range(n_epochs):
-        for index in data.batches(size, seed=seed, epoch=epoch):
+        for index in data.batch_indices(size, seed=seed, epoch=epoch):
             optimizer.zero_grad()
             loss = -model.log_prob(data.x[index]).mean()
             loss.backward()
@@ -50,7 +50,7 @@ def torch_loop(model, data, make_optimizer, n_epochs, size, seed):
 @pytest.mark.parametrize("size", [30, 7])
 def test_train_matches_plain_torch_loop(size):
     x = rand(30, 4, seed=3) @ rand(4, 4, seed=4)
-    data, model, reference = Data(x, dtype=torch.float64), analyser(), analyser()
+    data, model, reference = DeviceData(x, dtype=torch.float64), analyser(), analyser()
     history = train(
         model, Player(model, nll(), adam(0.03)), data, max_epochs=6, batch_size=size, random_state=5
     )
@@ -68,7 +68,7 @@ def test_train_reaches_closed_form_maximum_likelihood_of_gaussian():
     train(
         model,
         Player(model, nll(), adam(cosine(0.1))),
-        Data(x, dtype=torch.float64),
+        DeviceData(x, dtype=torch.float64),
         max_epochs=400,
         batch_size=200,
     )
@@ -101,7 +101,7 @@ def test_players_update_in_order_with_period_and_repetition(every, repeat):
             [model.b], quadratic("b", lambda m: m.a.detach()), sgd(0.25), every, repeat
         ),
     }
-    data = Data(torch.zeros(7, 1))
+    data = DeviceData(torch.zeros(7, 1))
     history = train(model, players, data, max_epochs=2, batch_size=2)
     a, b, distances = 0.0, 4.0, []
     for step in range(8):
@@ -119,7 +119,7 @@ def test_players_update_in_order_with_period_and_repetition(every, repeat):
 def test_single_player_with_period_two():
     model = TwoParameters()
     player = Player([model.a], quadratic("a", lambda m: m.b.detach()), sgd(0.5), every=2)
-    train(model, player, Data(torch.zeros(4, 1)), max_epochs=1, batch_size=1)
+    train(model, player, DeviceData(torch.zeros(4, 1)), max_epochs=1, batch_size=1)
     assert model.a.item() == pytest.approx(3.0)
 
 
@@ -131,7 +131,7 @@ def test_players_with_common_parameter_raise():
         "two": Player(model, objective, sgd(0.5)),
     }
     with pytest.raises(ValueError, match="'one' and 'two' update the same parameter"):
-        train(model, players, Data(torch.zeros(4, 1)), max_epochs=1)
+        train(model, players, DeviceData(torch.zeros(4, 1)), max_epochs=1)
 
 
 def test_validation_terms_are_means_over_held_out_samples():
@@ -140,10 +140,10 @@ def test_validation_terms_are_means_over_held_out_samples():
     history = train(
         model,
         Player(model, nll(), adam(0.01)),
-        Data(x, dtype=torch.float64),
+        DeviceData(x, dtype=torch.float64),
         max_epochs=2,
         batch_size=5,
-        validation=Data(held_out, dtype=torch.float64),
+        validation=DeviceData(held_out, dtype=torch.float64),
     )
     expected = -model.log_prob(held_out).mean().item()
     assert history[-1]["validation.nll"] == pytest.approx(expected, abs=1e-9)
@@ -153,15 +153,17 @@ def test_non_finite_term_raises_with_its_name():
     model = TwoParameters()
     objective = Objective({"log": lambda m, run: (m.a - 1).log().sum()}, lambda m, batch: None)
     with pytest.raises(NonFiniteError, match="the term 'log' is nan at step 1"):
-        train(model, Player(model, objective, sgd(0.1)), Data(torch.zeros(4, 1)), max_epochs=1)
+        train(
+            model, Player(model, objective, sgd(0.1)), DeviceData(torch.zeros(4, 1)), max_epochs=1
+        )
     assert not model.training
 
 
 @QUICK
 @given(st.integers(1, 23), st.integers(1, 30), st.booleans())
 def test_minibatches_visit_every_sample_and_have_equal_size(n, size, shuffle):
-    data = Data(torch.zeros(n, 1))
-    batches = list(data.batches(size, seed=1, shuffle=shuffle))
+    data = DeviceData(torch.zeros(n, 1))
+    batches = list(data.batch_indices(size, seed=1, shuffle=shuffle))
     assert {len(b) for b in batches} == {min(n, size)}
     counts = torch.bincount(torch.cat(batches), minlength=n)
     assert counts.min() == 1
@@ -172,7 +174,7 @@ def test_minibatches_visit_every_sample_and_have_equal_size(n, size, shuffle):
 def test_seeded_noise_depends_only_on_seed_and_step():
     draws = []
     for parts in ((1, 2), (1, 2), (1, 3), (2, 2)):
-        with engine.seeded(*parts):
+        with engine.seeded_rng(*parts):
             draws.append(torch.randn(3))
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -200,9 +202,9 @@ def model_with_validation_losses(losses):
 
 def test_early_stopping_restores_best_parameters():
     model, objective = model_with_validation_losses([5.0, 3.0, 4.0, 3.0, 3.5, 1.0])
-    held_out = Data(torch.zeros(2, 1))
+    held_out = DeviceData(torch.zeros(2, 1))
     history = train(
-        model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)),
+        model, Player(model, objective, sgd(1.0)), DeviceData(torch.zeros(4, 1)),
         max_epochs=6, validation=held_out, patience=3,
     )  # fmt: skip
     assert history.curve("validation.cost") == [5.0, 3.0, 4.0, 3.0, 3.5]
@@ -212,8 +214,8 @@ def test_early_stopping_restores_best_parameters():
 def test_best_parameters_are_restored_without_early_stop():
     model, objective = model_with_validation_losses([5.0, 1.0, 4.0])
     train(
-        model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)),
-        max_epochs=3, validation=Data(torch.zeros(2, 1)), patience=5,
+        model, Player(model, objective, sgd(1.0)), DeviceData(torch.zeros(4, 1)),
+        max_epochs=3, validation=DeviceData(torch.zeros(2, 1)), patience=5,
     )  # fmt: skip
     assert model.epoch.item() == 2.0
 
@@ -228,8 +230,8 @@ def test_early_stopping_on_user_defined_metric():
         return {"metric": [2.0, 1.0, 1.5, 1.2][progress.epoch - 1]}
 
     history = train(
-        model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)), max_epochs=5,
-        validation=Data(torch.zeros(2, 1)), patience=2, criterion="metric", watch=epoch_metrics,
+        model, Player(model, objective, sgd(1.0)), DeviceData(torch.zeros(4, 1)), max_epochs=5,
+        validation=DeviceData(torch.zeros(2, 1)), patience=2, criterion="metric", epoch_metrics=epoch_metrics,
     )  # fmt: skip
     assert history.curve("validation.metric") == [2.0, 1.0, 1.5, 1.2]
     assert model.epoch.item() == 2.0
@@ -250,8 +252,8 @@ def test_early_stopping_resumes_from_checkpoint(tmp_path):
     def run(*callbacks):
         model, objective = model_with_validation_losses(losses)
         history = train(
-            model, Player(model, objective, sgd(1.0)), Data(torch.zeros(4, 1)), max_epochs=6,
-            validation=Data(torch.zeros(2, 1)), patience=3, callbacks=callbacks,
+            model, Player(model, objective, sgd(1.0)), DeviceData(torch.zeros(4, 1)), max_epochs=6,
+            validation=DeviceData(torch.zeros(2, 1)), patience=3, callbacks=callbacks,
             checkpoint=Checkpoint(tmp_path / "c", identity="counter", every=0.0),
         )  # fmt: skip
         return model, history
@@ -272,8 +274,8 @@ def test_validation_uses_averaged_parameters():
 
     objective = Objective({"negative": term}, lambda model, batch: None)
     train(
-        model, Player([model.a], objective, averaged(sgd(1.0), 0.5)), Data(torch.zeros(4, 1)),
-        max_epochs=3, validation=Data(torch.zeros(2, 1)),
+        model, Player([model.a], objective, ema(sgd(1.0), 0.5)), DeviceData(torch.zeros(4, 1)),
+        max_epochs=3, validation=DeviceData(torch.zeros(2, 1)),
     )  # fmt: skip
     average, expected = 0.0, []
     for step in range(3):
@@ -287,10 +289,10 @@ def test_curve_logs_in_csv_and_tensorboard_match_history(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    callbacks = [curve_log(tmp_path / "curves.csv"), curve_log(tmp_path / "events")]
+    callbacks = [curve_logger(tmp_path / "curves.csv"), curve_logger(tmp_path / "events")]
     model = analyser()
     history = train(
-        model, Player(model, nll(), adam(0.01)), Data(rand(20, 4), dtype=torch.float64),
+        model, Player(model, nll(), adam(0.01)), DeviceData(rand(20, 4), dtype=torch.float64),
         max_epochs=3, batch_size=5, callbacks=callbacks,
     )  # fmt: skip
     with (tmp_path / "curves.csv").open() as file:
@@ -303,13 +305,13 @@ def test_curve_logs_in_csv_and_tensorboard_match_history(tmp_path):
 
 def test_convolutional_training_matches_plain_torch_loop():
     def net():
-        with engine.seeded(0):
+        with engine.seeded_rng(0):
             conv = nn.Conv2d(2, 3, 3)
             return nn.Sequential(nn.Unflatten(1, (2, 4, 4)), conv, nn.Flatten()).double()
 
     x, model, reference = rand(12, 32), net(), net()
     energy = Objective({"energy": lambda m, run: m(run).square().mean()}, lambda m, batch: batch.x)
-    train(model, Player(model, energy, adam(0.03)), Data(x, dtype=torch.float64), max_epochs=5,
+    train(model, Player(model, energy, adam(0.03)), DeviceData(x, dtype=torch.float64), max_epochs=5,
           batch_size=12, shuffle=False)  # fmt: skip
     optimizer = torch.optim.Adam(reference.parameters(), 0.03)
     for _ in range(5):
@@ -333,8 +335,8 @@ def test_validation_and_callbacks_call_model_in_bfloat16():
         {"energy": lambda m, run: m(run).float().square().mean()}, lambda m, batch: batch.x
     )
     history = train(
-        model, Player(model, energy, adam(0.03)), Data(x), max_epochs=3, batch_size=20,
-        validation=Data(x), precision="bfloat16", callbacks=[evaluate],
+        model, Player(model, energy, adam(0.03)), DeviceData(x), max_epochs=3, batch_size=20,
+        validation=DeviceData(x), precision="bfloat16", callbacks=[evaluate],
     )  # fmt: skip
     assert history.curve("validation.energy") == pytest.approx(values, rel=0.02)
     assert values[-1] < values[0]

@@ -10,7 +10,7 @@ import torch
 from common import BATCH, Clock, Enough, Task
 from torch import nn
 
-from ancestral import Batch, Data, Objective, Player
+from ancestral import Batch, DeviceData, Objective, Player
 from ancestral.training import Progress, train
 
 
@@ -50,7 +50,7 @@ def measure(
     task: Task, model: nn.Module, players: Player | Mapping[str, Player], timer: Timer
 ) -> Clock:
     """Train a model by ``ancestral.training.train`` until the clock has seen enough."""
-    data = Data(task.rows, unit=timer.unit)
+    data = DeviceData(task.rows, unit=timer.unit)
     with contextlib.suppress(Enough):
         train(
             model,

@@ -19,7 +19,7 @@ from side import add_side
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ancestral import Data, LatentModel, Player
+from ancestral import DeviceData, LatentModel, Player
 from ancestral.evaluation.log_likelihood import log_likelihood
 from ancestral.nn import MLP
 from ancestral.objectives import elbo
@@ -42,13 +42,13 @@ def trained_model(task: Task) -> LatentModel:
         likelihood=Bernoulli(MLP(N_LATENTS, widths, N_PIXELS)),
         posterior=Gaussian(MLP(N_PIXELS, widths, heads=(N_LATENTS, N_LATENTS))),
     )
-    train(model, Player(model, elbo()), Data(task.rows[:N_TRAINING]), max_epochs=1)
+    train(model, Player(model, elbo()), DeviceData(task.rows[:N_TRAINING]), max_epochs=1)
     return model
 
 
 def by_ancestral(model: LatentModel) -> Score:
     """Return ancestral's estimator of log p(x)."""
-    return lambda rows, n: log_likelihood(model, Data(rows), n).values
+    return lambda rows, n: log_likelihood(model, DeviceData(rows), n).values
 
 
 def by_plain_loop(model: LatentModel) -> Score:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ancestral._version import __version__
 
 if TYPE_CHECKING:
-    from ancestral.data.batch import Batch
-    from ancestral.data.device_data import Data
+    from ancestral.data import Batch, DeviceData
     from ancestral.estimators.autoencoder import Autoencoder
     from ancestral.estimators.belief_net import BeliefNet
     from ancestral.estimators.cgmmn import CGMMN
@@ -34,50 +33,61 @@ if TYPE_CHECKING:
     from ancestral.estimators.pegasos import Pegasos
     from ancestral.estimators.registry import load
     from ancestral.estimators.vae import IWAE, VAE
-    from ancestral.evaluation.ais import Annealing
-    from ancestral.evaluation.log_likelihood import compare
-    from ancestral.models.implicit import Generator
-    from ancestral.models.latent import LatentModel
+    from ancestral.evaluation import Annealing, compare
+    from ancestral.models import Generator, LatentModel, Run
     from ancestral.objectives import Objective
-    from ancestral.training import Player
+    from ancestral.probability import Conditional
+    from ancestral.training import Player, train
 
 _HOME = {
+    "Annealing": "evaluation",
     "Autoencoder": "estimators.autoencoder",
+    "Batch": "data",
     "BeliefNet": "estimators.belief_net",
     "CGMMN": "estimators.cgmmn",
     "CGMMNClassifier": "estimators.cgmmn_supervised",
     "CGMMNRegressor": "estimators.cgmmn_supervised",
+    "ClassConditionalVAE": "estimators.class_conditional_vae",
+    "Conditional": "probability",
     "ConditionalGAN": "estimators.gan",
+    "DeviceData": "data",
     "FactorAnalysis": "estimators.factor_analysis",
     "GAN": "estimators.gan",
     "GMMN": "estimators.gmmn",
-    "VAE": "estimators.vae",
+    "Generator": "models",
     "IWAE": "estimators.vae",
-    "ClassConditionalVAE": "estimators.class_conditional_vae",
+    "LatentModel": "models",
     "MaxMarginVAE": "estimators.max_margin_vae",
     "MemoryVAE": "estimators.memory_vae",
     "MixtureModel": "estimators.mixture",
     "NetworkClassifier": "estimators.network_classifier",
+    "Objective": "objectives",
     "PBP": "estimators.pbp",
     "Pegasos": "estimators.pegasos",
-    "Annealing": "evaluation.ais",
-    "Batch": "data.batch",
-    "Data": "data.device_data",
-    "Generator": "models.implicit",
-    "LatentModel": "models.latent",
-    "Objective": "objectives",
     "Player": "training",
-    "compare": "evaluation.log_likelihood",
+    "Run": "models",
+    "VAE": "estimators.vae",
+    "compare": "evaluation",
     "load": "estimators.registry",
-    "data": "",
-    "datasets": "",
-    "evaluation": "",
-    "models": "",
-    "nn": "",
-    "objectives": "",
-    "probability": "",
-    "training": "",
+    "train": "training",
 }
+"""Module of every public class and function."""
+
+_PACKAGES = {
+    "cli",
+    "data",
+    "datasets",
+    "estimators",
+    "evaluation",
+    "experiments",
+    "models",
+    "nn",
+    "objectives",
+    "probability",
+    "training",
+    "utils",
+}
+"""Packages that are loaded on first use; those in ``__all__`` are public."""
 
 __all__ = [
     "CGMMN",
@@ -93,8 +103,9 @@ __all__ = [
     "CGMMNClassifier",
     "CGMMNRegressor",
     "ClassConditionalVAE",
+    "Conditional",
     "ConditionalGAN",
-    "Data",
+    "DeviceData",
     "FactorAnalysis",
     "Generator",
     "LatentModel",
@@ -105,6 +116,7 @@ __all__ = [
     "Objective",
     "Pegasos",
     "Player",
+    "Run",
     "__version__",
     "compare",
     "data",
@@ -115,17 +127,17 @@ __all__ = [
     "nn",
     "objectives",
     "probability",
+    "train",
     "training",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"ancestral.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'ancestral' has no attribute {name!r}")
-    home = _HOME[name]
-    if not home:
-        return import_module(f"ancestral.{name}")
-    return getattr(import_module(f"ancestral.{home}"), name)
+    return getattr(import_module(f"ancestral.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

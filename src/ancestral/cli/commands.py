@@ -10,7 +10,7 @@ from ancestral.cli.repair import repair
 from ancestral.cli.reproduce import reproduce
 from ancestral.cli.train import demo, fit, report
 from ancestral.training import NonFiniteError
-from ancestral.training.engine import denormals_flushed, show_notices
+from ancestral.training.engine import flush_denormals, log_to_stderr
 
 COMMANDS = {
     command.__name__: command
@@ -29,7 +29,7 @@ COMMANDS = {
     )
 }
 
-__all__ = ["COMMANDS", "FOR_THE_USER", "denormals_flushed", "in_options", "show_notices"]
+__all__ = ["COMMANDS", "FOR_THE_USER", "flush_denormals", "in_options", "log_to_stderr"]
 
 FOR_THE_USER = (ValueError, OSError, NonFiniteError)
 """Exceptions whose messages are printed without a traceback."""

@@ -22,9 +22,9 @@ from ancestral.experiments.protocol import Metric, Scoring
 from ancestral.experiments.run import CONFIG
 from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import LIKENESS
-from ancestral.training.engine.messages import notice
+from ancestral.training.engine.messages import log_once
 from ancestral.utils import files
-from ancestral.utils.validation import Sizes, parse
+from ancestral.utils.validation import Sizes, parse_field
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,7 +35,7 @@ WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
 
 def data_options(options: Namespace) -> dict[str, Any]:
     """Keyword arguments of ``datasets.load`` given on the command line."""
-    size = parse("size", options.size, Sizes) if options.size else None
+    size = parse_field("size", options.size, Sizes) if options.size else None
     values = {
         "target": options.target,
         "drop": next(csv.reader([options.drop])) if options.drop else None,
@@ -133,7 +133,7 @@ def _own(run: Path, config: Config) -> datasets.Dataset:
     dataset = config.dataset()
     checksums = {metric["data_checksum"] for metric in read_metrics(run)[:1]}
     if dataset.checksum and checksums and dataset.checksum not in checksums:
-        notice(f"{config.data} has changed since {run} was fitted to it", warn=True)
+        log_once(f"{config.data} has changed since {run} was fitted to it", warn=True)
     return dataset
 
 
@@ -168,7 +168,7 @@ def _print_likeness(metric: Metric) -> None:
         f"{metric['split']} {metric['metric']}: {metric['mmd2']:.3g} +- "
         f"{metric['standard_error']:.2g} (halves of real rows {metric['real_mmd2']:.3g}; "
         f"p = {metric['p_value']:.2g}; {metric['n_rows']} rows, {metric['seconds']:.0f} s)\n"
-        f"  C2ST accuracy {metric['told_apart']:.1%} +- {metric['told_apart_error']:.1%}, "
+        f"  C2ST accuracy {metric['c2st_accuracy']:.1%} +- {metric['c2st_accuracy_error']:.1%}, "
         f"precision {metric['precision']:.1%}, recall {metric['recall']:.1%}\n"
         f"  nearest training row {metric['nearest']:.3g} from samples, "
         f"{metric['real_nearest']:.3g} from real rows"

@@ -17,12 +17,12 @@ from ancestral.experiments import provenance, run_metrics, scoring
 from ancestral.experiments.protocol import Metric
 from ancestral.experiments.run import open_run
 from ancestral.utils import files
-from ancestral.utils.validation import Count, check
+from ancestral.utils.validation import Count, check_field
 
 
 def compare(options: Namespace) -> None:
     """Run ``ancestral compare FIRST SECOND``."""
-    check("rows", options.rows, Count | None)
+    check_field("rows", options.rows, Count | None)
     if options.out is not None:
         check_folder(options.out)
     compare_models = _compared_errors if options.metric == "error" else _compared_likelihoods
@@ -55,7 +55,7 @@ def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
             | {
                 "difference": difference.mean,
                 "standard_error": difference.standard_error,
-                "share_better": difference.share,
+                "share_better": difference.fraction_better,
             }
         )
     return differences
@@ -76,7 +76,7 @@ def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
         | {
             "difference": difference.percent,
             "standard_error": difference.standard_error,
-            "wrong_alone": [difference.first_only, difference.second_only],
+            "wrong_alone": [difference.n_first_only, difference.n_second_only],
             "p_value": difference.p_value,
         }
     ]

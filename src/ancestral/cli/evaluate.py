@@ -15,8 +15,8 @@ from ancestral.estimators.autoencoder import Autoencoder
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase
-from ancestral.evaluation.ais import Sandwich
-from ancestral.evaluation.class_fidelity import can_be_asked
+from ancestral.evaluation.ais import BidirectionalBounds
+from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.experiments import records, run_metrics, scoring
 from ancestral.experiments.config import Config
@@ -24,7 +24,7 @@ from ancestral.experiments.metrics import label_error, retrained_error, smallest
 from ancestral.experiments.protocol import Metric, Scoring
 from ancestral.experiments.run import open_run
 from ancestral.utils import files
-from ancestral.utils.validation import Count, check
+from ancestral.utils.validation import Count, check_field
 
 WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
     ImplicitEstimator: scoring.resemble,
@@ -36,8 +36,8 @@ WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
 
 def evaluate(options: Namespace) -> None:
     """Run ``ancestral evaluate RUN``."""
-    check("rows", options.rows, Count | None)
-    check("two_sided", options.two_sided, Count | None)
+    check_field("rows", options.rows, Count | None)
+    check_field("two_sided", options.two_sided, Count | None)
     estimator, config = open_run(options.run)
     noise = _observed(options, estimator)
     if options.second_stage is not None:
@@ -45,7 +45,9 @@ def evaluate(options: Namespace) -> None:
     if options.two_sided is not None:
         model = estimator if noise else explicit(options.run, estimator)
         annealing = _annealing(options)
-        _print_sandwich(model.sandwich(options.two_sided, annealing, **noise, progress=True))
+        _print_sandwich(
+            model.bidirectional_bounds(options.two_sided, annealing, **noise, progress=True)
+        )
         return
     dataset = dataset_of(options.run, options, config, estimator)
     if options.out is not None:
@@ -156,7 +158,7 @@ def _evaluate_errors(
     print(f"{metric['split']} {name}: {result} ({metric['n_rows']} rows)")
     if (options.run / files.MODEL).is_dir():
         run_metrics.add_metric(options.run, metric)
-    return files.to_csv([{"wrong": int(wrong)} for wrong in result.wrong])
+    return files.to_csv([{"wrong": int(wrong)} for wrong in result.misclassified])
 
 
 def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
@@ -169,7 +171,7 @@ def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
 
 def units(options: Namespace) -> None:
     """Run ``ancestral units RUN``."""
-    check("rows", options.rows, Count)
+    check_field("rows", options.rows, Count)
     estimator, config = open_run(options.run)
     estimator = explicit(options.run, estimator)
     dataset = dataset_of(options.run, options, config, estimator)
@@ -178,7 +180,7 @@ def units(options: Namespace) -> None:
     print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
 
 
-def _print_sandwich(bounds: Sandwich) -> None:
+def _print_sandwich(bounds: BidirectionalBounds) -> None:
     """Print lower and upper bounds on the log-likelihood of samples."""
     print(f"{len(bounds.lower.values)} rows drawn from the model, log-likelihood")
     print(f"  from below: {bounds.lower}")
@@ -207,7 +209,7 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
             f"{options.run} generates {estimator.n_features_in_}: choose a classifier of the same "
             "features"
         )
-    if options.retrain and not can_be_asked(estimator):
+    if options.retrain and not is_class_conditional(estimator):
         name = type(estimator).__name__
         raise ValueError(
             f"--retrain requires a class-conditional model, but {options.run} contains a {name}"
@@ -218,7 +220,7 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
     print(
         f"classes of {metric['n_rows']} drawn rows: {', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
     )
-    if can_be_asked(estimator):
+    if is_class_conditional(estimator):
         _keep(options, label_error(estimator, judge, dataset))
         print_metric(scoring.classify(judge, dataset, rows)[0])
     if options.retrain:

@@ -20,19 +20,19 @@ from ancestral.cli.common import (
     write_rows,
     write_table,
 )
-from ancestral.datasets import filled
+from ancestral.datasets import fill_missing
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase, class_names
-from ancestral.evaluation.class_fidelity import can_be_asked
+from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.experiments import alignment
 from ancestral.experiments.run import open_run
 from ancestral.utils import files
-from ancestral.utils.validation import Count, check
+from ancestral.utils.validation import Count, check_field
 
 
 def sample(options: Namespace) -> None:
     """Run ``ancestral sample RUN``."""
-    check("n", options.n, Count)
+    check_field("n", options.n, Count)
     check_suffix(options.out)
     estimator, _ = open_run(options.run)
     check_picture(options.out, estimator.image_shape)
@@ -62,7 +62,7 @@ def _label(run: Path, estimator: Any, label: str | None) -> Any:
     """Class with the name given on the command line; None if no label is given."""
     if label is None:
         return None
-    if not can_be_asked(estimator):
+    if not is_class_conditional(estimator):
         raise ValueError(
             f"label={label}: {run} contains a {type(estimator).__name__}, which is not "
             "class-conditional: omit the label"
@@ -129,6 +129,6 @@ def impute(options: Namespace) -> None:
     if table is None or dataset.feature_names is None:
         write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     else:
-        write_table(options.out, filled(table, dataset.feature_names, rows))
+        write_table(options.out, fill_missing(table, dataset.feature_names, rows))
     n_missing = int(np.isnan(x).sum()) if x.dtype.kind == "f" else 0
     print(f"imputed {n_missing} missing entries of {len(rows)} {description}: {options.out}")

@@ -41,9 +41,9 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     from ancestral.cli import commands  # imports torch
 
-    commands.show_notices()
+    commands.log_to_stderr()
     try:
-        with commands.denormals_flushed():
+        with commands.flush_denormals():
             commands.COMMANDS[options.command](options)
         sys.stdout.flush()
     except BrokenPipeError:

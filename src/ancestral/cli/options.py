@@ -12,7 +12,7 @@ from ancestral.evaluation.ais import Annealing
 from ancestral.experiments import scoring
 from ancestral.experiments.config import Config
 from ancestral.experiments.protocol import Scoring
-from ancestral.utils.validation import Natural, parse
+from ancestral.utils.validation import Natural, parse_field
 
 
 def _second_stage(
@@ -35,7 +35,7 @@ def _scorings(options: Namespace) -> list[Scoring]:
         precision=options.precision,
         annealing=_annealing(options),
     )
-    seeds = parse("binarize_seed", f"{options.binarize_seed},", tuple[Natural, ...])
+    seeds = parse_field("binarize_seed", f"{options.binarize_seed},", tuple[Natural, ...])
     return [replace(common, binarize_seed=seed) for seed in seeds]
 
 

@@ -148,13 +148,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
     """Add an option for each field of an estimator, with help from its docstring."""
     from ancestral.utils.docstrings import field_help
-    from ancestral.utils.validation import defaults, describe, hints
+    from ancestral.utils.validation import describe_hint, field_defaults, field_hints
 
     descriptions = field_help(cls)
     group = parser.add_argument_group(f"options of {cls.__name__}")
-    values = defaults(cls)
-    for name, hint in hints(cls).items():
-        text = f"{descriptions.get(name, '')} [{describe(hint)}; default: {values[name]}]"
+    values = field_defaults(cls)
+    for name, hint in field_hints(cls).items():
+        text = f"{descriptions.get(name, '')} [{describe_hint(hint)}; default: {values[name]}]"
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"field.{name}",

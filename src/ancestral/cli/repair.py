@@ -25,7 +25,7 @@ from ancestral.experiments.corruption import repair as repair_rows
 from ancestral.experiments.protocol import Metric
 from ancestral.experiments.run import open_run
 from ancestral.utils import files
-from ancestral.utils.validation import Count, check
+from ancestral.utils.validation import Count, check_field
 
 STRIP = 14
 """Number of images per line of the output image of repair."""
@@ -33,7 +33,7 @@ STRIP = 14
 
 def repair(options: Namespace) -> None:
     """Run ``ancestral repair RUN``."""
-    check("rows", options.rows, Count | None)
+    check_field("rows", options.rows, Count | None)
     corruptions = [Damage.parse(text) for text in options.damage.split(",")]
     if options.out is not None and options.out.suffix != ".png":
         raise ValueError(f"out={options.out}: expected a name ending in .png")

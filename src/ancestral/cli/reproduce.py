@@ -14,7 +14,14 @@ from ancestral.experiments.recipes import Recipe
 from ancestral.experiments.records import standing_table
 from ancestral.experiments.reproduce import reuse
 from ancestral.experiments.zoo import name_of, ship
-from ancestral.utils.validation import Count, Natural, check, hints, parse, suggest
+from ancestral.utils.validation import (
+    Count,
+    Natural,
+    check_field,
+    field_hints,
+    parse_field,
+    suggest,
+)
 
 OF_THE_RUN = (*WAYS, "random_state", "device")
 """Estimator options that are set by the run and not by the recipe."""
@@ -31,8 +38,8 @@ def reproduce(options: Namespace) -> None:
     if options.target is None:
         raise ValueError(f"missing TARGET: expected a table ({', '.join(targets)}) or TABLE/ROW")
     for name in ("seeds", "jobs"):
-        check(name, getattr(options, name), Count)
-    check("seed", options.seed, Natural | None)
+        check_field(name, getattr(options, name), Count)
+    check_field("seed", options.seed, Natural | None)
     seeds = range(options.seeds) if options.seed is None else [options.seed]
     jobs = [
         Job(row, options.size, seed, options.select, _changes(row, options))
@@ -77,7 +84,7 @@ def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
             raise ValueError(f"--set {change}: {row.row} has no other row as its {part}")
         name, value = _change(recipe_files.find(parts[part])[0], size, f"{part_name}={text}")
         return f"{part}.{name}", value
-    fields = hints(registry.find(row.method).load())
+    fields = field_hints(registry.find(row.method).load())
     if not text:
         raise ValueError(f"--set {change}: expected NAME=VALUE, for example max_epochs=20")
     if name in OF_THE_RUN:
@@ -85,4 +92,4 @@ def _change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
         raise ValueError(f"--set {change}: {name} is set by the run{hint}")
     if name not in fields:
         raise ValueError(f"--set {change}: no option {name!r}{suggest(name, fields)}")
-    return name, parse(name, text, fields[name])
+    return name, parse_field(name, text, fields[name])

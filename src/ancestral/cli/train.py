@@ -16,7 +16,7 @@ from ancestral.experiments import run_metrics
 from ancestral.experiments.config import Config, read_config
 from ancestral.experiments.run import CONFIG, checkpoint_of, look, open_run, run, write_report
 from ancestral.utils.distributed import is_main
-from ancestral.utils.validation import hints, parse
+from ancestral.utils.validation import field_hints, parse_field
 
 
 def fit(options: Namespace) -> None:
@@ -50,9 +50,9 @@ def _config(options: Namespace) -> Config:
             "missing METHOD or DATA: expected both, for example `ancestral fit vae digits`, or "
             "--config"
         )
-    fields = hints(registry.find(method).load())
+    fields = field_hints(registry.find(method).load())
     values = {
-        name: parse(name, text, fields[name])
+        name: parse_field(name, text, fields[name])
         for key, text in vars(options).items()
         if key.startswith("field.") and text is not None
         for name in [key.removeprefix("field.")]

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ancestral.data.batch import Batch
-    from ancestral.data.device_data import Data
+    from ancestral.data.device_data import DeviceData
 
 _HOME = {
     "Batch": "batch",
-    "Data": "device_data",
+    "DeviceData": "device_data",
 }
 
 __all__ = [
     "Batch",
-    "Data",
+    "DeviceData",
 ]
 
 

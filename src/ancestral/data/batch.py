@@ -29,14 +29,14 @@ class Batch(NamedTuple):
     mask: Tensor | None = None
     index: Tensor | None = None  # type: ignore[assignment]
 
-    def share(self, who: World) -> Batch:
+    def shard(self, world: World) -> Batch:
         """Return the shard of the minibatch that belongs to one process.
 
         Shard ``r`` of ``s`` has rows ``r * n`` to ``(r + 1) * n - 1`` with ``n = batch // s``.
         """
-        if who.size == 1:
+        if world.size == 1:
             return self
-        n = len(self.x) // who.size
-        shard = slice(who.rank * n, (who.rank + 1) * n)
+        n = len(self.x) // world.size
+        shard = slice(world.rank * n, (world.rank + 1) * n)
         others = (None if field is None else field[shard] for field in self[1:])
         return Batch(self.x[shard], *others)

@@ -10,12 +10,12 @@ import numpy as np
 from ancestral.data.blocks import row_blocks
 from ancestral.data.columns import ColumnKind, Columns
 
-KINDS = get_args(ColumnKind)
+COLUMN_KINDS = get_args(ColumnKind)
 
-SHOWN = 5
+MAX_LISTED_COLUMNS = 5
 
 
-def learn_columns(
+def infer_columns(
     X: np.ndarray,
     likelihood: str | Sequence[str],
     unit: float = 1.0,
@@ -53,8 +53,8 @@ def learn_columns(
         If values of a column do not suit its likelihood, or a column has no observed value.
     """
     low, high = value_range(X, unit)
-    _check_seen(low, names)
-    kinds = _kinds(likelihood, low, high)
+    _check_not_empty(low, names)
+    kinds = _resolve_kinds(likelihood, low, high)
     d = X.shape[1]
     loc, scale = np.zeros(d), np.ones(d)
     gaussian = [j for j, k in enumerate(kinds) if k == "gaussian"]
@@ -70,7 +70,7 @@ def learn_columns(
     columns = Columns(kinds, loc, scale, n_categories)
     check_columns(X, columns, unit, fitting=True, names=names)
     if density:
-        _check_varied(low, high, gaussian, names)
+        _check_not_constant(low, high, gaussian, names)
     return columns
 
 
@@ -107,19 +107,22 @@ def check_columns(
         return
     low, high = value_range(X, unit if X.dtype == np.uint8 else 1.0)
     for kind in ("bernoulli", "categorical", "poisson"):
-        indices = columns.columns_of(kind)
+        indices = columns.column_indices(kind)
         if kind == "bernoulli":
             expected = "values in [0, 1]"
-            _refuse(indices, (low < 0) | (high > 1), kind, expected, low, high, names)
+            _raise_if_invalid(indices, (low < 0) | (high > 1), kind, expected, low, high, names)
         elif indices:
             fractional = np.zeros(X.shape[1], dtype=bool)
-            fractional[indices] = _any_broken(X, indices)
+            fractional[indices] = _non_integer_columns(X, indices)
             expected = "integers of at least 0"
-            _refuse(indices, (low < 0) | fractional, kind, expected, low, high, names)
+            _raise_if_invalid(indices, (low < 0) | fractional, kind, expected, low, high, names)
     if not fitting:
         limit = np.where(np.array(columns.n_categories) > 0, columns.n_categories, np.inf)
-        indices, expected = columns.columns_of("categorical"), "codes present in the training data"
-        _refuse(indices, high >= limit, "categorical", expected, low, high, names)
+        indices, expected = (
+            columns.column_indices("categorical"),
+            "codes present in the training data",
+        )
+        _raise_if_invalid(indices, high >= limit, "categorical", expected, low, high, names)
 
 
 def is_binary(X: np.ndarray) -> bool:
@@ -130,7 +133,7 @@ def is_binary(X: np.ndarray) -> bool:
     return all(np.all((b == 0) | (b == top) | np.isnan(b)) for b in row_blocks(X))
 
 
-def as_numbers(X: np.ndarray, kinds: set[str]) -> np.ndarray:
+def bytes_as_counts(X: np.ndarray, kinds: set[str]) -> np.ndarray:
     """Convert uint8 and bool to float32 without scaling if ``kinds`` has counts or categories."""
     has_counts = not kinds.isdisjoint({"categorical", "poisson"})
     return X.astype(np.float32) if has_counts and X.dtype in (np.uint8, np.bool_) else X
@@ -149,20 +152,22 @@ def has_missing(X: np.ndarray) -> bool:
     return X.dtype.kind == "f" and any(np.isnan(block).any() for block in row_blocks(X))
 
 
-def _any_broken(X: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+def _non_integer_columns(X: np.ndarray, columns: Sequence[int]) -> np.ndarray:
     """Return which columns contain a non-integer value, as a bool array [len(columns)]."""
     blocks = (block[:, columns] for block in row_blocks(X))
     return np.any([((b != np.floor(b)) & ~np.isnan(b)).any(0) for b in blocks], 0)
 
 
-def _kinds(likelihood: str | Sequence[str], low: np.ndarray, high: np.ndarray) -> list[ColumnKind]:
+def _resolve_kinds(
+    likelihood: str | Sequence[str], low: np.ndarray, high: np.ndarray
+) -> list[ColumnKind]:
     if likelihood == "auto":
         in_unit_interval = bool(np.nanmin(low) >= 0 and np.nanmax(high) <= 1)
         return ["bernoulli" if in_unit_interval else "gaussian"] * len(low)
     kinds = [likelihood] * len(low) if isinstance(likelihood, str) else list(likelihood)
-    unknown = sorted({k for k in kinds if k not in KINDS})
+    unknown = sorted({k for k in kinds if k not in COLUMN_KINDS})
     if unknown:
-        raise ValueError(f"likelihood={unknown[0]!r}: expected auto, {', '.join(KINDS)}")
+        raise ValueError(f"likelihood={unknown[0]!r}: expected auto, {', '.join(COLUMN_KINDS)}")
     if len(kinds) != len(low):
         raise ValueError(
             f"likelihood has {len(kinds)} entries; expected one per column, {len(low)} in all"
@@ -195,7 +200,7 @@ def _location_and_scale(
     overflowing = [j for j, s in zip(columns, scale, strict=True) if not np.isfinite(s)]
     if overflowing:
         raise ValueError(
-            f"X: the variance of {_name(overflowing, names)} overflows double precision: rescale "
+            f"X: the variance of {_format_columns(overflowing, names)} overflows double precision: rescale "
             "the values"
         )
     return mean + low, np.where(scale > 0, scale, 1.0)
@@ -208,29 +213,31 @@ def _check_codes(
     too_large = [j for j, k in enumerate(kinds) if k == "categorical" and high[j] >= limit]
     if too_large:
         raise ValueError(
-            f"X: {_name(too_large, names)} has codes up to {high[too_large].max():g}; categorical "
+            f"X: {_format_columns(too_large, names)} has codes up to {high[too_large].max():g}; categorical "
             f"codes must be below {limit}. Recode to 0, 1, ... (scikit-learn: OrdinalEncoder)"
         )
 
 
-def _check_seen(low: np.ndarray, names: Sequence[str] | None) -> None:
+def _check_not_empty(low: np.ndarray, names: Sequence[str] | None) -> None:
     empty = np.flatnonzero(np.isnan(low))
     if len(empty):
-        raise ValueError(f"X: {_name(empty, names)} has no observed value: drop it before fitting")
+        raise ValueError(
+            f"X: {_format_columns(empty, names)} has no observed value: drop it before fitting"
+        )
 
 
-def _check_varied(
+def _check_not_constant(
     low: np.ndarray, high: np.ndarray, gaussian: Sequence[int], names: Sequence[str] | None
 ) -> None:
     constant = [j for j in gaussian if low[j] == high[j]]
     if constant:
         raise ValueError(
-            f"X: {_name(constant, names)} is constant, so its Gaussian likelihood is unbounded: "
+            f"X: {_format_columns(constant, names)} is constant, so its Gaussian likelihood is unbounded: "
             "drop it or choose another likelihood"
         )
 
 
-def _refuse(
+def _raise_if_invalid(
     columns: Sequence[int],
     bad: np.ndarray,
     kind: str,
@@ -243,14 +250,20 @@ def _refuse(
     if invalid:
         lowest, highest = np.nanmin(low[invalid]), np.nanmax(high[invalid])
         raise ValueError(
-            f"X: {_name(invalid, names)} has values from {lowest:g} to {highest:g}; a {kind} "
+            f"X: {_format_columns(invalid, names)} has values from {lowest:g} to {highest:g}; a {kind} "
             f"likelihood requires {expected}. Rescale or recode the values, or choose another "
             "likelihood"
         )
 
 
-def _name(columns: Sequence[int] | np.ndarray, names: Sequence[str] | None) -> str:
-    labels = [str(int(j)) if names is None else repr(names[int(j)]) for j in columns[:SHOWN]]
+def _format_columns(columns: Sequence[int] | np.ndarray, names: Sequence[str] | None) -> str:
+    labels = [
+        str(int(j)) if names is None else repr(names[int(j)]) for j in columns[:MAX_LISTED_COLUMNS]
+    ]
     text = ", ".join(labels)
-    more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+    more = (
+        f" and {len(columns) - MAX_LISTED_COLUMNS} more"
+        if len(columns) > MAX_LISTED_COLUMNS
+        else ""
+    )
     return f"column {text}" if len(columns) == 1 else f"each of the columns {text}{more}"

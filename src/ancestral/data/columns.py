@@ -31,7 +31,7 @@ class Columns(nn.Module):
     Examples
     --------
     >>> columns = Columns(["gaussian", "categorical"], [2.0, 0.0], [4.0, 1.0], [0, 3])
-    >>> columns.to_model(torch.tensor([[6.0, 2.0]]))
+    >>> columns.to_model_units(torch.tensor([[6.0, 2.0]]))
     tensor([[1., 2.]], dtype=torch.float64)
     >>> columns.to_features(torch.tensor([[1.0, 2.0]]))
     tensor([[1., 0., 0., 1.]])
@@ -46,14 +46,14 @@ class Columns(nn.Module):
     ) -> None:
         super().__init__()
         self.kinds, self.n_categories = tuple(kinds), tuple(int(n) for n in n_categories)
-        self.standardises = "gaussian" in self.kinds
-        self.recodes = not {"categorical", "poisson"}.isdisjoint(self.kinds)
+        self.needs_scaling = "gaussian" in self.kinds
+        self.needs_encoding = not {"categorical", "poisson"}.isdisjoint(self.kinds)
         self.register_buffer("loc", torch.as_tensor(loc, dtype=torch.float64), persistent=False)
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64), persistent=False)
         self.loc: Tensor
         self.scale: Tensor
 
-    def columns_of(self, kind: ColumnKind) -> list[int]:
+    def column_indices(self, kind: ColumnKind) -> list[int]:
         """Return the indices of the columns of one kind."""
         return [j for j, k in enumerate(self.kinds) if k == kind]
 
@@ -62,13 +62,13 @@ class Columns(nn.Module):
         """Number of network inputs, the last dimension of :meth:`to_features`."""
         return sum(max(1, n) for n in self.n_categories)
 
-    def to_model(self, x: Tensor) -> Tensor:
+    def to_model_units(self, x: Tensor) -> Tensor:
         """Standardise Gaussian columns: from the user's units [batch, d] to model units."""
-        return (x - self.loc) / self.scale if self.standardises else x
+        return (x - self.loc) / self.scale if self.needs_scaling else x
 
-    def to_user(self, x: Tensor) -> Tensor:
-        """Invert :meth:`to_model`: from model units [..., d] to the user's units."""
-        return x * self.scale + self.loc if self.standardises else x
+    def to_data_units(self, x: Tensor) -> Tensor:
+        """Invert :meth:`to_model_units`: from model units [..., d] to the user's units."""
+        return x * self.scale + self.loc if self.needs_scaling else x
 
     def log_volume(self, mask: Tensor | None) -> Tensor:
         """Sum of log ``scale`` over the observed entries, in nats; [] without mask, else [batch].
@@ -80,7 +80,7 @@ class Columns(nn.Module):
 
     def to_features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode model units [..., d] as network inputs [..., n_features]."""
-        if not self.recodes:
+        if not self.needs_encoding:
             return x
         encoded = []
         for j, (kind, n) in enumerate(zip(self.kinds, self.n_categories, strict=True)):
@@ -93,10 +93,10 @@ class Columns(nn.Module):
         return torch.cat(encoded, -1)
 
 
-class Features(nn.Module):
+class ColumnFeatures(nn.Module):
     """First layer of an encoder: encodes x and mask of a context with :class:`Columns`."""
 
-    reads = ("x", "mask")
+    context_fields = ("x", "mask")
 
     def __init__(self, columns: Columns) -> None:
         super().__init__()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from ancestral.utils.validation import Count, Positive, check
+from ancestral.utils.validation import Count, Positive, check_field
 
-BLOCK = 1024
+IMAGES_PER_BLOCK = 1024
 """Number of images processed per block."""
 
-SMALLEST_LENGTH, SMALLEST_SPREAD = 1e-8, 1e-4
+MIN_NORM, MIN_STD = 1e-8, 1e-4
 
 
-def global_contrast(x: np.ndarray) -> np.ndarray:
+def global_contrast_normalization(x: np.ndarray) -> np.ndarray:
     """Global contrast normalisation: subtract each image's mean and divide by the L2 norm.
 
     Mean and norm are over all channels together. An image with norm below 1e-8 after the
@@ -31,16 +31,16 @@ def global_contrast(x: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> global_contrast(np.array([[1.0, 3.0, 2.0, 2.0]])).round(3)
+    >>> global_contrast_normalization(np.array([[1.0, 3.0, 2.0, 2.0]])).round(3)
     array([[-0.707,  0.707,  0.   ,  0.   ]])
     """
     x = np.asarray(x, np.result_type(x, np.float32))
     centred = x - x.mean(1, keepdims=True)
     norm = np.sqrt(np.square(centred).sum(1, keepdims=True))
-    return centred / np.where(norm < SMALLEST_LENGTH, 1.0, norm)
+    return centred / np.where(norm < MIN_NORM, 1.0, norm)
 
 
-def local_contrast(
+def local_contrast_normalization(
     x: np.ndarray, image_shape: tuple[int, ...], *, window: int = 7, sigma: float = 2.0
 ) -> np.ndarray:
     """Local contrast normalisation: subtract a local mean and divide by a local standard deviation.
@@ -77,11 +77,11 @@ def local_contrast(
 
     Examples
     --------
-    >>> bool(local_contrast(np.ones((1, 81)), (9, 9)).reshape(9, 9)[4, 4].round(6) == 0)
+    >>> bool(local_contrast_normalization(np.ones((1, 81)), (9, 9)).reshape(9, 9)[4, 4].round(6) == 0)
     True
     """
-    check("window", window, Count)
-    check("sigma", sigma, Positive)
+    check_field("window", window, Count)
+    check_field("sigma", sigma, Positive)
     if window % 2 == 0:
         raise ValueError(f"window={window}: expected an odd number of pixels")
     x = np.asarray(x, np.result_type(x, np.float32))
@@ -102,11 +102,11 @@ def local_contrast(
     maps = x.reshape(len(x), -1, *image_shape[-2:])
     std = np.sqrt(blur(np.square(maps)))
     mean_std = std.mean((-2, -1), keepdims=True)
-    min_std = np.maximum(mean_std, SMALLEST_SPREAD)
+    min_std = np.maximum(mean_std, MIN_STD)
     return ((maps - blur(maps)) / np.maximum(std, min_std)).reshape(x.shape)
 
 
-def normalise_contrast(x: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
+def contrast_normalization(x: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarray:
     """Global, then local contrast normalisation, the max-margin papers' preprocessing of SVHN.
 
     Parameters
@@ -122,7 +122,9 @@ def normalise_contrast(x: np.ndarray, image_shape: tuple[int, ...]) -> np.ndarra
         Normalised images, float32.
     """
     out = np.empty(x.shape, np.float32)
-    for start in range(0, len(x), BLOCK):
-        rows = slice(start, start + BLOCK)
-        out[rows] = local_contrast(global_contrast(x[rows]), image_shape)
+    for start in range(0, len(x), IMAGES_PER_BLOCK):
+        rows = slice(start, start + IMAGES_PER_BLOCK)
+        out[rows] = local_contrast_normalization(
+            global_contrast_normalization(x[rows]), image_shape
+        )
     return out

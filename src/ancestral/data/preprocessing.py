@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 
-def bernoulli_draw(x: Tensor) -> Tensor:
+def sample_bernoulli(x: Tensor) -> Tensor:
     """Sample each entry from Bernoulli(x), with torch's global generator; shape and dtype of x."""
     return (torch.rand_like(x) < x).to(x.dtype)
 
 
-def as_shares(x: np.ndarray) -> np.ndarray:
+def to_unit_interval(x: np.ndarray) -> np.ndarray:
     """Convert bytes to float32 in [0, 1]: divided by 255, unless all values are 0 or 1.
 
-    >>> as_shares(np.array([0, 255], dtype=np.uint8)), as_shares(np.array([0, 1], dtype=np.uint8))
+    >>> to_unit_interval(np.array([0, 255], dtype=np.uint8)), to_unit_interval(np.array([0, 1], dtype=np.uint8))
     (array([0., 1.], dtype=float32), array([0., 1.], dtype=float32))
     """
     return x * np.float32(1 / 255 if x.max(initial=0) > 1 else 1)
@@ -45,7 +45,7 @@ def binarize(x: np.ndarray, seed: int = 0) -> np.ndarray:
     array([[ 0.,  1., nan]])
     """
     rng = np.random.default_rng(seed)
-    p = as_shares(x) if x.dtype == np.uint8 else x
+    p = to_unit_interval(x) if x.dtype == np.uint8 else x
     bits = (rng.random(p.shape, dtype=np.float32) < p).astype(p.dtype)
     return np.where(np.isnan(p), p, bits)
 
@@ -99,14 +99,14 @@ def corrupt(
             f"image_shape={image_shape} does not match rows of {x.shape[1]} entries: pass the "
             f"shape of the images, which kind={kind!r} needs"
         )
-    out = as_shares(x) if x.dtype == np.uint8 else np.array(x, np.result_type(x, np.float32))
+    out = to_unit_interval(x) if x.dtype == np.uint8 else np.array(x, np.result_type(x, np.float32))
     pixels = out.reshape(len(out), -1, *image_shape[-2:])
-    missing = _lost_pixels(kind, amount, (len(out), *image_shape[-2:]), seed)
+    missing = _missing_pixels(kind, amount, (len(out), *image_shape[-2:]), seed)
     pixels[np.broadcast_to(missing[:, None], pixels.shape)] = np.nan
     return out
 
 
-def _lost_pixels(kind: str, amount: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def _missing_pixels(kind: str, amount: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
     _, height, width = shape
     if kind == "random":
         if not 0 <= amount <= 1:

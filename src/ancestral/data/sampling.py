@@ -13,10 +13,10 @@ import numpy as np
 
 Shuffle = bool | Literal["once"]
 
-Labelled = int | Literal["share"] | None
+LabelledCount = int | Literal["share"] | None
 
 
-class Makeup(NamedTuple):
+class BatchSampler(NamedTuple):
     """Index sampler for supervised, unsupervised and semi-supervised minibatches.
 
     Each minibatch contains ``n_labelled`` rows of ``labelled`` and ``size`` rows of ``rows``. One
@@ -36,8 +36,8 @@ class Makeup(NamedTuple):
 
     Examples
     --------
-    >>> sampler = Makeup(np.arange(4), 2, np.arange(4, 7), 1)
-    >>> sampler.batches(seed=0, epoch=0, shuffle=False)
+    >>> sampler = BatchSampler(np.arange(4), 2, np.arange(4, 7), 1)
+    >>> sampler.batch_indices(seed=0, epoch=0, shuffle=False)
     array([[4, 0, 1],
            [5, 2, 3],
            [6, 0, 1]])
@@ -54,7 +54,7 @@ class Makeup(NamedTuple):
         n = -(-len(self.rows) // self.size)
         return n if self.labelled is None else max(n, -(-len(self.labelled) // self.n_labelled))
 
-    def batches(self, seed: int, epoch: int, shuffle: Shuffle) -> np.ndarray:
+    def batch_indices(self, seed: int, epoch: int, shuffle: Shuffle) -> np.ndarray:
         """Return the row indices of every minibatch, [n_batches, n_labelled + size].
 
         Parameters
@@ -85,7 +85,9 @@ class Makeup(NamedTuple):
         return np.concatenate([np.resize(labelled, (n, self.n_labelled)), batches], 1)
 
 
-def makeup(n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: Labelled) -> Makeup:
+def make_batch_sampler(
+    n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: LabelledCount
+) -> BatchSampler:
     """Build the minibatch sampler of a data set.
 
     Parameters
@@ -103,7 +105,7 @@ def makeup(n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: Labe
 
     Returns
     -------
-    Makeup
+    BatchSampler
         The sampler.
 
     Raises
@@ -113,11 +115,11 @@ def makeup(n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: Labe
 
     Examples
     --------
-    >>> makeup(50_000, np.arange(50_000) < 100, 100, "share").n_labelled
+    >>> make_batch_sampler(50_000, np.arange(50_000) < 100, 100, "share").n_labelled
     1
     """
     if n_labelled is None or labelled is None:
-        return Makeup(np.arange(n_rows), size)
+        return BatchSampler(np.arange(n_rows), size)
     if size == 1:
         raise ValueError(
             "batch_size=1: expected at least 2, one labelled and one unlabelled row per minibatch"
@@ -130,4 +132,4 @@ def makeup(n_rows: int, labelled: np.ndarray | None, size: int, n_labelled: Labe
             "minibatch, which also contains unlabelled rows"
         )
     unlabelled = np.flatnonzero(~labelled)
-    return Makeup(unlabelled, size - n_labelled, np.flatnonzero(labelled), n_labelled)
+    return BatchSampler(unlabelled, size - n_labelled, np.flatnonzero(labelled), n_labelled)

@@ -3,7 +3,7 @@
 from ancestral.datasets.catalogue import Description, describe, names
 from ancestral.datasets.dataset import DataError, Dataset, content_checksum
 from ancestral.datasets.load import load, read_table
-from ancestral.datasets.tables import filled
+from ancestral.datasets.tables import fill_missing
 
 __all__ = [
     "DataError",
@@ -11,7 +11,7 @@ __all__ = [
     "Description",
     "content_checksum",
     "describe",
-    "filled",
+    "fill_missing",
     "load",
     "names",
     "read_table",

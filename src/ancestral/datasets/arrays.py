@@ -10,17 +10,17 @@ import numpy as np
 
 from ancestral.data.blocks import row_blocks
 from ancestral.data.labels import UNLABELLED, has_label
-from ancestral.datasets.dataset import PARTS, DataError, damaged
+from ancestral.datasets.dataset import ARRAY_NAMES, DataError, file_error
 from ancestral.datasets.file_formats import open_npz, read_npz
-from ancestral.datasets.splits import hold_out
+from ancestral.datasets.splits import train_test_split
 
 Fields = dict[str, Any]
 
-CHANNELS = (1, 3, 4)
+CHANNEL_COUNTS = (1, 3, 4)
 
-BITS = ("false", "true")
+BOOL_CLASS_NAMES = ("false", "true")
 
-ROW_KINDS = {"u1", "b1", "f4", "f8"}
+ROW_DTYPES = {"u1", "b1", "f4", "f8"}
 
 
 def load_npy(
@@ -55,8 +55,8 @@ def load_npy(
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError):
-        raise damaged(path, "is not a readable .npy file of a plain array") from None
-    _refuse_kinds(array, path.name)
+        raise file_error(path, "is not a readable .npy file of a plain array") from None
+    _check_dtype(array, path.name)
     if array.ndim == 4 and not _channels_first(array.shape):
         raise DataError(
             f"{path}: images of shape {array.shape[1:]} are channels-last and cannot be "
@@ -68,7 +68,7 @@ def load_npy(
     x = x.view(np.bool_) if is_bits(x) else x
     split: Fields = {"x_train": x}
     if test_fraction is not None:
-        split = hold_out(x, None, test_fraction, seed, shuffle)
+        split = train_test_split(x, None, test_fraction, seed, shuffle)
     return {**split, "image_shape": image_shape, "note": "Memory-mapped."}
 
 
@@ -103,14 +103,14 @@ def load_npz(
     arrays = dict(zip(names, read_npz(path, *names.values()), strict=True))
     rows = {name: as_rows(a, name) for name, a in arrays.items() if name.startswith("x_")}
     labels = {name: a for name, a in arrays.items() if name.startswith("y_")}
-    fields: Fields = dict(zip(rows, tidy_dtypes([x for x, _ in rows.values()]), strict=True))
+    fields: Fields = dict(zip(rows, unify_dtypes([x for x, _ in rows.values()]), strict=True))
     y, class_names = encode_labels(labels)
     if test_fraction is not None:
         if "x_test" in fields:
             raise DataError(f"{path}: the file contains x_test; remove test_fraction.")
         valid = {name: a for name, a in {**fields, **y}.items() if name.endswith("_valid")}
         train = fields["x_train"], y.get("y_train")
-        fields, y = {**hold_out(*train, test_fraction, seed, shuffle), **valid}, {}
+        fields, y = {**train_test_split(*train, test_fraction, seed, shuffle), **valid}, {}
     return {**fields, **y, "image_shape": rows["x_train"][1], "class_names": class_names}
 
 
@@ -118,7 +118,7 @@ def _array_names(path: Path) -> dict[str, str]:
     """Map array names of `Dataset` to array names of the file, ignoring case."""
     with open_npz(path) as archive:
         file_names = {name.lower(): name for name in archive.files}
-    names = {field: file_names[field] for field in PARTS if field in file_names}
+    names = {field: file_names[field] for field in ARRAY_NAMES if field in file_names}
     if "x_train" not in names:
         x, y = file_names.get("x", file_names.get("data")), file_names.get("y")
         names = {k: name for k, name in (("x_train", x), ("y_train", y)) if name is not None}
@@ -153,12 +153,12 @@ def as_rows(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...] |
     DataError
         If the dtype is not numeric or the shape is not supported.
     """
-    _refuse_kinds(array, name)
+    _check_dtype(array, name)
     if array.ndim == 2:
         return array, None
     if array.ndim == 4 and not _channels_first(array.shape):
         array = np.moveaxis(array, -1, 1)
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[1] not in CHANNELS):
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[1] not in CHANNEL_COUNTS):
         raise DataError(
             f"{name}: shape {array.shape} is not supported; expected rows (n, features), or images "
             "(n, h, w), (n, c, h, w) or (n, h, w, c) with 1, 3 or 4 channels. Reshape a single "
@@ -170,10 +170,10 @@ def as_rows(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...] |
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
-    return shape[1] in CHANNELS or shape[-1] not in CHANNELS
+    return shape[1] in CHANNEL_COUNTS or shape[-1] not in CHANNEL_COUNTS
 
 
-def _refuse_kinds(array: np.ndarray, name: str) -> None:
+def _check_dtype(array: np.ndarray, name: str) -> None:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: has dtype {array.dtype}; expected numbers or bool.")
 
@@ -183,7 +183,7 @@ def is_bits(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and all(block.max() <= 1 for block in row_blocks(array))
 
 
-def tidy_dtypes(splits: list[np.ndarray]) -> list[np.ndarray]:
+def unify_dtypes(splits: list[np.ndarray]) -> list[np.ndarray]:
     """Convert the splits to a common dtype: bool, uint8, float32 or float64.
 
     Bytes with values 0 and 1 only become bool, since as grey values they would be almost black.
@@ -191,7 +191,7 @@ def tidy_dtypes(splits: list[np.ndarray]) -> list[np.ndarray]:
     if all(map(is_bits, splits)):
         return [x.astype(np.bool_) for x in splits]
     common = np.result_type(*splits)
-    if common.str[1:] not in ROW_KINDS:
+    if common.str[1:] not in ROW_DTYPES:
         common = np.dtype(np.float32 if common.str[1:] == "f2" else np.float64)
     return [x.astype(common.newbyteorder("="), copy=False) for x in splits]
 
@@ -229,7 +229,7 @@ def encode_labels(
         encoded = {
             name: y if y.dtype.kind == "f" else y.astype(np.int64) for name, y in labels.items()
         }
-        return encoded, BITS if kinds == {"b"} else None
+        return encoded, BOOL_CLASS_NAMES if kinds == {"b"} else None
     if kinds != {"U"}:
         raise DataError(
             "labels are text in one split and numbers in another; use one type in all splits."

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from ancestral.datasets import file_formats
-from ancestral.datasets.dataset import DataError, damaged
-from ancestral.datasets.splits import shuffled, stratified
+from ancestral.datasets.dataset import DataError, file_error
+from ancestral.datasets.splits import random_permutation, stratified_split
 
 Raw = dict[str, np.ndarray]
 
 Fields = dict[str, Any]
 
-DIGITS = tuple("0123456789")
+DIGIT_CLASSES = tuple("0123456789")
 
 SPLIT_SEED = 1234
 
@@ -33,7 +33,7 @@ BOSTON_FEATURES = (
 )
 
 
-def rows(images: np.ndarray) -> np.ndarray:
+def flatten_images(images: np.ndarray) -> np.ndarray:
     """Flatten images [n, ...] to rows [n, n_pixels]."""
     return images.reshape(len(images), -1)
 
@@ -48,14 +48,14 @@ def read_digits() -> Raw:
 
 def build_digits(raw: Raw) -> Fields:
     """Split the digits into 1,500 training and 297 test rows, stratified by class."""
-    train, test = stratified(raw["y"], n_test=297, seed=0)
+    train, test = stratified_split(raw["y"], n_test=297, seed=0)
     return {
         "x_train": raw["x"][train],
         "y_train": raw["y"][train],
         "x_test": raw["x"][test],
         "y_test": raw["y"][test],
         "image_shape": (8, 8),
-        "class_names": DIGITS,
+        "class_names": DIGIT_CLASSES,
     }
 
 
@@ -63,14 +63,14 @@ def read_idx_splits(x_train: Path, y_train: Path, x_test: Path, y_test: Path) ->
     """Read the four idx files of MNIST or Fashion-MNIST."""
     images = {"x_train": x_train, "x_test": x_test}
     labels = {"y_train": y_train, "y_test": y_test}
-    raw = {key: rows(file_formats.read_idx(path, ndim=3)) for key, path in images.items()}
+    raw = {key: flatten_images(file_formats.read_idx(path, ndim=3)) for key, path in images.items()}
     raw |= {
         key: file_formats.read_idx(path, ndim=1).astype(np.int64) for key, path in labels.items()
     }
     return raw
 
 
-def grey_images(*class_names: str) -> Callable[[Raw], Fields]:
+def grey_image_builder(*class_names: str) -> Callable[[Raw], Fields]:
     """Return a build function for 28 x 28 images with given splits."""
     return lambda raw: {**raw, "image_shape": (28, 28), "class_names": class_names or None}
 
@@ -79,7 +79,9 @@ def read_bit_arrays(path: Path) -> Raw:
     """Read the three splits of binarized MNIST from an .npz file."""
     keys = ("x_train", "x_valid", "x_test")
     arrays = file_formats.read_npz(path, *keys)
-    return {key: rows(array).astype(bool) for key, array in zip(keys, arrays, strict=True)}
+    return {
+        key: flatten_images(array).astype(bool) for key, array in zip(keys, arrays, strict=True)
+    }
 
 
 def read_bit_texts(train: Path, valid: Path, test: Path) -> Raw:
@@ -91,7 +93,7 @@ def read_bit_texts(train: Path, valid: Path, test: Path) -> Raw:
 def read_letter_arrays(path: Path) -> Raw:
     """Read the OCR letters from an .npz file."""
     x, y = file_formats.read_npz(path, "x", "y")
-    return _ordered_letters(rows(x).astype(bool), y.astype(np.int64))
+    return _ordered_letters(flatten_images(x).astype(bool), y.astype(np.int64))
 
 
 def read_letter_text(path: Path) -> Raw:
@@ -109,7 +111,7 @@ def _ordered_letters(x: np.ndarray, y: np.ndarray) -> Raw:
 
 def build_letters(raw: Raw) -> Fields:
     """Split the shuffled letters into 32,152 training, 10,000 validation and 10,000 test rows."""
-    order = shuffled(len(raw["x"]), SPLIT_SEED)
+    order = random_permutation(len(raw["x"]), SPLIT_SEED)
     splits = dict(zip(("train", "valid", "test"), np.split(order, [32_152, 42_152]), strict=True))
     fields = {f"{key}_{name}": raw[key][index] for name, index in splits.items() for key in "xy"}
     return {**fields, "image_shape": (16, 8), "class_names": tuple("abcdefghijklmnopqrstuvwxyz")}
@@ -118,17 +120,21 @@ def build_letters(raw: Raw) -> Fields:
 def read_omniglot_arrays(path: Path) -> Raw:
     """Read the 28 x 28 drawings from an .npz file."""
     x, character, drawer = file_formats.read_npz(path, "x", "character", "drawer")
-    return {"x": rows(x), "y": character.astype(np.int64) - 1, "drawer": drawer.astype(np.int64)}
+    return {
+        "x": flatten_images(x),
+        "y": character.astype(np.int64) - 1,
+        "drawer": drawer.astype(np.int64),
+    }
 
 
 def read_omniglot_zips(*paths: Path) -> Raw:
     """Read the two zip files of 105 x 105 drawings and downsample them to 28 x 28."""
     drawings = {key: x for path in paths for key, x in file_formats.read_drawings(path).items()}
     if not drawings:
-        raise damaged(paths[0], "contains no drawing")
+        raise file_error(paths[0], "contains no drawing")
     keys = np.array(sorted(drawings))
     x = np.stack([drawings[character, drawer] for character, drawer in keys])
-    return {"x": rows(x), "y": keys[:, 0] - 1, "drawer": keys[:, 1]}
+    return {"x": flatten_images(x), "y": keys[:, 0] - 1, "drawer": keys[:, 1]}
 
 
 def build_omniglot(raw: Raw) -> Fields:
@@ -142,7 +148,7 @@ def build_omniglot(raw: Raw) -> Fields:
 def read_frey_arrays(path: Path) -> Raw:
     """Read the Frey faces from an .npz file."""
     (x,) = file_formats.read_npz(path, "x")
-    return {"x": rows(x)}
+    return {"x": flatten_images(x)}
 
 
 def read_frey_mat(path: Path) -> Raw:
@@ -153,7 +159,7 @@ def read_frey_mat(path: Path) -> Raw:
 
 def build_frey(raw: Raw) -> Fields:
     """Split the frames at random into training rows and 100 test rows."""
-    order = shuffled(len(raw["x"]), SPLIT_SEED)
+    order = random_permutation(len(raw["x"]), SPLIT_SEED)
     return {
         "x_train": raw["x"][order[:-100]],
         "x_test": raw["x"][order[-100:]],
@@ -190,7 +196,7 @@ def build_boston(raw: Raw, *, split: int = 0) -> Fields:
     """
     if split not in range(BOSTON_SPLITS):
         raise DataError(f"split={split!r}: expected an integer from 0 to {BOSTON_SPLITS - 1}.")
-    order = shuffled(len(raw["x"]), seed=int(split))
+    order = random_permutation(len(raw["x"]), seed=int(split))
     n_train = round(0.9 * len(raw["x"]))
     fields = {f"{key}_train": raw[key][order[:n_train]] for key in "xy"}
     fields |= {f"{key}_test": raw[key][order[n_train:]] for key in "xy"}

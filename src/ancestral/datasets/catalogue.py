@@ -9,9 +9,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ancestral.datasets.dataset import PARTS, DataError, Dataset, content_checksum, damaged
-from ancestral.datasets.download import DATA_VARIABLE, cache_folder, data_folder, download, verify
-from ancestral.datasets.entries import ENTRIES, Entry, Form
+from ancestral.datasets.dataset import ARRAY_NAMES, DataError, Dataset, content_checksum, file_error
+from ancestral.datasets.download import (
+    DATA_VARIABLE,
+    cache_folder,
+    data_folder,
+    download,
+    verify_checksum,
+)
+from ancestral.datasets.entries import ENTRIES, Entry, FileLayout
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,13 @@ def describe(name: str) -> Description:
     >>> describe("digits").summary
     'handwritten digits, 8x8 grey; 1,500 train, 297 test, 10 classes'
     """
-    entry = find(name)
+    entry = find_entry(name)
     return Description(
         entry.name, entry.summary, entry.size, entry.licence, entry.source, entry.note
     )
 
 
-def find(name: str) -> Entry:
+def find_entry(name: str) -> Entry:
     """Return the catalogue entry of a name.
 
     Raises
@@ -96,7 +102,7 @@ def find(name: str) -> Entry:
     )
 
 
-def check_options(function: Callable[..., Any], options: dict[str, Any], what: str) -> None:
+def check_options(function: Callable[..., Any], options: dict[str, Any], source: str) -> None:
     """Check that a function accepts the given keyword options.
 
     Parameters
@@ -105,7 +111,7 @@ def check_options(function: Callable[..., Any], options: dict[str, Any], what: s
         Function whose keyword-only parameters are the valid options.
     options : dict
         Options by name.
-    what : str
+    source : str
         Name of the data set or file for the error message.
 
     Raises
@@ -118,7 +124,7 @@ def check_options(function: Callable[..., Any], options: dict[str, Any], what: s
     unknown = [name for name in options if name not in valid]
     if unknown:
         hint = f"valid options: {', '.join(valid)}" if valid else "it takes no options"
-        raise DataError(f"{what} has no option {', '.join(unknown)}; {hint}.")
+        raise DataError(f"{source} has no option {', '.join(unknown)}; {hint}.")
 
 
 def load_entry(entry: Entry, cache: Path | None = None, **options: Any) -> Dataset:
@@ -144,12 +150,12 @@ def load_entry(entry: Entry, cache: Path | None = None, **options: Any) -> Datas
         If an option is unknown, or files are missing, damaged or cannot be downloaded.
     """
     check_options(entry.build, options, entry.name)
-    form, folder = _locate(entry, cache)
-    missing = [f for f in form.files if not (folder / f.name).exists()]
+    layout, folder = _select_layout(entry, cache)
+    missing = [f for f in layout.files if not (folder / f.name).exists()]
     for file in missing:
         download(file, folder)
     try:
-        return _assemble(entry, form, folder, options)
+        return _build_dataset(entry, layout, folder, options)
     except DataError:
         # Delete invalid downloads, so that the next call does not load them from the cache.
         for file in missing:
@@ -157,19 +163,21 @@ def load_entry(entry: Entry, cache: Path | None = None, **options: Any) -> Datas
         raise
 
 
-def _assemble(entry: Entry, form: Form, folder: Path, options: dict[str, Any]) -> Dataset:
-    paths = [folder / file.name for file in form.files]
+def _build_dataset(
+    entry: Entry, layout: FileLayout, folder: Path, options: dict[str, Any]
+) -> Dataset:
+    paths = [folder / file.name for file in layout.files]
     if not entry.checksums:
-        for file, path in zip(form.files, paths, strict=True):
-            verify(file, path)
+        for file, path in zip(layout.files, paths, strict=True):
+            verify_checksum(file, path)
     try:
-        fields = entry.build(form.read(*paths), **options)
+        fields = entry.build(layout.read(*paths), **options)
     except DataError:
         raise
     except (TypeError, ValueError, IndexError) as error:
         files = ", ".join(map(str, paths))
-        raise damaged(files, f"contains arrays of the wrong shape or type ({error})") from None
-    checksum = content_checksum({name: fields.get(name) for name in PARTS})
+        raise file_error(files, f"contains arrays of the wrong shape or type ({error})") from None
+    checksum = content_checksum({name: fields.get(name) for name in ARRAY_NAMES})
     _check_content(entry, paths, checksum, options)
     metadata: dict[str, Any] = {
         "source": entry.source,
@@ -192,55 +200,57 @@ def _check_content(entry: Entry, paths: list[Path], checksum: str, options: dict
         )
 
 
-def _locate(entry: Entry, cache: Path | None) -> tuple[Form, Path]:
-    if not entry.forms[0].files:
-        return entry.forms[0], Path()
+def _select_layout(entry: Entry, cache: Path | None) -> tuple[FileLayout, Path]:
+    if not entry.layouts[0].files:
+        return entry.layouts[0], Path()
     name, data = entry.folder or entry.name, data_folder()
     if data:
-        form = _in_place(entry, data / name)
-        if form:
-            return form, data / name
+        layout = _layout_in_data_folder(entry, data / name)
+        if layout:
+            return layout, data / name
     cached = (cache or cache_folder()) / name
-    form = _complete(entry, cached) or _downloadable(entry)
-    if form is None:
-        raise DataError(_what_to_put_where(entry, data, cached))
-    return form, cached
+    layout = _complete_layout(entry, cached) or _downloadable_layout(entry)
+    if layout is None:
+        raise DataError(_missing_files_message(entry, data, cached))
+    return layout, cached
 
 
-def _complete(entry: Entry, folder: Path) -> Form | None:
-    forms = (f for f in entry.forms if all((folder / file.name).is_file() for file in f.files))
-    return next(forms, None)
+def _complete_layout(entry: Entry, folder: Path) -> FileLayout | None:
+    layouts = (f for f in entry.layouts if all((folder / file.name).is_file() for file in f.files))
+    return next(layouts, None)
 
 
-def _in_place(entry: Entry, folder: Path) -> Form | None:
-    form = _complete(entry, folder)
-    if form:
-        return form
-    for form in entry.forms:
-        missing = [file.name for file in form.files if not (folder / file.name).is_file()]
-        if len(missing) < len(form.files):
+def _layout_in_data_folder(entry: Entry, folder: Path) -> FileLayout | None:
+    layout = _complete_layout(entry, folder)
+    if layout:
+        return layout
+    for layout in entry.layouts:
+        missing = [file.name for file in layout.files if not (folder / file.name).is_file()]
+        if len(missing) < len(layout.files):
             raise DataError(
                 f"{entry.name}: {', '.join(missing)} is missing in {folder}. Add the missing "
                 f"files, or unset {DATA_VARIABLE} to download the data set."
             )
-    if entry.part and _complete(ENTRIES[entry.part], folder):
+    if entry.subset and _complete_layout(ENTRIES[entry.subset], folder):
         raise DataError(
             f"{entry.name}: {folder} contains only a subset of the data set. Load "
-            f"{entry.part!r}, add {', '.join(file.name for file in entry.forms[0].files)}, or "
+            f"{entry.subset!r}, add {', '.join(file.name for file in entry.layouts[0].files)}, or "
             f"unset {DATA_VARIABLE} to download {entry.size}."
         )
     return None
 
 
-def _downloadable(entry: Entry) -> Form | None:
-    return next((form for form in entry.forms if all(file.url for file in form.files)), None)
+def _downloadable_layout(entry: Entry) -> FileLayout | None:
+    return next(
+        (layout for layout in entry.layouts if all(file.url for file in layout.files)), None
+    )
 
 
-def _what_to_put_where(entry: Entry, data: Path | None, cached: Path) -> str:
-    files = " and ".join(file.name for file in entry.forms[0].files)
+def _missing_files_message(entry: Entry, data: Path | None, cached: Path) -> str:
+    files = " and ".join(file.name for file in entry.layouts[0].files)
     folder = data / (entry.folder or entry.name) if data else cached
     return (
         f"{entry.name}: this data set has no public download. Put {files} into {folder}, or set "
         f"the environment variable {DATA_VARIABLE} to the folder that contains "
-        f"{entry.folder or entry.name}/{entry.forms[0].files[0].name}."
+        f"{entry.folder or entry.name}/{entry.layouts[0].files[0].name}."
     )

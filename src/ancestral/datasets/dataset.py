@@ -12,14 +12,14 @@ import numpy as np
 
 from ancestral.data.blocks import row_blocks
 
-PARTS = ("x_train", "y_train", "x_valid", "y_valid", "x_test", "y_test")
+ARRAY_NAMES = ("x_train", "y_train", "x_valid", "y_valid", "x_test", "y_test")
 
 
 class DataError(ValueError):
     """Error for data that are missing, damaged or of an unsupported type."""
 
 
-def damaged(path: Path | str, problem: str) -> DataError:
+def file_error(path: Path | str, problem: str) -> DataError:
     """Return the error for a damaged or unexpected file.
 
     Parameters
@@ -90,14 +90,14 @@ class Dataset:
     note: str = ""
 
     def __post_init__(self) -> None:
-        _check_fit(self)
+        _check_consistency(self)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that are not None, by name."""
-        fields = {name: getattr(self, name) for name in PARTS}
+        fields = {name: getattr(self, name) for name in ARRAY_NAMES}
         return {name: array for name, array in fields.items() if array is not None}
 
-    def held_out(self, n_valid: int) -> Dataset:
+    def with_validation_split(self, n_valid: int) -> Dataset:
         """Return the data set with the last ``n_valid`` training rows as the validation split.
 
         Parameters
@@ -122,9 +122,9 @@ class Dataset:
                 f"that at least one of the {len(self.x_train)} training rows remains"
             )
         labels = None if self.y_train is None else self.y_train[cut:]
-        return replace(self._cut(cut), x_valid=self.x_train[cut:], y_valid=labels)
+        return replace(self._truncate_train(cut), x_valid=self.x_train[cut:], y_valid=labels)
 
-    def first(self, n_train: int) -> Dataset:
+    def with_train_size(self, n_train: int) -> Dataset:
         """Return the data set with the first ``n_train`` training rows only.
 
         Parameters
@@ -142,12 +142,12 @@ class Dataset:
                 f"n_train={n_train}: expected an integer from 1 to {len(self.x_train)}, the number "
                 "of training rows"
             )
-        return self._cut(n_train)
+        return self._truncate_train(n_train)
 
-    def with_contrast(self) -> Dataset:
+    def with_contrast_normalization(self) -> Dataset:
         """Return the data set with contrast-normalised images, as float32.
 
-        See `ancestral.data.contrast.normalise_contrast`. The checksum is that of the original
+        See `ancestral.data.contrast.contrast_normalization`. The checksum is that of the original
         images.
 
         Raises
@@ -155,7 +155,7 @@ class Dataset:
         DataError
             If the rows are not images, or contain missing values.
         """
-        from ancestral.data.contrast import normalise_contrast
+        from ancestral.data.contrast import contrast_normalization
 
         shape = self.image_shape
         if shape is None:
@@ -165,11 +165,13 @@ class Dataset:
             raise DataError(
                 f"contrast=True: {self.name} has missing pixels (NaN); impute them or drop the rows"
             )
-        splits: dict[str, Any] = {name: normalise_contrast(x, shape) for name, x in images.items()}
+        splits: dict[str, Any] = {
+            name: contrast_normalization(x, shape) for name, x in images.items()
+        }
         note = f"{self.note} Contrast normalised globally, then locally.".strip()
         return replace(self, note=note, **splits)
 
-    def halved(self) -> Dataset:
+    def with_right_half_targets(self) -> Dataset:
         """Return the data set with left image halves as features and right halves as targets.
 
         Targets are float32; bytes are divided by 255. The checksum is that of the full images.
@@ -202,7 +204,7 @@ class Dataset:
         )
         return replace(self, class_names=None, feature_names=None, note=note, **shapes, **splits)
 
-    def _cut(self, n: int) -> Dataset:
+    def _truncate_train(self, n: int) -> Dataset:
         labels = None if self.y_train is None else self.y_train[:n]
         return replace(self, x_train=self.x_train[:n], y_train=labels)
 
@@ -247,7 +249,7 @@ def content_checksum(arrays: Mapping[str, np.ndarray | None]) -> str:
     return digest.hexdigest()
 
 
-def _check_fit(data: Dataset) -> None:
+def _check_consistency(data: Dataset) -> None:
     for split in ("train", "valid", "test"):
         x, y = getattr(data, f"x_{split}"), getattr(data, f"y_{split}")
         if x is not None:
@@ -257,16 +259,16 @@ def _check_fit(data: Dataset) -> None:
             raise DataError(f"{data.name}: y_{split} has {len(y)} rows but x_{split} {x_rows}.")
 
 
-def _check_rows(data: Dataset, part: str, x: np.ndarray) -> None:
+def _check_rows(data: Dataset, name: str, x: np.ndarray) -> None:
     if x.ndim != 2 or 0 in x.shape:
         raise DataError(
-            f"{data.name}: {part} has shape {x.shape}; expected (rows, features) with at least "
+            f"{data.name}: {name} has shape {x.shape}; expected (rows, features) with at least "
             "one of each."
         )
     width = data.x_train.shape[-1]
     if x.shape[1] != width:
         raise DataError(
-            f"{data.name}: {part} has {x.shape[1]} features; expected {width} as in x_train."
+            f"{data.name}: {name} has {x.shape[1]} features; expected {width} as in x_train."
         )
     if data.image_shape is not None and int(np.prod(data.image_shape)) != width:
         raise DataError(

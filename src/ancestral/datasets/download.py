@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ancestral.datasets.dataset import DataError, damaged
+from ancestral.datasets.dataset import DataError, file_error
 
 DATA_VARIABLE = "ANCESTRAL_DATA"
 
@@ -83,21 +83,21 @@ def download(file: RemoteFile, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".part-")
     os.close(handle)
-    part = Path(name)
+    temporary = Path(name)
     try:
-        _transfer(file, part, folder)
-        problem = _difference(file, part)
+        _download_to(file, temporary, folder)
+        problem = _checksum_mismatch(file, temporary)
         if problem:
             raise DataError(
                 f"{file.name}: the download from {file.url} is invalid ({problem}) and was "
                 f"deleted. Load again, or put a valid copy into {folder}."
             )
-        return part.replace(folder / file.name)
+        return temporary.replace(folder / file.name)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _transfer(file: RemoteFile, part: Path, folder: Path) -> None:
+def _download_to(file: RemoteFile, temporary: Path, folder: Path) -> None:
     import pooch
 
     # The client does not close the connection of a failed download; the hook collects responses
@@ -107,7 +107,7 @@ def _transfer(file: RemoteFile, part: Path, folder: Path) -> None:
     client = pooch.HTTPDownloader(progressbar=find_spec("tqdm") is not None, hooks=hooks)
     # All exceptions of the HTTP libraries are subclasses of OSError or ValueError.
     try:
-        client(file.url, str(part), None)
+        client(file.url, str(temporary), None)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{file.name}: the download from {file.url} failed ({error}). Try again later, or "
@@ -118,7 +118,7 @@ def _transfer(file: RemoteFile, part: Path, folder: Path) -> None:
             response.close()
 
 
-def verify(file: RemoteFile, path: Path) -> None:
+def verify_checksum(file: RemoteFile, path: Path) -> None:
     """Verify the published checksum of a file on disk; no check without a published checksum.
 
     Raises
@@ -126,12 +126,12 @@ def verify(file: RemoteFile, path: Path) -> None:
     DataError
         If the checksum differs.
     """
-    problem = _difference(file, path)
+    problem = _checksum_mismatch(file, path)
     if problem:
-        raise damaged(path, problem)
+        raise file_error(path, problem)
 
 
-def _difference(file: RemoteFile, path: Path) -> str:
+def _checksum_mismatch(file: RemoteFile, path: Path) -> str:
     import pooch
 
     if file.checksum is None:

@@ -13,7 +13,7 @@ from ancestral.datasets import builders, svhn
 from ancestral.datasets.builders import Fields, Raw
 from ancestral.datasets.download import RemoteFile
 
-IDX = (
+IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
@@ -50,23 +50,23 @@ FASHION_CLASSES = (
 )
 
 
-def _idx_forms(url: str, md5: tuple[str, ...]) -> tuple[Form, ...]:
+def _idx_layouts(url: str, md5: tuple[str, ...]) -> tuple[FileLayout, ...]:
     packed = tuple(
         RemoteFile(f"{name}.gz", f"{url}{name}.gz", f"md5:{digits}")
-        for name, digits in zip(IDX, md5, strict=True)
+        for name, digits in zip(IDX_FILES, md5, strict=True)
     )
-    plain = tuple(RemoteFile(name) for name in IDX)
-    return Form(packed, builders.read_idx_splits), Form(plain, builders.read_idx_splits)
+    plain = tuple(RemoteFile(name) for name in IDX_FILES)
+    return FileLayout(packed, builders.read_idx_splits), FileLayout(plain, builders.read_idx_splits)
 
 
-def _remote(base: str, files: dict[str, str | None]) -> tuple[RemoteFile, ...]:
+def _remote_files(base: str, files: dict[str, str | None]) -> tuple[RemoteFile, ...]:
     return tuple(
         RemoteFile(name, base + name, f"md5:{digits}" if digits else None)
         for name, digits in files.items()
     )
 
 
-def _local(name: str) -> tuple[RemoteFile, ...]:
+def _local_file(name: str) -> tuple[RemoteFile, ...]:
     return (RemoteFile(name),)
 
 
@@ -113,7 +113,7 @@ class Entry:
     name, summary, size, source, licence, note : str
         Metadata returned by `describe`; name, source, licence and note are also fields of
         `Dataset`.
-    forms : tuple of Form
+    layouts : tuple of FileLayout
         File layouts in order of preference.
     build : callable
         Function of raw arrays and keyword options that returns fields of `Dataset`.
@@ -122,7 +122,7 @@ class Entry:
         verified by their published checksums instead.
     folder : str
         Name of the folder of the files; ``name`` if empty.
-    part : str
+    subset : str
         Name of a data set that is a subset of this one, suggested if only its files are present.
     """
 
@@ -131,16 +131,16 @@ class Entry:
     size: str
     source: str
     licence: str
-    forms: tuple[Form, ...]
+    layouts: tuple[FileLayout, ...]
     build: Callable[..., Fields]
     note: str = ""
     checksums: tuple[str, ...] = ()
     folder: str = ""
-    part: str = ""
+    subset: str = ""
 
 
 @dataclass(frozen=True)
-class Form:
+class FileLayout:
     """File layout of a data set: a set of files and their reader.
 
     Parameters
@@ -164,7 +164,7 @@ ENTRIES: dict[str, Entry] = {
             size="included in scikit-learn",
             source="scikit-learn's load_digits (E. Alpaydin, C. Kaynak, UCI)",
             licence="CC BY 4.0 (UCI); scikit-learn: BSD 3-clause",
-            forms=(Form((), builders.read_digits),),
+            layouts=(FileLayout((), builders.read_digits),),
             build=builders.build_digits,
             note="Values 0 to 16 are divided by 16. Stratified split of the 1,797 rows into 1,500 "
             "and 297 with seed 0.",
@@ -176,8 +176,8 @@ ENTRIES: dict[str, Entry] = {
             size="12 MB",
             source="Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database",
             licence="terms of the authors; no licence file",
-            forms=_idx_forms(MNIST_URL, MNIST_MD5),
-            build=builders.grey_images(*builders.DIGITS),
+            layouts=_idx_layouts(MNIST_URL, MNIST_MD5),
+            build=builders.grey_image_builder(*builders.DIGIT_CLASSES),
             checksums=CHECKSUMS["mnist"],
         ),
         Entry(
@@ -187,17 +187,17 @@ ENTRIES: dict[str, Entry] = {
             size="3 MB as .npz, 110 MB as text",
             source="H. Larochelle, after R. Salakhutdinov and I. Murray (2008)",
             licence="none stated",
-            forms=(
-                Form(_local("binarized_mnist.npz"), builders.read_bit_arrays),
-                Form(
-                    _remote(
+            layouts=(
+                FileLayout(_local_file("binarized_mnist.npz"), builders.read_bit_arrays),
+                FileLayout(
+                    _remote_files(
                         BITS_URL,
                         {f"binarized_mnist_{s}.amat": None for s in ("train", "valid", "test")},
                     ),
                     builders.read_bit_texts,
                 ),
             ),
-            build=builders.grey_images(),
+            build=builders.grey_image_builder(),
             note="No checksum is published. The expected checksum is of a copy that agrees with "
             "MNIST in sizes, order and pixel means.",
             checksums=CHECKSUMS["binarized_mnist"],
@@ -208,8 +208,8 @@ ENTRIES: dict[str, Entry] = {
             size="31 MB",
             source="H. Xiao, K. Rasul, R. Vollgraf (2017): Fashion-MNIST",
             licence="MIT, Zalando SE",
-            forms=_idx_forms(FASHION_URL, FASHION_MD5),
-            build=builders.grey_images(*FASHION_CLASSES),
+            layouts=_idx_layouts(FASHION_URL, FASHION_MD5),
+            build=builders.grey_image_builder(*FASHION_CLASSES),
             checksums=CHECKSUMS["fashion_mnist"],
         ),
         Entry(
@@ -219,13 +219,13 @@ ENTRIES: dict[str, Entry] = {
             size="1 MB",
             source="R. Kassel (MIT), B. Taskar (Stanford): OCR data set",
             licence="none stated",
-            forms=(
-                Form(_local("ocr_letters.npz"), builders.read_letter_arrays),
-                Form(
-                    _remote("http://ai.stanford.edu/~btaskar/ocr/", {"letter.data.gz": None}),
+            layouts=(
+                FileLayout(_local_file("ocr_letters.npz"), builders.read_letter_arrays),
+                FileLayout(
+                    _remote_files("http://ai.stanford.edu/~btaskar/ocr/", {"letter.data.gz": None}),
                     builders.read_letter_text,
                 ),
-                Form(_local("letter.data"), builders.read_letter_text),
+                FileLayout(_local_file("letter.data"), builders.read_letter_text),
             ),
             build=builders.build_letters,
             note="The split sizes are those of the density-estimation papers, whose shuffled split "
@@ -240,10 +240,10 @@ ENTRIES: dict[str, Entry] = {
             size="4 MB as .npz, 15 MB as zips",
             source="B. Lake, R. Salakhutdinov, J. Tenenbaum (2015): Omniglot",
             licence="MIT (repository brendenlake/omniglot)",
-            forms=(
-                Form(_local("omniglot_28x28.npz"), builders.read_omniglot_arrays),
-                Form(
-                    _remote(
+            layouts=(
+                FileLayout(_local_file("omniglot_28x28.npz"), builders.read_omniglot_arrays),
+                FileLayout(
+                    _remote_files(
                         OMNIGLOT_URL,
                         {
                             "images_background.zip": "68d2efa1b9178cc56df9314c21c6e718",
@@ -265,10 +265,10 @@ ENTRIES: dict[str, Entry] = {
             size="1 MB",
             source="B. Frey, S. Roweis: Frey faces",
             licence="none stated",
-            forms=(
-                Form(_local("frey_faces.npz"), builders.read_frey_arrays),
-                Form(
-                    _remote("https://cs.nyu.edu/~roweis/data/", {"frey_rawface.mat": None}),
+            layouts=(
+                FileLayout(_local_file("frey_faces.npz"), builders.read_frey_arrays),
+                FileLayout(
+                    _remote_files("https://cs.nyu.edu/~roweis/data/", {"frey_rawface.mat": None}),
                     builders.read_frey_mat,
                 ),
             ),
@@ -284,11 +284,11 @@ ENTRIES: dict[str, Entry] = {
             size="50 kB",
             source="D. Harrison, D. Rubinfeld (1978); StatLib",
             licence="none stated",
-            forms=(
-                Form(_local("boston_housing.npz"), builders.read_boston_arrays),
-                Form(_local("boston_housing.txt"), builders.read_boston_text),
-                Form(
-                    _remote("http://lib.stat.cmu.edu/datasets/", {"boston": None}),
+            layouts=(
+                FileLayout(_local_file("boston_housing.npz"), builders.read_boston_arrays),
+                FileLayout(_local_file("boston_housing.txt"), builders.read_boston_text),
+                FileLayout(
+                    _remote_files("http://lib.stat.cmu.edu/datasets/", {"boston": None}),
                     builders.read_boston_text,
                 ),
             ),
@@ -304,9 +304,9 @@ ENTRIES: dict[str, Entry] = {
             size="1.6 GB",
             source="Y. Netzer et al. (2011): Street View House Numbers",
             licence="non-commercial use only",
-            forms=(
-                Form(
-                    _remote(
+            layouts=(
+                FileLayout(
+                    _remote_files(
                         SVHN_URL,
                         {
                             "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
@@ -314,13 +314,13 @@ ENTRIES: dict[str, Entry] = {
                             "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
                         },
                     ),
-                    svhn.read_whole,
+                    svhn.read_svhn,
                 ),
             ),
-            build=svhn.build_whole,
+            build=svhn.build_svhn,
             note="The files train and extra together; valid is 400 images per class from train and "
             "200 per class from extra, sampled with seed 1234. Loading needs about 4 GB of memory.",
-            part="svhn_part",
+            subset="svhn_part",
         ),
         Entry(
             name="svhn_part",
@@ -329,8 +329,8 @@ ENTRIES: dict[str, Entry] = {
             size="26 MB",
             source="Y. Netzer et al. (2011): Street View House Numbers",
             licence="non-commercial use only",
-            forms=(Form(_local("svhn_test_first10000.npz"), svhn.read_part),),
-            build=svhn.build_part,
+            layouts=(FileLayout(_local_file("svhn_test_first10000.npz"), svhn.read_svhn_part),),
+            build=svhn.build_svhn_part,
             note="Contiguous splits, since adjacent images are of one house number. All images are "
             "from the official test split: results are not comparable with published SVHN results.",
             checksums=CHECKSUMS["svhn_part"],

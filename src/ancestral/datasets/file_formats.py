@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ancestral.datasets.dataset import DataError, damaged
+from ancestral.datasets.dataset import DataError, file_error
 
-LETTERS = 26
+N_LETTERS = 26
 
 LETTER_PIXELS = 128
 
@@ -24,7 +24,7 @@ def read_bytes(path: Path) -> bytearray:
         raw = path.read_bytes()
         return bytearray(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, f"cannot be read or decompressed ({error})") from None
+        raise file_error(path, f"cannot be read or decompressed ({error})") from None
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -50,14 +50,14 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     raw = read_bytes(path)
     magic, expected = bytes(raw[:4]), bytes((0, 0, 8, ndim))
     if magic != expected:
-        raise damaged(path, f"idx magic number is {magic.hex()}, expected {expected.hex()}")
+        raise file_error(path, f"idx magic number is {magic.hex()}, expected {expected.hex()}")
     start = 4 + 4 * ndim
     if len(raw) < start:
-        raise damaged(path, f"has {len(raw)} bytes, fewer than the {start} of an idx header")
+        raise file_error(path, f"has {len(raw)} bytes, fewer than the {start} of an idx header")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", ndim, 4))
     size = int(np.prod(shape, dtype=np.int64))
     if len(raw) - start != size:
-        raise damaged(
+        raise file_error(
             path, f"has {len(raw) - start} bytes of data, expected {size} from its header"
         )
     return np.frombuffer(raw, np.uint8, size, start).reshape(shape)
@@ -73,7 +73,7 @@ def open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     except DataError:
         raise
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error):
-        raise damaged(path, "is not a readable .npz file of plain arrays") from None
+        raise file_error(path, "is not a readable .npz file of plain arrays") from None
 
 
 def read_npz(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
@@ -87,7 +87,7 @@ def read_npz(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     with open_npz(path) as archive:
         missing = [key for key in keys if key not in archive.files]
         if missing:
-            raise damaged(path, f"has no array {missing}; it contains {archive.files}")
+            raise file_error(path, f"has no array {missing}; it contains {archive.files}")
         return tuple(archive[key] for key in keys)
 
 
@@ -104,10 +104,10 @@ def read_mat(path: Path, *keys: str) -> tuple[np.ndarray, ...]:
     try:
         content = loadmat(path, variable_names=keys)
     except Exception as error:  # the parser raises arbitrary exceptions on damaged files
-        raise damaged(path, f"is not a readable .mat file ({error})") from None
+        raise file_error(path, f"is not a readable .mat file ({error})") from None
     missing = [key for key in keys if key not in content]
     if missing:
-        raise damaged(path, f"has no array {missing}")
+        raise file_error(path, f"has no array {missing}")
     return tuple(content[key] for key in keys)
 
 
@@ -117,10 +117,10 @@ def read_bits(path: Path, width: int) -> np.ndarray:
     invalid = np.ones(256, np.bool_)
     invalid[list(b"01 \t\r\n")] = False
     if invalid[text].any():
-        raise damaged(path, "contains characters other than 0, 1 and blanks")
+        raise file_error(path, "contains characters other than 0, 1 and blanks")
     bits = text[text >= ord("0")] == ord("1")
     if bits.size == 0 or bits.size % width:
-        raise damaged(path, f"has {bits.size} digits, expected a positive multiple of {width}")
+        raise file_error(path, f"has {bits.size} digits, expected a positive multiple of {width}")
     return bits.reshape(-1, width)
 
 
@@ -133,7 +133,9 @@ def read_numbers(path: Path, width: int) -> np.ndarray:
         except ValueError:
             continue
     if not numbers or len(numbers) % width:
-        raise damaged(path, f"has {len(numbers)} numbers, expected a positive multiple of {width}")
+        raise file_error(
+            path, f"has {len(numbers)} numbers, expected a positive multiple of {width}"
+        )
     return np.array(numbers).reshape(-1, width)
 
 
@@ -154,12 +156,12 @@ def read_letters(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     rows = [line.split(b"\t") for line in bytes(read_bytes(path)).splitlines()]
     if any(len(row) < 6 + LETTER_PIXELS or len(row[1]) != 1 for row in rows):
-        raise damaged(path, f"has a line without a letter and {LETTER_PIXELS} pixels")
+        raise file_error(path, f"has a line without a letter and {LETTER_PIXELS} pixels")
     y = np.array([row[1][0] for row in rows], np.int64) - ord("a")
     digits = b"".join(b"".join(row[6 : 6 + LETTER_PIXELS]) for row in rows)
     x = np.frombuffer(digits, np.uint8) - np.uint8(ord("0"))
-    if x.size != len(rows) * LETTER_PIXELS or np.any(x > 1) or np.any((y < 0) | (y >= LETTERS)):
-        raise damaged(path, "has pixels other than 0 and 1, or letters outside a to z")
+    if x.size != len(rows) * LETTER_PIXELS or np.any(x > 1) or np.any((y < 0) | (y >= N_LETTERS)):
+        raise file_error(path, "has pixels other than 0 and 1, or letters outside a to z")
     return x.reshape(-1, LETTER_PIXELS).astype(bool), y
 
 
@@ -181,7 +183,7 @@ def read_drawings(path: Path) -> dict[tuple[int, int], np.ndarray]:
             names = [name for name in archive.namelist() if _is_drawing(name)]
             return {_drawing_key(name): _drawing(archive, name) for name in names}
     except (OSError, EOFError, ValueError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise damaged(path, f"is not a readable zip file of drawings ({error})") from None
+        raise file_error(path, f"is not a readable zip file of drawings ({error})") from None
 
 
 def _is_drawing(name: str) -> bool:
@@ -198,10 +200,10 @@ def _drawing(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     from PIL import Image
 
     with archive.open(name) as stream, Image.open(stream) as image:
-        return shrink(np.asarray(image.convert("L")) < 128)
+        return downsample_drawing(np.asarray(image.convert("L")) < 128)
 
 
-def shrink(ink: np.ndarray) -> np.ndarray:
+def downsample_drawing(ink: np.ndarray) -> np.ndarray:
     """Downsample a binary 105 x 105 drawing to 28 x 28 bytes by averaging areas of 3.75 x 3.75.
 
     In units of 1/15 of a target pixel all overlaps are integers, and no average lies half-way

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ancestral.datasets.arrays import Fields
-from ancestral.datasets.dataset import DataError, damaged
-from ancestral.datasets.splits import hold_out
+from ancestral.datasets.dataset import DataError, file_error
+from ancestral.datasets.splits import train_test_split
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,11 +21,11 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 GREY_MODES = ("1", "L", "LA")
 
-DEEP_MODES = ("I", "F")
+HIGH_DEPTH_MODES = ("I", "F")
 
-ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 
-SIDEWAYS = (5, 6, 7, 8)
+TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 
 def load_images(
@@ -70,16 +70,16 @@ def load_images(
     """
     _check_size(size)
     files, y, class_names = _list_files(path)
-    sizes, modes = zip(*map(_look, files), strict=True)
-    height, width = size or _one_size(files, sizes)
+    sizes, modes = zip(*map(_size_and_mode, files), strict=True)
+    height, width = size or _common_size(files, sizes)
     grey = grayscale or all(mode in GREY_MODES for mode in modes)
     shape = (height, width) if grey else (3, height, width)
     x = np.empty((len(files), int(np.prod(shape))), np.uint8)
     for row, file in zip(x, files, strict=True):
-        row[:] = _pixels(file, "L" if grey else "RGB", (height, width))
+        row[:] = _read_pixels(file, "L" if grey else "RGB", (height, width))
     split: Fields = {"x_train": x, "y_train": y}
     if test_fraction is not None:
-        split = hold_out(x, y, test_fraction, seed, shuffle)
+        split = train_test_split(x, y, test_fraction, seed, shuffle)
     return {**split, "image_shape": shape, "class_names": class_names}
 
 
@@ -123,7 +123,7 @@ def _list_files(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str,
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _open_image(file: Path) -> Iterator[Image.Image]:
     from PIL import Image
 
     try:
@@ -132,23 +132,23 @@ def _opened(file: Path) -> Iterator[Image.Image]:
     except DataError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise damaged(file, f"is not a readable image ({error})") from None
+        raise file_error(file, f"is not a readable image ({error})") from None
 
 
-def _look(file: Path) -> tuple[tuple[int, int], str]:
+def _size_and_mode(file: Path) -> tuple[tuple[int, int], str]:
     """Return (height, width) and colour mode of an image from its header."""
-    with _opened(file) as image:
-        if image.mode.split(";")[0] in DEEP_MODES:
+    with _open_image(file) as image:
+        if image.mode.split(";")[0] in HIGH_DEPTH_MODES:
             raise DataError(
                 f"{file}: has more than 8 bits per channel (mode {image.mode}). Convert it to 8 "
                 "bits, or load the images as an .npy file of floats."
             )
         width, height = image.size
-        is_rotated = image.getexif().get(ORIENTATION) in SIDEWAYS
+        is_rotated = image.getexif().get(EXIF_ORIENTATION) in TRANSPOSED_ORIENTATIONS
         return (width, height) if is_rotated else (height, width), image.mode
 
 
-def _one_size(files: list[Path], sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+def _common_size(files: list[Path], sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
     for file, size in zip(files, sizes, strict=True):
         if size != sizes[0]:
             raise DataError(
@@ -158,10 +158,10 @@ def _one_size(files: list[Path], sizes: tuple[tuple[int, int], ...]) -> tuple[in
     return sizes[0]
 
 
-def _pixels(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
+def _read_pixels(file: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    with _opened(file) as image:
+    with _open_image(file) as image:
         picture = ImageOps.exif_transpose(image).convert(mode)
     if picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ancestral.datasets.arrays import Fields, load_npy, load_npz
-from ancestral.datasets.catalogue import check_options, find, load_entry
+from ancestral.datasets.catalogue import check_options, find_entry, load_entry
 from ancestral.datasets.dataset import DataError, Dataset, content_checksum
 from ancestral.datasets.entries import ENTRIES
 from ancestral.datasets.images import load_images
-from ancestral.datasets.splits import few_labels
+from ancestral.datasets.splits import subsample_labels
 from ancestral.datasets.tables import load_csv, load_parquet, read_csv, read_parquet
 
 if TYPE_CHECKING:
@@ -93,18 +93,18 @@ def load(
     (1500,)
     """
     if isinstance(name_or_path, str) and name_or_path in ENTRIES:
-        dataset = load_entry(find(name_or_path), **options)
+        dataset = load_entry(find_entry(name_or_path), **options)
     else:
         dataset = _load_path(Path(name_or_path).expanduser(), str(name_or_path), options)
     if n_valid is not None:
-        dataset = dataset.held_out(n_valid)
+        dataset = dataset.with_validation_split(n_valid)
     if n_train is not None:
-        dataset = dataset.first(n_train)
+        dataset = dataset.with_train_size(n_train)
     if n_labels is not None:
-        dataset = few_labels(dataset, n_labels, label_seed)
+        dataset = subsample_labels(dataset, n_labels, label_seed)
     if contrast:
-        dataset = dataset.with_contrast()
-    return dataset.halved() if halves else dataset
+        dataset = dataset.with_contrast_normalization()
+    return dataset.with_right_half_targets() if halves else dataset
 
 
 def read_table(
@@ -159,7 +159,7 @@ def _reader(path: Path, text: str) -> Callable[..., Fields]:
     reader = READERS.get(path.suffix.lower())
     if not path.is_file():
         if reader is None and path.name == text:
-            find(text)  # raises an error that lists the catalogue
+            find_entry(text)  # raises an error that lists the catalogue
         raise DataError(f"{path}: no such file or folder.")
     if reader is None:
         raise DataError(

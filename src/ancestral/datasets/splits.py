@@ -14,12 +14,12 @@ from ancestral.data.labels import UNLABELLED, has_label
 from ancestral.datasets.dataset import DataError, Dataset
 
 
-def shuffled(n: int, seed: int) -> np.ndarray:
+def random_permutation(n: int, seed: int) -> np.ndarray:
     """Return a random permutation of 0 to n - 1."""
     return np.random.RandomState(seed).permutation(n)
 
 
-def stratified(y: np.ndarray, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(y: np.ndarray, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Stratified split into training and test rows.
 
     Parameters
@@ -42,14 +42,14 @@ def stratified(y: np.ndarray, n_test: int, seed: int) -> tuple[np.ndarray, np.nd
     n_each = np.floor(expected).astype(int)
     # The stable sort breaks ties by class, identically on every machine.
     n_each[np.argsort(n_each - expected, kind="stable")[: n_test - n_each.sum()]] += 1
-    order = shuffled(len(y), seed)
+    order = random_permutation(len(y), seed)
     test = np.concatenate(
         [order[y[order] == label][:n] for label, n in zip(classes, n_each, strict=True)]
     )
     return np.setdiff1d(np.arange(len(y)), test), np.sort(test)
 
 
-def per_class(y: np.ndarray, n_each: int, rng: np.random.RandomState) -> np.ndarray:
+def sample_per_class(y: np.ndarray, n_each: int, rng: np.random.RandomState) -> np.ndarray:
     """Sample `n_each` rows of every class without replacement; returns sorted row indices."""
     samples = [
         rng.choice(np.flatnonzero(y == label), n_each, replace=False) for label in np.unique(y)
@@ -57,7 +57,7 @@ def per_class(y: np.ndarray, n_each: int, rng: np.random.RandomState) -> np.ndar
     return np.sort(np.concatenate(samples))
 
 
-def few_labels(dataset: Dataset, n_labels: int, seed: int = 0) -> Dataset:
+def subsample_labels(dataset: Dataset, n_labels: int, seed: int = 0) -> Dataset:
     """Return the data set with `n_labels` labelled training rows, equally many per class.
 
     The labels of the other training rows become -1. The checksum is unchanged.
@@ -94,14 +94,14 @@ def few_labels(dataset: Dataset, n_labels: int, seed: int = 0) -> Dataset:
             f"classes, and at most {counts.min()} per class, the count of the rarest class of "
             f"{dataset.name}"
         )
-    labelled = rows[per_class(y[rows], n_each, np.random.RandomState(seed))]
+    labelled = rows[sample_per_class(y[rows], n_each, np.random.RandomState(seed))]
     y_train = np.full_like(y, UNLABELLED)
     y_train[labelled] = y[labelled]
     note = f"{dataset.note} Only {n_labels} training rows are labelled, sampled with seed {seed}."
     return replace(dataset, y_train=y_train, note=note.strip())
 
 
-def hold_out(
+def train_test_split(
     x: np.ndarray, y: np.ndarray | None, fraction: float, seed: int, shuffle: bool
 ) -> dict[str, np.ndarray | None]:
     """Split rows into train and test.
@@ -134,7 +134,7 @@ def hold_out(
             "between 0 and 1 with at least one training and one test row."
         )
     cut = len(x) - n_test
-    order = shuffled(len(x), seed) if shuffle else None
+    order = random_permutation(len(x), seed) if shuffle else None
     train = order[:cut] if order is not None else slice(None, cut)
     test = order[cut:] if order is not None else slice(cut, None)
     labels = {} if y is None else {"y_train": y[train], "y_test": y[test]}

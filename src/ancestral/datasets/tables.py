@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ancestral.data.labels import UNLABELLED
-from ancestral.datasets.arrays import Fields, encode_labels, tidy_dtypes
-from ancestral.datasets.dataset import DataError, damaged
-from ancestral.datasets.splits import hold_out
+from ancestral.datasets.arrays import Fields, encode_labels, unify_dtypes
+from ancestral.datasets.dataset import DataError, file_error
+from ancestral.datasets.splits import train_test_split
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = (";", "\t", "|")
 
-EMPTY = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
+NULL_VALUES = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 
 
 def load_csv(
@@ -66,8 +66,8 @@ def load_csv(
     DataError
         If the file is not a table, a column is missing, or features are not numeric.
     """
-    frame = _without(read_csv(path, separator=separator, header=header), drop, path)
-    return _fields(frame, path, target, test_fraction, seed, shuffle)
+    frame = _drop_columns(read_csv(path, separator=separator, header=header), drop, path)
+    return _dataset_fields(frame, path, target, test_fraction, seed, shuffle)
 
 
 def load_parquet(
@@ -83,8 +83,8 @@ def load_parquet(
 
     Parameters, results and errors are those of :func:`load_csv`.
     """
-    frame = _without(read_parquet(path), drop, path)
-    return _fields(frame, path, target, test_fraction, seed, shuffle)
+    frame = _drop_columns(read_parquet(path), drop, path)
+    return _dataset_fields(frame, path, target, test_fraction, seed, shuffle)
 
 
 def read_csv(path: Path, *, separator: str = ",", header: bool = True) -> pl.DataFrame:
@@ -102,12 +102,12 @@ def read_csv(path: Path, *, separator: str = ",", header: bool = True) -> pl.Dat
             path,
             separator=separator,
             has_header=header,
-            null_values=EMPTY,
+            null_values=NULL_VALUES,
             infer_schema_length=None,  # scan all rows: text may occur late in a column
         )
     except (pl.exceptions.PolarsError, OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: {_why(path, separator, error)}") from None
-    _check_separated(frame, path)
+        raise DataError(f"{path}: {_diagnose_csv(path, separator, error)}") from None
+    _check_separator(frame, path)
     if header:
         _check_header(frame.columns, path)
     return frame
@@ -126,10 +126,10 @@ def read_parquet(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise damaged(path, f"is not a readable parquet file ({_first_line(error)})") from None
+        raise file_error(path, f"is not a readable parquet file ({_first_line(error)})") from None
 
 
-def filled(frame: pl.DataFrame, names: Sequence[str], rows: np.ndarray) -> pl.DataFrame:
+def fill_missing(frame: pl.DataFrame, names: Sequence[str], rows: np.ndarray) -> pl.DataFrame:
     """Replace the missing cells of a table by given values.
 
     Parameters
@@ -150,13 +150,13 @@ def filled(frame: pl.DataFrame, names: Sequence[str], rows: np.ndarray) -> pl.Da
     --------
     >>> import polars as pl
     >>> frame = pl.DataFrame({"kind": ["a", "b"], "n": [1, None], "size": [None, 0.5]})
-    >>> filled(frame, ["size", "n"], np.array([[1.5, 1.0], [0.5, 3.0]])).rows()
+    >>> fill_missing(frame, ["size", "n"], np.array([[1.5, 1.0], [0.5, 3.0]])).rows()
     [('a', 1, 1.5), ('b', 3, 0.5)]
     """
-    return frame.with_columns(_filled(frame[name], rows[:, j]) for j, name in enumerate(names))
+    return frame.with_columns(_fill_column(frame[name], rows[:, j]) for j, name in enumerate(names))
 
 
-def _filled(column: pl.Series, values: np.ndarray) -> pl.Series:
+def _fill_column(column: pl.Series, values: np.ndarray) -> pl.Series:
     import polars as pl
 
     missing = column.is_null() | (column.is_nan() if column.dtype.is_float() else False)
@@ -172,7 +172,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _why(path: Path, separator: str, error: Exception) -> str:
+def _diagnose_csv(path: Path, separator: str, error: Exception) -> str:
     """Return the cause, and the line if available, why a .csv file is not a table."""
     try:
         with path.open(encoding="utf-8", newline="") as text:
@@ -191,7 +191,7 @@ def _why(path: Path, separator: str, error: Exception) -> str:
     return f"is not a readable table ({_first_line(error)})."
 
 
-def _check_separated(frame: pl.DataFrame, path: Path) -> None:
+def _check_separator(frame: pl.DataFrame, path: Path) -> None:
     """Raise an error if the header of a one-column table contains another separator."""
     if frame.width == 1:
         header = frame.columns[0]
@@ -205,7 +205,7 @@ def _check_separated(frame: pl.DataFrame, path: Path) -> None:
 
 def _check_header(columns: list[str], path: Path) -> None:
     enumerations = [list(map(str, range(start, start + len(columns)))) for start in (0, 1)]
-    names = [name for name in columns if name not in EMPTY]
+    names = [name for name in columns if name not in NULL_VALUES]
     if names and all(map(_is_number, names)) and columns not in enumerations:
         raise DataError(
             f"{path}: the first line contains only numbers ({', '.join(columns[:3])}, ...). Pass "
@@ -226,15 +226,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _without(frame: pl.DataFrame, drop: str | Sequence[str], path: Path) -> pl.DataFrame:
+def _drop_columns(frame: pl.DataFrame, drop: str | Sequence[str], path: Path) -> pl.DataFrame:
     """Return the table without the columns ``drop``."""
     names = [drop] if isinstance(drop, str) else list(drop)
     for name in names:
-        _check_there(frame, name, path)
+        _check_column(frame, name, path)
     return frame.drop(names)
 
 
-def _check_there(frame: pl.DataFrame, name: str, path: Path) -> None:
+def _check_column(frame: pl.DataFrame, name: str, path: Path) -> None:
     if name not in frame.columns:
         close = get_close_matches(name, frame.columns, n=1)
         suggestion = f" Did you mean {close[0]!r}?" if close else ""
@@ -243,7 +243,7 @@ def _check_there(frame: pl.DataFrame, name: str, path: Path) -> None:
         )
 
 
-def _fields(
+def _dataset_fields(
     frame: pl.DataFrame,
     path: Path,
     target: str | None,
@@ -253,34 +253,34 @@ def _fields(
 ) -> Fields:
     if frame.height == 0:
         raise DataError(f"{path}: the table has no rows.")
-    y, class_names = (None, None) if target is None else _labels(frame, target, path)
+    y, class_names = (None, None) if target is None else _encode_target(frame, target, path)
     table = frame if target is None else frame.drop(target)
     if not table.columns:
         raise DataError(
             f"{path}: the table has no feature columns; keep at least one besides the target."
         )
-    x = _numbers(table, path)
+    x = _feature_array(table, path)
     split: Fields = {"x_train": x} if y is None else {"x_train": x, "y_train": y}
     if test_fraction is not None:
-        split = hold_out(x, y, test_fraction, seed, shuffle)
+        split = train_test_split(x, y, test_fraction, seed, shuffle)
     return {**split, "feature_names": tuple(table.columns), "class_names": class_names}
 
 
-def _numbers(table: pl.DataFrame, path: Path) -> np.ndarray:
+def _feature_array(table: pl.DataFrame, path: Path) -> np.ndarray:
     """Convert the columns to one array: uint8, bool, or floating point with NaN for nulls."""
     import polars as pl
 
-    _refuse_text(table, path)
+    _check_numeric(table, path)
     kinds = set(table.dtypes)
     complete = not any(column.null_count() for column in table)
     if complete and kinds in ({pl.UInt8}, {pl.Boolean}):
-        return tidy_dtypes([np.ascontiguousarray(table.to_numpy())])[0]
+        return unify_dtypes([np.ascontiguousarray(table.to_numpy())])[0]
     dtype = pl.Float32 if kinds == {pl.Float32} else pl.Float64
     columns = [column.cast(dtype).fill_null(float("nan")).to_numpy() for column in table]
     return np.stack(columns, axis=1)
 
 
-def _refuse_text(table: pl.DataFrame, path: Path) -> None:
+def _check_numeric(table: pl.DataFrame, path: Path) -> None:
     import polars as pl
 
     def numeric(column: pl.Series) -> bool:
@@ -290,13 +290,13 @@ def _refuse_text(table: pl.DataFrame, path: Path) -> None:
     text = [column for column in table if not numeric(column)]
     if text:
         raise DataError(
-            f"{path}: columns are not numeric: {', '.join(map(_odd_cell, text))}. Exclude them "
+            f"{path}: columns are not numeric: {', '.join(map(_first_invalid_cell, text))}. Exclude them "
             "(drop='...'), encode them as numbers (scikit-learn: OrdinalEncoder, OneHotEncoder), "
             "or use one as the labels (target='...')."
         )
 
 
-def _odd_cell(column: pl.Series) -> str:
+def _first_invalid_cell(column: pl.Series) -> str:
     """Return a column's name and its first non-numeric cell, for messages."""
     import polars as pl
 
@@ -307,7 +307,7 @@ def _odd_cell(column: pl.Series) -> str:
     return f"{column.name!r} ({str(column[row])!r} in row {row + 1})"
 
 
-def _labels(
+def _encode_target(
     frame: pl.DataFrame, target: str, path: Path
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return the target column and its class names.
@@ -317,10 +317,10 @@ def _labels(
     """
     import polars as pl
 
-    _check_there(frame, target, path)
+    _check_column(frame, target, path)
     column = frame[target]
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _encoded(column.cast(pl.String).fill_null(str(UNLABELLED)).to_numpy().astype(str))
+        return _encode(column.cast(pl.String).fill_null(str(UNLABELLED)).to_numpy().astype(str))
     if column.null_count():
         raise DataError(
             f"{path}: target {target!r} has {column.null_count()} empty cells. Drop these rows, or "
@@ -331,11 +331,11 @@ def _labels(
             f"{path}: target {target!r} has type {column.dtype}; expected numbers or text."
         )
     if column.dtype == pl.Boolean:
-        return _encoded(column.to_numpy())
+        return _encode(column.to_numpy())
     dtype = pl.Int64 if column.dtype.is_integer() else pl.Float64
     return column.cast(dtype).to_numpy(writable=True), None
 
 
-def _encoded(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _encode(y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
     codes, names = encode_labels({"y": y})
     return codes["y"], names

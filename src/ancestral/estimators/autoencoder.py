@@ -11,20 +11,20 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from torch import Tensor, nn
 
-from ancestral.data.columns import Columns, Features
-from ancestral.data.device_data import Data
+from ancestral.data.columns import ColumnFeatures, Columns
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.decoder import decoder, start_at_means
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
 from ancestral.estimators.base.tabular import CHUNK
-from ancestral.models.deterministic import Coder
-from ancestral.nn import Jitter, Maps, Stack, linear, parse_network
+from ancestral.models.deterministic import AutoencoderModel
+from ancestral.nn import ConvNet, GaussianNoise, MapShape, linear, parse_network
 from ancestral.objectives import reconstruction
 from ancestral.probability.conditionals import Bernoulli, Conditional, Gaussian
-from ancestral.probability.distributions import centre
+from ancestral.probability.distributions import mean_or_mode
 from ancestral.training import Player
 from ancestral.utils.validation import Count, Sizes
 
-LAST = {"sigmoid": nn.Sigmoid, "linear": nn.Identity}
+CODE_ACTIVATIONS = {"sigmoid": nn.Sigmoid, "linear": nn.Identity}
 """Output activation of the encoder, by name."""
 
 
@@ -99,9 +99,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
         codes = check_array(X, dtype=[np.float64, np.float32])
         if codes.shape[1] != self.n_latents:
             raise ValueError(f"X: expected codes of length {self.n_latents}, got {codes.shape[1]}")
-        data = Data(codes, device=self._device())
+        data = DeviceData(codes, device=self._device())
         with torch.no_grad():
-            parts = [self._decoded(b.x)[:n].cpu().numpy() for b, n in data.chunks(CHUNK)]
+            parts = [self._decode(b.x)[:n].cpu().numpy() for b, n in data.padded_chunks(CHUNK)]
         return np.concatenate(parts).astype(codes.dtype)
 
     def reconstruct(self, X: Any) -> np.ndarray:
@@ -115,17 +115,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
         X : array-like [n_samples, n_features]
             Data; ``NaN`` marks missing values, which enter the encoder as zeros.
         """
-        return self._map_rows(X, lambda batch: self._decoded(self.model_.encode(batch)))
+        return self._map_rows(X, lambda batch: self._decode(self.model_.encode(batch)))
 
-    def _decoded(self, code: Tensor) -> Tensor:
-        return self.columns_.to_user(centre(self.model_.decode(code)))
+    def _decode(self, code: Tensor) -> Tensor:
+        return self.columns_.to_data_units(mean_or_mode(self.model_.decode(code)))
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         encoder, likelihood = (
             self._dense(columns) if self.network == "dense" else self._convolutional(columns)
         )
-        model = Coder(nn.Sequential(Features(columns), encoder, LAST[self.code]()), likelihood)
+        model = AutoencoderModel(
+            nn.Sequential(ColumnFeatures(columns), encoder, CODE_ACTIVATIONS[self.code]()),
+            likelihood,
+        )
         return {"columns_": columns, "model_": model}
 
     def _dense(self, columns: Columns) -> tuple[nn.Module, Conditional]:
@@ -138,21 +141,21 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
     def _convolutional(self, columns: Columns) -> tuple[nn.Module, Conditional]:
         kinds, style = set(columns.kinds), self._style()
         self._check_disturbances()
-        noise = [Jitter(scale) for scale in self.jitter[:1]]
+        noise = [GaussianNoise(scale) for scale in self.jitter[:1]]
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(
                 f"network={self.network!r}: expected images whose pixels are all Bernoulli or all "
                 f"Gaussian, got {', '.join(sorted(kinds))} columns"
             )
         up, down = parse_network(self.network)
-        encoder = Stack(up, self._maps(), **style)
-        mean = Stack(down, Maps(self.n_latents), **style, linear_last=True)
-        self._check_shape(mean.shape_out, self._maps())
-        head = linear(math.prod(encoder.shape_out), self.n_latents)
+        encoder = ConvNet(up, self._maps(), **style)
+        mean = ConvNet(down, MapShape(self.n_latents), **style, linear_last=True)
+        self._check_shape(mean.output_shape, self._maps())
+        head = linear(math.prod(encoder.output_shape), self.n_latents)
         likelihood = Bernoulli(mean) if kinds == {"bernoulli"} else Gaussian(mean, 0.0)
         return nn.Sequential(*noise, encoder, head), likelihood
 
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         if self.network == "dense":
             start_at_means(self.model_.likelihood, self.columns_, data)
 
@@ -164,4 +167,4 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
         return self.n_latents
 
     if TYPE_CHECKING:
-        model_: Coder
+        model_: AutoencoderModel

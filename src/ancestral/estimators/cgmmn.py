@@ -70,4 +70,4 @@ class CGMMN(ClassConditionalGenerator, MomentMatcher):
             len(self.classes_),
             self.form,
         )
-        return Player(self._learner, objective, self._optimizer())
+        return Player(self._trained_module, objective, self._optimizer())

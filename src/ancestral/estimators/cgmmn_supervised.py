@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase, check_labelled
 from ancestral.estimators.distillation import DistillationMixin
 from ancestral.models.implicit import Generator
 from ancestral.nn import linear, logit, set_output_bias
-from ancestral.objectives import Objective, cmmd, gaussian_prior
+from ancestral.objectives import Objective, cmmd, gaussian_weight_prior
 from ancestral.probability.kernels import check_variances
 from ancestral.training import Player, engine
 from ancestral.utils.validation import Count, Natural, Positive, Sizes, Weight
 
-INPUT_WIDTHS = (0.02, 0.18, 0.4, 0.8, 1.6)
+INPUT_VARIANCE_MULTIPLIERS = (0.02, 0.18, 0.4, 0.8, 1.6)
 """Variances of the classifier's automatic input kernel, in units of the median heuristic's."""
 
-NEIGHBOURHOOD = 0.1
+REGRESSION_VARIANCE_MULTIPLIER = 0.1
 """Variance of the regressor's automatic input kernel, in units of the median heuristic's.
 
 Samples within this distance are treated as draws of one distribution of targets.
@@ -54,7 +54,7 @@ class NoisyBody(nn.Module):
         return torch.cat([self.body(u[:, : self.d]), u[:, self.d :]], -1)
 
 
-class ConditionalMatcher(RegularizedNetworkEstimator, ABC):
+class ConditionalMomentMatcher(RegularizedNetworkEstimator, ABC):
     """Network of input and noise whose outputs match the conditional moments of the data.
 
     Parameters
@@ -93,9 +93,11 @@ class ConditionalMatcher(RegularizedNetworkEstimator, ABC):
 
     _shuffle = "once"
 
-    def _drawer(self, columns: Columns, n_out: int, last: list[nn.Module]) -> Generator:
+    def _make_generator(
+        self, columns: Columns, n_out: int, output_layers: list[nn.Module]
+    ) -> Generator:
         """Build the network of inputs and noise, with ``n_out`` outputs."""
-        if columns.recodes:
+        if columns.needs_encoding:
             raise ValueError(
                 f"likelihood: the kernel of {type(self).__name__} supports only bernoulli and "
                 "gaussian columns"
@@ -106,30 +108,30 @@ class ConditionalMatcher(RegularizedNetworkEstimator, ABC):
         else:
             body, n = self._disturbed(d)
             body, n = NoisyBody(body, d), n + self.n_noise
-        network = nn.Sequential(body, linear(n, n_out), *last)
+        network = nn.Sequential(body, linear(n, n_out), *output_layers)
         return Generator(network, noise(self.noise, self.n_noise), "x")
 
-    def _matched(self, objective: Objective) -> Player:
+    def _make_player(self, objective: Objective) -> Player:
         """Return the player that minimises the objective plus the prior."""
         if self.prior > 0:
             n_batches = -(-self.n_rows_ // min(self.batch_size, self.n_rows_))
-            objective = objective + gaussian_prior(self.prior / n_batches)
+            objective = objective + gaussian_weight_prior(self.prior / n_batches)
         return Player(self.model_, objective, self._optimizer())
 
     def _outputs(self, batch: Batch) -> Tensor:
         """Outputs [n_draws, batch, n_out] at noise that is shared by all samples and calls."""
         model = self.model_
         assert isinstance(model, Generator)
-        with engine.seeded(self.seed_, device=batch.x.device):
+        with engine.seeded_rng(self.seed_, device=batch.x.device):
             noises = model.noise().sample((self.n_draws if self.n_noise else 1,))
-        return torch.stack([model.at(h.expand(len(batch.x), -1), batch.x) for h in noises])
+        return torch.stack([model.generate(h.expand(len(batch.x), -1), batch.x) for h in noises])
 
     if TYPE_CHECKING:
         model_: nn.Module
         n_rows_: int
 
 
-class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMatcher):
+class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMomentMatcher):
     """Conditional generative moment-matching network as a classifier (Ren et al., 2016).
 
     A network of input and noise generates one-hot classes. It minimises the conditional maximum
@@ -168,7 +170,7 @@ class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMatcher):
     output_variances: tuple[Positive, ...] = (1.0, 3.0, 5.0, 7.0, 9.0)
     form: Literal["cmmd", "diagonal"] = "cmmd"
 
-    def spread(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    def output_moments(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the generated outputs, both [n_samples, n_classes].
 
         Parameters
@@ -186,26 +188,30 @@ class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMatcher):
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        model = self._drawer(columns, len(self.classes_), [nn.Sigmoid()])
+        model = self._make_generator(columns, len(self.classes_), [nn.Sigmoid()])
         return {"columns_": columns, "model_": model}
 
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         assert data.y is not None
         check_labelled(self, data.y.numpy(force=True))
         n, variances = self.batch_size, self.input_variances
-        self.input_variances_ = kernel_of_rows("input_variances", variances, data, n, INPUT_WIDTHS)
+        self.input_variances_ = kernel_of_rows(
+            "input_variances", variances, data, n, INPUT_VARIANCE_MULTIPLIERS
+        )
         check_variances("output_variances", self.output_variances)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances)
         n_classes = len(self.classes_)
-        return self._matched(cmmd("x", "y", *kernels, self.regularization, n_classes, self.form))
+        return self._make_player(
+            cmmd("x", "y", *kernels, self.regularization, n_classes, self.form)
+        )
 
     def _scores(self, batch: Batch) -> Tensor:
         return self._outputs(batch).mean(0)
 
 
-class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, ConditionalMatcher):
+class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, ConditionalMomentMatcher):
     """Conditional generative moment-matching network as a regressor (Ren et al., 2016).
 
     It fits the conditional distribution of the targets, not only its mean, if the kernel compares
@@ -298,20 +304,20 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         output: list[nn.Module] = [nn.Sigmoid()] if self.bounded else []
-        model = self._drawer(columns, len(self.target_scale_), output)
+        model = self._make_generator(columns, len(self.target_scale_), output)
         return {"columns_": columns, "model_": model}
 
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         n, variances = self.batch_size, self.input_variances
         self.input_variances_ = kernel_of_rows(
-            "input_variances", variances, data, n, (NEIGHBOURHOOD,)
+            "input_variances", variances, data, n, (REGRESSION_VARIANCE_MULTIPLIER,)
         )
         assert data.y is not None
         if self.bounded:
             set_output_bias(self.model_, logit(data.y.to(self._device()).mean(0)))
-        targets, variances = Data(data.y, device=data.device), self.output_variances
+        targets, variances = DeviceData(data.y, device=data.device), self.output_variances
         self.output_variances_ = kernel_of_rows("output_variances", variances, targets, n, WIDTHS)
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances_)
-        return self._matched(cmmd("x", "y", *kernels, self.regularization, form=self.form))
+        return self._make_player(cmmd("x", "y", *kernels, self.regularization, form=self.form))

@@ -10,29 +10,34 @@ from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
-from ancestral.data.columns import Features
-from ancestral.data.device_data import Data
+from ancestral.data.columns import ColumnFeatures
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.decoder import decoder, start_at_means
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.network import NetworkEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, one_hot_classes
-from ancestral.estimators.submodel import part
+from ancestral.estimators.submodel import load_submodel
 from ancestral.models.latent import LatentModel
 from ancestral.models.run import Run
-from ancestral.models.stacked import Stacked
+from ancestral.models.stacked import StackedLatentModel
 from ancestral.nn import MLP
-from ancestral.objectives import Objective, class_bound, log_mean_exp
-from ancestral.probability.class_conditional import Classes, ClassFirst, Same, equal_classes
+from ancestral.objectives import Objective, log_mean_exp, semi_supervised_bound
+from ancestral.probability.class_conditional import (
+    ClassThenLatent,
+    OneHotConditional,
+    StandardNormalLike,
+    uniform_classes,
+)
 from ancestral.probability.conditionals import Conditional, Gaussian
-from ancestral.probability.distributions import Ancestral, centre, log_prob
+from ancestral.probability.distributions import ChainDistribution, log_prob, mean_or_mode
 from ancestral.training import Player, engine
 from ancestral.utils.random import mix_seed
 from ancestral.utils.validation import Count, Weight
 
-PIECE = 10
+LATENT_CHUNK = 10
 """Latent samples per data point and class that are decoded at once; they fit in the CPU cache."""
 
-SPREAD_ROWS = 1000
+MAX_STD_SAMPLES = 1000
 """Maximum number of samples from which the standard deviations of the codes are estimated."""
 
 
@@ -103,7 +108,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
     n_labelled: Count | Literal["share"] = "share"
 
     @property
-    def draws_classes_(self) -> bool:
+    def is_class_conditional_(self) -> bool:
         """Whether rows of a given class can be generated."""
         return True
 
@@ -127,9 +132,11 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         n, sizes = columns.n_features, (len(self.classes_), self.n_latents)
         if self.codes is None:
             likelihood = decoder(columns, (sum(sizes),), widths, self._style())
-            model = self._with_classes(n, likelihood, Features(columns))
+            model = self._make_class_model(n, likelihood, ColumnFeatures(columns))
         else:
-            base = part(self, "codes", LatentEstimator, "a saved model with latent variables")
+            base = load_submodel(
+                self, "codes", LatentEstimator, "a saved model with latent variables"
+            )
             if not base.model_.prior().has_rsample:
                 raise ValueError(
                     f"codes={self.codes!r} has discrete latent variables: expected a model with "
@@ -137,48 +144,48 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
                 )
             n = sum(base._latent_sizes())
             moments: nn.Module = MLP(sum(sizes), widths, heads=(n, n), **self._style())
-            look: nn.Module = nn.Identity()
+            encoder: nn.Module = nn.Identity()
             if self.code_spread > 0:
-                moments, look = nn.Sequential(moments, Chosen(n)), Chosen(n)
-            top = self._with_classes(n, Gaussian(moments), look)
-            model = Stacked(top, base.model_, (sum(sizes), n))
+                moments, encoder = nn.Sequential(moments, MaskEntries(n)), MaskEntries(n)
+            top = self._make_class_model(n, Gaussian(moments), encoder)
+            model = StackedLatentModel(top, base.model_, (sum(sizes), n))
         return {"columns_": columns, "model_": model}
 
-    def _with_classes(self, n: int, likelihood: Conditional, look: nn.Module) -> LatentModel:
+    def _make_class_model(self, n: int, likelihood: Conditional, encoder: nn.Module) -> LatentModel:
         """Build the class-conditional model; its encoder reads n features of the input."""
         sizes = n_classes, n_latents = len(self.classes_), self.n_latents
         style, widths = self._style(), tuple(self.hidden)
-        q_y = Classes(MLP(n, widths, n_classes, **style))
+        q_y = OneHotConditional(MLP(n, widths, n_classes, **style))
         q_z = Gaussian(MLP(n + n_classes, widths, heads=(n_latents, n_latents), **style))
-        prior = ClassFirst(equal_classes(n_classes), Same(n_latents), sizes)
-        return LatentModel(prior, likelihood, ClassFirst(q_y, q_z, sizes, look=look))
+        prior = ClassThenLatent(uniform_classes(n_classes), StandardNormalLike(n_latents), sizes)
+        return LatentModel(prior, likelihood, ClassThenLatent(q_y, q_z, sizes, encoder=encoder))
 
     @property
-    def _top(self) -> LatentModel:
+    def _class_model(self) -> LatentModel:
         """Class-conditional model, of the data or of the codes: the part that is trained."""
-        return self.model_.top if isinstance(self.model_, Stacked) else self.model_
+        return self.model_.top if isinstance(self.model_, StackedLatentModel) else self.model_
 
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         assert data.y is not None
         if self.codes is None:
             start_at_means(self.model_.likelihood, self.columns_, data)
         elif self.code_spread > 0:
-            self._choose_codes(data)
+            self._select_active_codes(data)
         self.all_labelled_ = bool((data.y >= 0).all())
         shares = data.y[data.y >= 0].bincount(minlength=len(self.classes_))
-        prior = self._top.prior
-        assert isinstance(prior, ClassFirst)
+        prior = self._class_model.prior
+        assert isinstance(prior, ClassThenLatent)
         prior.label.logits.copy_((shares / shares.sum()).log())  # type: ignore[operator]
 
-    def _choose_codes(self, data: Data) -> None:
+    def _select_active_codes(self, data: DeviceData) -> None:
         """Select the codes whose posterior means vary between samples."""
-        index = torch.linspace(0, len(data) - 1, min(len(data), SPREAD_ROWS))
-        rows = data.seen_as(self.columns_.to_model)
-        batch = rows.take(index.long().to(data.device))
+        index = torch.linspace(0, len(data) - 1, min(len(data), MAX_STD_SAMPLES))
+        rows = data.with_transform(self.columns_.to_model_units)
+        batch = rows.batch_at(index.long().to(data.device))
         cpu_batch = Batch(batch.x.cpu(), mask=None if batch.mask is None else batch.mask.cpu())
-        assert isinstance(self.model_, Stacked)
+        assert isinstance(self.model_, StackedLatentModel)
         with torch.no_grad():
-            std = centre(self.model_.bottom.encode(cpu_batch)).std(0, correction=0)
+            std = mean_or_mode(self.model_.bottom.encode(cpu_batch)).std(0, correction=0)
         selection = std > self.code_spread
         if not selection.any():
             raise ValueError(
@@ -186,51 +193,51 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
                 f"codes={self.codes!r} (largest: {std.max():.3g}): decrease code_spread"
             )
         self.codes_kept_ = selection.nonzero().flatten().tolist()
-        for module in self._top.modules():
-            if isinstance(module, Chosen):
+        for module in self._class_model.modules():
+            if isinstance(module, MaskEntries):
                 module.chosen.copy_(selection)
 
     def _objective(self) -> Objective:
-        bound = class_bound(self.alpha, everywhere=not self.all_labelled_)
+        bound = semi_supervised_bound(self.alpha, all_classes=not self.all_labelled_)
         if not self.all_labelled_:
             bound = replace(bound, n_samples=len(self.classes_))
-        return bound if self.codes is None else of_codes(bound)
+        return bound if self.codes is None else objective_on_codes(bound)
 
     def _players(self) -> Player:
-        return Player(self._top, self._objective(), self._optimizer())
+        return Player(self._class_model, self._objective(), self._optimizer())
 
     def _latent_sizes(self) -> tuple[int, ...]:
-        n_codes = self.model_.sizes[1:] if isinstance(self.model_, Stacked) else ()
+        n_codes = self.model_.sizes[1:] if isinstance(self.model_, StackedLatentModel) else ()
         return len(self.classes_), self.n_latents, *n_codes
 
     def _scores(self, batch: Batch) -> Tensor:
-        if isinstance(self.model_, Stacked):
-            batch = Batch(centre(self.model_.bottom.encode(batch)))
-        q = self._top.encode(batch)
-        assert isinstance(q, Ancestral)
+        if isinstance(self.model_, StackedLatentModel):
+            batch = Batch(mean_or_mode(self.model_.bottom.encode(batch)))
+        q = self._class_model.encode(batch)
+        assert isinstance(q, ChainDistribution)
         log_qy = q.first.logits  # type: ignore[attr-defined]
         if self.decision == "network":
             return log_qy
-        with engine.seeded(mix_seed(self.seed_, 4), device=batch.x.device):
+        with engine.seeded_rng(mix_seed(self.seed_, 4), device=batch.x.device):
             shape = (self.n_decision_samples, 1, self.n_latents)
             noise = torch.randn(shape, device=batch.x.device)  # shared by all rows and classes
         classes = torch.eye(len(self.classes_), device=batch.x.device)
         log_pxy = [self._log_joint(batch, q, y.expand(len(batch.x), -1), noise) for y in classes]
         return torch.stack(log_pxy, -1)
 
-    def _log_joint(self, batch: Batch, q: Ancestral, y: Tensor, noise: Tensor) -> Tensor:
+    def _log_joint(self, batch: Batch, q: ChainDistribution, y: Tensor, noise: Tensor) -> Tensor:
         """Estimate log p(x, y) [batch] at one-hot classes y [batch, n_classes]."""
-        q_z = q.after(y)
+        q_z = q.condition_on_first(y)
         log_w = []
-        for chunk in noise.split(PIECE):
+        for chunk in noise.split(LATENT_CHUNK):
             z = q_z.mean + q_z.stddev * chunk
             latent = torch.cat([y.expand(len(chunk), *y.shape), z], -1)
-            log_pz, log_px = self._top.score(latent, batch)
+            log_pz, log_px = self._class_model.score(latent, batch)
             log_w.append(log_px + log_pz - log_prob(q_z, z))
         return log_mean_exp(torch.cat(log_w))
 
 
-class Chosen(nn.Module):
+class MaskEntries(nn.Module):
     """Mask that replaces unselected entries of a vector, or of a tuple of moments, by zeros.
 
     As mean and log-variance, zeros are the moments of N(0, 1).
@@ -251,11 +258,11 @@ class Chosen(nn.Module):
         return u * self.chosen if isinstance(u, Tensor) else tuple(v * self.chosen for v in u)
 
 
-def of_codes(objective: Objective) -> Objective:
+def objective_on_codes(objective: Objective) -> Objective:
     """Return the objective of the top model on codes, sampled from q(c | x) for every batch."""
 
     def run(model: nn.Module, batch: Batch) -> Run:
-        assert isinstance(model, Stacked)
+        assert isinstance(model, StackedLatentModel)
         return objective.run(model.top, model.codes(batch))
 
     return replace(objective, run=run)

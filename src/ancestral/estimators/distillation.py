@@ -42,7 +42,7 @@ class DistillationMixin(Estimator, ABC):
         if self.teacher is None:
             return X, y
         argument = f"teacher={self.teacher!r}"
-        with serialization.named(argument):
+        with serialization.prefix_errors(argument):
             teacher: Any = load(serialization.model_folder(self.teacher))
         if not is_regressor(teacher):
             raise ValueError(f"{argument} holds a {type(teacher).__name__}: expected a regressor")

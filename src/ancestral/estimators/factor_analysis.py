@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.deep_latent import Modules
 from ancestral.estimators.base.em import ExactEstimator
-from ancestral.models.factor_analysis import FactorAnalyser, LatentFeatures
+from ancestral.models.factor_analysis import FactorAnalyser, FactorAnalysisModel
 from ancestral.utils.validation import Count
 
-MOST_ROWS = 5000
+MAX_INIT_SAMPLES = 5000
 """Maximum number of samples in the principal component analysis of the initialisation."""
 
 
@@ -82,15 +82,17 @@ class FactorAnalysis(ExactEstimator):
     def _build(self) -> Modules:
         d = len(self.likelihood_)
         analyser = FactorAnalyser(torch.zeros(d, self.n_latents), torch.zeros(d), torch.zeros(d))
-        model = LatentFeatures(analyser, isotropic=self.noise == "isotropic")
+        model = FactorAnalysisModel(analyser, isotropic=self.noise == "isotropic")
         return {"columns_": self._columns(), "model_": model}
 
     @torch.no_grad()
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         """Initialise by principal components, with missing values replaced by feature means."""
         d, n = data.n_columns, self.n_latents
-        index = torch.linspace(0, len(data) - 1, min(len(data), MOST_ROWS), device=data.device)
-        x = data.take(index.long()).x
+        index = torch.linspace(
+            0, len(data) - 1, min(len(data), MAX_INIT_SAMPLES), device=data.device
+        )
+        x = data.batch_at(index.long()).x
         analyser = self.model_.analyser
         analyser.mu.copy_(x.mean(0))
         _, scale, axes = torch.svd_lowrank(x - x.mean(0), min(n, d, len(x)), niter=4)
@@ -103,8 +105,8 @@ class FactorAnalysis(ExactEstimator):
     def _latent_sizes(self) -> tuple[int, ...]:
         return (self.n_latents,)
 
-    def _entries(self, data: Data) -> int:
+    def _n_statistics(self, data: DeviceData) -> int:
         return max(data.n_columns, (self.n_latents + 1) ** 2)
 
     if TYPE_CHECKING:
-        model_: LatentFeatures
+        model_: FactorAnalysisModel

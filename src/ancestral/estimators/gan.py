@@ -9,15 +9,15 @@ from typing import Literal
 from torch import nn
 
 from ancestral.estimators.base.implicit import ClassConditionalGenerator, ImplicitEstimator
-from ancestral.estimators.base.sample_log import Diary
-from ancestral.models.implicit import Game
-from ancestral.nn import MLP, ClassMaps, Stack, linear, parse_layers, spectrally_normalised
+from ancestral.estimators.base.sample_log import SampleLog
+from ancestral.models.implicit import AdversarialPair
+from ancestral.nn import MLP, ClassMaps, ConvNet, apply_spectral_norm, linear, parse_layers
 from ancestral.objectives import critic_loss, generator_loss, gradient_penalty
 from ancestral.training import Player
 from ancestral.utils.validation import Count, Fraction, Positive, Sizes, Weight
 
 
-class Adversarial(ImplicitEstimator, ABC):
+class AdversarialEstimator(ImplicitEstimator, ABC):
     """A critic that separates data from generated samples, and a generator; both trained by Adam.
 
     Parameters
@@ -59,33 +59,35 @@ class Adversarial(ImplicitEstimator, ABC):
     learning_rate: Positive = 2e-4
     schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
 
-    _trained_against = ("model_.critic.",)
+    _training_only_prefixes = ("model_.critic.",)
     _criterion = "mmd2"  # adversarial losses do not measure progress
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         critic = self._make_critic(len(columns.kinds), self._n_classes)
-        model = Game(self._make_generator(columns), critic)
-        model.diary = Diary(len(columns.kinds))
+        model = AdversarialPair(self._make_generator(columns), critic)
+        model.sample_log = SampleLog(len(columns.kinds))
         return {"columns_": columns, "model_": model}
 
     def _make_critic(self, n_columns: int, n_classes: int) -> nn.Module:
-        critic = self._plain_critic(n_columns, n_classes)
-        return spectrally_normalised(critic) if self.spectral_norm else critic
+        critic = self._critic_network(n_columns, n_classes)
+        return apply_spectral_norm(critic) if self.spectral_norm else critic
 
-    def _plain_critic(self, n_columns: int, n_classes: int) -> nn.Module:
+    def _critic_network(self, n_columns: int, n_classes: int) -> nn.Module:
         if not isinstance(self.critic, str):
             return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
         maps = ClassMaps(self._maps("critic"), n_classes)
-        stack = Stack(parse_layers(self.critic, "critic"), maps.shape_out, activation="leaky_relu")
-        return nn.Sequential(maps, stack, linear(math.prod(stack.shape_out), 1))
+        stack = ConvNet(
+            parse_layers(self.critic, "critic"), maps.output_shape, activation="leaky_relu"
+        )
+        return nn.Sequential(maps, stack, linear(math.prod(stack.output_shape), 1))
 
     def _players(self) -> dict[str, Player]:
         objective = critic_loss(self.smoothing)
         if self.penalty > 0:
             objective = objective + gradient_penalty(self.penalty)
         model = self.model_
-        assert isinstance(model, Game)
+        assert isinstance(model, AdversarialPair)
         optimizers = [self._optimizer(rate) for rate in (self.critic_rate, None)]
         return {
             "critic": Player(model.critic, objective, optimizers[0], repeat=self.critic_steps),
@@ -93,12 +95,12 @@ class Adversarial(ImplicitEstimator, ABC):
         }
 
 
-class GAN(Adversarial):
+class GAN(AdversarialEstimator):
     """Generative adversarial network (Goodfellow et al., 2014).
 
     References
     ----------
-    Generative Adversarial Nets, https://arxiv.org/abs/1406.2661
+    Generative AdversarialEstimator Nets, https://arxiv.org/abs/1406.2661
 
     Examples
     --------
@@ -110,7 +112,7 @@ class GAN(Adversarial):
     """
 
 
-class ConditionalGAN(ClassConditionalGenerator, Adversarial):
+class ConditionalGAN(ClassConditionalGenerator, AdversarialEstimator):
     """Class-conditional GAN: generator and critic receive the class (Mirza and Osindero, 2014).
 
     Attributes
@@ -120,7 +122,7 @@ class ConditionalGAN(ClassConditionalGenerator, Adversarial):
 
     References
     ----------
-    Conditional Generative Adversarial Nets, https://arxiv.org/abs/1411.1784
+    Conditional Generative AdversarialEstimator Nets, https://arxiv.org/abs/1411.1784
 
     Examples
     --------

@@ -39,4 +39,4 @@ class GMMN(MomentMatcher):
     batch_size: Count = 1000
 
     def _players(self) -> Player:
-        return Player(self._learner, mmd(self.variances_, root=self.root), self._optimizer())
+        return Player(self._trained_module, mmd(self.variances_, root=self.root), self._optimizer())

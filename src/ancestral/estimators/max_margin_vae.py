@@ -12,18 +12,24 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator, Layer
 from ancestral.estimators.base.supervised import LinearClassifierBase, linear_scores
-from ancestral.estimators.pegasos import linear_svm
+from ancestral.estimators.pegasos import fit_linear_svm
 from ancestral.models.latent import LatentModel
-from ancestral.nn import Tap, Taps, parse_encoder, shape_after, start_normal
-from ancestral.nn.numerics import at_least_single
-from ancestral.objectives import Objective, elbo, gaussian_prior, hinge, sparse_units
-from ancestral.probability.distributions import centre
+from ancestral.nn import (
+    ActivationCollector,
+    ActivationTap,
+    init_normal_,
+    network_output_shape,
+    parse_encoder,
+)
+from ancestral.nn.numerics import at_least_float32
+from ancestral.objectives import Objective, elbo, gaussian_weight_prior, hinge, sparsity_penalty
+from ancestral.probability.distributions import mean_or_mode
 from ancestral.utils.validation import Count, Positive, Weight
 
-ROWS = 1024
+FEATURE_CHUNK = 1024
 """Number of samples whose features are computed at once."""
 
 
@@ -114,11 +120,11 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         return self.n_labelled
 
     def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
-        return [*layer, Tap(f"feature{depth}")]
+        return [*layer, ActivationTap(f"feature{depth}")]
 
     def _extend_model(self, model: LatentModel) -> None:
         if self.dense_start == "normal":
-            start_normal(model)
+            init_normal_(model)
         sizes = self._n_features(), len(self.classes_)
         model.classifier = linear_scores(*sizes, self.classifier_scale)
 
@@ -133,32 +139,32 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
             )
         if self.c > 0 and self.classifier == "joint":
             objective = objective + hinge(
-                self.c, self.margin, lambda run: self._features_from(run.q, run.taps)
+                self.c, self.margin, lambda run: self._features_from(run.q, run.activations)
             )
         if self.sparsity > 0:
-            self._check_sparse()
-            objective = objective + sparse_units(self.sparsity)
+            self._check_sparsity()
+            objective = objective + sparsity_penalty(self.sparsity)
         if self.prior == 0:
             return objective
-        return objective + gaussian_prior(self.prior / self.n_rows_)
+        return objective + gaussian_weight_prior(self.prior / self.n_rows_)
 
-    def _check_sparse(self) -> None:
-        recodes = self.columns_.recodes
+    def _check_sparsity(self) -> None:
+        recodes = self.columns_.needs_encoding
         if self.network != "dense" or len(self._latent_sizes()) > 1 or recodes:
             raise ValueError(
                 f"sparsity={self.sparsity} requires network='dense', a single stochastic layer, "
                 "and bernoulli or gaussian columns"
             )
 
-    def _learn_scores(self, data: Data) -> None:
+    def _learn_scores(self, data: DeviceData) -> None:
         if self.classifier == "joint":
             return
-        rows = data.seen_as(self.columns_.to_model)
+        rows = data.with_transform(self.columns_.to_model_units)
         with torch.no_grad():
-            parts = [self._features(batch)[:n] for batch, n in rows.chunks(ROWS)]
+            parts = [self._features(batch)[:n] for batch, n in rows.padded_chunks(FEATURE_CHUNK)]
         assert data.y is not None
         labelled = data.y >= 0
-        weights = linear_svm(
+        weights = fit_linear_svm(
             torch.cat(parts)[labelled],
             data.y[labelled],
             len(self.classes_),
@@ -172,20 +178,20 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
             self._linear.bias.zero_()
 
     def _features(self, batch: Batch) -> Tensor:
-        taps = Taps(self.model_.posterior)
+        activations = ActivationCollector(self.model_.posterior)
         q = self.model_.encode(batch)
-        return self._features_from(q, taps.take())
+        return self._features_from(q, activations.collect())
 
-    def _features_from(self, q: Distribution, taps: Mapping[str, Tensor]) -> Tensor:
+    def _features_from(self, q: Distribution, activations: Mapping[str, Tensor]) -> Tensor:
         """Return the features of a batch from its q(z | x) and the activations of the encoder."""
         if self.features == "mean":
-            return centre(q)
-        names = sorted(name for name in taps if name.startswith("feature"))
+            return mean_or_mode(q)
+        names = sorted(name for name in activations if name.startswith("feature"))
         # Concatenate in float32. In the reduced precision of matrix products, the compiled step
         # writes a layer into a slice of the concatenation while other columns are uninitialised.
         # The product of the next layer (torch 2.13, with matrix units) reads past the end of a row
         # of that slice and multiplies by zero, which gives NaN if the memory holds NaN.
-        return torch.cat([at_least_single(taps[name]) for name in names], -1)
+        return torch.cat([at_least_float32(activations[name]) for name in names], -1)
 
     def _n_features(self) -> int:
         if self.features == "mean":
@@ -197,4 +203,4 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
                     f"hidden={self.hidden!r}: add one, or set features='mean'"
                 )
             return sum(hidden)
-        return math.prod(shape_after(parse_encoder(self.network), self._maps()))
+        return math.prod(network_output_shape(parse_encoder(self.network), self._maps()))

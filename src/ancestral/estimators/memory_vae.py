@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ancestral.data.batch import Batch
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator, Layer
-from ancestral.nn import Attention, Composition, Memory, Tap, memories, silenced
+from ancestral.nn import ActivationTap, Attention, Composition, Memory, ablate_memories, memories
 from ancestral.objectives import Objective, elbo, iwae, local_reconstruction
-from ancestral.probability.distributions import centre
+from ancestral.probability.distributions import mean_or_mode
 from ancestral.utils.validation import Count, Natural, Naturals, Weight, Weights
 
 
@@ -90,10 +90,10 @@ class MemoryVAE(DeepLatentEstimator):
             If the hidden layer has no memory.
         """
         self._check_fitted()
-        tap = self._memory(memory).attention
+        tap = self._memory_layer(memory).attention
 
         def weights(batch: Batch) -> Tensor:
-            self.model_.decode(centre(self.model_.encode(batch)))
+            self.model_.decode(mean_or_mode(self.model_.encode(batch)))
             assert tap.value is not None
             return tap.value
 
@@ -116,39 +116,39 @@ class MemoryVAE(DeepLatentEstimator):
             If the hidden layer has no memory.
         """
         self._check_fitted()
-        layer = self._memory(memory)
-        outputs = layer.join(torch.zeros_like(layer.slots), layer.slots)
+        layer = self._memory_layer(memory)
+        outputs = layer.combine(torch.zeros_like(layer.slots), layer.slots)
         hook = layer.register_forward_hook(lambda *_: outputs)
         try:
             z = outputs.new_zeros(len(outputs), sum(self._latent_sizes()))
-            return self.columns_.to_user(centre(self.model_.decode(z))).cpu().numpy()
+            return self.columns_.to_data_units(mean_or_mode(self.model_.decode(z))).cpu().numpy()
         finally:
             hook.remove()
 
-    def silenced(self, *which: int) -> AbstractContextManager[None]:
+    def ablate_memories(self, *layers: int) -> AbstractContextManager[None]:
         """Context manager that replaces the outputs of the given memories by ones.
 
         Parameters
         ----------
-        *which : int
+        *layers : int
             Indices of the hidden layers of the memories; by default all memories.
 
         Examples
         --------
         >>> X = np.random.default_rng(0).integers(0, 2, (100, 6))
         >>> fitted = MemoryVAE(hidden=(8,), n_slots=4, max_epochs=2, random_state=0).fit(X)
-        >>> with fitted.silenced():
+        >>> with fitted.ablate_memories():
         ...     without = fitted.reconstruct(X)
         """
         self._check_fitted()
-        return silenced(*(self._memory(n) for n in which or self.memories_))
+        return ablate_memories(*(self._memory_layer(n) for n in layers or self.memories_))
 
     @property
     def memories_(self) -> tuple[int, ...]:
         """Indices of the hidden layers that have a memory, from the data upward."""
-        return tuple(n for n, slots in enumerate(self._per_layer("n_slots")) if slots)
+        return tuple(n for n, slots in enumerate(self._values_per_layer("n_slots")) if slots)
 
-    def _memory(self, number: int) -> Memory:
+    def _memory_layer(self, number: int) -> Memory:
         if number not in self.memories_:
             raise ValueError(
                 f"memory={number!r}: expected one of {list(self.memories_)}, the hidden layers "
@@ -158,7 +158,7 @@ class MemoryVAE(DeepLatentEstimator):
         return layers[self.memories_.index(number)]
 
     def _check_architecture(self) -> None:
-        if not self._per_layer("n_slots") and np.any(self.n_slots):
+        if not self._values_per_layer("n_slots") and np.any(self.n_slots):
             raise ValueError(
                 f"n_slots={self.n_slots!r}: a memory belongs to a hidden layer of the decoder, and "
                 f"hidden={self.hidden!r} has none next to the data"
@@ -168,12 +168,12 @@ class MemoryVAE(DeepLatentEstimator):
 
     def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
         linear, *rest = layer
-        return [linear, Tap(f"up{depth}"), *rest]
+        return [linear, ActivationTap(f"up{depth}"), *rest]
 
     def _decoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:
-        slots = self._per_layer("n_slots")
+        slots = self._values_per_layer("n_slots")
         number = len(slots) - 1 - depth  # the decoder runs from the latent variables to the data
-        taps = [Tap(f"down{number}")]
+        taps = [ActivationTap(f"down{number}")]
         if not slots[number]:
             return [*layer, *taps]
         memory = Memory(
@@ -187,7 +187,7 @@ class MemoryVAE(DeepLatentEstimator):
         return [*layer, memory, *taps]
 
     def _objective(self) -> Objective:
-        weights = self._per_layer("local_weight")
+        weights = self._values_per_layer("local_weight")
         pairs = [(f"up{n}", f"down{n}", float(weight)) for n, weight in enumerate(weights)]
         return self._bound() + local_reconstruction(pairs)
 
@@ -207,7 +207,7 @@ class MemoryVAE(DeepLatentEstimator):
             )
         return elbo(1, "path" if doubly else "analytic" if one_layer else "sampled")
 
-    def _per_layer(self, name: str) -> tuple[Any, ...]:
+    def _values_per_layer(self, name: str) -> tuple[Any, ...]:
         """Return the value of a field for every hidden layer next to the data."""
         value, hidden = getattr(self, name), self._hidden_sizes()[0]
         if np.ndim(value) == 0:

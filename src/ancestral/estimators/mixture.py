@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from ancestral.data.columns import ColumnKind, Columns
-from ancestral.data.device_data import Data, block_rows
+from ancestral.data.device_data import DeviceData, rows_per_block
 from ancestral.estimators.base.deep_latent import Modules
 from ancestral.estimators.base.em import ExactEstimator
-from ancestral.models.exact import Statistics, added
-from ancestral.models.mixture import LatentClasses
-from ancestral.models.mixture_components import Component, Correlated, Independent
+from ancestral.models.exact import Statistics, add_statistics
+from ancestral.models.mixture import MixtureLatentModel
+from ancestral.models.mixture_components import Component, FullCovariance, IndependentColumns
 from ancestral.nn import one_hot
-from ancestral.probability.distributions import centre
+from ancestral.probability.distributions import mean_or_mode
 from ancestral.training import engine
 from ancestral.utils.validation import Count, Weight
 
-MOST_ROWS = 20_000
+MAX_INIT_SAMPLES = 20_000
 """Maximum number of samples in the k-means clustering of the initialisation."""
 
 
@@ -82,7 +82,9 @@ class MixtureModel(ExactEstimator):
         """E[x | component] in the units of the features, [n_components, n_features]."""
         with torch.no_grad():
             classes = torch.eye(self.n_components, device=self._device())
-            return self.columns_.to_user(centre(self.model_.decode(classes))).cpu().numpy()
+            return (
+                self.columns_.to_data_units(mean_or_mode(self.model_.decode(classes))).cpu().numpy()
+            )
 
     def predict(self, X: Any) -> np.ndarray:
         """Index of the most probable component of each sample, [n_samples].
@@ -114,42 +116,50 @@ class MixtureModel(ExactEstimator):
                     f"{', '.join(kinds)}: set covariance='diagonal', or likelihood='gaussian'"
                 )
             tied = self.covariance == "tied"
-            parts: list[Component] = [Correlated(k, len(columns.kinds), tied=tied)]
+            parts: list[Component] = [FullCovariance(k, len(columns.kinds), tied=tied)]
         else:
-            parts = [self._independent(kind, columns) for kind in kinds]
-        model = LatentClasses(parts, [columns.columns_of(j) for j in kinds], self.smoothing)
+            parts = [self._independent_columns(kind, columns) for kind in kinds]
+        model = MixtureLatentModel(
+            parts, [columns.column_indices(j) for j in kinds], self.smoothing
+        )
         return {"columns_": columns, "model_": model}
 
-    def _independent(self, kind: ColumnKind, columns: Columns) -> Independent:
-        index = columns.columns_of(kind)
+    def _independent_columns(self, kind: ColumnKind, columns: Columns) -> IndependentColumns:
+        index = columns.column_indices(kind)
         n_categories = [columns.n_categories[j] for j in index]
         spherical = self.covariance == "spherical"
-        return Independent(kind, self.n_components, len(index), n_categories, spherical=spherical)
+        return IndependentColumns(
+            kind, self.n_components, len(index), n_categories, spherical=spherical
+        )
 
     @torch.no_grad()
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         """Initialise by an M-step on the initial responsibilities; set the average statistics."""
         model, k = self.model_, self.n_components
         if len(data) < k:
             raise ValueError(
                 f"n_components={k}: expected at most the number of training samples, {len(data)}"
             )
-        dtype = engine.widest(data.device)
-        engine.moved(model.to(dtype), data.device)
-        responsibilities = self._first_shares(data)
+        dtype = engine.widest_float_dtype(data.device)
+        engine.move_to(model.to(dtype), data.device)
+        responsibilities = self._initial_responsibilities(data)
         statistics: Statistics | None = None
         pooled: Statistics | None = None
-        for batch in data.in_precision(dtype).parts(self._rows_at_once(data)):
+        for batch in data.with_dtype(dtype).even_chunks(self._chunk_size(data)):
             weights = responsibilities[batch.index].to(data.device, dtype)
-            statistics = added(statistics, model.sums(batch, weights))
-            pooled = added(pooled, model.sums(batch, torch.ones_like(weights[:, :1])))
+            statistics = add_statistics(statistics, model.sufficient_statistics(batch, weights))
+            pooled = add_statistics(
+                pooled, model.sufficient_statistics(batch, torch.ones_like(weights[:, :1]))
+            )
         assert statistics is not None
         assert pooled is not None
         groups = zip(model.components, pooled[1:], strict=True)
-        model.average = [component.average(sums) for component, sums in groups]
-        model.maximise(statistics)
+        model.average_statistics = [
+            component.average_statistics(sums) for component, sums in groups
+        ]
+        model.m_step(statistics)
 
-    def _first_shares(self, data: Data) -> Tensor:
+    def _initial_responsibilities(self, data: DeviceData) -> Tensor:
         """Initial responsibilities of the components for each sample, [n, k]; rows sum to one."""
         k = self.n_components
         if self.initialise == "random":
@@ -158,10 +168,10 @@ class MixtureModel(ExactEstimator):
 
         features = [
             self.columns_.to_features(batch.x, batch.mask).cpu()
-            for batch in data.parts(block_rows(data.n_columns))
+            for batch in data.even_chunks(rows_per_block(data.n_columns))
         ]
         x = torch.cat(features).numpy()
-        index = np.linspace(0, len(x) - 1, min(len(x), MOST_ROWS)).astype(int)
+        index = np.linspace(0, len(x) - 1, min(len(x), MAX_INIT_SAMPLES)).astype(int)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Number of distinct clusters")
             kmeans = KMeans(k, n_init=1, random_state=self.seed_ % 2**32).fit(x[index])
@@ -170,9 +180,9 @@ class MixtureModel(ExactEstimator):
     def _latent_sizes(self) -> tuple[int, ...]:
         return (self.n_components,)
 
-    def _entries(self, data: Data) -> int:
+    def _n_statistics(self, data: DeviceData) -> int:
         d, full = self.columns_.n_features, self.covariance in ("full", "tied")
         return self.n_components * d * d if full and data.missing else max(d, self.n_components)
 
     if TYPE_CHECKING:
-        model_: LatentClasses
+        model_: MixtureLatentModel

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
-from ancestral.data.device_data import Data
-from ancestral.estimators.autoencoder import LAST, Autoencoder
+from ancestral.data.device_data import DeviceData
+from ancestral.estimators.autoencoder import CODE_ACTIVATIONS, Autoencoder
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator
 from ancestral.estimators.base.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
-from ancestral.estimators.base.sample_log import Diary
-from ancestral.estimators.submodel import part
-from ancestral.models.implicit import Coded, Generator
-from ancestral.nn import Maps
+from ancestral.estimators.base.sample_log import SampleLog
+from ancestral.estimators.submodel import load_submodel
+from ancestral.models.implicit import Generator, LatentSpaceGenerator
+from ancestral.nn import MapShape
 
-CODERS = (Autoencoder, DeepLatentEstimator)
+AUTOENCODER_CLASSES = (Autoencoder, DeepLatentEstimator)
 """Estimator classes that encode samples and decode codes."""
 
 
@@ -46,39 +46,47 @@ class MomentMatcher(ImplicitEstimator, ABC):
     variances: Variances = "auto"
     autoencoder: str | None = None
 
-    _trained_against = tuple(f"model_.coder.{m}." for m in ("encoder", "posterior", "classifier"))
+    _training_only_prefixes = tuple(
+        f"model_.coder.{m}." for m in ("encoder", "posterior", "classifier")
+    )
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         model = self._make_model(columns)
-        model.diary = Diary(len(columns.kinds))
+        model.sample_log = SampleLog(len(columns.kinds))
         return {"columns_": columns, "model_": model}
 
-    def _make_model(self, columns: Columns) -> Generator | Coded:
+    def _make_model(self, columns: Columns) -> Generator | LatentSpaceGenerator:
         """Build a generator of samples, or of codes with the decoder of the autoencoder."""
         if self.autoencoder is None:
             return self._make_generator(columns)
-        coder = part(self, "autoencoder", CODERS, "a saved autoencoder, plain or variational")
-        output = LAST[coder.code if isinstance(coder, Autoencoder) else "linear"]
-        return Coded(self._generator_of(Maps(coder._n_features_out), output()), coder.model_)
+        coder = load_submodel(
+            self, "autoencoder", AUTOENCODER_CLASSES, "a saved autoencoder, plain or variational"
+        )
+        output = CODE_ACTIVATIONS[coder.code if isinstance(coder, Autoencoder) else "linear"]
+        return LatentSpaceGenerator(
+            self._generator_of(MapShape(coder._n_features_out), output()), coder.model_
+        )
 
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         """Set the variances of the kernel, from the data if ``variances="auto"``."""
-        transform = self._codes if isinstance(self.model_, Coded) else None
+        transform = self._codes if isinstance(self.model_, LatentSpaceGenerator) else None
         self.variances_ = kernel_of_rows(
             "variances", self.variances, data, self.batch_size, WIDTHS, transform
         )
 
     def _codes(self, batch: Batch) -> Tensor:
-        assert isinstance(self.model_, Coded)
+        assert isinstance(self.model_, LatentSpaceGenerator)
         device, mask = self._device(), batch.mask
         on_device = Batch(batch.x.to(device), mask=None if mask is None else mask.to(device))
         return self.model_.codes(on_device)
 
     @property
-    def _learner(self) -> nn.Module:
+    def _trained_module(self) -> nn.Module:
         """Module that is trained: the generator, without an autoencoder."""
-        return self.model_.generator if isinstance(self.model_, Coded) else self.model_
+        return (
+            self.model_.generator if isinstance(self.model_, LatentSpaceGenerator) else self.model_
+        )
 
     if TYPE_CHECKING:
         autoencoder_: dict[str, Any]

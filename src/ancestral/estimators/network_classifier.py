@@ -8,11 +8,11 @@ from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
-from ancestral.data.columns import Features
+from ancestral.data.columns import ColumnFeatures
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
 from ancestral.estimators.base.supervised import LinearClassifierBase, linear_scores
 from ancestral.models.deterministic import FeatureModel
-from ancestral.objectives import Objective, gaussian_prior, hinge
+from ancestral.objectives import Objective, gaussian_weight_prior, hinge
 from ancestral.training import Player
 from ancestral.utils.validation import Positive, Weight
 
@@ -58,14 +58,14 @@ class NetworkClassifier(ClassifierMixin, LinearClassifierBase, RegularizedNetwor
         columns = self._columns()
         body, n = self._disturbed(columns.n_features)
         model = FeatureModel(
-            nn.Sequential(Features(columns), body), linear_scores(n, len(self.classes_))
+            nn.Sequential(ColumnFeatures(columns), body), linear_scores(n, len(self.classes_))
         )
         return {"columns_": columns, "model_": model}
 
     def _players(self) -> Player:
         objective: Objective = hinge(1.0, self.margin, lambda run: run.features)
         if self.prior > 0:
-            objective = objective + gaussian_prior(self.prior / self.n_rows_)
+            objective = objective + gaussian_weight_prior(self.prior / self.n_rows_)
         return Player(self.model_, objective, self._optimizer())
 
     def _features(self, batch: Batch) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 from sklearn.base import RegressorMixin
 
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.deep_latent import Modules
 from ancestral.estimators.base.supervised import RegressorBase
-from ancestral.models.bayesian_mlp import GaussianWeights
-from ancestral.training import rounds
+from ancestral.models.bayesian_mlp import BayesianMLP
+from ancestral.training import iterate
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.utils.validation import Count, RandomState, Sizes
 
@@ -96,28 +96,28 @@ class PBP(RegressorMixin, RegressorBase):
 
     def _build(self) -> Modules:
         columns = self._columns()
-        return {"columns_": columns, "model_": GaussianWeights(columns.n_features, self.hidden)}
+        return {"columns_": columns, "model_": BayesianMLP(columns.n_features, self.hidden)}
 
-    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         self.n_rows_, model = len(data), self.model_.double()
-        batch = data.in_precision(torch.float64).take(torch.arange(len(data), device=data.device))
+        batch = data.with_dtype(torch.float64).batch_at(torch.arange(len(data), device=data.device))
         assert batch.y is not None
         x, y = batch.x, batch.y[:, 0].double()
 
         def run_epoch(epoch: int) -> float:
             order = np.random.default_rng([self.seed_, epoch]).permutation(len(x))
-            total = sum(model.observe(x[i], y[i]) for i in order)
+            total = sum(model.update(x[i], y[i]) for i in order)
             model.refine_prior()
             return -total / len(x)
 
-        self.history_ = rounds(
+        self.history_ = iterate(
             model,
             run_epoch,
-            n_rounds=self.max_epochs,
+            max_iter=self.max_epochs,
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
         )
         model.float()
 
     if TYPE_CHECKING:
-        model_: GaussianWeights
+        model_: BayesianMLP

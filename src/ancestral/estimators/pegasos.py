@@ -13,8 +13,8 @@ from sklearn.base import ClassifierMixin
 from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
-from ancestral.data.columns import Features
-from ancestral.data.device_data import Data
+from ancestral.data.columns import ColumnFeatures
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.supervised import LinearClassifierBase
 from ancestral.models.deterministic import FeatureModel
 from ancestral.nn import one_hot
@@ -22,14 +22,14 @@ from ancestral.objectives import hinge_loss
 from ancestral.training import History
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.training.optim import Optimizer, adagrad, inverse, sgd
-from ancestral.utils.validation import Count, Positive, check
+from ancestral.utils.validation import Count, Positive, check_field
 
 Rule = Literal["pegasos", "adagrad"]
 
 Solver = Literal["pegasos", "adagrad", "liblinear"]
 
 
-def linear_svm(
+def fit_linear_svm(
     x: Tensor,
     y: Tensor,
     n_classes: int,
@@ -71,7 +71,7 @@ def linear_svm(
     Tensor [n_classes, d]
         W.
     """
-    check("rule", rule, Rule)
+    check_field("rule", rule, Rule)
     rules: dict[str, Optimizer] = {
         "pegasos": sgd(inverse(regularization)),
         "adagrad": adagrad(0.1, eps=1e-4),
@@ -83,14 +83,14 @@ def linear_svm(
     w = x.new_zeros(n_classes, x.shape[1])
     flat = w.view(-1)
     state = optimizer.init(flat, [w.shape])
-    batches = _orders(len(x), batch_size, random_state, x.device)
+    batches = _batch_indices(len(x), batch_size, random_state, x.device)
     for step, index in enumerate(islice(batches, steps)):
-        gradient = hinge_slope(w, x[index], true[index], margin).add_(w, alpha=regularization)
+        gradient = hinge_subgradient(w, x[index], true[index], margin).add_(w, alpha=regularization)
         optimizer.update(flat, gradient.view(-1), state, optimizer.rates(step, steps))
     return w
 
 
-def hinge_slope(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
+def hinge_subgradient(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
     """Subgradient of the mean multi-class hinge with respect to W, [classes, d].
 
     Classes of equal maximal cost share it equally.
@@ -108,7 +108,7 @@ def hinge_slope(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
 
     Examples
     --------
-    >>> hinge_slope(torch.zeros(2, 1), torch.ones(1, 1), torch.tensor([[1.0, 0.0]]), 1.0)
+    >>> hinge_subgradient(torch.zeros(2, 1), torch.ones(1, 1), torch.tensor([[1.0, 0.0]]), 1.0)
     tensor([[-1.],
             [ 1.]])
     """
@@ -117,7 +117,7 @@ def hinge_slope(w: Tensor, x: Tensor, true: Tensor, margin: float) -> Tensor:
     return (worst / worst.sum(-1, keepdim=True) - true).T @ x / len(x)
 
 
-def _orders(n: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+def _batch_indices(n: int, batch_size: int, seed: int, device: torch.device) -> Iterator[Tensor]:
     """Yield sample indices batch by batch, without end, reshuffled in every pass."""
     generator = torch.Generator().manual_seed(seed)
     while True:
@@ -136,7 +136,7 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
     margin : float
         Cost of a wrong class in the hinge of Crammer and Singer.
     rule : {"pegasos", "adagrad"}
-        Update rule; see :func:`linear_svm`.
+        Update rule; see :func:`fit_linear_svm`.
     n_steps : int, optional
         Number of steps; 20 / lambda by default.
     batch_size : int
@@ -185,13 +185,13 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         linear = nn.Linear(columns.n_features, len(self.classes_), bias=False)
-        return {"columns_": columns, "model_": FeatureModel(Features(columns), linear)}
+        return {"columns_": columns, "model_": FeatureModel(ColumnFeatures(columns), linear)}
 
     @torch.no_grad()
-    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
-        batch = data.take(torch.arange(len(data), device=data.device))
+    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
+        batch = data.batch_at(torch.arange(len(data), device=data.device))
         assert batch.y is not None
-        weights = linear_svm(
+        weights = fit_linear_svm(
             batch.x,
             batch.y,
             len(self.classes_),
@@ -213,7 +213,7 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
         return batch.x
 
 
-def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> Any:
+def make_linear_svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> Any:
     """Build an unfitted linear support vector machine.
 
     Parameters
@@ -228,24 +228,24 @@ def svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> A
 
     Examples
     --------
-    >>> svm("pegasos")
+    >>> make_linear_svm("pegasos")
     Pegasos(random_state=0)
     """
     from sklearn.svm import LinearSVC
 
-    check("solver", solver, Solver)
+    check_field("solver", solver, Solver)
     if solver == "liblinear":
         c = 1 / (regularization * n_rows)
         return LinearSVC(C=c, multi_class="crammer_singer", max_iter=100_000, random_state=0)
     return Pegasos(rule=solver, regularization=regularization, random_state=0)
 
 
-def name_of(classifier: Any) -> str:
+def solver_name(classifier: Any) -> str:
     """Name of a linear classifier in records: ``AdaGrad`` for that rule, else its class name.
 
     Examples
     --------
-    >>> name_of(svm("pegasos")), name_of(svm("adagrad")), name_of(svm("liblinear"))
+    >>> solver_name(make_linear_svm("pegasos")), solver_name(make_linear_svm("adagrad")), solver_name(make_linear_svm("liblinear"))
     ('Pegasos', 'AdaGrad', 'LinearSVC')
     """
     rule = getattr(classifier, "rule", None)

@@ -12,7 +12,9 @@ from ancestral.estimators.registry import find, load
 from ancestral.utils import serialization
 
 
-def part(whole: Estimator, option: str, kinds: type | tuple[type, ...], called: str) -> Any:
+def load_submodel(
+    estimator: Estimator, option: str, kinds: type | tuple[type, ...], description: str
+) -> Any:
     """Return the sub-model of an estimator and store its description as attribute ``option_``.
 
     In a fit the sub-model is read from the folder that the parameter ``option`` names. When the
@@ -20,13 +22,13 @@ def part(whole: Estimator, option: str, kinds: type | tuple[type, ...], called: 
 
     Parameters
     ----------
-    whole : Estimator
+    estimator : Estimator
         Estimator with fitted columns whose networks are being built.
     option : str
         Name of its parameter that holds the folder of a saved model or of a run.
     kinds : type or tuple of type
         Accepted classes of the sub-model.
-    called : str
+    description : str
         Description of these classes for error messages.
 
     Raises
@@ -35,15 +37,15 @@ def part(whole: Estimator, option: str, kinds: type | tuple[type, ...], called: 
         If the saved model is of another class, or was fitted to other columns.
     """
     attribute = f"{option}_"
-    if whole._as_described:
-        model = _described(getattr(whole, attribute), kinds)
+    if estimator._as_described:
+        model = _from_description(getattr(estimator, attribute), kinds)
     else:
-        model = _read(whole, option, kinds, called)
-    setattr(whole, attribute, persistence.describe(model))
+        model = _load_compatible(estimator, option, kinds, description)
+    setattr(estimator, attribute, persistence.describe(model))
     return model
 
 
-def _described(description: dict[str, Any], kinds: type | tuple[type, ...]) -> Estimator:
+def _from_description(description: dict[str, Any], kinds: type | tuple[type, ...]) -> Estimator:
     cls = find(description["method"]).load()
     assert issubclass(cls, kinds)
     model = persistence.from_description(cls, description)
@@ -51,21 +53,23 @@ def _described(description: dict[str, Any], kinds: type | tuple[type, ...]) -> E
     return model
 
 
-def _read(whole: Estimator, option: str, kinds: type | tuple[type, ...], called: str) -> Estimator:
+def _load_compatible(
+    estimator: Estimator, option: str, kinds: type | tuple[type, ...], description: str
+) -> Estimator:
     """Load a saved model and check its class and its columns."""
-    argument = f"{option}={getattr(whole, option)!r}"
-    with serialization.named(argument):
-        model = load(serialization.model_folder(getattr(whole, option)))
+    argument = f"{option}={getattr(estimator, option)!r}"
+    with serialization.prefix_errors(argument):
+        model = load(serialization.model_folder(getattr(estimator, option)))
     if not isinstance(model, kinds):
-        raise ValueError(f"{argument} holds a {type(model).__name__}: expected {called}")
-    expected, actual = list(whole.likelihood_), list(model.likelihood_)
-    if expected != actual or whole.n_categories_ != model.n_categories_:
+        raise ValueError(f"{argument} holds a {type(model).__name__}: expected {description}")
+    expected, actual = list(estimator.likelihood_), list(model.likelihood_)
+    if expected != actual or estimator.n_categories_ != model.n_categories_:
         raise ValueError(
             f"{argument} was fitted to {len(actual)} columns ({', '.join(dict.fromkeys(actual))}), "
             f"but X has {len(expected)} ({', '.join(dict.fromkeys(expected))}): give a model that "
             "was fitted to these columns"
         )
-    units = np.stack([whole.location_, whole.scale_])
+    units = np.stack([estimator.location_, estimator.scale_])
     if not np.allclose(units, np.stack([model.location_, model.scale_]), rtol=1e-3):
         raise ValueError(
             f"{argument} was fitted to columns with other means and scales: give a model that was "

@@ -3,21 +3,21 @@
 Functions of fitted models and of samples; nothing here trains an estimator.
 """
 
-from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, sandwich
+from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, bidirectional_bounds
 from ancestral.evaluation.imputation import pseudo_gibbs
 from ancestral.evaluation.log_likelihood import LogLikelihood, compare
 from ancestral.evaluation.metrics import mcnemar
-from ancestral.evaluation.parzen import parzen
-from ancestral.evaluation.sample_quality import likeness
+from ancestral.evaluation.parzen import parzen_log_likelihood
+from ancestral.evaluation.sample_quality import sample_quality
 
 __all__ = [
     "Annealing",
     "LogLikelihood",
     "annealed_log_likelihood",
+    "bidirectional_bounds",
     "compare",
-    "likeness",
     "mcnemar",
-    "parzen",
+    "parzen_log_likelihood",
     "pseudo_gibbs",
-    "sandwich",
+    "sample_quality",
 ]

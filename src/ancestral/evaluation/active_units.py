@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.models.latent import LatentModel
-from ancestral.probability.distributions import draw
+from ancestral.probability.distributions import rsample_or_sample
 from ancestral.training import engine
 
 
 @torch.no_grad()
 def unit_variances(
-    model: LatentModel, data: Data, *, n_samples: int = 100, seed: int = 0
+    model: LatentModel, data: DeviceData, *, n_samples: int = 100, seed: int = 0
 ) -> np.ndarray:
     """Variance over rows of each latent unit's posterior mean, Var_x(E_q[z | x]), [n_latents].
 
@@ -44,11 +44,13 @@ def unit_variances(
             f"data with {len(data)} rows, n_samples={n_samples}: expected at least 2 of each"
         )
     halves: list[list[Tensor]] = [[], []]
-    with engine.private_randomness(data.device):
-        for chunk, (batch, n_rows) in enumerate(data.chunks(min(100, len(data)))):
+    with engine.fork_rng(data.device):
+        for chunk, (batch, n_rows) in enumerate(data.padded_chunks(min(100, len(data)))):
             engine.seed(seed, chunk)
-            z = draw(model.encode(batch), (2 * (n_samples // 2),))
-            for means, half in zip(halves, z.to(engine.widest(data.device)).chunk(2), strict=True):
+            z = rsample_or_sample(model.encode(batch), (2 * (n_samples // 2),))
+            for means, half in zip(
+                halves, z.to(engine.widest_float_dtype(data.device)).chunk(2), strict=True
+            ):
                 means.append(half.mean(0)[:n_rows])
     first, second = (torch.cat(means) for means in halves)
     covariance = ((first - first.mean(0)) * (second - second.mean(0))).sum(0) / (len(first) - 1)

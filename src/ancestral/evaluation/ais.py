@@ -23,20 +23,20 @@ from torch.distributions import Distribution
 from tqdm import tqdm
 
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
-from ancestral.evaluation.hmc import _trajectory, _value_and_slope
+from ancestral.data.device_data import DeviceData
+from ancestral.evaluation.hmc import _hmc_transition, _value_and_grad
 from ancestral.evaluation.log_likelihood import ChunkResults, ImportanceSum, LogLikelihood
-from ancestral.models.class_conditioned import Told, shares
+from ancestral.models.class_conditioned import ClassConditionedModel, class_log_prior
 from ancestral.models.latent import LatentModel
-from ancestral.probability.distributions import draw, log_prob
+from ancestral.probability.distributions import log_prob, rsample_or_sample
 from ancestral.training import engine
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.training.engine import CompileChoice
-from ancestral.utils.validation import Count, Positive, check
+from ancestral.utils.validation import Count, Positive, check_field
 
-Start = Literal["prior", "posterior"]
+InitialDistribution = Literal["prior", "posterior"]
 
-TARGET_ACCEPTANCE, LONGER, SHORTER = 0.65, 1.02, 0.98
+TARGET_ACCEPTANCE, STEP_INCREASE, STEP_DECREASE = 0.65, 1.02, 0.98
 
 STEP_RANGE = (1e-4, 0.5)
 
@@ -69,17 +69,17 @@ class Annealing:
     n_steps: int = 1000
     n_chains: int = 16
     n_leapfrog: int = 10
-    start: Start = "prior"
+    start: InitialDistribution = "prior"
     first_step_size: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_chains", "n_leapfrog"):
-            check(name, getattr(self, name), Count)
-        check("first_step_size", self.first_step_size, Positive)
-        check("start", self.start, Start)
+            check_field(name, getattr(self, name), Count)
+        check_field("first_step_size", self.first_step_size, Positive)
+        check_field("start", self.start, InitialDistribution)
 
     @property
-    def n_moves(self) -> int:
+    def n_trajectories(self) -> int:
         """Trajectories per chain: one run to adapt the step sizes, one to compute the weights."""
         return 2 * self.n_steps
 
@@ -93,7 +93,7 @@ class Annealing:
         return (curve - curve[0]) / (curve[-1] - curve[0])
 
 
-class Sandwich(NamedTuple):
+class BidirectionalBounds(NamedTuple):
     """Bidirectional bounds on the mean log-likelihood of rows sampled from the model.
 
     Attributes
@@ -114,7 +114,7 @@ class Sandwich(NamedTuple):
 @torch.no_grad()
 def annealed_log_likelihood(
     model: LatentModel,
-    data: Data,
+    data: DeviceData,
     annealing: Annealing | None = None,
     *,
     seed: int = 0,
@@ -139,7 +139,7 @@ def annealed_log_likelihood(
         Number of rows annealed together.
     compile : "auto" or bool
         Whether to compile the density and its gradient into one graph; see
-        :func:`ancestral.training.engine.plan`.
+        :func:`ancestral.training.engine.make_plan`.
     checkpoint : Checkpoint, optional
         Checkpoint of the finished rows, written periodically and on an interrupt. The same call
         resumes from it.
@@ -157,31 +157,33 @@ def annealed_log_likelihood(
         If the latent variables are not continuous or ``rows_per_chunk`` is not positive.
     """
     annealing = annealing or Annealing()
-    check("rows_per_chunk", rows_per_chunk, Count)
+    check_field("rows_per_chunk", rows_per_chunk, Count)
     n = min(rows_per_chunk, len(data))
     n_chunks = -(-len(data) // n)
-    path = _Path(model, annealing, data.device, len(data), compile)
-    bar = tqdm(total=n_chunks * annealing.n_moves, desc="AIS", disable=not progress, unit="move")
+    path = _AnnealingPath(model, annealing, data.device, len(data), compile)
+    bar = tqdm(
+        total=n_chunks * annealing.n_trajectories, desc="AIS", disable=not progress, unit="move"
+    )
     with (
         ChunkResults(checkpoint) as results,
-        engine.private_randomness(data.device),
-        engine.memory_kept(),
+        engine.fork_rng(data.device),
+        engine.retain_freed_memory(),
         bar,
     ):
-        for chunk, (batch, n_rows) in enumerate(data.chunks(n)):
+        for chunk, (batch, n_rows) in enumerate(data.padded_chunks(n)):
             if chunk < results.n_done:
-                bar.update(annealing.n_moves)
+                bar.update(annealing.n_trajectories)
                 continue
             engine.seed(seed, chunk)
             total = ImportanceSum(len(batch.x), data.device)
-            sizes = path.step_sizes(batch, bar.update)
-            total.add(path.forwards(batch, sizes, bar.update))
+            sizes = path.adapt_step_sizes(batch, bar.update)
+            total.add(path.forward_log_weights(batch, sizes, bar.update))
             results.add(total.summary(), n_rows)
     return results.result(annealing.n_chains, "AIS")
 
 
 @torch.no_grad()
-def sandwich(
+def bidirectional_bounds(
     model: LatentModel,
     n_rows: int = 100,
     annealing: Annealing | None = None,
@@ -190,7 +192,7 @@ def sandwich(
     seed: int = 0,
     compile: CompileChoice = "auto",
     progress: bool = False,
-) -> Sandwich:
+) -> BidirectionalBounds:
     """Bound the log-likelihood of rows sampled from the model from below and above.
 
     The latent vector that generated a row is an exact sample of its posterior: reverse chains
@@ -210,7 +212,7 @@ def sandwich(
         Seed of rows and chains. The global random state is not changed.
     compile : "auto" or bool
         Whether to compile the density and its gradient into one graph; see
-        :func:`ancestral.training.engine.plan`.
+        :func:`ancestral.training.engine.make_plan`.
     progress : bool
         Whether to show a progress bar.
 
@@ -221,27 +223,27 @@ def sandwich(
     """
     annealing = annealing or Annealing()
     device = next(model.parameters()).device
-    n_moves = annealing.n_moves + annealing.n_steps
-    bar = tqdm(total=n_moves, desc="AIS", disable=not progress, unit="move")
-    with engine.seeded(seed, device=device), engine.memory_kept(), bar:
-        check("n_rows", n_rows, Count)
-        z, x = model.draw(n_rows, y)
-        path, batch = _Path(model, annealing, device, n_rows, compile), Batch(x, y)
-        sizes = path.step_sizes(batch, bar.update)
+    n_trajectories = annealing.n_trajectories + annealing.n_steps
+    bar = tqdm(total=n_trajectories, desc="AIS", disable=not progress, unit="move")
+    with engine.seeded_rng(seed, device=device), engine.retain_freed_memory(), bar:
+        check_field("n_rows", n_rows, Count)
+        z, x = model.sample_joint(n_rows, y)
+        path, batch = _AnnealingPath(model, annealing, device, n_rows, compile), Batch(x, y)
+        sizes = path.adapt_step_sizes(batch, bar.update)
         forward_sum, reverse_sum = ImportanceSum(n_rows, device), ImportanceSum(n_rows, device)
-        forward_sum.add(path.forwards(batch, sizes, bar.update))
-        reverse_sum.add(path.backwards(z, batch, sizes, bar.update))
-    lower, upper = (_result(total, annealing) for total in (forward_sum, reverse_sum))
-    return Sandwich(lower, replace(upper, values=-upper.values))
+        forward_sum.add(path.forward_log_weights(batch, sizes, bar.update))
+        reverse_sum.add(path.reverse_log_weights(z, batch, sizes, bar.update))
+    lower, upper = (_to_log_likelihood(total, annealing) for total in (forward_sum, reverse_sum))
+    return BidirectionalBounds(lower, replace(upper, values=-upper.values))
 
 
-def _result(total: ImportanceSum, annealing: Annealing) -> LogLikelihood:
+def _to_log_likelihood(total: ImportanceSum, annealing: Annealing) -> LogLikelihood:
     results = ChunkResults()
     results.add(total.summary(), len(total.log_w))
     return results.result(annealing.n_chains, "AIS")
 
 
-class _Path:
+class _AnnealingPath:
     """Annealing path from f_0 to f_1 for the rows of a batch; chains are [n_chains, batch, l]."""
 
     def __init__(
@@ -253,71 +255,75 @@ class _Path:
         compile: CompileChoice,
     ) -> None:
         self.model, self.annealing = model, annealing
-        self.betas = annealing.betas().to(device, engine.widest(device))
-        n_gradients = annealing.n_moves * annealing.n_leapfrog
+        self.betas = annealing.betas().to(device, engine.widest_float_dtype(device))
+        n_gradients = annealing.n_trajectories * annealing.n_leapfrog
         n_parameters = sum(p.numel() for p in model.parameters())
         work = float(n_rows * annealing.n_chains * n_gradients * n_parameters)
-        compiled = engine.plan(model, device, work, compile, "float32").compiled
-        self.slope = engine.Graph(self._value_and_slope, compiled=compiled)
+        compiled = engine.make_plan(model, device, work, compile, "float32").compiled
+        self.value_and_grad = engine.CompiledFunction(self._value_and_grad, compiled=compiled)
 
-    def ends(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def end_log_densities(self, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log f_0(z) and log f_1(z), [n_chains, batch]."""
         log_pz, log_px = self.model.score(z, batch)
         q = self._posterior(batch)
         return (log_pz if q is None else log_prob(q, z)), log_pz + log_px
 
-    def first(self, batch: Batch, n_chains: int) -> Tensor:
+    def sample_initial(self, batch: Batch, n_chains: int) -> Tensor:
         """Sample f_0, [n_chains, batch, l]."""
         if (q := self._posterior(batch)) is not None:
-            return draw(q, (n_chains,))
+            return rsample_or_sample(q, (n_chains,))
         n = len(batch.x)
         y = None if batch.y is None else batch.y.repeat(n_chains)
-        return self.model.draw_latents(n_chains * n, y).unflatten(0, (n_chains, n))
+        return self.model.sample_prior(n_chains * n, y).unflatten(0, (n_chains, n))
 
-    def step_sizes(self, batch: Batch, moved: Callable[[], object]) -> list[Tensor]:
+    def adapt_step_sizes(self, batch: Batch, update_progress: Callable[[], object]) -> list[Tensor]:
         """Adapt the leapfrog step size of every intermediate distribution, [batch] each."""
         if not self.model.encode(batch).has_rsample:
             raise ValueError(
                 "model: annealed importance sampling follows gradients and requires continuous "
                 "latent variables; use importance sampling for a model with discrete ones"
             )
-        z = self.first(batch, max(2, self.annealing.n_chains // 8))
+        z = self.sample_initial(batch, max(2, self.annealing.n_chains // 8))
         size = z.new_full((z.shape[1],), self.annealing.first_step_size)
         sizes = []
         for beta in self.betas[1:]:
             sizes.append(size)
-            z, accepted = self.move(z, batch, beta, size)
+            z, accepted = self.transition(z, batch, beta, size)
             increase = accepted.to(size.dtype).mean(0) > TARGET_ACCEPTANCE
-            size = (size * torch.where(increase, LONGER, SHORTER)).clamp(*STEP_RANGE)
-            moved()
+            size = (size * torch.where(increase, STEP_INCREASE, STEP_DECREASE)).clamp(*STEP_RANGE)
+            update_progress()
         return sizes
 
-    def forwards(self, batch: Batch, sizes: list[Tensor], moved: Callable[[], object]) -> Tensor:
+    def forward_log_weights(
+        self, batch: Batch, sizes: list[Tensor], update_progress: Callable[[], object]
+    ) -> Tensor:
         """Log weights of chains from f_0 to f_1, [n_chains, batch]."""
-        z = self.first(batch, self.annealing.n_chains)
+        z = self.sample_initial(batch, self.annealing.n_chains)
         log_w = z.new_zeros(z.shape[:-1], dtype=self.betas.dtype)
         for previous, beta, size in zip(self.betas, self.betas[1:], sizes, strict=False):
-            log_f0, log_f1 = self.ends(z, batch)
+            log_f0, log_f1 = self.end_log_densities(z, batch)
             log_w += (beta - previous) * (log_f1 - log_f0)
-            z, _ = self.move(z, batch, beta, size)
-            moved()
+            z, _ = self.transition(z, batch, beta, size)
+            update_progress()
         return log_w
 
-    def backwards(
-        self, z: Tensor, batch: Batch, sizes: list[Tensor], moved: Callable[[], object]
+    def reverse_log_weights(
+        self, z: Tensor, batch: Batch, sizes: list[Tensor], update_progress: Callable[[], object]
     ) -> Tensor:
         """Log weights of chains from posterior samples z [batch, l] to f_0, [n_chains, batch]."""
         z = z.expand(self.annealing.n_chains, *z.shape).contiguous()
         log_w = z.new_zeros(z.shape[:-1], dtype=self.betas.dtype)
         steps = list(zip(self.betas, self.betas[1:], sizes, strict=False))
         for previous, beta, size in reversed(steps):
-            z, _ = self.move(z, batch, beta, size)
-            log_f0, log_f1 = self.ends(z, batch)
+            z, _ = self.transition(z, batch, beta, size)
+            log_f0, log_f1 = self.end_log_densities(z, batch)
             log_w -= (beta - previous) * (log_f1 - log_f0)
-            moved()
+            update_progress()
         return log_w
 
-    def move(self, z: Tensor, batch: Batch, beta: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    def transition(
+        self, z: Tensor, batch: Batch, beta: Tensor, size: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Run one Hamiltonian trajectory that leaves f_beta invariant.
 
         Returns the chains [n_chains, batch, l] and whether each accepted, [n_chains, batch].
@@ -325,23 +331,25 @@ class _Path:
         beta = beta.to(z.dtype)
 
         def value_and_grad(z: Tensor) -> tuple[Tensor, Tensor]:
-            return self.slope(z, batch, beta)
+            return self.value_and_grad(z, batch, beta)
 
-        return _trajectory(value_and_grad, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
+        return _hmc_transition(value_and_grad, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
 
     def _posterior(self, batch: Batch) -> Distribution | None:
         return self.model.encode(batch) if self.annealing.start == "posterior" else None
 
-    def _value_and_slope(self, z: Tensor, batch: Batch, beta: Tensor) -> tuple[Tensor, Tensor]:
+    def _value_and_grad(self, z: Tensor, batch: Batch, beta: Tensor) -> tuple[Tensor, Tensor]:
         def log_f(z: Tensor) -> Tensor:
-            log_f0, log_f1 = self.ends(z, batch)
+            log_f0, log_f1 = self.end_log_densities(z, batch)
             return (1 - beta) * log_f0 + beta * log_f1
 
-        return _value_and_slope(log_f, z)
+        return _value_and_grad(log_f, z)
 
 
 @torch.no_grad()
-def annealed(model: LatentModel, data: Data, annealing: Annealing, **kwargs: Any) -> LogLikelihood:
+def annealed_marginal_log_likelihood(
+    model: LatentModel, data: DeviceData, annealing: Annealing, **kwargs: Any
+) -> LogLikelihood:
     """Estimate log p(x) of every row by AIS, run once per class if the model has a latent class.
 
     Parameters
@@ -356,13 +364,15 @@ def annealed(model: LatentModel, data: Data, annealing: Annealing, **kwargs: Any
         Stochastic lower bounds in nats. Errors and effective sample sizes combine those of the
         classes, weighted by p(y | x).
     """
-    log_py = shares(model)
+    log_py = class_log_prior(model)
     if log_py is None:
         return annealed_log_likelihood(model, data, annealing, **kwargs)
     n, n_classes = len(data), len(log_py)
     rows = data.subset(np.tile(np.arange(n), n_classes))
     rows.y = torch.arange(n_classes, device=data.device).repeat_interleave(n)
-    result = annealed_log_likelihood(Told(model, n_classes).eval(), rows, annealing, **kwargs)
+    result = annealed_log_likelihood(
+        ClassConditionedModel(model, n_classes).eval(), rows, annealing, **kwargs
+    )
 
     def by_class(values: np.ndarray) -> np.ndarray:
         return values.reshape(n_classes, n)

@@ -10,49 +10,49 @@ import numpy as np
 from sklearn.base import clone
 
 from ancestral.data.labels import has_label
-from ancestral.evaluation.metrics import Errors, errors
-from ancestral.utils.validation import Count, RandomState, check
+from ancestral.evaluation.metrics import ClassificationErrors, classification_errors
+from ancestral.utils.validation import Count, RandomState, check_field
 
 
 @dataclass(frozen=True)
-class ClassShares:
+class ClassFrequencies:
     """Frequencies of the predicted classes of unconditional samples.
 
     Attributes
     ----------
     classes : array [n_classes]
         Class labels of the classifier.
-    shares : array [n_classes]
+    frequencies : array [n_classes]
         Frequency of each predicted class, in [0, 1]; they sum to 1.
     n : int
         Number of samples.
     """
 
     classes: np.ndarray
-    shares: np.ndarray
+    frequencies: np.ndarray
     n: int
 
     @property
     def standard_errors(self) -> np.ndarray:
         """Binomial standard error of each frequency, [n_classes]."""
-        return np.sqrt(self.shares * (1 - self.shares) / self.n)
+        return np.sqrt(self.frequencies * (1 - self.frequencies) / self.n)
 
     def __str__(self) -> str:
-        pairs = zip(self.classes, self.shares, strict=True)
+        pairs = zip(self.classes, self.frequencies, strict=True)
         return ", ".join(f"{c} {frequency:.1%}" for c, frequency in pairs)
 
 
-def can_be_asked(generator: Any) -> bool:
+def is_class_conditional(generator: Any) -> bool:
     """Whether an estimator is fitted with classes and its ``sample`` accepts labels ``y``."""
     sample = getattr(generator, "sample", None)
     if not hasattr(generator, "classes_") or sample is None:
         return False
-    return "y" in signature(sample).parameters and getattr(generator, "draws_classes_", True)
+    return "y" in signature(sample).parameters and getattr(generator, "is_class_conditional_", True)
 
 
-def label_errors(
+def class_consistency_errors(
     generator: Any, classifier: Any, n_per_class: int = 100, *, random_state: RandomState = 0
-) -> Errors:
+) -> ClassificationErrors:
     """Class-consistency errors: class-conditional samples assigned to another class.
 
     Misclassifications by the classifier itself count as errors; compare with its error on real
@@ -72,7 +72,7 @@ def label_errors(
 
     Returns
     -------
-    Errors
+    ClassificationErrors
         Whether each sample is misclassified, in the order of ``generator.classes_``.
 
     Raises
@@ -87,22 +87,22 @@ def label_errors(
     >>> from ancestral import CGMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> cgmmn = CGMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X / 16, y)
-    >>> 0 <= label_errors(cgmmn, KNeighborsClassifier().fit(X / 16, y), 5).percent <= 100
+    >>> 0 <= class_consistency_errors(cgmmn, KNeighborsClassifier().fit(X / 16, y), 5).percent <= 100
     True
     """
-    rows, y = _drawn_by_class(generator, n_per_class, random_state)
+    rows, y = _sample_per_class(generator, n_per_class, random_state)
     unknown = sorted({str(c) for c in generator.classes_ if c not in classifier.classes_})
     if unknown:
         raise ValueError(
             f"classifier: was not fitted to the classes {', '.join(unknown)} of the generator; fit "
             "it to data with the same classes"
         )
-    return errors(classifier.predict(rows), y)
+    return classification_errors(classifier.predict(rows), y)
 
 
-def class_shares(
+def predicted_class_frequencies(
     generator: Any, classifier: Any, n: int = 2000, *, random_state: RandomState = 0
-) -> ClassShares:
+) -> ClassFrequencies:
     """Predicted class frequencies of unconditional samples.
 
     Classes that are rarer than in the real data indicate missing modes.
@@ -120,7 +120,7 @@ def class_shares(
 
     Returns
     -------
-    ClassShares
+    ClassFrequencies
         Frequencies with binomial standard errors.
 
     Examples
@@ -130,17 +130,17 @@ def class_shares(
     >>> from ancestral import GMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> gmmn = GMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X / 16)
-    >>> result = class_shares(gmmn, KNeighborsClassifier().fit(X / 16, y), 50)
-    >>> round(float(result.shares.sum()), 6), result.n
+    >>> result = predicted_class_frequencies(gmmn, KNeighborsClassifier().fit(X / 16, y), 50)
+    >>> round(float(result.frequencies.sum()), 6), result.n
     (1.0, 50)
     """
-    check("n", n, Count)
+    check_field("n", n, Count)
     predicted = classifier.predict(generator.sample(n, random_state=random_state))
     frequencies = np.array([(predicted == c).mean() for c in classifier.classes_])
-    return ClassShares(np.asarray(classifier.classes_), frequencies, n)
+    return ClassFrequencies(np.asarray(classifier.classes_), frequencies, n)
 
 
-def train_on_generated(
+def train_on_generated_errors(
     generator: Any,
     classifier: Any,
     X: Any,
@@ -148,7 +148,7 @@ def train_on_generated(
     n_per_class: int = 500,
     *,
     random_state: RandomState = 0,
-) -> Errors:
+) -> ClassificationErrors:
     """Test error on real data of a classifier trained on generated samples only.
 
     The accuracy, one minus the error rate, is the classification accuracy score (CAS) of Ravuri
@@ -171,7 +171,7 @@ def train_on_generated(
 
     Returns
     -------
-    Errors
+    ClassificationErrors
         Whether each labelled real sample is misclassified.
 
     Raises
@@ -191,12 +191,12 @@ def train_on_generated(
     >>> from ancestral import CGMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> cgmmn = CGMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X[:1500] / 16, y[:1500])
-    >>> result = train_on_generated(cgmmn, KNeighborsClassifier(), X[1500:] / 16, y[1500:], 5)
-    >>> len(result.wrong)
+    >>> result = train_on_generated_errors(cgmmn, KNeighborsClassifier(), X[1500:] / 16, y[1500:], 5)
+    >>> len(result.misclassified)
     297
     """
     y = np.asarray(y)
-    rows, labels = _drawn_by_class(generator, n_per_class, random_state)
+    rows, labels = _sample_per_class(generator, n_per_class, random_state)
     unknown = sorted({str(c) for c in y[has_label(y)] if c not in generator.classes_})
     if unknown:
         raise ValueError(
@@ -204,12 +204,12 @@ def train_on_generated(
             f"expected {', '.join(map(str, generator.classes_))} "
             f"({np.asarray(generator.classes_).dtype})"
         )
-    return errors(clone(classifier).fit(rows, labels).predict(X), y)
+    return classification_errors(clone(classifier).fit(rows, labels).predict(X), y)
 
 
-def _drawn_by_class(generator: Any, n: int, random_state: RandomState) -> tuple[Any, np.ndarray]:
-    check("n_per_class", n, Count)
-    if not can_be_asked(generator):
+def _sample_per_class(generator: Any, n: int, random_state: RandomState) -> tuple[Any, np.ndarray]:
+    check_field("n_per_class", n, Count)
+    if not is_class_conditional(generator):
         raise ValueError(
             f"generator: {type(generator).__name__} cannot sample a given class; expected an "
             "estimator fitted with labels whose sample accepts y"

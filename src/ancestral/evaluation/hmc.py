@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def hamiltonian(
+def hmc_step(
     log_f: Callable[[Tensor], Tensor], z: Float[Tensor, "*b l"], step: Tensor, n_leapfrog: int
 ) -> tuple[Float[Tensor, "*b l"], Tensor]:
     """Run one Hamiltonian Monte Carlo transition (Neal, 2011).
@@ -34,26 +34,26 @@ def hamiltonian(
     --------
     >>> z = torch.zeros(1000, 1)
     >>> for _ in range(20):
-    ...     z, accepted = hamiltonian(lambda z: -0.5 * z.square().sum(-1), z, torch.tensor(0.3), 5)
+    ...     z, accepted = hmc_step(lambda z: -0.5 * z.square().sum(-1), z, torch.tensor(0.3), 5)
     >>> bool(0.8 < z.var() < 1.2), bool(accepted.float().mean() > 0.9)
     (True, True)
     """
-    return _trajectory(lambda z: _value_and_slope(log_f, z), z, step, n_leapfrog)
+    return _hmc_transition(lambda z: _value_and_grad(log_f, z), z, step, n_leapfrog)
 
 
-def _trajectory(
-    value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]],
+def _hmc_transition(
+    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]],
     z: Tensor,
     step: Tensor,
     n_leapfrog: int,
 ) -> tuple[Tensor, Tensor]:
     momentum = torch.randn_like(z)
-    value, gradient = value_and_slope(z)
+    value, gradient = value_and_grad(z)
     initial_log_joint = value - 0.5 * momentum.square().sum(-1)  # log f(z) N(p; 0, I) + const
     proposal, p = z, momentum + 0.5 * step * gradient
     for i in range(n_leapfrog):
         proposal = proposal + step * p
-        value, gradient = value_and_slope(proposal)
+        value, gradient = value_and_grad(proposal)
         p = p + (1.0 if i < n_leapfrog - 1 else 0.5) * step * gradient
     final_log_joint = value - 0.5 * p.square().sum(-1)
     log_u = torch.rand_like(initial_log_joint).log()
@@ -61,7 +61,7 @@ def _trajectory(
     return torch.where(accepted.unsqueeze(-1), proposal, z), accepted
 
 
-def _value_and_slope(log_f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+def _value_and_grad(log_f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         value = log_f(leaf)

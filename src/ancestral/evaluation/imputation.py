@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ancestral.data.batch import Batch
 from ancestral.models.latent import LatentModel
-from ancestral.probability.distributions import centre, draw
+from ancestral.probability.distributions import mean_or_mode, rsample_or_sample
 
 
 @torch.no_grad()
@@ -18,12 +18,12 @@ def pseudo_gibbs(
     model: LatentModel,
     x: Float[Tensor, "batch d"],
     mask: Float[Tensor, "batch d"],
-    start: Float[Tensor, "batch d"],
+    init: Float[Tensor, "batch d"],
     *,
     n_iter: int = 100,
     fill: Literal["mean", "sample"] = "mean",
     y: Tensor | None = None,
-    within: Float[Tensor, "2 d"] | None = None,
+    bounds: Float[Tensor, "2 d"] | None = None,
 ) -> Float[Tensor, "batch d"]:
     """Impute missing entries by pseudo-Gibbs sampling.
 
@@ -36,7 +36,7 @@ def pseudo_gibbs(
         Model in evaluation mode.
     x, mask : Tensor [batch, d]
         Values, and whether each is observed (1) or missing (0).
-    start : Tensor [batch, d]
+    init : Tensor [batch, d]
         Initial values of the missing entries.
     n_iter : int
         Number of iterations.
@@ -46,7 +46,7 @@ def pseudo_gibbs(
         of the missing entries.
     y : Tensor [batch], optional
         Labels, for a model conditioned on them.
-    within : Tensor [2, d], optional
+    bounds : Tensor [2, d], optional
         Minimum and maximum of each feature, to which imputed values are clipped. This prevents the
         iterations of a poorly fitted model from diverging.
 
@@ -56,10 +56,10 @@ def pseudo_gibbs(
         Values after the last iteration; observed entries are unchanged.
     """
     observed = mask > 0
-    imputed = torch.where(observed, x, start)
+    imputed = torch.where(observed, x, init)
     for _ in range(n_iter):
-        p = model.decode(draw(model.encode(Batch(imputed, y))), y)
-        proposal = centre(p) if fill == "mean" else p.sample()
-        proposal = proposal if within is None else proposal.clamp(*within)
+        p = model.decode(rsample_or_sample(model.encode(Batch(imputed, y))), y)
+        proposal = mean_or_mode(p) if fill == "mean" else p.sample()
+        proposal = proposal if bounds is None else proposal.clamp(*bounds)
         imputed = torch.where(observed, x, proposal)
     return imputed

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.models.run import GeneratorRun
 from ancestral.nn import MLP
 from ancestral.objectives import critic_loss
 from ancestral.training import Player, engine, train
 from ancestral.training.optim import adam, cosine
-from ancestral.utils.validation import Count, Fraction, Positive, Sizes, check
+from ancestral.utils.validation import Count, Fraction, Positive, Sizes, check_field
 
-LEAST_ROWS = 10
+MIN_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -106,28 +106,30 @@ def jensen_shannon(
     >>> jensen_shannon(a, b + 9).value > 0.65  # close to log 2: the supports hardly overlap
     True
     """
-    check("hidden", hidden, Sizes)
-    check("max_epochs", max_epochs, Count)
-    check("batch_size", batch_size, Count)
-    check("learning_rate", learning_rate, Positive)
-    check("held_out", held_out, Fraction)
-    train_rows, test_rows = _split(a, b, held_out, random_state)
-    with engine.private_randomness(torch.device("cpu")):
+    check_field("hidden", hidden, Sizes)
+    check_field("max_epochs", max_epochs, Count)
+    check_field("batch_size", batch_size, Count)
+    check_field("learning_rate", learning_rate, Positive)
+    check_field("held_out", held_out, Fraction)
+    train_rows, test_rows = _standardized_split(a, b, held_out, random_state)
+    with engine.fork_rng(torch.device("cpu")):
         engine.seed(random_state)
         critic = MLP(train_rows[0].shape[1], hidden, 1, activation="leaky_relu")
-        model = _Known(train_rows[1], critic)
+        model = _FixedSampleGenerator(train_rows[1], critic)
         player = Player(critic, critic_loss(), adam(cosine(learning_rate)))
         settings: dict[str, Any] = {
             "max_epochs": max_epochs,
             "batch_size": batch_size,
             "random_state": random_state,
         }
-        train(model, player, Data(train_rows[0]), **settings)
-        (value, error), (training, _) = (_bound(critic, *rows) for rows in (test_rows, train_rows))
+        train(model, player, DeviceData(train_rows[0]), **settings)
+        (value, error), (training, _) = (
+            _jsd_bound(critic, *rows) for rows in (test_rows, train_rows)
+        )
     return JensenShannon(value, error, training, len(test_rows[0]) + len(test_rows[1]))
 
 
-class _Known(nn.Module):
+class _FixedSampleGenerator(nn.Module):
     """Adversarial model whose generator resamples the rows of a fixed sample."""
 
     def __init__(self, sample: Tensor, critic: nn.Module) -> None:
@@ -135,7 +137,7 @@ class _Known(nn.Module):
         self.sample, self.critic = sample, critic
 
     @property
-    def generator(self) -> _Known:
+    def generator(self) -> _FixedSampleGenerator:
         return self
 
     def run(self, batch: Batch) -> GeneratorRun:
@@ -143,7 +145,7 @@ class _Known(nn.Module):
 
 
 @torch.no_grad()
-def _bound(critic: nn.Module, a: Tensor, b: Tensor) -> tuple[float, float]:
+def _jsd_bound(critic: nn.Module, a: Tensor, b: Tensor) -> tuple[float, float]:
     """Lower bound log 2 - loss / 2 on the JSD and its standard error, in nats."""
     losses = softplus(-critic(a)).double(), softplus(critic(b)).double()
     loss = sum(float(values.mean()) for values in losses)
@@ -151,7 +153,7 @@ def _bound(critic: nn.Module, a: Tensor, b: Tensor) -> tuple[float, float]:
     return math.log(2) - loss / 2, math.sqrt(variance) / 2
 
 
-def _split(
+def _standardized_split(
     a: np.ndarray, b: np.ndarray, held_out: float, seed: int
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Standardise two samples and split each into training and held-out rows."""
@@ -162,9 +164,9 @@ def _split(
             "of features"
         )
     n_test = [round(len(sample) * held_out) for sample in (a, b)]
-    if min(*n_test, len(a) - n_test[0], len(b) - n_test[1]) < LEAST_ROWS:
+    if min(*n_test, len(a) - n_test[0], len(b) - n_test[1]) < MIN_ROWS:
         raise ValueError(
-            f"a {a.shape} and b {b.shape}: expected at least {LEAST_ROWS} training and held-out "
+            f"a {a.shape} and b {b.shape}: expected at least {MIN_ROWS} training and held-out "
             f"rows each, with held_out={held_out}"
         )
     both = np.concatenate([a, b])

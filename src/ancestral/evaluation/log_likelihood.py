@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.models.exact import ExactModel
 from ancestral.models.latent import LatentModel
 from ancestral.training import engine
@@ -65,7 +65,7 @@ class LogLikelihood:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Paired difference of the log-likelihoods of two models, in nats.
 
     Attributes
@@ -87,18 +87,18 @@ class Difference:
         return standard_error_of_mean(self.values)
 
     @property
-    def share(self) -> float:
+    def fraction_better(self) -> float:
         """Fraction of rows with a higher log-likelihood under the first model, in [0, 1]."""
         return float((self.values > 0).mean())
 
     def __str__(self) -> str:
         return (
             f"{self.mean:+.3f} +- {self.standard_error:.3f} nats, "
-            f"better on {self.share:.0%} of {len(self.values)} rows"
+            f"better on {self.fraction_better:.0%} of {len(self.values)} rows"
         )
 
 
-def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
+def compare(first: LogLikelihood, second: LogLikelihood) -> PairedDifference:
     """Compare two models by their log-likelihoods of the same rows.
 
     Parameters
@@ -109,7 +109,7 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
 
     Returns
     -------
-    Difference
+    PairedDifference
         First minus second.
 
     Raises
@@ -131,7 +131,7 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> Difference:
             f"first and second: got log-likelihoods of {n} and {m} rows, expected the same rows, "
             "at least 2; evaluate both models on the same rows"
         )
-    return Difference(first.values - second.values)
+    return PairedDifference(first.values - second.values)
 
 
 def standard_error_of_mean(values: np.ndarray) -> float:
@@ -153,7 +153,9 @@ class ImportanceSum:
     """
 
     def __init__(self, n_rows: int, device: torch.device | str = "cpu") -> None:
-        self.log_w = torch.full((n_rows,), -math.inf, dtype=engine.widest(device), device=device)
+        self.log_w = torch.full(
+            (n_rows,), -math.inf, dtype=engine.widest_float_dtype(device), device=device
+        )
         self.log_w2 = self.log_w.clone()
         self.n = 0
 
@@ -203,23 +205,23 @@ class ChunkResults:
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         self.checkpoint = checkpoint
         snapshot = None if checkpoint is None else checkpoint.load()
-        self._n_before = 0 if snapshot is None else int(snapshot.facts["n_done"])
-        self._before = [] if snapshot is None else [snapshot.tensors["found"]]
-        self._parts: list[Tensor] = []  # extended by complete chunks, consistent at an interrupt
+        self._n_loaded = 0 if snapshot is None else int(snapshot.metadata["n_done"])
+        self._loaded = [] if snapshot is None else [snapshot.tensors["found"]]
+        self._chunks: list[Tensor] = []  # extended by complete chunks, consistent at an interrupt
 
     @property
     def n_done(self) -> int:
         """Number of finished chunks."""
-        return self._n_before + len(self._parts)
+        return self._n_loaded + len(self._chunks)
 
     def add(self, summary: list[Tensor], n_rows: int) -> None:
         """Add the :meth:`ImportanceSum.summary` of the next chunk, of its first ``n_rows`` rows."""
-        self._parts.append(torch.stack(summary)[:, :n_rows].cpu())
+        self._chunks.append(torch.stack(summary)[:, :n_rows].cpu())
         if self.checkpoint is not None and self.checkpoint.is_due():
-            self._keep(self.checkpoint)
+            self._save(self.checkpoint)
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
-        results = torch.cat([*self._before, *self._parts], 1)
+    def _save(self, checkpoint: Checkpoint) -> None:
+        results = torch.cat([*self._loaded, *self._chunks], 1)
         checkpoint.save(Snapshot({"found": results}, {"n_done": self.n_done}))
 
     def __enter__(self) -> ChunkResults:
@@ -228,21 +230,21 @@ class ChunkResults:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Save the finished chunks on a KeyboardInterrupt."""
-        if kind is KeyboardInterrupt and self.checkpoint is not None and self._parts:
-            self._keep(self.checkpoint)
+        if kind is KeyboardInterrupt and self.checkpoint is not None and self._chunks:
+            self._save(self.checkpoint)
 
     def result(self, n_samples: int, estimator: str = "L") -> LogLikelihood:
         """Combine all chunks into one result and delete the checkpoint."""
         if self.checkpoint is not None:
             self.checkpoint.remove()
-        values, errors, sizes = torch.cat([*self._before, *self._parts], 1).numpy()
+        values, errors, sizes = torch.cat([*self._loaded, *self._chunks], 1).numpy()
         return LogLikelihood(values, errors, sizes, n_samples, estimator)
 
 
 @torch.no_grad()
 def log_likelihood(
     model: LatentModel,
-    data: Data,
+    data: DeviceData,
     n_samples: int = 5000,
     *,
     seed: int = 0,
@@ -273,7 +275,7 @@ def log_likelihood(
         Numbers of rows and of samples per model evaluation. By default 100 samples, which fit the
         cache of a CPU, or 1,000 on a GPU.
     compile : "auto" or bool
-        Whether to compile the evaluation of a chunk; see :func:`ancestral.training.engine.plan`.
+        Whether to compile the evaluation of a chunk; see :func:`ancestral.training.engine.make_plan`.
     precision : {"auto", "float32", "bfloat16"}
         Precision of the matrix products. Use float32 for published numbers.
     checkpoint : Checkpoint, optional
@@ -303,15 +305,17 @@ def log_likelihood(
         if size < 1:
             raise ValueError(f"{name}={size}: expected at least 1")
     work = float(len(data) * n_samples * sum(p.numel() for p in model.parameters()))
-    plan = engine.plan(model, data.device, work, compile, precision)
-    log_w = engine.Graph(lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled)
+    plan = engine.make_plan(model, data.device, work, compile, precision)
+    log_w = engine.CompiledFunction(
+        lambda batch, k: model.run(batch, k).log_w, compiled=plan.compiled
+    )
     with (
         ChunkResults(checkpoint) as results,
-        engine.private_randomness(data.device),
-        engine.memory_kept(),
-        engine.inference(model, plan),
+        engine.fork_rng(data.device),
+        engine.retain_freed_memory(),
+        engine.inference_mode(model, plan),
     ):
-        chunks = data.chunks(min(rows_per_chunk, len(data)))
+        chunks = data.padded_chunks(min(rows_per_chunk, len(data)))
         n_chunks = -(-len(data) // rows_per_chunk)
         bar = tqdm(chunks, f"L_{n_samples}", n_chunks, disable=not progress, unit="chunk")
         for chunk, (batch, n_rows) in enumerate(bar):
@@ -327,7 +331,7 @@ def log_likelihood(
 
 @torch.no_grad()
 def exact_log_likelihood(
-    model: ExactModel, data: Data, *, rows_per_chunk: int = 100
+    model: ExactModel, data: DeviceData, *, rows_per_chunk: int = 100
 ) -> LogLikelihood:
     """Compute log p(x) of every row under a model with a closed-form marginal likelihood.
 
@@ -348,7 +352,7 @@ def exact_log_likelihood(
     LogLikelihood
         Exact values in nats.
     """
-    chunks = data.chunks(min(rows_per_chunk, len(data)))
+    chunks = data.padded_chunks(min(rows_per_chunk, len(data)))
     parts = [model.log_marginal(batch)[:n_rows].double().cpu() for batch, n_rows in chunks]
     values = torch.cat(parts).numpy()
     return LogLikelihood(values, np.zeros_like(values), np.ones_like(values), 1, "exact")

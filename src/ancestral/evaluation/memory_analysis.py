@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def class_preferences(
+def class_mean_attention(
     attention: Float[np.ndarray, "n slots"], y: Int[np.ndarray, " n"], n_classes: int | None = None
 ) -> Float[np.ndarray, "classes slots"]:
     """Mean attention weights of the samples of each class.
@@ -36,7 +36,7 @@ def class_preferences(
 
     Examples
     --------
-    >>> class_preferences(np.array([[1.0, 1.0], [0.0, 3.0], [1.0, 3.0]]), np.array([0, 1, 1]))
+    >>> class_mean_attention(np.array([[1.0, 1.0], [0.0, 3.0], [1.0, 3.0]]), np.array([0, 1, 1]))
     array([[0.5  , 0.5  ],
            [0.125, 0.875]])
     """
@@ -56,12 +56,14 @@ def class_preferences(
         return members.astype(np.float64) @ weights / members.sum(1, keepdims=True)
 
 
-def largest(preferences: Float[np.ndarray, "classes slots"], n: int = 3) -> list[np.ndarray]:
+def largest_slots(
+    mean_attention: Float[np.ndarray, "classes slots"], n: int = 3
+) -> list[np.ndarray]:
     """Slots with the largest mean attention of each class, in descending order.
 
     Parameters
     ----------
-    preferences : array [n_classes, n_slots]
+    mean_attention : array [n_classes, n_slots]
         Mean attention of each class.
     n : int
         Number of slots per class.
@@ -73,15 +75,15 @@ def largest(preferences: Float[np.ndarray, "classes slots"], n: int = 3) -> list
 
     Examples
     --------
-    >>> slots, weights = largest(np.array([[0.2, 0.5, 0.3]]), n=2)
+    >>> slots, weights = largest_slots(np.array([[0.2, 0.5, 0.3]]), n=2)
     >>> slots.tolist(), weights.tolist()
     ([[1, 2]], [[0.5, 0.3]])
     """
-    order = np.argsort(-preferences, axis=1, kind="stable")[:, :n]
-    return [order, np.take_along_axis(preferences, order, 1)]
+    order = np.argsort(-mean_attention, axis=1, kind="stable")[:, :n]
+    return [order, np.take_along_axis(mean_attention, order, 1)]
 
 
-def class_similarity(
+def class_covariance(
     averages: Float[np.ndarray, "classes d"],
 ) -> Float[np.ndarray, "classes classes"]:
     """Covariance between classes of their mean attention weights or mean pixel values.
@@ -98,20 +100,20 @@ def class_similarity(
 
     Examples
     --------
-    >>> class_similarity(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    >>> class_covariance(np.array([[0.0, 1.0], [1.0, 0.0]]))
     array([[ 0.5, -0.5],
            [-0.5,  0.5]])
     """
     return np.cov(np.asarray(averages, dtype=np.float64))
 
 
-def by_preference(preferences: Float[np.ndarray, "classes slots"]) -> Int[np.ndarray, " slots"]:
+def slots_by_class(mean_attention: Float[np.ndarray, "classes slots"]) -> Int[np.ndarray, " slots"]:
     """Slot indices sorted by the class with the largest mean attention, then by that attention.
 
     Within a class the order is descending. Returns [n_slots].
 
-    >>> by_preference(np.array([[0.1, 0.6, 0.3], [0.8, 0.2, 0.0]])).tolist()
+    >>> slots_by_class(np.array([[0.1, 0.6, 0.3], [0.8, 0.2, 0.0]])).tolist()
     [1, 2, 0]
     """
-    weights = np.nan_to_num(preferences)
+    weights = np.nan_to_num(mean_attention)
     return np.lexsort((-weights.max(0), weights.argmax(0)))

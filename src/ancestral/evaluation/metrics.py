@@ -12,33 +12,33 @@ from ancestral.evaluation.log_likelihood import standard_error_of_mean
 
 
 @dataclass(frozen=True)
-class Errors:
+class ClassificationErrors:
     """Classification error of individual samples.
 
     Attributes
     ----------
-    wrong : bool array [n]
+    misclassified : bool array [n]
         Whether each sample is misclassified.
     """
 
-    wrong: np.ndarray
+    misclassified: np.ndarray
 
     @property
     def percent(self) -> float:
         """Error rate in per cent."""
-        return 100 * float(self.wrong.mean())
+        return 100 * float(self.misclassified.mean())
 
     @property
     def standard_error(self) -> float:
         """Binomial standard error of the error rate, in per cent."""
-        rate = float(self.wrong.mean())
-        return 100 * math.sqrt(rate * (1 - rate) / len(self.wrong))
+        rate = float(self.misclassified.mean())
+        return 100 * math.sqrt(rate * (1 - rate) / len(self.misclassified))
 
     def __str__(self) -> str:
         return f"{self.percent:.2f} +- {self.standard_error:.2f} %"
 
 
-def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
+def classification_errors(predicted: np.ndarray, y: np.ndarray) -> ClassificationErrors:
     """Compare predicted with true class labels.
 
     Parameters
@@ -49,7 +49,7 @@ def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
 
     Returns
     -------
-    Errors
+    ClassificationErrors
         Misclassified samples among the labelled ones, in order.
 
     Raises
@@ -59,7 +59,7 @@ def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
 
     Examples
     --------
-    >>> print(errors(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])))
+    >>> print(classification_errors(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])))
     25.00 +- 21.65 %
     """
     predicted, y = np.asarray(predicted), np.asarray(y)
@@ -70,7 +70,7 @@ def errors(predicted: np.ndarray, y: np.ndarray) -> Errors:
     labelled = has_label(y)
     if not labelled.any():
         raise ValueError("y: all samples are unlabelled; expected at least one class label")
-    return Errors(predicted[labelled] != y[labelled])
+    return ClassificationErrors(predicted[labelled] != y[labelled])
 
 
 @dataclass(frozen=True)
@@ -136,25 +136,25 @@ class McNemar:
 
     Attributes
     ----------
-    first_only, second_only : int
+    n_first_only, n_second_only : int
         Number of samples that only the first, or only the second, classifier misclassifies.
     n_rows : int
         Total number of samples.
     """
 
-    first_only: int
-    second_only: int
+    n_first_only: int
+    n_second_only: int
     n_rows: int
 
     @property
     def percent(self) -> float:
         """Error rate of the first classifier minus that of the second, in per cent."""
-        return 100 * (self.first_only - self.second_only) / self.n_rows
+        return 100 * (self.n_first_only - self.n_second_only) / self.n_rows
 
     @property
     def standard_error(self) -> float:
         """Standard error of the paired difference, in per cent."""
-        discordant = (self.first_only + self.second_only) / self.n_rows
+        discordant = (self.n_first_only + self.n_second_only) / self.n_rows
         return 100 * math.sqrt(max(discordant - (self.percent / 100) ** 2, 0) / self.n_rows)
 
     @property
@@ -162,23 +162,23 @@ class McNemar:
         """Two-sided p-value of the exact test that both error rates are equal."""
         from scipy.stats import binomtest
 
-        n = self.first_only + self.second_only
-        return float(binomtest(self.first_only, n).pvalue) if n else 1.0
+        n = self.n_first_only + self.n_second_only
+        return float(binomtest(self.n_first_only, n).pvalue) if n else 1.0
 
     def __str__(self) -> str:
         return (
             f"{self.percent:+.2f} +- {self.standard_error:.2f} %, discordant samples "
-            f"{self.first_only} and {self.second_only} of {self.n_rows}, McNemar p = "
+            f"{self.n_first_only} and {self.n_second_only} of {self.n_rows}, McNemar p = "
             f"{self.p_value:.2g}"
         )
 
 
-def mcnemar(first: Errors, second: Errors) -> McNemar:
+def mcnemar(first: ClassificationErrors, second: ClassificationErrors) -> McNemar:
     """Compare two classifiers on the same samples by McNemar's test (McNemar, 1947).
 
     Parameters
     ----------
-    first, second : Errors
+    first, second : ClassificationErrors
         Classification results for the same samples in the same order.
 
     Returns
@@ -193,13 +193,13 @@ def mcnemar(first: Errors, second: Errors) -> McNemar:
 
     Examples
     --------
-    >>> wrong = np.zeros(100, dtype=bool)
-    >>> first, second = wrong.copy(), wrong.copy()
+    >>> misclassified = np.zeros(100, dtype=bool)
+    >>> first, second = misclassified.copy(), misclassified.copy()
     >>> first[:3], second[1:12] = True, True
-    >>> print(mcnemar(Errors(first), Errors(second)))
+    >>> print(mcnemar(ClassificationErrors(first), ClassificationErrors(second)))
     -8.00 +- 3.06 %, discordant samples 1 and 9 of 100, McNemar p = 0.021
     """
-    a, b = first.wrong, second.wrong
+    a, b = first.misclassified, second.misclassified
     if len(a) != len(b):
         raise ValueError(
             f"first and second: got results for {len(a)} and {len(b)} samples, expected the same "

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ancestral.evaluation.sample_quality import _as_floats
-from ancestral.utils.validation import Positive, check
+from ancestral.utils.validation import Positive, check_field
 
-PARZEN_WIDTHS = tuple(float(s) for s in np.round(np.arange(0.10, 0.30, 0.01), 2))
+PARZEN_BANDWIDTHS = tuple(float(s) for s in np.round(np.arange(0.10, 0.30, 0.01), 2))
 
 
 @dataclass(frozen=True)
-class Parzen:
+class ParzenEstimate:
     """Parzen-window estimate of a mean log-likelihood.
 
     Attributes
@@ -33,12 +33,12 @@ class Parzen:
     widths: tuple[float, ...]
 
 
-def parzen(
-    drawn: Float[np.ndarray, "n d"],
+def parzen_log_likelihood(
+    generated: Float[np.ndarray, "n d"],
     valid: Float[np.ndarray, "m d"] | None,
     test: Float[np.ndarray, "k d"],
-    widths: tuple[float, ...] = PARZEN_WIDTHS,
-) -> Parzen:
+    widths: tuple[float, ...] = PARZEN_BANDWIDTHS,
+) -> ParzenEstimate:
     """Estimate the log-likelihood by a Parzen window (kernel density estimate) on samples.
 
     For comparison with early papers only: the estimate ranks models badly in high dimensions
@@ -46,7 +46,7 @@ def parzen(
 
     Parameters
     ----------
-    drawn : array [n, d]
+    generated : array [n, d]
         Generated samples, each the centre of an isotropic Gaussian.
     valid : array [m, d], optional
         Validation set for selecting the bandwidth. If omitted, the even test samples select the
@@ -58,7 +58,7 @@ def parzen(
 
     Returns
     -------
-    Parzen
+    ParzenEstimate
         Mean log-density of the test set in nats.
 
     Raises
@@ -74,51 +74,53 @@ def parzen(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> estimate = parzen(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
+    >>> estimate = parzen_log_likelihood(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
     >>> abs(estimate.mean + 1.42) < 4 * estimate.standard_error + 0.05  # entropy of N(0, 1): 1.42
     True
     """
-    check("widths", widths, tuple[Positive, ...])
-    drawn, test = _as_floats(drawn, "drawn"), _as_floats(test, "test")
+    check_field("widths", widths, tuple[Positive, ...])
+    generated, test = _as_floats(generated, "generated"), _as_floats(test, "test")
     valid = None if valid is None else _as_floats(valid, "valid")
-    _check_windows(drawn, valid, test, widths)
+    _check_parzen_arguments(generated, valid, test, widths)
     best: tuple[int, ...]
     if valid is None:
-        values = _parzen_rows(drawn, test, widths)
+        values = _parzen_log_densities(generated, test, widths)
         even, odd = values[:, ::2], values[:, 1::2]
         best = int(odd.mean(1).argmax()), int(even.mean(1).argmax())
         log_px = np.concatenate([even[best[0]], odd[best[1]]])
     else:
-        best = (int(_parzen_rows(drawn, valid, widths).mean(1).argmax()),)
-        log_px = _parzen_rows(drawn, test, [widths[best[0]]])[0]
+        best = (int(_parzen_log_densities(generated, valid, widths).mean(1).argmax()),)
+        log_px = _parzen_log_densities(generated, test, [widths[best[0]]])[0]
     error = float(log_px.std(ddof=1) / math.sqrt(len(log_px)))
-    return Parzen(float(log_px.mean()), error, tuple(widths[i] for i in best))
+    return ParzenEstimate(float(log_px.mean()), error, tuple(widths[i] for i in best))
 
 
-def _check_windows(
-    drawn: np.ndarray, valid: np.ndarray | None, test: np.ndarray, widths: Sequence[float]
+def _check_parzen_arguments(
+    generated: np.ndarray, valid: np.ndarray | None, test: np.ndarray, widths: Sequence[float]
 ) -> None:
     """Raise ValueError for missing widths, too few samples or different numbers of features."""
     if not widths:
         raise ValueError(f"widths={widths}: expected at least one bandwidth")
-    minimum = {"drawn": 1, "valid": 1, "test": 2}  # a standard error requires two samples
-    for name, rows in (("drawn", drawn), ("valid", valid), ("test", test)):
-        if rows is not None and (len(rows) < minimum[name] or rows.shape[1] != drawn.shape[1]):
+    minimum = {"generated": 1, "valid": 1, "test": 2}  # a standard error requires two samples
+    for name, rows in (("generated", generated), ("valid", valid), ("test", test)):
+        if rows is not None and (len(rows) < minimum[name] or rows.shape[1] != generated.shape[1]):
             raise ValueError(
                 f"{name} {rows.shape}: expected at least {minimum[name]} samples, with the "
-                f"{drawn.shape[1]} features of drawn"
+                f"{generated.shape[1]} features of generated"
             )
 
 
-def _parzen_rows(drawn: np.ndarray, rows: np.ndarray, widths: Sequence[float]) -> np.ndarray:
+def _parzen_log_densities(
+    generated: np.ndarray, rows: np.ndarray, widths: Sequence[float]
+) -> np.ndarray:
     """Log-density of every row at every bandwidth, [n_widths, n_rows]."""
     from scipy.special import logsumexp
     from sklearn.metrics.pairwise import euclidean_distances
 
-    d = drawn.shape[1]
+    d = generated.shape[1]
     parts = []
     for chunk in np.array_split(rows, max(1, len(rows) // 500)):
-        squares = euclidean_distances(chunk, drawn, squared=True)
+        squares = euclidean_distances(chunk, generated, squared=True)
         parts.append([logsumexp(-squares / (2 * width**2), axis=1) for width in widths])
-    norms = [0.5 * d * math.log(2 * math.pi * w**2) + math.log(len(drawn)) for w in widths]
+    norms = [0.5 * d * math.log(2 * math.pi * w**2) + math.log(len(generated)) for w in widths]
     return np.concatenate(parts, axis=1) - np.array(norms)[:, None]

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ancestral.data.preprocessing import as_shares
+from ancestral.data.preprocessing import to_unit_interval
 from ancestral.probability.kernels import median_variance
 from ancestral.probability.mmd import mmd2, mmd2_standard_error, two_sample_test
 
-FEWEST = 10
+MIN_SAMPLES = 10
 """Minimum number of samples of each kind for a comparison of distributions."""
 
-NEIGHBOURS = 5
+N_NEIGHBORS = 5
 
-FOLDS = 5
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Likeness:
+class SampleQuality:
     """Sample-quality metrics of generated samples against the same number of real samples.
 
     Attributes
@@ -40,7 +40,7 @@ class Likeness:
         Standard error of ``mmd2``.
     p_value : float
         P-value of the permutation test that both have the same distribution.
-    told_apart, told_apart_error : float
+    c2st_accuracy, c2st_accuracy_error : float
         Cross-validated accuracy of a nearest-neighbour classifier two-sample test (Lopez-Paz and
         Oquab, 2017), in [0, 1], and its standard error. 0.5 is ideal; lower values indicate copies.
     precision, recall : float
@@ -58,8 +58,8 @@ class Likeness:
     real_mmd2: float
     mmd2_error: float
     p_value: float
-    told_apart: float
-    told_apart_error: float
+    c2st_accuracy: float
+    c2st_accuracy_error: float
     precision: float
     recall: float
     nearest: float
@@ -67,13 +67,13 @@ class Likeness:
     n: int
 
 
-def likeness(
-    drawn: Float[np.ndarray, "n d"],
+def sample_quality(
+    generated: Float[np.ndarray, "n d"],
     real: Float[np.ndarray, "m d"],
     training: Float[np.ndarray, "k d"] | None = None,
     *,
     random_state: int = 0,
-) -> Likeness:
+) -> SampleQuality:
     """Compute sample-quality metrics of generated samples against held-out real samples.
 
     Distances are Euclidean, in the units of the data. Standardise features of different scales
@@ -81,7 +81,7 @@ def likeness(
 
     Parameters
     ----------
-    drawn, real : array [n, d], [m, d]
+    generated, real : array [n, d], [m, d]
         Generated and real samples. uint8 values are divided by 255 unless they are binary. A random
         subset of the larger set is used, of the size of the smaller one.
     training : array [k, d], optional
@@ -91,7 +91,7 @@ def likeness(
 
     Returns
     -------
-    Likeness
+    SampleQuality
         The metrics.
 
     Raises
@@ -103,43 +103,43 @@ def likeness(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> real, drawn = rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
-    >>> quality = likeness(drawn, real)
-    >>> quality.p_value > 0.05 and abs(quality.told_apart - 0.5) < 0.1
+    >>> real, generated = rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
+    >>> quality = sample_quality(generated, real)
+    >>> quality.p_value > 0.05 and abs(quality.c2st_accuracy - 0.5) < 0.1
     True
     """
-    drawn, real = _as_floats(drawn, "drawn"), _as_floats(real, "real")
+    generated, real = _as_floats(generated, "generated"), _as_floats(real, "real")
     training = None if training is None else _as_floats(training, "training")
-    _check_shapes(drawn, real, training)
-    n = min(len(drawn), len(real))
+    _check_shapes(generated, real, training)
+    n = min(len(generated), len(real))
     rng = np.random.default_rng(random_state)  # samples may be sorted, for example by class
-    drawn, real = (x[rng.permutation(len(x))[:n]] for x in (drawn, real))
-    a, b = torch.from_numpy(drawn), torch.from_numpy(real)
+    generated, real = (x[rng.permutation(len(x))[:n]] for x in (generated, real))
+    a, b = torch.from_numpy(generated), torch.from_numpy(real)
     try:
         kernel = [median_variance(b)]
     except ValueError as error:
         raise ValueError(f"real: {error}") from None
-    accuracy, accuracy_error = told_apart(drawn, real, random_state)
-    return Likeness(
+    accuracy, accuracy_error = c2st_accuracy(generated, real, random_state)
+    return SampleQuality(
         mmd2=float(mmd2(a, b, kernel, "unbiased")),
         real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
         mmd2_error=mmd2_standard_error(a, b, kernel),
         p_value=two_sample_test(a, b, kernel, random_state=random_state).p_value,
-        told_apart=accuracy,
-        told_apart_error=accuracy_error,
-        precision=_within(drawn, real),
-        recall=_within(real, drawn),
-        nearest=math.nan if training is None else _median_distance(drawn, training),
+        c2st_accuracy=accuracy,
+        c2st_accuracy_error=accuracy_error,
+        precision=_fraction_in_manifold(generated, real),
+        recall=_fraction_in_manifold(real, generated),
+        nearest=math.nan if training is None else _median_distance(generated, training),
         real_nearest=math.nan if training is None else _median_distance(real, training),
         n=n,
     )
 
 
-def _check_shapes(drawn: np.ndarray, real: np.ndarray, training: np.ndarray | None) -> None:
+def _check_shapes(generated: np.ndarray, real: np.ndarray, training: np.ndarray | None) -> None:
     """Raise ValueError if there are too few samples or the numbers of features differ."""
-    if min(len(drawn), len(real)) < FEWEST or drawn.shape[1] != real.shape[1]:
+    if min(len(generated), len(real)) < MIN_SAMPLES or generated.shape[1] != real.shape[1]:
         raise ValueError(
-            f"drawn {drawn.shape} and real {real.shape}: expected at least {FEWEST} samples each, "
+            f"generated {generated.shape} and real {real.shape}: expected at least {MIN_SAMPLES} samples each, "
             "with the same number of features"
         )
     if training is not None and (not len(training) or training.shape[1] != real.shape[1]):
@@ -156,7 +156,7 @@ def _as_floats(x: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} {x.shape}: expected an array [n, d]; reshape a single feature to [n, 1]"
         )
-    values = (as_shares(x) if x.dtype == np.uint8 else x).astype(np.float64)
+    values = (to_unit_interval(x) if x.dtype == np.uint8 else x).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError(
             f"{name}: contains infinite or missing values, expected finite ones; drop those samples"
@@ -164,8 +164,8 @@ def _as_floats(x: Any, name: str) -> np.ndarray:
     return values
 
 
-def told_apart(
-    drawn: Float[np.ndarray, "n d"], real: Float[np.ndarray, "n d"], random_state: int = 0
+def c2st_accuracy(
+    generated: Float[np.ndarray, "n d"], real: Float[np.ndarray, "n d"], random_state: int = 0
 ) -> tuple[float, float]:
     """Accuracy of a nearest-neighbour classifier two-sample test (C2ST).
 
@@ -174,7 +174,7 @@ def told_apart(
 
     Parameters
     ----------
-    drawn, real : array [n, d]
+    generated, real : array [n, d]
         Generated and real samples.
     random_state : int
         Seed of the cross-validation folds.
@@ -191,29 +191,29 @@ def told_apart(
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
-    x, y = np.concatenate([drawn, real]), np.repeat([0, 1], [len(drawn), len(real)])
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=random_state)
-    accuracy = float(cross_val_score(KNeighborsClassifier(NEIGHBOURS), x, y, cv=folds).mean())
+    x, y = np.concatenate([generated, real]), np.repeat([0, 1], [len(generated), len(real)])
+    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
+    accuracy = float(cross_val_score(KNeighborsClassifier(N_NEIGHBORS), x, y, cv=folds).mean())
     return accuracy, math.sqrt(accuracy * (1 - accuracy) / len(x))
 
 
-def _within(points: np.ndarray, others: np.ndarray) -> float:
+def _fraction_in_manifold(points: np.ndarray, others: np.ndarray) -> float:
     """Fraction of points inside the k-nearest-neighbour ball of at least one of the others."""
     from sklearn.metrics import pairwise_distances
 
-    k = min(NEIGHBOURS, len(others) - 1)
+    k = min(N_NEIGHBORS, len(others) - 1)
     radius = np.sort(pairwise_distances(others), axis=1)[:, k]
     return float((pairwise_distances(points, others) <= radius).any(1).mean())
 
 
-def nearest(
+def nearest_neighbors(
     points: Float[np.ndarray, "n d"], training: Float[np.ndarray, "k d"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance to, and index of, the nearest training sample of every point, [n] each.
 
     Examples
     --------
-    >>> nearest(np.array([[0.9]]), np.array([[0.0], [1.0]]))[1]
+    >>> nearest_neighbors(np.array([[0.9]]), np.array([[0.0], [1.0]]))[1]
     array([1])
     """
     from sklearn.neighbors import NearestNeighbors
@@ -223,11 +223,11 @@ def nearest(
 
 
 def _median_distance(points: np.ndarray, training: np.ndarray) -> float:
-    return float(np.median(nearest(points, training)[0]))
+    return float(np.median(nearest_neighbors(points, training)[0]))
 
 
-def modes_covered(
-    drawn: Float[np.ndarray, "n d"],
+def count_covered_modes(
+    generated: Float[np.ndarray, "n d"],
     centres: Float[np.ndarray, "k d"],
     radius: float,
     share: float = 0.01,
@@ -239,7 +239,7 @@ def modes_covered(
 
     Parameters
     ----------
-    drawn : array [n, d]
+    generated : array [n, d]
         Generated samples.
     centres : array [k, d]
         Centres of the modes.
@@ -250,10 +250,10 @@ def modes_covered(
 
     Examples
     --------
-    >>> drawn = np.array([[0.0], [0.1], [1.1], [7.0]])
-    >>> modes_covered(drawn, np.array([[0.0], [1.0], [2.0]]), radius=0.3)
+    >>> generated = np.array([[0.0], [0.1], [1.1], [7.0]])
+    >>> count_covered_modes(generated, np.array([[0.0], [1.0], [2.0]]), radius=0.3)
     2
     """
-    distance, index = nearest(drawn, centres)
+    distance, index = nearest_neighbors(generated, centres)
     counts = np.bincount(index[distance <= radius], minlength=len(centres))
-    return int((counts >= max(1, share * len(drawn))).sum())
+    return int((counts >= max(1, share * len(generated))).sum())

@@ -11,7 +11,7 @@ from typing import Any
 from ancestral import datasets
 from ancestral.estimators import registry
 from ancestral.estimators.base.estimator import Estimator
-from ancestral.utils.validation import as_tuples, check, hints, suggest
+from ancestral.utils.validation import as_tuples, check_field, field_hints, suggest
 
 WAYS = ("start", "autoencoder", "codes", "teacher", "verbose", "checkpoint", "log")
 """Options for paths of other files and for output. They do not change the fitted model."""
@@ -55,11 +55,11 @@ class Config:
             If an option is unknown or its value is invalid.
         """
         cls = registry.find(self.method).load()
-        fields = hints(cls)
+        fields = field_hints(cls)
         for name, value in self.options.items():
             if name not in fields:
                 raise ValueError(f"{cls.__name__} has no option {name!r}{suggest(name, fields)}")
-            check(name, value, fields[name])
+            check_field(name, value, fields[name])
         return cls(**self.options)
 
     def plain(self) -> Config:

@@ -17,12 +17,17 @@ from ancestral.datasets import Dataset
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase
-from ancestral.estimators.pegasos import name_of
-from ancestral.evaluation.metrics import Errors, SquaredErrors, errors, squared_errors
+from ancestral.estimators.pegasos import solver_name
+from ancestral.evaluation.metrics import (
+    ClassificationErrors,
+    SquaredErrors,
+    classification_errors,
+    squared_errors,
+)
 from ancestral.experiments.protocol import Metric, Scoring, labels, measured
 from ancestral.experiments.scoring import learned_afresh
 from ancestral.utils import files, serialization
-from ancestral.utils.validation import Count, Natural, check, hints
+from ancestral.utils.validation import Count, Natural, check_field, field_hints
 
 Kind = Literal["rect", "random", "half"]
 
@@ -175,8 +180,8 @@ def repair(
         If a setting is invalid, the corruption requires images and the rows are none, or no
         observed entry is removed.
     """
-    for name, hint in hints(Repair).items():
-        check(name, getattr(how, name), hint)
+    for name, hint in field_hints(Repair).items():
+        check_field(name, getattr(how, name), hint)
     split, x = rows.rows(dataset)
     truth = _values(estimator, x)
     damaged = _damaged(estimator, dataset, damage, how.seed, truth)
@@ -203,7 +208,7 @@ def classify(
     *,
     second_stage: Any = None,
     training: Dataset | None = None,
-) -> list[tuple[Metric, Errors]]:
+) -> list[tuple[Metric, ClassificationErrors]]:
     """Error rate of a classifier on corrupted rows, with noise or imputed values for missing ones.
 
     Missing entries are replaced by uniform noise on [0, 1] (in columns of other ranges, by values
@@ -227,7 +232,7 @@ def classify(
 
     Returns
     -------
-    list of (dict, Errors)
+    list of (dict, ClassificationErrors)
         Record and errors of the noisy rows; then of the imputed rows, if given.
 
     Raises
@@ -251,15 +256,15 @@ def classify(
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
         predict = learned_afresh(estimator, training or dataset, second_stage)
-        suffix = f", by {name_of(second_stage)}"
+        suffix = f", by {solver_name(second_stage)}"
     results = []
     for name, values in inputs.items():
         began = perf_counter()
-        result = errors(predict(values), y[: len(x)])
+        result = classification_errors(predict(values), y[: len(x)])
         metric = measured(
             f"error on {name} rows, {damage}{suffix}, %",
             split,
-            len(result.wrong),
+            len(result.misclassified),
             dataset,
             (result.percent, result.standard_error),
             began,

@@ -13,9 +13,13 @@ import numpy as np
 from ancestral.datasets import Dataset
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import class_names
-from ancestral.evaluation.class_fidelity import class_shares, label_errors, train_on_generated
-from ancestral.evaluation.metrics import Errors
-from ancestral.evaluation.parzen import parzen
+from ancestral.evaluation.class_fidelity import (
+    class_consistency_errors,
+    predicted_class_frequencies,
+    train_on_generated_errors,
+)
+from ancestral.evaluation.metrics import ClassificationErrors
+from ancestral.evaluation.parzen import parzen_log_likelihood
 from ancestral.experiments import run_metrics, scoring
 from ancestral.experiments.corruption import Damage, Repair, classify, repair
 from ancestral.experiments.protocol import Metric, Scoring, labelled_rows, measured
@@ -122,7 +126,9 @@ def _parzen(subject: Subject) -> list[Metric]:
         description = f"{dataset.name}, the last {PARZEN_ROWS} valid rows"
         valid = as_values(x_valid[-PARZEN_ROWS:], unit, description)
     samples = estimator.sample(PARZEN_SAMPLES, random_state=0)
-    window = parzen(samples, valid, as_values(X, unit, f"{dataset.name}, {split} rows"))
+    window = parzen_log_likelihood(
+        samples, valid, as_values(X, unit, f"{dataset.name}, {split} rows")
+    )
     name, value = "log-likelihood of a Parzen window, nats", (window.mean, window.standard_error)
     widths: dict[str, Any] = {
         "widths": list(window.widths),
@@ -187,17 +193,17 @@ DRAWN = 2000
 def label_error(generator: Any, judge: Any, dataset: Dataset) -> Metric:
     """Per cent of class-conditional samples assigned to another class, of 100 per class."""
     began = perf_counter()
-    result = label_errors(generator, judge)
+    result = class_consistency_errors(generator, judge)
     return _errors("label error of drawn rows, %", "drawn", dataset, result, began)
 
 
 def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
     """Frequency of the rarest predicted class among unconditional samples, in per cent."""
     began = perf_counter()
-    frequencies = class_shares(generator, judge, DRAWN)
-    rarest = int(np.argmin(frequencies.shares))
+    frequencies = predicted_class_frequencies(generator, judge, DRAWN)
+    rarest = int(np.argmin(frequencies.frequencies))
     value = (
-        100 * float(frequencies.shares[rarest]),
+        100 * float(frequencies.frequencies[rarest]),
         100 * float(frequencies.standard_errors[rarest]),
     )
     return measured(
@@ -208,7 +214,7 @@ def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
         value,
         began,
         classes=class_names(judge),
-        shares=frequencies.shares.tolist(),
+        shares=frequencies.frequencies.tolist(),
     )
 
 
@@ -223,11 +229,13 @@ def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring)
     split, X, y = labelled_rows(dataset, rows)
     began = perf_counter()
     real = as_values(X, generator.unit_)
-    result = train_on_generated(generator, judge, real, y)
+    result = train_on_generated_errors(generator, judge, real, y)
     return _errors("error after training on drawn rows, %", split, dataset, result, began)
 
 
-def _errors(name: str, split: str, dataset: Dataset, result: Errors, began: float) -> Metric:
+def _errors(
+    name: str, split: str, dataset: Dataset, result: ClassificationErrors, began: float
+) -> Metric:
     """Record of an error rate."""
     value = result.percent, result.standard_error
-    return measured(name, split, len(result.wrong), dataset, value, began)
+    return measured(name, split, len(result.misclassified), dataset, value, began)

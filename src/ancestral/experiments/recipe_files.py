@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ancestral.experiments.recipes import Protocol, Recipe, Size, Table
-from ancestral.utils.validation import as_tuples, check, hints, suggest
+from ancestral.utils.validation import as_tuples, check_field, field_hints, suggest
 
 HEAD = "table.toml"
 
@@ -173,11 +173,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _make(cls: type, path: Path, values: dict[str, Any]) -> Any:
     """Create a dataclass from a TOML table, with keys and value types checked."""
-    keys = hints(cls)
+    keys = field_hints(cls)
     for key, value in values.items():
         if key not in keys:
             raise ValueError(f"{path}: unknown key {key!r}{suggest(key, keys)}")
-        check(f"{path}: {key}", value, keys[key])
+        check_field(f"{path}: {key}", value, keys[key])
     absent = [f.name for f in fields(cls) if f.name in keys and f.name not in values]
     try:
         return cls(**values)

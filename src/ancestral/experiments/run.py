@@ -20,7 +20,7 @@ from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.supervised import RegressorBase
 from ancestral.evaluation.log_likelihood import LogLikelihood
-from ancestral.evaluation.sample_quality import FEWEST
+from ancestral.evaluation.sample_quality import MIN_SAMPLES
 from ancestral.experiments import provenance, run_metrics, scoring
 from ancestral.experiments.config import Config, read_config
 from ancestral.experiments.protocol import Metric, Scoring
@@ -120,9 +120,9 @@ def _check_suitable(estimator: Estimator, dataset: datasets.Dataset, rows: Scori
                 f"{name} is evaluated by comparing samples with complete rows, but some {split} "
                 f"rows of {dataset.name} have missing entries: impute them or drop the rows"
             )
-        if len(X) < FEWEST:
+        if len(X) < MIN_SAMPLES:
             raise ValueError(
-                f"{name} is evaluated by comparing samples with at least {FEWEST} real rows, but "
+                f"{name} is evaluated by comparing samples with at least {MIN_SAMPLES} real rows, but "
                 f"{dataset.name} has {len(X)} {split} rows: set a larger test_fraction=..., or "
                 "none to score on training rows"
             )

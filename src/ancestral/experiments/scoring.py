@@ -17,12 +17,12 @@ from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, LinearClassifierBase, RegressorBase
-from ancestral.estimators.pegasos import Solver, name_of, svm
+from ancestral.estimators.pegasos import Solver, make_linear_svm, solver_name
 from ancestral.evaluation.log_likelihood import LogLikelihood, standard_error_of_mean
-from ancestral.evaluation.metrics import Errors, errors, squared_errors
-from ancestral.evaluation.sample_quality import likeness
+from ancestral.evaluation.metrics import ClassificationErrors, classification_errors, squared_errors
+from ancestral.evaluation.sample_quality import sample_quality
 from ancestral.experiments.protocol import Metric, Scoring, labelled_rows, labels, measured
-from ancestral.utils.validation import check, hints
+from ancestral.utils.validation import check_field, field_hints
 
 LIKENESS = "MMD^2 of samples"
 
@@ -63,8 +63,8 @@ def evaluate(
     ValueError
         If a setting is invalid, or the data set has no such split.
     """
-    for name, hint in hints(Scoring).items():
-        check(name, getattr(scoring, name), hint)
+    for name, hint in field_hints(Scoring).items():
+        check_field(name, getattr(scoring, name), hint)
     _, X = scoring.rows(dataset)
     began = perf_counter()
     result = estimator.log_likelihood(
@@ -169,7 +169,7 @@ def resemble(
     training = as_values(dataset.x_train, estimator.unit_, f"{dataset.name}, training rows")
     began = perf_counter()
     samples = estimator.sample(len(real), random_state=seed)
-    quality = likeness(*(as_seen(estimator, x) for x in (samples, real, training)))
+    quality = sample_quality(*(as_seen(estimator, x) for x in (samples, real, training)))
     value = quality.mmd2, quality.mmd2_error
     return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(quality))
 
@@ -248,7 +248,7 @@ def classify(
     *,
     second_stage: Any = None,
     training: datasets.Dataset | None = None,
-) -> tuple[Metric, Errors]:
+) -> tuple[Metric, ClassificationErrors]:
     """Error rate of a classifier on the labelled rows of one split, in per cent.
 
     Parameters
@@ -267,7 +267,7 @@ def classify(
 
     Returns
     -------
-    (dict, Errors)
+    (dict, ClassificationErrors)
         The record for ``metrics.json``, and the row-wise errors.
 
     Raises
@@ -280,10 +280,10 @@ def classify(
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
         predict = learned_afresh(estimator, training or dataset, second_stage)
-        name = f"error by {name_of(second_stage)}, %"
-    result = errors(predict(X), y)
+        name = f"error by {solver_name(second_stage)}, %"
+    result = classification_errors(predict(X), y)
     value = result.percent, result.standard_error
-    return measured(name, split, len(result.wrong), dataset, value, began), result
+    return measured(name, split, len(result.misclassified), dataset, value, began), result
 
 
 def learned_afresh(
@@ -296,7 +296,7 @@ def learned_afresh(
     ValueError
         If the estimator has no features, or the training rows have no labels.
     """
-    model, x, y = _lessons(name_of(classifier), estimator, dataset)
+    model, x, y = _lessons(solver_name(classifier), estimator, dataset)
     head = clone(classifier).fit(model.features_of(x), y)
     return lambda rows: head.predict(model.features_of(rows))
 
@@ -314,7 +314,7 @@ def second_stage(
     if solver is None:
         return None
     _, _, y = _lessons(solver, estimator, training)
-    return svm(solver, len(y))
+    return make_linear_svm(solver, len(y))
 
 
 def _lessons(

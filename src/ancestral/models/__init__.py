@@ -3,26 +3,26 @@
 Each runs on a batch and answers with a record of the forward pass, which objectives read.
 """
 
-from ancestral.models.deterministic import Coder, FeatureModel
+from ancestral.models.deterministic import AutoencoderModel, FeatureModel
 from ancestral.models.exact import ExactModel
-from ancestral.models.factor_analysis import FactorAnalyser, LatentFeatures
-from ancestral.models.implicit import Coded, Game, Generator
+from ancestral.models.factor_analysis import FactorAnalyser, FactorAnalysisModel
+from ancestral.models.implicit import AdversarialPair, Generator, LatentSpaceGenerator
 from ancestral.models.latent import LatentModel
-from ancestral.models.mixture import LatentClasses
+from ancestral.models.mixture import MixtureLatentModel
 from ancestral.models.run import Run
-from ancestral.models.stacked import Stacked
+from ancestral.models.stacked import StackedLatentModel
 
 __all__ = [
-    "Coded",
-    "Coder",
+    "AdversarialPair",
+    "AutoencoderModel",
     "ExactModel",
     "FactorAnalyser",
+    "FactorAnalysisModel",
     "FeatureModel",
-    "Game",
     "Generator",
-    "LatentClasses",
-    "LatentFeatures",
     "LatentModel",
+    "LatentSpaceGenerator",
+    "MixtureLatentModel",
     "Run",
-    "Stacked",
+    "StackedLatentModel",
 ]

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from ancestral.probability.distributions import LOG_2PI
 
-SPECK = 1e-100
+MIN_VARIANCE = 1e-100
 """Minimal variance; updates with a smaller new variance are skipped."""
 
 
-LEAST_PRECISION = 1e-6
+MIN_PRECISION = 1e-6
 """Minimal cavity precision of a weight for a refinement of its prior factor."""
 
 
@@ -89,7 +89,7 @@ def linear_moments(
     return Moments(input_mean @ mean.T / math.sqrt(n), total / n)
 
 
-def updated_gamma(prior: Gamma, log_z: float, log_z1: float, log_z2: float) -> Gamma:
+def update_gamma(prior: Gamma, log_z: float, log_z1: float, log_z2: float) -> Gamma:
     """Compute the Gamma distribution with the first two moments of the posterior.
 
     Parameters
@@ -106,7 +106,7 @@ def updated_gamma(prior: Gamma, log_z: float, log_z1: float, log_z2: float) -> G
     return Gamma(new_a, 1 / (ratio2 * (a + 1) / b - ratio1 * a / b))
 
 
-def updated_gaussian(prior: Moments, by_mean: Tensor, by_variance: Tensor) -> Moments:
+def update_gaussian(prior: Moments, grad_mean: Tensor, grad_variance: Tensor) -> Moments:
     """Compute the Gaussian with the first two moments of the posterior.
 
     Entries whose new mean is not finite or whose new variance is too small remain unchanged.
@@ -115,7 +115,7 @@ def updated_gaussian(prior: Moments, by_mean: Tensor, by_variance: Tensor) -> Mo
     ----------
     prior : Moments
         Moments of the weights.
-    by_mean, by_variance : Tensor
+    grad_mean, grad_variance : Tensor
         Gradients of log Z, the log-evidence of the observation, in the prior's moments.
 
     Examples
@@ -124,14 +124,14 @@ def updated_gaussian(prior: Moments, by_mean: Tensor, by_variance: Tensor) -> Mo
     >>> prediction = Moments(2 * mean, 4 * variance)  # y = 2 w + noise of variance 1/2
     >>> log_z = log_normal(torch.tensor(1.5), prediction, 0.5).sum()
     >>> gradients = torch.autograd.grad(log_z, (mean, variance))
-    >>> posterior = updated_gaussian(Moments(mean.detach(), variance.detach()), *gradients)
+    >>> posterior = update_gaussian(Moments(mean.detach(), variance.detach()), *gradients)
     >>> [round(u.item(), 6) for u in posterior]  # the exact posterior: 2/3 and 1/9
     [0.666667, 0.111111]
     """
-    mean = prior.mean + prior.variance * by_mean
-    reduction = prior.variance.square() * (by_mean.square() - 2 * by_variance)
+    mean = prior.mean + prior.variance * grad_mean
+    reduction = prior.variance.square() * (grad_mean.square() - 2 * grad_variance)
     variance = prior.variance - reduction
-    valid = (variance > SPECK) & mean.isfinite()
+    valid = (variance > MIN_VARIANCE) & mean.isfinite()
     return Moments(
         torch.where(valid, mean, prior.mean), torch.where(valid, variance, prior.variance)
     )
@@ -143,7 +143,7 @@ def log_normal(y: Tensor, p: Moments, noise: float) -> Tensor:
     return -0.5 * (LOG_2PI + variance.log() + (y - p.mean).square() / variance)
 
 
-class GaussianWeights(nn.Module):
+class BayesianMLP(nn.Module):
     """Bayesian ReLU network with one output and a factorised posterior over its weights.
 
     p(y | x) = N(f(x), 1 / gamma) with weights N(0, 1 / lambda); gamma and lambda have Gamma priors
@@ -159,9 +159,9 @@ class GaussianWeights(nn.Module):
 
     Examples
     --------
-    >>> net = GaussianWeights(2, (8,)).double()
+    >>> net = BayesianMLP(2, (8,)).double()
     >>> before = net.log_probability(x := torch.ones(2).double(), torch.tensor(1.0))
-    >>> _ = net.observe(x, torch.tensor(1.0))
+    >>> _ = net.update(x, torch.tensor(1.0))
     >>> bool(net.log_probability(x, torch.tensor(1.0)) > before)
     True
     """
@@ -200,7 +200,7 @@ class GaussianWeights(nn.Module):
         """Log posterior predictive density log p(y | x) in nats, under a Gaussian approximation."""
         return log_normal(y, self(x), self.noise.variance)
 
-    def observe(self, x: Float[Tensor, " n"], y: Tensor) -> float:
+    def update(self, x: Float[Tensor, " n"], y: Tensor) -> float:
         """Update the posterior with one sample (x [n], scalar y) in place.
 
         Returns the log predictive density of the sample before the update, in nats.
@@ -214,16 +214,16 @@ class GaussianWeights(nn.Module):
         with torch.no_grad():
             for layer in range(n):
                 prior = Moments(self.means[layer], self.variances[layer])
-                posterior = updated_gaussian(prior, gradients[layer], gradients[n + layer])
+                posterior = update_gaussian(prior, gradients[layer], gradients[n + layer])
                 for parameter, value in zip(prior, posterior, strict=True):
                     parameter.copy_(value)
-            self.gammas[0] = torch.tensor(self._noise_after(y, f, log_z.item()))
+            self.gammas[0] = torch.tensor(self._noise_posterior(y, f, log_z.item()))
         return log_z.item()
 
-    def _noise_after(self, y: Tensor, f: Moments, log_z: float) -> Gamma:
+    def _noise_posterior(self, y: Tensor, f: Moments, log_z: float) -> Gamma:
         a, b = self.noise
         log_z1, log_z2 = (log_normal(y, f, b / scale).item() for scale in (a, a + 1))
-        return updated_gamma(self.noise, log_z, log_z1, log_z2)
+        return update_gamma(self.noise, log_z, log_z1, log_z2)
 
     @torch.no_grad()
     def refine_prior(self) -> None:
@@ -234,7 +234,7 @@ class GaussianWeights(nn.Module):
         gamma, sites = Gamma(*self.gammas[1].tolist()), self.sites.tolist()
         rows = []
         for moments in zip(means.tolist(), variances.tolist(), sites, strict=True):
-            *new_moments, gamma, site = _refined(*moments, gamma)
+            *new_moments, gamma, site = _refine_site(*moments, gamma)
             rows.append((*new_moments, *site))
         values = torch.tensor(rows, dtype=self.sites.dtype, device=self.sites.device)
         self.sites.copy_(values[:, 2:])
@@ -247,7 +247,7 @@ class GaussianWeights(nn.Module):
             start = stop
 
 
-def _refined(
+def _refine_site(
     mean: float, variance: float, site: Sequence[float], gamma: Gamma
 ) -> tuple[float, float, Gamma, tuple[float, ...]]:
     """Refine the prior's site of one weight by an expectation-propagation update.
@@ -259,7 +259,7 @@ def _refined(
     site_precision, site_shift, site_a, site_b = site
     cavity_precision = 1 / variance - site_precision
     a, b = gamma.a - site_a, gamma.b - site_b
-    if not (cavity_precision > LEAST_PRECISION and a > 1 and b > 0):
+    if not (cavity_precision > MIN_PRECISION and a > 1 and b > 0):
         return unchanged
     cavity_gamma, cavity_variance = Gamma(a, b), 1 / cavity_precision
     cavity_mean = cavity_variance * (mean / variance - site_shift)
@@ -268,12 +268,14 @@ def _refined(
         for v in (b / (a - 1), b / a, b / (a + 1))
     )
     total = cavity_variance + cavity_gamma.variance
-    by_mean = -cavity_mean / total
-    by_variance = -0.5 / total + 0.5 * (cavity_mean / total) ** 2
-    new_mean = cavity_mean + cavity_variance * by_mean
-    new_variance = cavity_variance - cavity_variance**2 * (by_mean**2 - 2 * by_variance)
-    new_gamma = updated_gamma(cavity_gamma, log_z, log_z1, log_z2)
-    if not (SPECK < new_variance < 1 / LEAST_PRECISION and new_gamma.a > 1 and new_gamma.b > 0):
+    grad_mean = -cavity_mean / total
+    grad_variance = -0.5 / total + 0.5 * (cavity_mean / total) ** 2
+    new_mean = cavity_mean + cavity_variance * grad_mean
+    new_variance = cavity_variance - cavity_variance**2 * (grad_mean**2 - 2 * grad_variance)
+    new_gamma = update_gamma(cavity_gamma, log_z, log_z1, log_z2)
+    if not (
+        MIN_VARIANCE < new_variance < 1 / MIN_PRECISION and new_gamma.a > 1 and new_gamma.b > 0
+    ):
         return unchanged
     new_site = (
         1 / new_variance - cavity_precision,

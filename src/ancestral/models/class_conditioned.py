@@ -16,11 +16,11 @@ from torch.distributions import Distribution, OneHotCategorical
 from ancestral.data.batch import Batch
 from ancestral.models.latent import LatentModel
 from ancestral.nn import one_hot
-from ancestral.probability.conditionals import Conditional, Context, Given, reads_context
-from ancestral.probability.distributions import Ancestral
+from ancestral.probability.conditionals import Conditional, Context, ContextLike, reads_context
+from ancestral.probability.distributions import ChainDistribution
 
 
-class Told(LatentModel):
+class ClassConditionedModel(LatentModel):
     """p(z | y) p(x | y, z) of a model with latent variables [y, z]; the class y is a label.
 
     Parameters
@@ -33,7 +33,7 @@ class Told(LatentModel):
 
     def __init__(self, model: LatentModel, n_classes: int) -> None:
         def prior(y: Tensor, _: Context) -> Distribution:
-            return _after(model.prior(), y)
+            return _condition_on_class(model.prior(), y)
 
         def likelihood(y: Tensor, given: Context) -> Distribution:
             assert given.z is not None
@@ -41,40 +41,46 @@ class Told(LatentModel):
 
         def posterior(y: Tensor, given: Context) -> Distribution:
             assert given.x is not None
-            return _after(model.encode(Batch(given.x, mask=given.mask)), y)
+            return _condition_on_class(model.encode(Batch(given.x, mask=given.mask)), y)
 
-        parts = [_AtClass(make, n_classes) for make in (prior, likelihood, posterior)]
+        parts = [
+            _FixedClassConditional(build, n_classes) for build in (prior, likelihood, posterior)
+        ]
         super().__init__(*parts)
         self.model = model
 
 
-class _AtClass(Conditional):
+class _FixedClassConditional(Conditional):
     """Conditional distribution at the class label of the context."""
 
-    reads = ("y",)
+    context_fields = ("y",)
 
-    def __init__(self, make: Callable[[Tensor, Context], Distribution], n_classes: int) -> None:
+    def __init__(self, build: Callable[[Tensor, Context], Distribution], n_classes: int) -> None:
         super().__init__()
-        self.make, self.n_classes = make, n_classes
+        self.build, self.n_classes = build, n_classes
 
-    def forward(self, c: Given = None) -> Distribution:
+    def forward(self, c: ContextLike = None) -> Distribution:
         """Return the distribution in a context."""
         assert isinstance(c, Context)
         assert c.y is not None
-        return self.make(one_hot(c.y, self.n_classes), c)
+        return self.build(one_hot(c.y, self.n_classes), c)
 
 
-def _after(p: Distribution, y: Tensor) -> Distribution:
+def _condition_on_class(p: Distribution, y: Tensor) -> Distribution:
     """Distribution of the remaining latent variables given the class y, in the same layout."""
-    assert isinstance(p, Ancestral)
+    assert isinstance(p, ChainDistribution)
     if not p.reverse:
-        return p.after(y)
-    (conditional,) = p.rest  # p samples the code first, then the class and the rest given the code
+        return p.condition_on_first(y)
+    (conditional,) = (
+        p.conditionals
+    )  # p samples the code first, then the class and the rest given the code
     sizes = [p.sizes[0], p.sizes[1] - y.shape[-1]]
-    return Ancestral(p.first, [lambda c: _after(conditional(c), y)], sizes, reverse=True)
+    return ChainDistribution(
+        p.first, [lambda c: _condition_on_class(conditional(c), y)], sizes, reverse=True
+    )
 
 
-def shares(model: LatentModel) -> Tensor | None:
+def class_log_prior(model: LatentModel) -> Tensor | None:
     """Log-probabilities log p(y) of the class that a model's prior begins with, [n_classes].
 
     Returns None if the prior does not begin with a class.
@@ -82,12 +88,12 @@ def shares(model: LatentModel) -> Tensor | None:
     Examples
     --------
     >>> from ancestral.probability.composite import standard_normal
-    >>> shares(LatentModel(standard_normal(2), standard_normal(3), standard_normal(2))) is None
+    >>> class_log_prior(LatentModel(standard_normal(2), standard_normal(3), standard_normal(2))) is None
     True
     """
     if reads_context(model.prior):
         return None
     p = model.prior()
-    while isinstance(p, Ancestral):
+    while isinstance(p, ChainDistribution):
         p = p.first
     return p.logits if isinstance(p, OneHotCategorical) else None

@@ -18,7 +18,7 @@ class FeatureModel(nn.Module):
     Parameters
     ----------
     network : Module
-        Map ``Context`` -> features [batch, n]. It begins with ``Read`` or reads x and mask itself.
+        Map ``Context`` -> features [batch, n]. It begins with ``ReadContext`` or reads x and mask itself.
     classifier : Module
         Map features -> scores [batch, n_classes].
     """
@@ -36,7 +36,7 @@ class FeatureModel(nn.Module):
         return FeatureRun(batch, self.features(batch))
 
 
-class Coder(nn.Module):
+class AutoencoderModel(nn.Module):
     """Autoencoder with a deterministic encoder and a likelihood p(x | code).
 
     Unlike a :class:`LatentModel` it has no prior over codes.
@@ -44,16 +44,16 @@ class Coder(nn.Module):
     Parameters
     ----------
     encoder : Module
-        Map ``Context`` -> codes [batch, n]. It begins with ``Read`` or reads x and mask itself.
+        Map ``Context`` -> codes [batch, n]. It begins with ``ReadContext`` or reads x and mask itself.
     likelihood : Conditional
         p(x | code).
 
     Examples
     --------
     >>> from ancestral.probability.conditionals import Bernoulli
-    >>> from ancestral.nn import MLP, Read
-    >>> encoder = nn.Sequential(Read("x"), MLP(4, (8,), 2))
-    >>> Coder(encoder, Bernoulli(MLP(2, (8,), 4))).run(Batch(torch.ones(3, 4))).log_px.shape
+    >>> from ancestral.nn import MLP, ReadContext
+    >>> encoder = nn.Sequential(ReadContext("x"), MLP(4, (8,), 2))
+    >>> AutoencoderModel(encoder, Bernoulli(MLP(2, (8,), 4))).run(Batch(torch.ones(3, 4))).log_px.shape
     torch.Size([3])
     """
 

@@ -16,31 +16,37 @@ from torch.distributions import Distribution
 
 from ancestral.data.batch import Batch
 from ancestral.models.latent import LatentModel
-from ancestral.probability.conditionals import Conditional, Given
+from ancestral.probability.conditionals import Conditional, ContextLike
 
 Statistics = list[list[Tensor]]
 """Expected sufficient statistics summed over rows, one list per group of columns."""
 
 
-class Asked(Conditional):
+class FunctionConditional(Conditional):
     """Conditional defined by a function, without parameters.
 
     Parameters
     ----------
-    ask : callable
+    function : callable
         Map context -> distribution.
-    reads : sequence of str, optional
+    context_fields : sequence of str, optional
         Fields of the ``Context`` that are passed as arguments. Default: the context itself is
         passed.
     """
 
-    def __init__(self, ask: Callable[..., Distribution], reads: Sequence[str] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., Distribution], context_fields: Sequence[str] = ()
+    ) -> None:
         super().__init__()
-        self.ask, self.reads = ask, tuple(reads)
+        self.function, self.context_fields = function, tuple(context_fields)
 
-    def forward(self, c: Given = None) -> Distribution:
+    def forward(self, c: ContextLike = None) -> Distribution:
         """Return the distribution at c."""
-        return self.ask(*(getattr(c, name) for name in self.reads)) if self.reads else self.ask(c)
+        return (
+            self.function(*(getattr(c, name) for name in self.context_fields))
+            if self.context_fields
+            else self.function(c)
+        )
 
 
 class ExactModel(LatentModel, ABC):
@@ -51,24 +57,24 @@ class ExactModel(LatentModel, ABC):
         """Log p(x) of the observed entries, [batch], in nats."""
 
     @abstractmethod
-    def expect(self, batch: Batch) -> tuple[Float[Tensor, " b"], Statistics]:
+    def e_step(self, batch: Batch) -> tuple[Float[Tensor, " b"], Statistics]:
         """E-step: log p(x) [batch], and expected sufficient statistics summed over rows."""
 
     @abstractmethod
-    def maximise(self, statistics: Statistics) -> None:
+    def m_step(self, statistics: Statistics) -> None:
         """M-step: set the parameters that maximise the expected log p(x, z)."""
 
     @abstractmethod
-    def fill(self, batch: Batch, *, sample: bool = False) -> Float[Tensor, "b d"]:
+    def impute(self, batch: Batch, *, sample: bool = False) -> Float[Tensor, "b d"]:
         """Impute missing entries by E[x_missing | x_observed], or by a sample if ``sample``."""
 
 
-def added(a: Statistics | None, b: Statistics) -> Statistics:
+def add_statistics(a: Statistics | None, b: Statistics) -> Statistics:
     """Add two sets of statistics; None means no rows."""
     if a is None:
         return b
     return [[x + y for x, y in zip(*pair, strict=True)] for pair in zip(a, b, strict=True)]
 
 
-def _filled(batch: Batch, x: Tensor) -> Tensor:
+def _fill_missing(batch: Batch, x: Tensor) -> Tensor:
     return batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, x)

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, distributions, nn
 
 from ancestral.data.batch import Batch
-from ancestral.models.exact import Asked, ExactModel, Statistics, _filled
-from ancestral.models.mixture_components import LEAST_VARIANCE
+from ancestral.models.exact import ExactModel, FunctionConditional, Statistics, _fill_missing
+from ancestral.models.mixture_components import MIN_VARIANCE
 from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Conditional, Given
-from ancestral.probability.distributions import centre, draw
+from ancestral.probability.conditionals import Conditional, ContextLike
+from ancestral.probability.distributions import mean_or_mode, rsample_or_sample
 
 
 class FactorAnalyser(Conditional):
@@ -40,13 +40,13 @@ class FactorAnalyser(Conditional):
         self.loading, self.mu = nn.Parameter(loading.clone()), nn.Parameter(mu.clone())
         self.log_psi = nn.Parameter(log_psi.clone())
 
-    def forward(self, c: Given = None) -> distributions.LowRankMultivariateNormal:  # noqa: ARG002
+    def forward(self, c: ContextLike = None) -> distributions.LowRankMultivariateNormal:  # noqa: ARG002
         """Return the marginal distribution p(x)."""
         return distributions.LowRankMultivariateNormal(
             self.mu, self.loading, self.log_psi.exp(), validate_args=False
         )
 
-    def given(self, z: Float[Tensor, "*b q"]) -> distributions.Normal:
+    def likelihood(self, z: Float[Tensor, "*b q"]) -> distributions.Normal:
         """Return p(x | z) = N(W z + mu, Psi)."""
         mean = z @ self.loading.T + self.mu
         return distributions.Normal(mean, torch.exp(0.5 * self.log_psi), validate_args=False)
@@ -71,7 +71,7 @@ class FactorAnalyser(Conditional):
         return distributions.MultivariateNormal(mean.squeeze(-2), covariance, validate_args=False)
 
 
-class LatentFeatures(ExactModel):
+class FactorAnalysisModel(ExactModel):
     """Factor analysis: z ~ N(0, I), x | z ~ N(W z + mu, Psi) with diagonal Psi.
 
     Parameters
@@ -83,7 +83,7 @@ class LatentFeatures(ExactModel):
 
     Examples
     --------
-    >>> model = LatentFeatures(FactorAnalyser(torch.ones(3, 1), torch.zeros(3), torch.zeros(3)))
+    >>> model = FactorAnalysisModel(FactorAnalyser(torch.ones(3, 1), torch.zeros(3), torch.zeros(3)))
     >>> run = model.run(Batch(torch.ones(2, 3)), k=4)  # each importance weight equals p(x)
     >>> bool((run.log_w - model.log_marginal(run.batch)).abs().max() < 1e-5)
     True
@@ -92,8 +92,8 @@ class LatentFeatures(ExactModel):
     def __init__(self, analyser: FactorAnalyser, isotropic: bool = False) -> None:
         super().__init__(
             standard_normal(analyser.loading.shape[1]),
-            Asked(analyser.given),
-            Asked(analyser.posterior, reads=("x", "mask")),
+            FunctionConditional(analyser.likelihood),
+            FunctionConditional(analyser.posterior, context_fields=("x", "mask")),
         )
         self.analyser, self.isotropic = analyser, isotropic
 
@@ -102,7 +102,7 @@ class LatentFeatures(ExactModel):
         q = self.encode(batch)
         return self.run_at(q.mean, batch, q).log_w  # log p(x, z) - log p(z | x) is equal at all z
 
-    def expect(self, batch: Batch) -> tuple[Float[Tensor, " b"], Statistics]:
+    def e_step(self, batch: Batch) -> tuple[Float[Tensor, " b"], Statistics]:
         """E-step: log p(x) and, with u = [z, 1], sums of E[u u^T], x E[u]^T, x^2 and counts.
 
         Sums run over the rows in which a column is observed.
@@ -119,7 +119,7 @@ class LatentFeatures(ExactModel):
         log_px = self.run_at(q.mean, batch, q).log_w
         return log_px, [[products, x.T @ u, x.square().sum(0), n]]
 
-    def maximise(self, statistics: Statistics) -> None:
+    def m_step(self, statistics: Statistics) -> None:
         """M-step: regress each column on [z, 1]; Psi is the residual variance."""
         products, cross, squares, n = statistics[0]
         weights = torch.linalg.solve(products, cross.unsqueeze(-1)).squeeze(-1)
@@ -127,10 +127,10 @@ class LatentFeatures(ExactModel):
         psi = (rss.sum() / n.expand_as(rss).sum()).expand_as(rss) if self.isotropic else rss / n
         self.analyser.loading.copy_(weights[:, :-1])
         self.analyser.mu.copy_(weights[:, -1])
-        self.analyser.log_psi.copy_(psi.clamp(min=LEAST_VARIANCE).log())
+        self.analyser.log_psi.copy_(psi.clamp(min=MIN_VARIANCE).log())
 
-    def fill(self, batch: Batch, *, sample: bool = False) -> Float[Tensor, "b d"]:
+    def impute(self, batch: Batch, *, sample: bool = False) -> Float[Tensor, "b d"]:
         """Impute missing entries by E[x_missing | x_observed], or by a sample if ``sample``."""
         q = self.encode(batch)
-        p = self.decode(draw(q) if sample else centre(q))
-        return _filled(batch, draw(p) if sample else centre(p))
+        p = self.decode(rsample_or_sample(q) if sample else mean_or_mode(q))
+        return _fill_missing(batch, rsample_or_sample(p) if sample else mean_or_mode(p))

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
-from ancestral.models.deterministic import Coder
+from ancestral.models.deterministic import AutoencoderModel
 from ancestral.models.latent import LatentModel
 from ancestral.models.run import GeneratorRun
-from ancestral.nn import Taps, one_hot
-from ancestral.nn.numerics import at_least_single
+from ancestral.nn import ActivationCollector, one_hot
+from ancestral.nn.numerics import at_least_float32
 from ancestral.probability.conditionals import Conditional
-from ancestral.probability.distributions import centre
+from ancestral.probability.distributions import mean_or_mode
 from ancestral.utils import distributed
 
 
@@ -51,12 +51,12 @@ class Generator(nn.Module):
         super().__init__()
         self.network, self.noise = network, noise
         self.condition, self.n_classes = condition, n_classes
-        self._taps = Taps(network)
+        self._collector = ActivationCollector(network)
 
     def run(self, batch: Batch) -> GeneratorRun:
         """Generate one sample per row of the batch."""
         sample = self.sample(len(batch.x), self.condition_of(batch))
-        return GeneratorRun(batch, sample, taps=self._taps.take())
+        return GeneratorRun(batch, sample, activations=self._collector.collect())
 
     def condition_of(self, batch: Batch) -> Tensor | None:
         """Return the condition of a batch, [batch, ...], or None for an unconditional model.
@@ -78,18 +78,20 @@ class Generator(nn.Module):
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Generate samples [n, d], one per row of the condition ``c`` [n, ...] if given."""
-        return self.at(distributed.share(self.draw_noise(n * distributed.n_shares())), c)
+        return self.generate(
+            distributed.local_shard(self.sample_noise(n * distributed.n_shards())), c
+        )
 
-    def draw_noise(self, n: int) -> Float[Tensor, "n l"]:
+    def sample_noise(self, n: int) -> Float[Tensor, "n l"]:
         """Sample noise for n samples, [n, l]."""
         return self.noise().sample((n,))
 
-    def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
+    def generate(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
         """Map noise h [n, l], and conditions c [n, ...] if given, to samples [n, d]."""
-        return at_least_single(self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1)))
+        return at_least_float32(self.network(h if c is None else torch.cat([c.to(h.dtype), h], -1)))
 
 
-class Coded(nn.Module):
+class LatentSpaceGenerator(nn.Module):
     """Generator in the code space of a fitted autoencoder (Li et al., 2015).
 
     In its :class:`GeneratorRun`, the batch contains codes instead of x, and the sample consists of
@@ -99,26 +101,26 @@ class Coded(nn.Module):
     ----------
     generator : Generator
         Generator of codes.
-    coder : Coder or LatentModel
+    autoencoder : AutoencoderModel or LatentModel
         Fitted autoencoder. With a latent-variable model, codes are posterior means E_q[z | x].
     """
 
-    def __init__(self, generator: Generator, coder: Coder | LatentModel) -> None:
+    def __init__(self, generator: Generator, autoencoder: AutoencoderModel | LatentModel) -> None:
         super().__init__()
-        self.generator, self.coder = generator, coder
+        self.generator, self.autoencoder = generator, autoencoder
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> Coded:
+    def train(self, mode: bool = True) -> LatentSpaceGenerator:
         """Set the mode of the generator; the autoencoder remains in evaluation mode."""
         super().train(mode)
-        self.coder.eval()
+        self.autoencoder.eval()
         return self
 
     @torch.no_grad()
     def codes(self, batch: Batch) -> Tensor:
         """Return the codes of a batch, [batch, n]."""
-        code = self.coder.encode(batch)
-        return code if isinstance(code, Tensor) else centre(code)
+        code = self.autoencoder.encode(batch)
+        return code if isinstance(code, Tensor) else mean_or_mode(code)
 
     def run(self, batch: Batch) -> GeneratorRun:
         """Encode the batch and generate one code per row."""
@@ -126,18 +128,18 @@ class Coded(nn.Module):
 
     def sample(self, n: int, c: Tensor | None = None) -> Tensor:
         """Generate samples [n, d]: the mean of p(x | code) (mode of codes) at generated codes."""
-        return centre(self.coder.decode(self.generator.sample(n, c)))
+        return mean_or_mode(self.autoencoder.decode(self.generator.sample(n, c)))
 
-    def draw_noise(self, n: int) -> Float[Tensor, "n l"]:
+    def sample_noise(self, n: int) -> Float[Tensor, "n l"]:
         """Sample noise for n samples, [n, l]."""
-        return self.generator.draw_noise(n)
+        return self.generator.sample_noise(n)
 
-    def at(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
+    def generate(self, h: Float[Tensor, "n l"], c: Tensor | None = None) -> Tensor:
         """Map noise h [n, l], and conditions c [n, ...] if given, to samples [n, d]."""
-        return centre(self.coder.decode(self.generator.at(h, c)))
+        return mean_or_mode(self.autoencoder.decode(self.generator.generate(h, c)))
 
 
-class Game(nn.Module):
+class AdversarialPair(nn.Module):
     """Generator and critic of a generative adversarial network (Goodfellow et al., 2014).
 
     Parameters
@@ -157,7 +159,7 @@ class Game(nn.Module):
         """Generate one sample per row of the batch."""
         return self.generator.run(batch)
 
-    def judge(self, x: Tensor, batch: Batch) -> Tensor:
+    def critic_logits(self, x: Tensor, batch: Batch) -> Tensor:
         """Compute the critic's logits of x, concatenated with the conditions of the batch."""
         c = self.generator.condition_of(batch)
         return self.critic(x if c is None else torch.cat([x, c.to(x.dtype)], -1))

@@ -13,9 +13,9 @@ from torch.distributions import Distribution
 
 from ancestral.data.batch import Batch
 from ancestral.models.run import LatentRun
-from ancestral.nn import Taps
-from ancestral.probability.conditionals import Conditional, Context, Given, reads_context
-from ancestral.probability.distributions import centre, draw, log_prob
+from ancestral.nn import ActivationCollector
+from ancestral.probability.conditionals import Conditional, Context, ContextLike, reads_context
+from ancestral.probability.distributions import log_prob, mean_or_mode, rsample_or_sample
 
 
 class LatentModel(nn.Module):
@@ -33,7 +33,7 @@ class LatentModel(nn.Module):
     Notes
     -----
     A conditional is called on a tensor (the posterior on x, the likelihood on z) or on None (the
-    prior). If its network begins with ``Read``, it is called on a ``Context`` with all available
+    prior). If its network begins with ``ReadContext``, it is called on a ``Context`` with all available
     fields instead. Further modules, such as a classifier, can be added as attributes.
 
     Examples
@@ -53,13 +53,13 @@ class LatentModel(nn.Module):
     def __init__(self, prior: Conditional, likelihood: Conditional, posterior: Conditional) -> None:
         super().__init__()
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
-        self._readers = {c for c in (prior, likelihood, posterior) if reads_context(c)}
-        self._taps = Taps(prior, likelihood, posterior)
+        self._context_conditionals = {c for c in (prior, likelihood, posterior) if reads_context(c)}
+        self._collector = ActivationCollector(prior, likelihood, posterior)
 
     def run(self, batch: Batch, k: int = 1) -> LatentRun:
         """Run the encoder once per sample and the decoder on k latent samples of each."""
         q = self.encode(batch)
-        return self.run_at(draw(q, (k,)), batch, q)
+        return self.run_at(rsample_or_sample(q, (k,)), batch, q)
 
     def score(self, z: Float[Tensor, "*k b l"], batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute log p(z) and log p(x | z) at latents z, each [..., batch], in nats.
@@ -67,13 +67,13 @@ class LatentModel(nn.Module):
         log p(x | z) is that of the observed entries.
         """
         prior, log_px = self._evaluate(z, batch)
-        self._taps.take()
+        self._collector.collect()
         return log_prob(prior, z), log_px
 
     def run_at(self, z: Float[Tensor, "*k b l"], batch: Batch, q: Distribution) -> LatentRun:
         """Run the model at latents z [..., batch, n_latents]; ``q`` is recorded as given."""
         prior, log_px = self._evaluate(z, batch)
-        return LatentRun(batch, q, prior, z, log_px, taps=self._taps.take())
+        return LatentRun(batch, q, prior, z, log_px, activations=self._collector.collect())
 
     def _evaluate(self, z: Tensor, batch: Batch) -> tuple[Distribution, Tensor]:
         """Return p(z) and log p(x | z) [..., batch] of the observed entries."""
@@ -106,19 +106,19 @@ class LatentModel(nn.Module):
         Tensor [n, d]
             Samples of x, or their conditional means.
         """
-        p = self.decode(self.draw_latents(n, y), y)
-        return centre(p) if mean else p.sample()
+        p = self.decode(self.sample_prior(n, y), y)
+        return mean_or_mode(p) if mean else p.sample()
 
-    def draw(self, n: int, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sample_joint(self, n: int, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Sample latents z [n, l] from the prior and x [n, d] from p(x | z)."""
-        z = self.draw_latents(n, y)
+        z = self.sample_prior(n, y)
         return z, self.decode(z, y).sample()
 
-    def draw_latents(self, n: int, y: Tensor | None = None) -> Tensor:
+    def sample_prior(self, n: int, y: Tensor | None = None) -> Tensor:
         """Sample n latents [n, l] from the prior; with ``y`` [n], one for each label."""
         prior = self._call(self.prior, None, Context(y=y))
         n_dims = len(prior.batch_shape) + len(prior.event_shape)
         return prior.sample((n,) if n_dims == 1 else ())
 
-    def _call(self, conditional: Conditional, plain: Given, context: Context) -> Distribution:
-        return conditional(context if conditional in self._readers else plain)
+    def _call(self, conditional: Conditional, plain: ContextLike, context: Context) -> Distribution:
+        return conditional(context if conditional in self._context_conditionals else plain)

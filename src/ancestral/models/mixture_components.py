@@ -25,15 +25,15 @@ from ancestral.probability.conditionals import (
     Gaussian,
     Poisson,
 )
-from ancestral.probability.distributions import given_observed, log_prob
+from ancestral.probability.distributions import condition_gaussian, log_prob
 
-Sums = list[Tensor]
+ComponentStatistics = list[Tensor]
 """Weighted sums of sufficient statistics over rows, per class."""
 
-LEAST_VARIANCE = 1e-6
+MIN_VARIANCE = 1e-6
 """Lower bound of variances of standardised columns."""
 
-SPECK = 1e-10
+MIN_COUNT = 1e-10
 """Minimal total weight of a class, in rows; parameters of a class with less are not updated."""
 
 
@@ -57,7 +57,7 @@ class Component(ABC):
         return list(lookup.tables)
 
     @property
-    def each(self) -> Distribution:
+    def class_distributions(self) -> Distribution:
         """Distributions of the k classes, with batch shape [k, n], or [k] and event shape [n]."""
         return self.conditional(torch.eye(len(self.tables[0])).to(self.tables[0]))
 
@@ -66,34 +66,36 @@ class Component(ABC):
         """Log p(x | class) of the observed entries under each class, in nats."""
 
     @abstractmethod
-    def sums(self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor) -> Sums:
+    def sufficient_statistics(
+        self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor
+    ) -> ComponentStatistics:
         """Compute the sufficient statistics of rows with weights [b, k] in the classes."""
 
     @abstractmethod
-    def average(self, total: Sums) -> Sums:
+    def average_statistics(self, total: ComponentStatistics) -> ComponentStatistics:
         """Compute the statistics of the average row from those of rows with weight 1."""
 
     @abstractmethod
-    def learn(self, sums: Sums) -> None:
+    def m_step(self, sums: ComponentStatistics) -> None:
         """M-step: set the maximum likelihood parameters for the given statistics."""
 
     @abstractmethod
-    def expected(
-        self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], shares: Float[Tensor, "b k"]
+    def conditional_mean(
+        self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], class_probs: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Compute E[x | observed entries] with class probabilities ``shares``.
+        """Compute E[x | observed entries] with class probabilities ``class_probs``.
 
         ``mask`` is 1 where an entry is observed.
         """
 
     @abstractmethod
-    def drawn(
+    def conditional_sample(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], y: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
         """Sample rows of one-hot classes ``y``, given their observed entries."""
 
 
-class Independent(Component):
+class IndependentColumns(Component):
     """Columns of one kind that are independent given the class.
 
     Parameters
@@ -137,11 +139,11 @@ class Independent(Component):
         but loses precision in float32 if a variance is small.
         """
         if x.dtype != torch.float64:
-            return log_density(self.each, x, mask)
+            return log_density(self.class_distributions, x, mask)
         observed, *statistics = self._statistics(x, mask)
         if self.kind == "categorical":
-            return statistics[0] @ self._of_categories(self.each.logits).T  # type: ignore[attr-defined]
-        p = self.each
+            return statistics[0] @ self._concatenate_categories(self.class_distributions.logits).T  # type: ignore[attr-defined]
+        p = self.class_distributions
         assert isinstance(p, ExponentialFamily)
         natural = p._natural_params
         log_px = -observed @ p._log_normalizer(*natural).T
@@ -151,7 +153,9 @@ class Independent(Component):
             log_px = log_px - (observed * torch.lgamma(x + 1)).sum(-1, keepdim=True)
         return log_px
 
-    def sums(self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor) -> Sums:
+    def sufficient_statistics(
+        self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor
+    ) -> ComponentStatistics:
         """Compute the weighted counts and sums of statistics, [k, width] each."""
         return [weights.T @ s for s in self._statistics(x, mask)]
 
@@ -167,41 +171,44 @@ class Independent(Component):
         observed = observed.repeat_interleave(torch.tensor(self.n_categories).to(x.device), -1)
         return [observed, observed * codes]
 
-    def _of_categories(self, values: Float[Tensor, "k n c"]) -> Float[Tensor, "k width"]:
+    def _concatenate_categories(self, values: Float[Tensor, "k n c"]) -> Float[Tensor, "k width"]:
         """Concatenate the categories of the columns, without padding."""
         return torch.cat([values[:, j, :c] for j, c in enumerate(self.n_categories)], -1)
 
-    def average(self, total: Sums) -> Sums:
+    def average_statistics(self, total: ComponentStatistics) -> ComponentStatistics:
         """Compute the statistics of the average row from those of rows with weight 1."""
-        return [s / total[0].clamp(min=SPECK) for s in total]
+        return [s / total[0].clamp(min=MIN_COUNT) for s in total]
 
-    def learn(self, sums: Sums) -> None:
+    def m_step(self, sums: ComponentStatistics) -> None:
         """M-step: set the parameters whose expected statistics are the weighted means."""
         n, *totals = sums
-        means = [total / n.clamp(min=SPECK) for total in totals]
-        for table, new in zip(self.tables, self._with_means(n, *means), strict=True):
-            table.copy_(torch.where(n > SPECK, new, table))
+        means = [total / n.clamp(min=MIN_COUNT) for total in totals]
+        for table, new in zip(self.tables, self._parameters_from_means(n, *means), strict=True):
+            table.copy_(torch.where(n > MIN_COUNT, new, table))
 
-    def _with_means(self, n: Tensor, mean: Tensor, square: Tensor | None = None) -> list[Tensor]:
+    def _parameters_from_means(
+        self, n: Tensor, mean: Tensor, square: Tensor | None = None
+    ) -> list[Tensor]:
         if self.kind == "bernoulli":
             return [logit(mean)]
         if square is None:
-            return [mean.clamp(min=SPECK).log()]
+            return [mean.clamp(min=MIN_COUNT).log()]
         variance = square - mean.square()
         if self.spherical:
             variance = (n * variance).sum(-1, keepdim=True) / n.sum(-1, keepdim=True)
-        return [mean, variance.clamp(min=LEAST_VARIANCE).log().expand_as(mean)]
+        return [mean, variance.clamp(min=MIN_VARIANCE).log().expand_as(mean)]
 
-    def expected(
-        self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], shares: Float[Tensor, "b k"]
+    def conditional_mean(
+        self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], class_probs: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
         """Return the mean, or the most probable category, which ignore the observed entries."""
         del mask
         if self.kind != "categorical":
-            return shares @ self.each.mean
-        return torch.einsum("bk,knc->bnc", shares, self.each.probs).argmax(-1).to(x)  # type: ignore[attr-defined]
+            return class_probs @ self.class_distributions.mean
+        category_probs = self.class_distributions.probs  # type: ignore[attr-defined]
+        return torch.einsum("bk,knc->bnc", class_probs, category_probs).argmax(-1).to(x)
 
-    def drawn(
+    def conditional_sample(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], y: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
         """Sample rows of one-hot classes ``y``, independently of the observed entries."""
@@ -209,7 +216,7 @@ class Independent(Component):
         return self.conditional(y).sample().to(x)
 
 
-class Correlated(Component):
+class FullCovariance(Component):
     """Gaussian columns with a full covariance matrix per class, or one shared by all.
 
     Parameters
@@ -229,14 +236,16 @@ class Correlated(Component):
 
     def log_density(self, x: Float[Tensor, "b n"], mask: Tensor | None) -> Float[Tensor, "b k"]:
         """Log p(x | class) of the observed entries under each class, in nats."""
-        return log_density(self.each, x, mask)
+        return log_density(self.class_distributions, x, mask)
 
-    def sums(self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor) -> Sums:
+    def sufficient_statistics(
+        self, x: Float[Tensor, "b n"], mask: Tensor | None, weights: Tensor
+    ) -> ComponentStatistics:
         """Compute sums of r, r E[x] and r E[x x^T]: [k, 1], [k, n] and [k, n, n]."""
         n = weights.sum(0).unsqueeze(-1)
         if mask is None:
             return [n, weights.T @ x, torch.einsum("bk,bi,bj->kij", weights, x, x)]
-        mean, covariance = self._given(x, mask)
+        mean, covariance = self._condition(x, mask)
         products = torch.einsum("bk,bki,bkj->kij", weights, mean, mean)
         return [
             n,
@@ -244,50 +253,50 @@ class Correlated(Component):
             products + torch.einsum("bk,bkij->kij", weights, covariance),
         ]
 
-    def average(self, total: Sums) -> Sums:
+    def average_statistics(self, total: ComponentStatistics) -> ComponentStatistics:
         """Compute the statistics of a row with the mean and variances of all, uncorrelated."""
         n, mean, products = total[0], total[1] / total[0], total[2] / total[0].unsqueeze(-1)
         outer = mean.unsqueeze(-1) * mean.unsqueeze(-2)
         variance = (products - outer).diagonal(dim1=-2, dim2=-1)
         return [n / n, mean, outer + torch.diag_embed(variance)]
 
-    def learn(self, sums: Sums) -> None:
+    def m_step(self, sums: ComponentStatistics) -> None:
         """M-step: set the weighted means and covariances."""
         n, total, products = sums
-        mean = total / n.clamp(min=SPECK)
+        mean = total / n.clamp(min=MIN_COUNT)
         scatter = products - n.unsqueeze(-1) * mean.unsqueeze(-1) * mean.unsqueeze(-2)
         if self.tied:
             covariance = (scatter.sum(0) / n.sum()).expand_as(scatter)
         else:
-            covariance = scatter / n.clamp(min=SPECK).unsqueeze(-1)
+            covariance = scatter / n.clamp(min=MIN_COUNT).unsqueeze(-1)
         size = covariance.shape[-1]
-        ridge = LEAST_VARIANCE * torch.eye(size, dtype=mean.dtype, device=mean.device)
+        ridge = MIN_VARIANCE * torch.eye(size, dtype=mean.dtype, device=mean.device)
         tril = torch.linalg.cholesky(covariance + ridge)
         tril = tril.tril(-1) + torch.diag_embed(tril.diagonal(dim1=-2, dim2=-1).log())
         row, column = torch.tril_indices(size, size, device=mean.device)
         for table, new in zip(self.tables, (mean, tril[:, row, column]), strict=True):
-            table.copy_(torch.where(n > SPECK, new, table))
+            table.copy_(torch.where(n > MIN_COUNT, new, table))
 
-    def expected(
-        self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], shares: Float[Tensor, "b k"]
+    def conditional_mean(
+        self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], class_probs: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
-        """Compute E[x | observed entries], averaged over classes with weights ``shares``."""
-        return torch.einsum("bk,bki->bi", shares, self._given(x, mask)[0])
+        """Compute E[x | observed entries], averaged over classes with weights ``class_probs``."""
+        return torch.einsum("bk,bki->bi", class_probs, self._condition(x, mask)[0])
 
-    def drawn(
+    def conditional_sample(
         self, x: Float[Tensor, "b n"], mask: Float[Tensor, "b n"], y: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b n"]:
         """Sample rows of one-hot classes ``y``, given their observed entries."""
-        mean, covariance = given_observed(self.conditional(y), x, mask)
+        mean, covariance = condition_gaussian(self.conditional(y), x, mask)
         regular = covariance + torch.diag_embed(mask)  # invertible; observed entries are kept below
         noise = MultivariateNormal(torch.zeros_like(mean), regular, validate_args=False).sample()
         return torch.where(mask > 0, x, mean + noise)
 
-    def _given(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _condition(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return conditional means [b, k, n] and covariances [b, k, n, n] of each class."""
-        p = self.each
+        p = self.class_distributions
         assert isinstance(p, MultivariateNormal)
-        return given_observed(p, x.unsqueeze(-2), mask.unsqueeze(-2))
+        return condition_gaussian(p, x.unsqueeze(-2), mask.unsqueeze(-2))
 
 
 def log_density(

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, Uniform
 
-from ancestral.models.implicit import Coded, Generator
+from ancestral.models.implicit import Generator, LatentSpaceGenerator
 from ancestral.models.latent import LatentModel
 from ancestral.nn import one_hot
 from ancestral.probability.composite import standard_normal
 from ancestral.probability.conditionals import Context, Gaussian
 
 
-class Observed(LatentModel):
+class NoisyGenerator(LatentModel):
     """Latent-variable model x = G(h) + e of a generator G with observation noise e ~ N(0, s I).
 
     The latents are standard normal. Uniform generator noise is computed as the normal CDF of the
@@ -29,7 +29,7 @@ class Observed(LatentModel):
 
     Parameters
     ----------
-    source : Generator or Coded
+    source : Generator or LatentSpaceGenerator
         Generator G.
     variance : float
         Variance s of the observation noise.
@@ -42,20 +42,20 @@ class Observed(LatentModel):
     Examples
     --------
     >>> from ancestral.data.batch import Batch
-    >>> model = Observed(Generator(nn.Identity(), standard_normal(2)), variance=1.0)
+    >>> model = NoisyGenerator(Generator(nn.Identity(), standard_normal(2)), variance=1.0)
     >>> log_pz, log_px = model.score(torch.zeros(1, 3, 2), Batch(torch.zeros(3, 2)))
     >>> bool(torch.allclose(log_px, torch.tensor(-math.log(2 * math.pi))))
     True
     """
 
-    def __init__(self, source: Generator | Coded, variance: float) -> None:
-        noise = _drawer(source).noise()
+    def __init__(self, source: Generator | LatentSpaceGenerator, variance: float) -> None:
+        noise = _base_generator(source).noise()
         if not isinstance(noise, Normal | Uniform):
             raise ValueError(
                 f"source has noise of the kind {type(noise).__name__.lower()}: annealed importance "
                 "sampling requires a generator with normal or uniform noise"
             )
-        n, rows = noise.batch_shape[-1], Rows(source)
+        n, rows = noise.batch_shape[-1], GeneratorMean(source)
         super().__init__(
             prior=standard_normal(n),
             likelihood=Gaussian(rows, log_var=math.log(variance)),
@@ -63,33 +63,33 @@ class Observed(LatentModel):
         )
 
 
-class Rows(nn.Module):
+class GeneratorMean(nn.Module):
     """Output of a generator as a function of standard normal latents and an optional class.
 
     Parameters
     ----------
-    source : Generator or Coded
+    source : Generator or LatentSpaceGenerator
         Generator G.
     """
 
-    reads = ("z", "y")
+    context_fields = ("z", "y")
 
-    def __init__(self, source: Generator | Coded) -> None:
+    def __init__(self, source: Generator | LatentSpaceGenerator) -> None:
         super().__init__()
         self.source = source
 
     def forward(self, context: Context) -> Tensor:
         """Map latents [..., n] to generated samples [..., d]."""
-        z, y, generator = context.z, context.y, _drawer(self.source)
+        z, y, generator = context.z, context.y, _base_generator(self.source)
         assert z is not None
         h, noise, c = z, generator.noise(), None
         if isinstance(noise, Uniform):
             h = noise.low + (noise.high - noise.low) * torch.special.ndtr(z)
         if generator.n_classes is not None and y is not None:
             c = one_hot(y, generator.n_classes).expand(*z.shape[:-1], -1).flatten(0, -2)
-        return self.source.at(h.flatten(0, -2), c).unflatten(0, z.shape[:-1])
+        return self.source.generate(h.flatten(0, -2), c).unflatten(0, z.shape[:-1])
 
 
-def _drawer(source: Generator | Coded) -> Generator:
-    """Return the generator itself, or the generator of codes of a ``Coded`` model."""
-    return source.generator if isinstance(source, Coded) else source
+def _base_generator(source: Generator | LatentSpaceGenerator) -> Generator:
+    """Return the generator itself, or the generator of codes of a ``LatentSpaceGenerator`` model."""
+    return source.generator if isinstance(source, LatentSpaceGenerator) else source

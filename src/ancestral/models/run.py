@@ -20,12 +20,12 @@ class Run:
     ----------
     batch : Batch
         Input of the pass.
-    taps : dict of Tensor
-        Activations recorded by the ``Tap`` modules of the networks, by name.
+    activations : dict of Tensor
+        Activations recorded by the ``ActivationTap`` modules of the networks, by name.
     """
 
     batch: Batch
-    taps: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
+    activations: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class LatentRun(Run):
         Latent samples.
     log_px : Tensor [k, batch]
         log p(x | z) of the observed entries, in nats.
-    log_w_before : Tensor [K, batch], optional
+    log_w_all : Tensor [K, batch], optional
         Log importance weights of the K samples from which z was resampled.
     """
 
@@ -48,7 +48,7 @@ class LatentRun(Run):
     prior: Distribution
     z: Tensor
     log_px: Tensor
-    log_w_before: Tensor | None = None
+    log_w_all: Tensor | None = None
     _known: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property

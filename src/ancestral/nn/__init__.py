@@ -1,6 +1,6 @@
 """Neural-network modules that map a context to distribution parameters."""
 
-from ancestral.nn.activations import Tap, Taps
+from ancestral.nn.activations import ActivationCollector, ActivationTap
 from ancestral.nn.batch_norm import (
     BatchNorm,
     batch_statistics,
@@ -8,64 +8,70 @@ from ancestral.nn.batch_norm import (
     shared_statistics,
     standardise,
 )
-from ancestral.nn.context import Constant, Lookup, Read, Take, logit, one_hot
-from ancestral.nn.conv_spec import Maps, parse_encoder, parse_layers, parse_network, shape_after
-from ancestral.nn.convolution import ClassMaps, Stack, TwoHeaded
-from ancestral.nn.dropout import Dropout, Jitter
+from ancestral.nn.context import Constant, Lookup, ReadContext, Slice, logit, one_hot
+from ancestral.nn.conv_spec import (
+    MapShape,
+    network_output_shape,
+    parse_encoder,
+    parse_layers,
+    parse_network,
+)
+from ancestral.nn.convolution import ClassMaps, ConvNet, TwoHeadConvNet
+from ancestral.nn.dropout import Dropout, GaussianNoise
 from ancestral.nn.ladder import Ladder
-from ancestral.nn.memory import Attention, Composition, Memory, memories, silenced
+from ancestral.nn.memory import Attention, Composition, Memory, ablate_memories, memories
 from ancestral.nn.mlp import (
     ACTIVATIONS,
     MLP,
-    Furnish,
     Heads,
-    dense,
+    LayerTransform,
+    dense_layers,
+    init_normal_,
     linear,
     n_parameters,
     set_output_bias,
-    start_normal,
 )
-from ancestral.nn.spectral_norm import Spectral, spectrally_normalised
+from ancestral.nn.spectral_norm import SpectralNorm, apply_spectral_norm
 
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "ActivationCollector",
+    "ActivationTap",
     "Attention",
     "BatchNorm",
     "ClassMaps",
     "Composition",
     "Constant",
+    "ConvNet",
     "Dropout",
-    "Furnish",
+    "GaussianNoise",
     "Heads",
-    "Jitter",
     "Ladder",
+    "LayerTransform",
     "Lookup",
-    "Maps",
+    "MapShape",
     "Memory",
-    "Read",
-    "Spectral",
-    "Stack",
-    "Take",
-    "Tap",
-    "Taps",
-    "TwoHeaded",
+    "ReadContext",
+    "Slice",
+    "SpectralNorm",
+    "TwoHeadConvNet",
+    "ablate_memories",
+    "apply_spectral_norm",
     "batch_statistics",
     "calibrate",
-    "dense",
+    "dense_layers",
+    "init_normal_",
     "linear",
     "logit",
     "memories",
     "n_parameters",
+    "network_output_shape",
     "one_hot",
     "parse_encoder",
     "parse_layers",
     "parse_network",
     "set_output_bias",
-    "shape_after",
     "shared_statistics",
-    "silenced",
-    "spectrally_normalised",
     "standardise",
-    "start_normal",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class Tap(nn.Module):
+class ActivationTap(nn.Module):
     """Identity layer that records its input during a forward pass.
 
     Insert one where an objective needs a hidden activation, for example the features of a
@@ -29,7 +29,7 @@ class Tap(nn.Module):
         return u
 
 
-class Taps:
+class ActivationCollector:
     """Collector of the activations recorded in a model.
 
     Parameters
@@ -39,16 +39,18 @@ class Taps:
 
     Examples
     --------
-    >>> network = nn.Sequential(nn.Identity(), Tap("h"))
-    >>> taps, _ = Taps(network), network(torch.ones(1))
-    >>> taps.take()
+    >>> network = nn.Sequential(nn.Identity(), ActivationTap("h"))
+    >>> taps, _ = ActivationCollector(network), network(torch.ones(1))
+    >>> taps.collect()
     {'h': tensor([1.])}
     """
 
     def __init__(self, *modules: nn.Module) -> None:
-        self.taps = [m for module in modules for m in module.modules() if isinstance(m, Tap)]
+        self.taps = [
+            m for module in modules for m in module.modules() if isinstance(m, ActivationTap)
+        ]
 
-    def take(self) -> dict[str, Tensor]:
+    def collect(self) -> dict[str, Tensor]:
         """Return the recorded values by name and clear them."""
         values = {tap.name: tap.value for tap in self.taps if tap.value is not None}
         for tap in self.taps:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import batch_norm
 
-from ancestral.nn.numerics import at_least_single, sum_of_rows
+from ancestral.nn.numerics import at_least_float32, sum_of_rows
 from ancestral.utils import distributed
 
 Sharing = Literal["lend", "borrow"]
@@ -49,36 +49,37 @@ class BatchNorm(nn.Module):
         self.register_buffer("var", torch.ones(n))
         self.mean: Tensor
         self.var: Tensor
-        self.collected = 0
-        self.collecting = False
+        self.n_batches = 0
+        self.is_calibrating = False
         self.sharing: Sharing | None = None
-        self.lent: tuple[Tensor, Tensor] | None = None
+        self.shared_moments: tuple[Tensor, Tensor] | None = None
 
     def forward(self, u: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Normalise, scale and shift in single precision; the output has the dtype of ``u``."""
-        if self.training and not (self.collecting or self.sharing) and _is_usual(u):
-            return _normalised(u, self.weight, self.bias, self.eps)
-        dtype, u = u.dtype, at_least_single(u)
+        if self.training and not (self.is_calibrating or self.sharing) and _is_full_batch(u):
+            return _normalise(u, self.weight, self.bias, self.eps)
+        dtype, u = u.dtype, at_least_float32(u)
         mean, var = self.mean, self.var
         if self.training:
             mean, var = _moments(u)
-            if self.collecting:
+            if self.is_calibrating:
                 self._collect(mean.detach(), var.detach())
             if self.sharing == "lend":
-                self.lent = mean.detach(), var.detach()
-            elif self.sharing == "borrow" and self.lent is not None:
+                self.shared_moments = mean.detach(), var.detach()
+            elif self.sharing == "borrow" and self.shared_moments is not None:
                 mean, var = (
-                    a + b - b.detach() for a, b in zip(self.lent, (mean, var), strict=True)
+                    a + b - b.detach()
+                    for a, b in zip(self.shared_moments, (mean, var), strict=True)
                 )
-        scale = _inverse_root(var + self.eps)
+        scale = _rsqrt(var + self.eps)
         if self.weight is None or self.bias is None:
             return ((u - mean) * scale).to(dtype)
         return ((u - mean) * (scale * self.weight) + self.bias).to(dtype)
 
     def _collect(self, mean: Tensor, var: Tensor) -> None:
-        self.collected += 1
-        self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.collected)
-        self.var.lerp_(var.to(self.var.dtype), 1 / self.collected)
+        self.n_batches += 1
+        self.mean.lerp_(mean.to(self.mean.dtype), 1 / self.n_batches)
+        self.var.lerp_(var.to(self.var.dtype), 1 / self.n_batches)
 
 
 def standardise(
@@ -100,28 +101,28 @@ def standardise(
     Tensor [..., n]
         Normalised features in single precision or higher.
     """
-    u = at_least_single(u)
-    if _is_usual(u) and not torch.compiler.is_compiling():
-        n = _normalised(u, None, None, eps)
+    u = at_least_float32(u)
+    if _is_full_batch(u) and not torch.compiler.is_compiling():
+        n = _normalise(u, None, None, eps)
         return n.mean(0) if average else n
     mean, var = _moments(u)
-    return ((u.mean(0) if average else u) - mean) * _inverse_root(var + eps)
+    return ((u.mean(0) if average else u) - mean) * _rsqrt(var + eps)
 
 
-def _is_usual(u: Tensor) -> bool:
+def _is_full_batch(u: Tensor) -> bool:
     """Return whether this process holds the full batch and it has more than one row."""
-    return distributed.n_shares() == 1 and u[..., 0].numel() > 1
+    return distributed.n_shards() == 1 and u[..., 0].numel() > 1
 
 
-def _normalised(u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def _normalise(u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Normalise by batch statistics, scale and shift; without compilation by torch's function."""
     rows = u.flatten(0, -2)
     if torch.compiler.is_compiling():
-        return _Normalised.apply(rows, weight, bias, eps).view_as(u)
+        return _BatchNormFunction.apply(rows, weight, bias, eps).view_as(u)
     return batch_norm(rows, None, None, weight, bias, True, eps=eps).view_as(u)
 
 
-class _Normalised(torch.autograd.Function):
+class _BatchNormFunction(torch.autograd.Function):
     """Batch normalisation of rows u [r, n] for compiled graphs, with few memory accesses.
 
     Let n = (u - mean) scale and let g be the gradient with respect to the output. The gradients
@@ -133,9 +134,9 @@ class _Normalised(torch.autograd.Function):
     def forward(
         ctx: Any, u: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
-        rows = at_least_single(u)
+        rows = at_least_float32(u)
         mean, var = _moments(rows)
-        scale = _inverse_root(var + eps)
+        scale = _rsqrt(var + eps)
         ctx.save_for_backward(u, weight, mean, scale)
         if weight is None or bias is None:
             return ((rows - mean) * scale).to(u.dtype)
@@ -145,7 +146,7 @@ class _Normalised(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         u, weight, mean, scale = ctx.saved_tensors
-        g, n = at_least_single(grad_outputs[0]), (at_least_single(u) - mean) * scale
+        g, n = at_least_float32(grad_outputs[0]), (at_least_float32(u) - mean) * scale
         grad_bias, grad_weight = sum_of_rows(g), sum_of_rows(g * n)
         projected = g - (grad_bias + n * grad_weight) / len(u)
         if weight is None:
@@ -153,7 +154,7 @@ class _Normalised(torch.autograd.Function):
         return (projected * (scale * weight)).to(u.dtype), grad_weight, grad_bias, None
 
 
-def _inverse_root(v: Tensor) -> Tensor:
+def _rsqrt(v: Tensor) -> Tensor:
     """Return 1 / sqrt(v), by functions that the compiler does not recompute for every row."""
     return torch.exp(-0.5 * torch.log(v))
 
@@ -161,14 +162,14 @@ def _inverse_root(v: Tensor) -> Tensor:
 def _moments(u: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and variance of each feature over the global batch, [n] each."""
     rows = u.flatten(0, -2)
-    if distributed.n_shares() == 1:
+    if distributed.n_shards() == 1:
         mean = sum_of_rows(rows) / len(rows)
         return mean, sum_of_rows((rows - mean).square()) / len(rows)
-    mean = distributed.mean(rows.mean(0))
-    return mean, distributed.mean((rows - mean).square().mean(0))
+    mean = distributed.all_reduce_mean(rows.mean(0))
+    return mean, distributed.all_reduce_mean((rows - mean).square().mean(0))
 
 
-def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
+def calibrate(model: nn.Module, run_minibatches: Callable[[], None]) -> None:
     """Compute the evaluation statistics of each :class:`BatchNorm` from training minibatches.
 
     The statistics are the means of the minibatch means and of the minibatch variances.
@@ -177,7 +178,7 @@ def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
     ----------
     model : Module
         Model, set to evaluation mode: dropout and noise are off during calibration.
-    passes : callable
+    run_minibatches : callable
         Function that runs ``model`` on one minibatch after another; each minibatch is normalised
         by its own statistics.
     """
@@ -186,14 +187,14 @@ def calibrate(model: nn.Module, passes: Callable[[], None]) -> None:
     if norms:
         for norm in norms:
             norm.train()
-            norm.collected, norm.collecting = 0, True
+            norm.n_batches, norm.is_calibrating = 0, True
         try:
             with torch.no_grad():
-                passes()
+                run_minibatches()
         finally:
             for norm in norms:
                 norm.eval()
-                norm.collecting = False
+                norm.is_calibrating = False
 
 
 @contextmanager
@@ -231,4 +232,4 @@ def shared_statistics(model: nn.Module, sharing: Sharing) -> Iterator[None]:
         for norm in norms:
             norm.sharing = None
             if sharing == "borrow":
-                norm.lent = None
+                norm.shared_moments = None

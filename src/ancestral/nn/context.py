@@ -53,7 +53,7 @@ class Lookup(nn.Module):
         return rows[0] if len(rows) == 1 else rows
 
 
-class Read(nn.Module):
+class ReadContext(nn.Module):
     """Concatenation of fields of a context, as the first layer of a conditional network.
 
     Parameters
@@ -68,24 +68,26 @@ class Read(nn.Module):
     --------
     >>> from ancestral.probability.conditionals import Context
     >>> context = Context(y=torch.tensor([1, -1]), z=torch.zeros(2, 1))
-    >>> Read("z", "y", n_classes=2)(context)
+    >>> ReadContext("z", "y", n_classes=2)(context)
     tensor([[0., 0., 1.],
             [0., 0., 0.]])
     """
 
     def __init__(self, *fields: str, n_classes: int | None = None) -> None:
         super().__init__()
-        self.reads, self.n_classes = fields, n_classes
+        self.context_fields, self.n_classes = fields, n_classes
         self.register_buffer("like", torch.empty(0), persistent=False)
         self.like: Tensor
 
     def forward(self, context: object) -> Tensor:
         """Return the concatenation [..., total width]; leading axes are broadcast."""
-        values = [getattr(context, f) for f in self.reads]
-        batch_shapes = [v.shape[:-1] for v, f in zip(values, self.reads, strict=True) if f != "y"]
+        values = [getattr(context, f) for f in self.context_fields]
+        batch_shapes = [
+            v.shape[:-1] for v, f in zip(values, self.context_fields, strict=True) if f != "y"
+        ]
         shape = torch.broadcast_shapes(*batch_shapes) if batch_shapes else None
         parts = []
-        for field, value in zip(self.reads, values, strict=True):
+        for field, value in zip(self.context_fields, values, strict=True):
             if field == "y" and self.n_classes is not None:
                 value = one_hot(value, self.n_classes).to(self.like.dtype)
             parts.append(value if shape is None else value.expand(*shape, value.shape[-1]))
@@ -98,7 +100,7 @@ def one_hot(y: Tensor, n_classes: int) -> Tensor:
     return is_class.to(torch.get_default_dtype())
 
 
-class Take(nn.Module):
+class Slice(nn.Module):
     """Slice ``start:stop`` of the last axis, for example one layer of a ``Chain``."""
 
     def __init__(self, start: int, stop: int) -> None:

@@ -31,14 +31,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-CONV = re.compile(r"(\d+):(\d+)([vf]?)$")
+CONV_PATTERN = re.compile(r"(\d+):(\d+)([vf]?)$")
 
-DENSE = re.compile(r"\d+(x\d+x\d+)?$")
+DENSE_PATTERN = re.compile(r"\d+(x\d+x\d+)?$")
 
-EXTRA = re.compile(r"(p|u)(\d+)$|d(0?\.\d+)$")
+OPTION_PATTERN = re.compile(r"(p|u)(\d+)$|d(0?\.\d+)$")
 
 
-class Maps(NamedTuple):
+class MapShape(NamedTuple):
     """Shape of the values between layers: channels, height and width; a vector is [n, 1, 1]."""
 
     n: int
@@ -47,7 +47,7 @@ class Maps(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSpec:
     """Specification of one layer.
 
     Attributes
@@ -58,28 +58,28 @@ class Layer:
         Side of the square kernel in pixels; 0 for a dense layer.
     padding : {"same", "valid", "full"}
         Padding of a convolution.
-    fold : tuple of int, optional
+    map_size : tuple of int, optional
         Height and width of the maps into which the output of a dense layer is reshaped.
     pool, unpool : int
         Side of the pooling and unpooling blocks in pixels; 1 disables the operation.
-    drop : float
+    dropout_rate : float
         Dropout rate in [0, 1).
     """
 
     n: int
     kernel: int = 0
     padding: str = "same"
-    fold: tuple[int, int] | None = None
+    map_size: tuple[int, int] | None = None
     pool: int = 1
     unpool: int = 1
-    drop: float = 0.0
+    dropout_rate: float = 0.0
 
     @property
-    def margin(self) -> int:
+    def pad_width(self) -> int:
         """Number of zeros padded on each side of the map."""
         return {"same": self.kernel // 2, "valid": 0, "full": self.kernel - 1}[self.padding]
 
-    def after(self, before: Maps) -> Maps:
+    def output_shape(self, input_shape: MapShape) -> MapShape:
         """Return the output shape of the layer for an input shape.
 
         Raises
@@ -88,19 +88,19 @@ class Layer:
             If the input maps are too small for the kernel and the pooling blocks.
         """
         if not self.kernel:
-            return Maps(self.n, *(self.fold or ()))
-        growth = 2 * self.margin - self.kernel + 1
-        sides = [(self.unpool * side + growth) // self.pool for side in before[1:]]
+            return MapShape(self.n, *(self.map_size or ()))
+        growth = 2 * self.pad_width - self.kernel + 1
+        sides = [(self.unpool * side + growth) // self.pool for side in input_shape[1:]]
         if min(sides) < 1:
             raise ValueError(
-                f"network: a map of {before.height} x {before.width} is too small for a kernel of "
+                f"network: a map of {input_shape.height} x {input_shape.width} is too small for a kernel of "
                 f"{self.kernel} and pooling blocks of {self.pool}: use larger images or fewer "
                 "convolution layers"
             )
-        return Maps(self.n, *sides)
+        return MapShape(self.n, *sides)
 
 
-def parse_layers(text: str, option: str = "network") -> tuple[Layer, ...]:
+def parse_layers(text: str, option: str = "network") -> tuple[LayerSpec, ...]:
     """Parse a sequence of layers separated by bars.
 
     Parameters
@@ -118,12 +118,12 @@ def parse_layers(text: str, option: str = "network") -> tuple[Layer, ...]:
     Examples
     --------
     >>> parse_layers("5:32v p2 d.5 | 500")[0]
-    Layer(n=32, kernel=5, padding='valid', fold=None, pool=2, unpool=1, drop=0.5)
+    LayerSpec(n=32, kernel=5, padding='valid', map_size=None, pool=2, unpool=1, dropout_rate=0.5)
     """
     return _parse_lines(f"{option}={text!r}", text)[0]
 
 
-def _parse_lines(prefix: str, *lines: str) -> list[tuple[Layer, ...]]:
+def _parse_lines(prefix: str, *lines: str) -> list[tuple[LayerSpec, ...]]:
     """Parse several specifications; error messages start with ``prefix``."""
     try:
         return [tuple(_parse_layer(part.strip()) for part in line.split("|")) for line in lines]
@@ -131,20 +131,20 @@ def _parse_lines(prefix: str, *lines: str) -> list[tuple[Layer, ...]]:
         raise ValueError(f"{prefix}: {error}") from None
 
 
-def _parse_layer(text: str) -> Layer:
+def _parse_layer(text: str) -> LayerSpec:
     options: dict[str, float] = {}
     kernel = None
     for word in text.split():
         if word[0] != "d" and "0" in re.findall(r"\d+", word):
             raise ValueError(f"layer {text!r}: {word!r} has a size of zero; expected at least 1")
-        if (match := CONV.match(word)) or DENSE.match(word):
+        if (match := CONV_PATTERN.match(word)) or DENSE_PATTERN.match(word):
             if kernel is not None:
                 raise ValueError(
                     f"layer {text!r}: more than one layer type, {kernel} and {word}: separate "
                     "layers with |"
                 )
             kernel = word
-        elif match := EXTRA.match(word):
+        elif match := OPTION_PATTERN.match(word):
             letter = word[0]
             if letter in options:
                 raise ValueError(f"layer {text!r}: more than one {letter}; expected at most one")
@@ -153,7 +153,7 @@ def _parse_layer(text: str) -> Layer:
             raise ValueError(f"layer {text!r}: {word!r} is none of k:c, p2, u2, d.5, 500, 64x5x5")
     if kernel is None:
         raise ValueError(f"layer {text!r}: expected k:c, a number of units, or maps such as 64x5x5")
-    if (match := CONV.match(kernel)) is not None:
+    if (match := CONV_PATTERN.match(kernel)) is not None:
         side, n, suffix = int(match[1]), int(match[2]), match[3]
         padding = {"v": "valid", "f": "full", "": "same"}[suffix]
         if padding == "same" and side % 2 == 0:
@@ -161,25 +161,27 @@ def _parse_layer(text: str) -> Layer:
                 f"layer {text!r}: same padding needs a kernel with an odd side; use v or f padding"
             )
         pool, unpool = int(options.get("p", 1)), int(options.get("u", 1))
-        return Layer(n, side, padding, None, pool, unpool, options.get("d", 0.0))
+        return LayerSpec(n, side, padding, None, pool, unpool, options.get("d", 0.0))
     if {"p", "u"} & options.keys():
         raise ValueError(f"layer {text!r}: options p and u need a convolution (k:c)")
     n, *sides = map(int, kernel.split("x"))
-    return Layer(n, fold=(sides[0], sides[1]) if sides else None, drop=options.get("d", 0.0))
+    return LayerSpec(
+        n, map_size=(sides[0], sides[1]) if sides else None, dropout_rate=options.get("d", 0.0)
+    )
 
 
-def shape_after(layers: Sequence[Layer], shape: Maps) -> Maps:
+def network_output_shape(layers: Sequence[LayerSpec], shape: MapShape) -> MapShape:
     """Return the output shape of a sequence of layers for the input shape ``shape``.
 
-    >>> shape_after(parse_layers("5:32v p2 | 3:64v p2"), Maps(1, 28, 28))
-    Maps(n=64, height=5, width=5)
+    >>> network_output_shape(parse_layers("5:32v p2 | 3:64v p2"), MapShape(1, 28, 28))
+    MapShape(n=64, height=5, width=5)
     """
     for layer in layers:
-        shape = layer.after(shape)
+        shape = layer.output_shape(shape)
     return shape
 
 
-PAPERS = {
+PUBLISHED_NETWORKS = {
     "mnist": (
         "5:32v p2 d.5 | 3:32 | 3:64v p2 d.5 | 3:64 | 3:64 | 500 d.5",
         "500 | 64x5x5 | 3:64 | u2 3:64f | 3:32 | 3:32 | u2 5:1f",
@@ -192,20 +194,20 @@ PAPERS = {
 """Encoders and decoders of max-margin deep generative models (Li, Zhu, Shi and Zhang, 2015)."""
 
 
-def parse_encoder(text: str) -> tuple[Layer, ...]:
-    """Parse the encoder of a network: a key of :data:`PAPERS`, or ``LAYERS [-> LAYERS]``.
+def parse_encoder(text: str) -> tuple[LayerSpec, ...]:
+    """Parse the encoder of a network: a key of :data:`PUBLISHED_NETWORKS`, or ``LAYERS [-> LAYERS]``.
 
     Raises
     ------
     ValueError
         If a layer is invalid.
     """
-    encoder = PAPERS[text][0] if text in PAPERS else text.partition("->")[0]
+    encoder = PUBLISHED_NETWORKS[text][0] if text in PUBLISHED_NETWORKS else text.partition("->")[0]
     return _parse_lines(f"network={text!r}", encoder)[0]
 
 
-def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
-    """Parse the encoder and the decoder: a key of :data:`PAPERS`, or ``LAYERS -> LAYERS``.
+def parse_network(text: str) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec, ...]]:
+    """Parse the encoder and the decoder: a key of :data:`PUBLISHED_NETWORKS`, or ``LAYERS -> LAYERS``.
 
     Raises
     ------
@@ -218,12 +220,12 @@ def parse_network(text: str) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     >>> len(encoder), len(decoder)
     (2, 2)
     """
-    if text in PAPERS:
-        encoder_text, decoder_text = PAPERS[text]
+    if text in PUBLISHED_NETWORKS:
+        encoder_text, decoder_text = PUBLISHED_NETWORKS[text]
     else:
         encoder_text, arrow, decoder_text = text.partition("->")
         if not arrow:
-            names = ", ".join(("dense", *PAPERS))
+            names = ", ".join(("dense", *PUBLISHED_NETWORKS))
             raise ValueError(f"network={text!r}: expected one of {names}, or LAYERS -> LAYERS")
     encoder, decoder = _parse_lines(f"network={text!r}", encoder_text, decoder_text)
     return encoder, decoder

@@ -31,13 +31,13 @@ class Dropout(nn.Module):
 
     def _drop(self, u: Tensor) -> Tensor:
         n, *event_shape = u.shape
-        noise = distributed.share(
-            torch.rand(n * distributed.n_shares(), *event_shape, device=u.device)
+        noise = distributed.local_shard(
+            torch.rand(n * distributed.n_shards(), *event_shape, device=u.device)
         )
         return u * ((noise >= self.rate).to(u.dtype) / (1 - self.rate))
 
 
-class Jitter(nn.Module):
+class GaussianNoise(nn.Module):
     """Additive Gaussian noise in training; the identity in evaluation.
 
     Parameters
@@ -47,7 +47,7 @@ class Jitter(nn.Module):
 
     Examples
     --------
-    >>> jitter, u = Jitter(0.5), torch.zeros(1000, 4)
+    >>> jitter, u = GaussianNoise(0.5), torch.zeros(1000, 4)
     >>> round(jitter(u).std().item(), 1), jitter.eval()(u).std().item()
     (0.5, 0.0)
     """
@@ -61,5 +61,5 @@ class Jitter(nn.Module):
         if not self.training:
             return u
         n, *event_shape = u.shape
-        noise = torch.randn(n * distributed.n_shares(), *event_shape, device=u.device)
-        return u + self.scale * distributed.share(noise)
+        noise = torch.randn(n * distributed.n_shards(), *event_shape, device=u.device)
+        return u + self.scale * distributed.local_shard(noise)

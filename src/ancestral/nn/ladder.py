@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ancestral.nn.numerics import at_least_single, sum_of_rows
+from ancestral.nn.numerics import at_least_float32, sum_of_rows
 
 Rows = tuple[Tensor, ...]
 
@@ -40,10 +40,10 @@ class Ladder(nn.Module):
 
     def forward(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
         """Return the composition u [..., n]."""
-        return _Composed.apply(h_g, h_m, self.a, self.c, self.b)
+        return _LadderFunction.apply(h_g, h_m, self.a, self.c, self.b)
 
 
-class _Composed(torch.autograd.Function):
+class _LadderFunction(torch.autograd.Function):
     """Ladder composition as one autograd operation.
 
     Saved tensors and the output have the dtype of ``h_m``, that of the matrix products. Sums are
@@ -53,7 +53,7 @@ class _Composed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h_g: Tensor, h_m: Tensor, a: Tensor, c: Tensor, b: Tensor) -> Tensor:
         cast, ctx.input_dtype = h_g.to(h_m.dtype), h_g.dtype
-        (u, s), _ = _by_rows(lambda g, m: (_compose(g, m, a, c, b), ()), cast, h_m)
+        (u, s), _ = _blockwise(lambda g, m: (_compose(g, m, a, c, b), ()), cast, h_m)
         ctx.save_for_backward(cast, h_m, s, a, c, b)
         return u
 
@@ -61,8 +61,8 @@ class _Composed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:
         *row_tensors, a, c, b = ctx.saved_tensors
-        (grad_g, grad_m), (grad_a, grad_c, grad_b) = _by_rows(
-            lambda du, g, m, s: _pull_back(du, g, m, s, a, c, b), *grad_outputs, *row_tensors
+        (grad_g, grad_m), (grad_a, grad_c, grad_b) = _blockwise(
+            lambda du, g, m, s: _vjp(du, g, m, s, a, c, b), *grad_outputs, *row_tensors
         )
         return grad_g.to(ctx.input_dtype), grad_m, grad_a, grad_c, grad_b
 
@@ -79,7 +79,7 @@ def _bilinear(w: Tensor, g: Tensor, m: Tensor) -> Tensor:
     return torch.addcmul(w1, w2, g).addcmul_(m, torch.addcmul(w3, w4, g))
 
 
-def _pull_back(
+def _vjp(
     du: Tensor, g: Tensor, m: Tensor, s: Tensor, a: Tensor, c: Tensor, b: Tensor
 ) -> tuple[Rows, Sums]:
     """Return the gradients with respect to (g, m) and (a, c, b), given ``du``, that of u.
@@ -90,21 +90,25 @@ def _pull_back(
     dv = (du * b).mul_(s).mul_(1 - s)
     grad_g = torch.addcmul(a2, a4, m).mul_(du).addcmul_(dv, torch.addcmul(c2, c4, m))
     grad_m = torch.addcmul(a3, a4, g).mul_(du).addcmul_(dv, torch.addcmul(c3, c4, g))
-    return (grad_g, grad_m), (_sums(du, g, m), _sums(dv, g, m), sum_of_rows(du * s))
+    return (grad_g, grad_m), (
+        _monomial_sums(du, g, m),
+        _monomial_sums(dv, g, m),
+        sum_of_rows(du * s),
+    )
 
 
-def _sums(d: Tensor, g: Tensor, m: Tensor) -> Tensor:
+def _monomial_sums(d: Tensor, g: Tensor, m: Tensor) -> Tensor:
     """Return the concatenated sums over rows of d, d g, d m and d g m, [4 n]."""
     dg = d * g
     sums = [sum_of_rows(d), sum_of_rows(dg), sum_of_rows(d * m), sum_of_rows(dg.mul_(m))]
     return torch.cat(sums)
 
 
-BLOCK = 2**18
+BLOCK_SIZE = 2**18
 """Maximum number of elements of a tensor processed at a time on a CPU, to fit the cache."""
 
 
-def _by_rows(function: Callable[..., tuple[Rows, Sums]], *tensors: Tensor) -> tuple[Rows, Sums]:
+def _blockwise(function: Callable[..., tuple[Rows, Sums]], *tensors: Tensor) -> tuple[Rows, Sums]:
     """Apply a row-wise function in blocks of rows, in float32 or higher.
 
     Returns the concatenated row outputs, in the shape and dtype of the last of ``tensors``, and
@@ -113,15 +117,18 @@ def _by_rows(function: Callable[..., tuple[Rows, Sums]], *tensors: Tensor) -> tu
     """
     like, rows = tensors[-1], [t.flatten(0, -2) for t in tensors]
     single_block = torch.compiler.is_compiling() or like.device.type != "cpu"
-    size = len(rows[0]) if single_block else BLOCK // like.shape[-1]
+    size = len(rows[0]) if single_block else BLOCK_SIZE // like.shape[-1]
     blocks = zip(*(r.split(max(1, size)) for r in rows), strict=True)
-    outputs = [function(*(at_least_single(part) for part in block)) for block in blocks]
+    outputs = [function(*(at_least_float32(part) for part in block)) for block in blocks]
     row_outputs, sums = (list(zip(*parts, strict=True)) for parts in zip(*outputs, strict=True))
     return (
-        tuple(_joined([p.to(like.dtype) for p in parts]).view(like.shape) for parts in row_outputs),
+        tuple(
+            _concatenate([p.to(like.dtype) for p in parts]).view(like.shape)
+            for parts in row_outputs
+        ),
         tuple(sum(parts[1:], parts[0]) for parts in sums),
     )
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _concatenate(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ancestral.nn.activations import Tap
+from ancestral.nn.activations import ActivationTap
 from ancestral.nn.ladder import Ladder
 from ancestral.nn.mlp import ACTIVATIONS, linear
 
@@ -53,9 +53,9 @@ class Memory(nn.Module):
     ----------
     slots : Parameter [n_slots, n]
         Memory matrix M.
-    answers : bool
+    enabled : bool
         Whether the memory is read; if False its readout is replaced with ones, see
-        :func:`silenced`.
+        :func:`ablate_memories`.
 
     Examples
     --------
@@ -78,21 +78,21 @@ class Memory(nn.Module):
         self.address = linear(n, n_slots)
         self.slots = nn.Parameter(0.01 * torch.randn(n_slots, n))
         self.normalise = nn.Softmax(-1) if attention == "softmax" else nn.Sigmoid()
-        self.attention = Tap(f"{name}.attention")
+        self.attention = ActivationTap(f"{name}.attention")
         self.compose = Ladder(n) if composition == "ladder" else Plus()
         self.activation = ACTIVATIONS[activation]()
-        self.answers = True
+        self.enabled = True
 
     def forward(self, h_g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         """Return the activated composition of ``h_g`` with the memory readout."""
         h_m = self.attention(self.attend(h_g)) @ self.slots
-        return self.join(h_g, h_m if self.answers else torch.ones_like(h_m))
+        return self.combine(h_g, h_m if self.enabled else torch.ones_like(h_m))
 
     def attend(self, h_g: Float[Tensor, "*b n"]) -> Float[Tensor, "*b slots"]:
         """Return the attention weights of ``h_g`` over the slots, in [0, 1]."""
         return self.normalise(self.address(h_g))
 
-    def join(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
+    def combine(self, h_g: Float[Tensor, "*b n"], h_m: Float[Tensor, "*b n"]) -> Tensor:
         """Return the output of the layer for the memory readout ``h_m``."""
         return self.activation(self.compose(h_g, h_m))
 
@@ -103,7 +103,7 @@ def memories(network: nn.Module) -> list[Memory]:
 
 
 @contextmanager
-def silenced(*layers: Memory) -> Iterator[None]:
+def ablate_memories(*layers: Memory) -> Iterator[None]:
     """Context manager that replaces the readout of memory layers with ones.
 
     This is the ablation of the paper (Li, Zhu and Zhang, 2016). Parameters are not changed.
@@ -116,15 +116,15 @@ def silenced(*layers: Memory) -> Iterator[None]:
     Examples
     --------
     >>> h, memory = torch.rand(5, 8), Memory(8, 3, composition="plus")
-    >>> with silenced(memory):
+    >>> with ablate_memories(memory):
     ...     torch.equal(memory(h), h + 1)
     True
     """
-    previous = [memory.answers for memory in layers]
+    previous = [memory.enabled for memory in layers]
     for memory in layers:
-        memory.answers = False
+        memory.enabled = False
     try:
         yield
     finally:
-        for memory, answers in zip(layers, previous, strict=True):
-            memory.answers = answers
+        for memory, enabled in zip(layers, previous, strict=True):
+            memory.enabled = enabled

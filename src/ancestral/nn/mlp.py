@@ -42,7 +42,7 @@ def linear(n_in: int, n_out: int, *, init: str = "glorot") -> nn.Linear:
     return layer
 
 
-def start_normal(network: nn.Module, bias: float = 0.01) -> None:
+def init_normal_(network: nn.Module, bias: float = 0.01) -> None:
     """Initialise dense layers in place: weights from N(0, 1 / n_in), biases from N(0, bias^2).
 
     This is the initialisation of the code of max-margin deep generative models (Li, Zhu, Shi and
@@ -58,7 +58,7 @@ def start_normal(network: nn.Module, bias: float = 0.01) -> None:
     Examples
     --------
     >>> layer = linear(400, 100)
-    >>> start_normal(layer)
+    >>> init_normal_(layer)
     >>> 0.045 < layer.weight.std().item() < 0.055  # 1 / 20
     True
     """
@@ -68,7 +68,7 @@ def start_normal(network: nn.Module, bias: float = 0.01) -> None:
             nn.init.normal_(layer.bias, std=bias)
 
 
-SMALL = 256
+MAX_CONCATENATED_WIDTH = 256
 """Maximum total width of heads whose weights are concatenated into one matrix product."""
 
 
@@ -99,33 +99,33 @@ class Heads(nn.Module):
 
     def forward(self, u: Tensor) -> tuple[Tensor, ...]:
         """Return one tensor [..., size] per head; small heads share one matrix product."""
-        if sum(self.sizes) > SMALL:
+        if sum(self.sizes) > MAX_CONCATENATED_WIDTH:
             return tuple(layer(u) for layer in self.layers)
         weight = torch.cat([cast(nn.Linear, layer).weight for layer in self.layers])
         bias = torch.cat([cast(nn.Linear, layer).bias for layer in self.layers])
         return nn.functional.linear(u, weight, bias).split(self.sizes, -1)
 
 
-Furnish = Callable[[int, int, list[nn.Module]], list[nn.Module]]
+LayerTransform = Callable[[int, int, list[nn.Module]], list[nn.Module]]
 """(depth, width, modules of a hidden layer) -> modules of that layer, extended."""
 
 
-def dense(
+def dense_layers(
     n_in: int,
     hidden: Sequence[int],
     activation: str = "tanh",
     batch_norm: bool = False,
-    furnish: Furnish | None = None,
+    layer_transform: LayerTransform | None = None,
 ) -> list[nn.Module]:
     """Build dense hidden layers, with optional batch normalisation before each activation.
 
-    ``furnish`` can insert further modules into each layer, for example a memory or a tap.
+    ``layer_transform`` can insert further modules into each layer, for example a memory or a tap.
     """
     layers: list[nn.Module] = []
     for depth, n_out in enumerate(hidden):
         norm = [BatchNorm(n_out)] if batch_norm else []
         layer = [linear(n_in, n_out), *norm, ACTIVATIONS[activation]()]
-        layers += layer if furnish is None else furnish(depth, n_out, layer)
+        layers += layer if layer_transform is None else layer_transform(depth, n_out, layer)
         n_in = n_out
     return layers
 
@@ -147,8 +147,8 @@ class MLP(nn.Sequential):
         Key of :data:`ACTIVATIONS`.
     batch_norm : bool
         Whether batch normalisation precedes each activation; the output is never normalised.
-    furnish : callable, optional
-        Function that inserts modules into the hidden layers; see :data:`Furnish`.
+    layer_transform : callable, optional
+        Function that inserts modules into the hidden layers; see :data:`LayerTransform`.
 
     Raises
     ------
@@ -171,7 +171,7 @@ class MLP(nn.Sequential):
         heads: Sequence[int] | None = None,
         activation: str = "tanh",
         batch_norm: bool = False,
-        furnish: Furnish | None = None,
+        layer_transform: LayerTransform | None = None,
     ) -> None:
         if (n_out is None) == (heads is None):
             raise ValueError("expected either n_out (one output) or heads (a tuple of outputs)")
@@ -179,7 +179,9 @@ class MLP(nn.Sequential):
             raise ValueError(f"activation={activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         width = hidden[-1] if hidden else n_in
         output = Heads(width, heads) if heads is not None else linear(width, n_out or 0)
-        super().__init__(*dense(n_in, hidden, activation, batch_norm, furnish), output)
+        super().__init__(
+            *dense_layers(n_in, hidden, activation, batch_norm, layer_transform), output
+        )
 
 
 def set_output_bias(network: nn.Module, value: Tensor) -> None:

@@ -6,9 +6,9 @@ from ancestral.objectives.likelihood import nll, reconstruction
 from ancestral.objectives.local_reconstruction import local_error, local_reconstruction
 from ancestral.objectives.max_margin import hinge, hinge_loss
 from ancestral.objectives.moment_matching import cmmd, mmd
-from ancestral.objectives.regularizers import gaussian_prior, sparse_units
+from ancestral.objectives.regularizers import gaussian_weight_prior, sparsity_penalty
 from ancestral.objectives.score_function import reweighted_wake, vimco
-from ancestral.objectives.semi_supervised import class_bound
+from ancestral.objectives.semi_supervised import semi_supervised_bound
 from ancestral.objectives.variational import elbo, iwae, log_mean_exp, posterior_mean
 from ancestral.probability.cmmd import cmmd2
 from ancestral.probability.mmd import mmd2
@@ -16,12 +16,11 @@ from ancestral.probability.mmd import mmd2
 __all__ = [
     "Objective",
     "Term",
-    "class_bound",
     "cmmd",
     "cmmd2",
     "critic_loss",
     "elbo",
-    "gaussian_prior",
+    "gaussian_weight_prior",
     "generator_loss",
     "gradient_penalty",
     "hinge",
@@ -36,6 +35,7 @@ __all__ = [
     "posterior_mean",
     "reconstruction",
     "reweighted_wake",
-    "sparse_units",
+    "semi_supervised_bound",
+    "sparsity_penalty",
     "vimco",
 ]

@@ -1,6 +1,6 @@
 """Adversarial losses of critic and generator (Goodfellow et al., 2014), computed from logits.
 
-The model is a :class:`~ancestral.models.implicit.Game`, or any module with a ``generator`` and a
+The model is a :class:`~ancestral.models.implicit.AdversarialPair`, or any module with a ``generator`` and a
 ``critic`` whose output [n] or [n, 1] is the logit of D(x), the probability that x is a data sample.
 """
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ancestral.data.batch import Batch
-from ancestral.models.implicit import Game
+from ancestral.models.implicit import AdversarialPair
 from ancestral.models.run import GeneratorRun
-from ancestral.nn.numerics import at_least_single
+from ancestral.nn.numerics import at_least_float32
 from ancestral.objectives.base import Objective
 
 
@@ -41,11 +41,11 @@ def critic_loss(smoothing: float = 0.0) -> Objective:
             return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
     def real(model: nn.Module, run: GeneratorRun) -> Tensor:
-        logits = _judge(model, run.batch.x, run)
+        logits = _critic_logits(model, run.batch.x, run)
         return (softplus(-logits) + smoothing * logits).mean()
 
     def fake(model: nn.Module, run: GeneratorRun) -> Tensor:
-        return softplus(_judge(model, run.sample, run)).mean()
+        return softplus(_critic_logits(model, run.sample, run)).mean()
 
     return Objective({"real": real, "fake": fake}, run)
 
@@ -70,10 +70,12 @@ def gradient_penalty(weight: float = 1.0) -> Objective:
     def penalty(model: nn.Module, run: GeneratorRun) -> Tensor:
         x = run.batch.x.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(_judge(model, x, run).sum(), x, create_graph=True)
+            (gradient,) = torch.autograd.grad(
+                _critic_logits(model, x, run).sum(), x, create_graph=True
+            )
         return weight / 2 * gradient.square().sum(-1).mean()
 
-    return Objective({"penalty": penalty}, compiles=False)
+    return Objective({"penalty": penalty}, compilable=False)
 
 
 def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating") -> Objective:
@@ -102,14 +104,14 @@ def generator_loss(kind: Literal["non-saturating", "minimax"] = "non-saturating"
         return model.generator.run(batch)  # type: ignore[operator, union-attr]
 
     def fool(model: nn.Module, run: GeneratorRun) -> Tensor:
-        logits = _judge(model, run.sample, run)
+        logits = _critic_logits(model, run.sample, run)
         return softplus(-logits).mean() if kind == "non-saturating" else -softplus(logits).mean()
 
     return Objective({"fool": fool}, run)
 
 
-def _judge(model: nn.Module, x: Tensor, run: GeneratorRun) -> Tensor:
+def _critic_logits(model: nn.Module, x: Tensor, run: GeneratorRun) -> Tensor:
     """Return the critic's logits of x; a conditional critic also receives the conditions."""
-    if isinstance(model, Game):
-        return at_least_single(model.judge(x, run.batch))
-    return at_least_single(model.critic(x))  # type: ignore[operator]
+    if isinstance(model, AdversarialPair):
+        return at_least_float32(model.critic_logits(x, run.batch))
+    return at_least_float32(model.critic(x))  # type: ignore[operator]

@@ -36,7 +36,7 @@ class Objective:
     separable : bool
         Whether every term is a mean over samples, so that data-parallel processes can each
         compute it on a part of the batch.
-    compiles : bool
+    compilable : bool
         Whether run and terms consist of tensor operations only, so that they can be compiled.
     n_samples : int
         Number of latent samples per data sample in a run, an estimate of the work per step.
@@ -58,7 +58,7 @@ class Objective:
     terms: Mapping[str, Term]
     run: RunModel = field(default=run_once)
     separable: bool = True
-    compiles: bool = True
+    compilable: bool = True
     n_samples: int = 1
 
     def __add__(self, other: Objective) -> Objective:
@@ -85,7 +85,7 @@ class Objective:
             {**self.terms, **other.terms},
             run,
             self.separable and other.separable,
-            self.compiles and other.compiles,
+            self.compilable and other.compilable,
             max(self.n_samples, other.n_samples),
         )
 

@@ -14,11 +14,11 @@ from ancestral.models.run import Run
 from ancestral.nn import standardise
 from ancestral.objectives.base import Objective, Term
 
-Pair = tuple[str, str, float]
+LayerPair = tuple[str, str, float]
 """Names of the encoder and decoder activations, and weight lambda of their error."""
 
 
-def local_reconstruction(pairs: Sequence[Pair]) -> Objective:
+def local_reconstruction(pairs: Sequence[LayerPair]) -> Objective:
     """Weighted local reconstruction error sum_l lambda_l R_l (Li, Zhu and Zhang, 2016).
 
     R_l is the mean over units and samples of (n_enc - n_dec)^2. Both signals are normalised over
@@ -38,7 +38,7 @@ def local_reconstruction(pairs: Sequence[Pair]) -> Objective:
 
     Examples
     --------
-    >>> list(local_reconstruction([("up", "down", 0.1)]).terms)
+    >>> list(local_reconstruction([("encoder_signal", "decoder_signal", 0.1)]).terms)
     ['local']
     """
     active = [pair for pair in pairs if pair[2] > 0]
@@ -46,22 +46,22 @@ def local_reconstruction(pairs: Sequence[Pair]) -> Objective:
     return Objective(terms if active else {})
 
 
-def _weighted_error(run: Run, pairs: Sequence[Pair]) -> Tensor:
+def _weighted_error(run: Run, pairs: Sequence[LayerPair]) -> Tensor:
     errors = [
-        weight * local_error(run.taps[encoder], run.taps[decoder])
+        weight * local_error(run.activations[encoder], run.activations[decoder])
         for encoder, decoder, weight in pairs
     ]
     return sum(errors[1:], errors[0])
 
 
-def local_error(up: Tensor, down: Tensor) -> Tensor:
+def local_error(encoder_signal: Tensor, decoder_signal: Tensor) -> Tensor:
     """Mean squared error of two batch-normalised signals, a scalar.
 
     Parameters
     ----------
-    up : Tensor [batch, n]
+    encoder_signal : Tensor [batch, n]
         Signal of an encoder layer.
-    down : Tensor [k, batch, n] or [batch, n]
+    decoder_signal : Tensor [k, batch, n] or [batch, n]
         Signal of the corresponding decoder layer; averaged over k after normalisation.
 
     Examples
@@ -71,5 +71,5 @@ def local_error(up: Tensor, down: Tensor) -> Tensor:
     >>> local_error(u, 5 * u + 1) < 1e-9
     tensor(True)
     """
-    reconstruction = standardise(down, average=down.ndim > up.ndim)
-    return nn.functional.mse_loss(reconstruction, standardise(up))
+    reconstruction = standardise(decoder_signal, average=decoder_signal.ndim > encoder_signal.ndim)
+    return nn.functional.mse_loss(reconstruction, standardise(encoder_signal))

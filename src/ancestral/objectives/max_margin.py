@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ancestral.models.run import Run
-from ancestral.nn.numerics import at_least_single
+from ancestral.nn.numerics import at_least_float32
 from ancestral.objectives.base import Objective
 from ancestral.objectives.variational import posterior_mean
 from ancestral.utils import distributed
@@ -80,10 +80,10 @@ def hinge(
         y = run.batch.y
         if y is None:
             raise ValueError("the hinge loss needs labels: the batch has y=None; pass y")
-        scores = at_least_single(model.classifier(features(run)))  # type: ignore[operator]
+        scores = at_least_float32(model.classifier(features(run)))  # type: ignore[operator]
         losses = hinge_loss(scores, y.clamp(min=0), margin) * (y >= 0)
         # data-parallel processes divide by the mean number of labelled samples per process
-        n_labelled = distributed.mean((y >= 0).sum().to(losses.dtype))
+        n_labelled = distributed.all_reduce_mean((y >= 0).sum().to(losses.dtype))
         return c * losses.sum() / torch.where(n_labelled > 0, n_labelled, 1.0)
 
     return Objective({"hinge": term})

@@ -14,15 +14,15 @@ from ancestral.nn import one_hot
 from ancestral.objectives.base import Objective
 from ancestral.probability.cmmd import regression_operator, ridge_inverse
 from ancestral.probability.kernels import DeltaKernel, as_kernel
-from ancestral.probability.mmd import Kernels, biased_mmd2
+from ancestral.probability.mmd import KernelLike, biased_mmd2
 
 Form = Literal["cmmd", "unbiased", "diagonal", "classwise"]
 
-TINY = 1e-10
+SQRT_EPS = 1e-10
 """Constant under the square root of a discrepancy, which keeps it differentiable at zero."""
 
 
-def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
+def mmd(kernel: KernelLike, *, root: bool = False) -> Objective:
     """Squared MMD between a batch and a generated batch of the same size.
 
     Parameters
@@ -42,12 +42,12 @@ def mmd(kernel: Kernels, *, root: bool = False) -> Objective:
 
     def term(_: nn.Module, run: GeneratorRun) -> Tensor:
         value = biased_mmd2(run.batch.x, run.sample, k)
-        return (value / 2 + TINY).sqrt() if root else value
+        return (value / 2 + SQRT_EPS).sqrt() if root else value
 
     return Objective({"mmd": term}, separable=False)
 
 
-MOST_NUMBERS = 250_000_000
+MAX_CACHED_ENTRIES = 250_000_000
 """Maximum number of cached operator entries: two gigabytes in float64."""
 
 
@@ -55,7 +55,7 @@ class ConditionalMMD:
     """Term: squared CMMD between the outputs of a batch and outputs generated at its inputs.
 
     The quantities that depend on the data alone, W and Tr(W L_d), are computed once per batch and
-    cached under ``Batch.index``, up to ``MOST_NUMBERS`` entries in total; train with
+    cached under ``Batch.index``, up to ``MAX_CACHED_ENTRIES`` entries in total; train with
     ``shuffle="once"`` so that batches recur. With a delta kernel on the inputs, W is zero between
     different labels and only samples of the same label are compared.
 
@@ -99,8 +99,8 @@ class ConditionalMMD:
         self,
         inputs: Literal["x", "y"],
         outputs: Literal["x", "y"],
-        input_kernel: Kernels,
-        output_kernel: Kernels,
+        input_kernel: KernelLike,
+        output_kernel: KernelLike,
         regularization: float = 1e-3,
         n_classes: int | None = None,
         form: Form = "cmmd",
@@ -116,16 +116,16 @@ class ConditionalMMD:
         self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
         self.regularization, self.form = regularization, form
-        self._known: dict[tuple[int, ...], _RealRows] = {}
+        self._cache: dict[tuple[int, ...], _BatchConstants] = {}
 
     def __call__(self, model: nn.Module, run: GeneratorRun) -> Tensor:
         """Return the discrepancy of one run of a generator, a scalar."""
         sample = run.sample
         targets = self._field(run, self.outputs).to(sample.dtype)
-        constants = self._real_rows(run, targets)
-        real, fake = _at(constants.rows, targets), _at(constants.rows, sample)
+        constants = self._constants(run, targets)
+        real, fake = _gather_rows(constants.rows, targets), _gather_rows(constants.rows, sample)
         if self.form == "unbiased":
-            second = _at(constants.rows, _again(model, run))
+            second = _gather_rows(constants.rows, _second_sample(model, run))
             l_s = self.output_kernel(fake, second)
             l_ds = (self.output_kernel(real, fake) + self.output_kernel(real, second)) / 2
         else:
@@ -134,7 +134,7 @@ class ConditionalMMD:
             difference = l_s.diagonal(dim1=-2, dim2=-1) - l_ds.diagonal(dim1=-2, dim2=-1)
         else:
             difference = l_s - 2 * l_ds  # W is symmetric: L_ds and its transpose have one trace
-        return (constants.fixed + (constants.operator * difference).sum()).to(sample.dtype)
+        return (constants.data_trace + (constants.operator * difference).sum()).to(sample.dtype)
 
     def _field(self, run: GeneratorRun, name: str) -> Tensor:
         value = getattr(run.batch, name)
@@ -144,32 +144,32 @@ class ConditionalMMD:
             )
         return one_hot(value, self.n_classes) if name == "y" and self.n_classes else value
 
-    def _real_rows(self, run: GeneratorRun, targets: Tensor) -> _RealRows:
+    def _constants(self, run: GeneratorRun, targets: Tensor) -> _BatchConstants:
         """Return the constants of a batch that do not depend on the sample, cached if possible."""
         inputs, index = self._field(run, self.inputs), run.batch.index
         key = () if index is None else tuple(index.tolist())
-        cached = self._known.get(key)
-        if cached is not None and cached.are(inputs, targets):
+        cached = self._cache.get(key)
+        if cached is not None and cached.matches(inputs, targets):
             return cached
-        constants = self._computed(inputs, targets)
-        if key and (1 + len(self._known)) * constants.operator.numel() <= MOST_NUMBERS:
-            self._known[key] = constants
+        constants = self._compute_constants(inputs, targets)
+        if key and (1 + len(self._cache)) * constants.operator.numel() <= MAX_CACHED_ENTRIES:
+            self._cache[key] = constants
         return constants
 
-    def _computed(self, inputs: Tensor, targets: Tensor) -> _RealRows:
-        groups = self._joined(inputs)
+    def _compute_constants(self, inputs: Tensor, targets: Tensor) -> _BatchConstants:
+        groups = self._groups(inputs)
         operators = [self._operator(inputs[rows], len(inputs)) for rows in groups]
         size = max(map(len, groups))
         # smaller groups are padded with rows of zero weight
-        rows = torch.stack([_padded(rows, size) for rows in groups])
-        operator = torch.stack([_padded(operator, size) for operator in operators])
-        real = _at(rows, targets)
+        rows = torch.stack([_zero_pad(rows, size) for rows in groups])
+        operator = torch.stack([_zero_pad(operator, size) for operator in operators])
+        real = _gather_rows(rows, targets)
         gram = self.output_kernel(real, real)
         if self.form == "diagonal":
             gram = gram.diagonal(dim1=-2, dim2=-1)
-        return _RealRows(inputs, targets, rows, operator, (operator * gram).sum())
+        return _BatchConstants(inputs, targets, rows, operator, (operator * gram).sum())
 
-    def _joined(self, inputs: Tensor) -> list[Tensor]:
+    def _groups(self, inputs: Tensor) -> list[Tensor]:
         """Return the row indices of each diagonal block of W: all rows, or those of each label."""
         if not isinstance(self.input_kernel, DeltaKernel):
             return [torch.arange(len(inputs), device=inputs.device)]
@@ -189,7 +189,7 @@ class ConditionalMMD:
         return gram.diagonal() * inverse.diagonal() ** 2
 
 
-def _again(model: nn.Module, run: GeneratorRun) -> Tensor:
+def _second_sample(model: nn.Module, run: GeneratorRun) -> Tensor:
     """Return a second, independent sample at the conditions of a run."""
     if not isinstance(model, Generator):
         raise TypeError(
@@ -199,18 +199,18 @@ def _again(model: nn.Module, run: GeneratorRun) -> Tensor:
     return model.sample(len(run.batch.x), model.condition_of(run.batch))
 
 
-def _padded(values: Tensor, n: int) -> Tensor:
+def _zero_pad(values: Tensor, n: int) -> Tensor:
     """Pad a vector or a square matrix with zeros to size [n] or [n, n]."""
     return nn.functional.pad(values, (0, n - len(values)) * values.ndim)
 
 
-def _at(rows: Tensor, values: Tensor) -> Tensor:
+def _gather_rows(rows: Tensor, values: Tensor) -> Tensor:
     """Return the values [n, d] at the row indices [groups, m], as [groups, m, d]."""
     return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 @dataclass(frozen=True, eq=False)
-class _RealRows:
+class _BatchConstants:
     """Data of a batch and the parts of its discrepancy that do not depend on generated samples.
 
     Attributes
@@ -221,7 +221,7 @@ class _RealRows:
         Row indices of each diagonal block of W.
     operator : Tensor [groups, m, m]
         Blocks of W; in the diagonal form its weights [groups, m].
-    fixed : Tensor []
+    data_trace : Tensor []
         Constant Tr(W L_d).
     """
 
@@ -229,9 +229,9 @@ class _RealRows:
     outputs: Tensor
     rows: Tensor
     operator: Tensor
-    fixed: Tensor
+    data_trace: Tensor
 
-    def are(self, inputs: Tensor, outputs: Tensor) -> bool:
+    def matches(self, inputs: Tensor, outputs: Tensor) -> bool:
         """Return whether the constants are those of the given inputs and outputs."""
         return torch.equal(self.inputs, inputs) and torch.equal(self.outputs, outputs)
 
@@ -239,8 +239,8 @@ class _RealRows:
 def cmmd(
     inputs: Literal["x", "y"],
     outputs: Literal["x", "y"],
-    input_kernel: Kernels,
-    output_kernel: Kernels,
+    input_kernel: KernelLike,
+    output_kernel: KernelLike,
     regularization: float = 1e-3,
     n_classes: int | None = None,
     form: Form = "cmmd",
@@ -255,4 +255,4 @@ def cmmd(
     term = ConditionalMMD(
         inputs, outputs, input_kernel, output_kernel, regularization, n_classes, form
     )
-    return Objective({"cmmd": term}, separable=False, compiles=False)
+    return Objective({"cmmd": term}, separable=False, compilable=False)

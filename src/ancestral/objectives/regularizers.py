@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ancestral.models.run import Run
 from ancestral.nn import Heads
-from ancestral.nn.numerics import at_least_single
+from ancestral.nn.numerics import at_least_float32
 from ancestral.objectives.base import Objective
 from ancestral.utils import distributed
 
 
-def sparse_units(weight: float = 3.0, share: float = 0.1) -> Objective:
-    """Sparsity penalty weight * sum over hidden units of KL(share || r), divided by batch size.
+def sparsity_penalty(weight: float = 3.0, target_activation: float = 0.1) -> Objective:
+    """Sparsity penalty weight * sum over hidden units of KL(target_activation || r), divided by batch size.
 
     r is the batch mean of the activation of an encoder unit when all hidden activations are
     replaced with sigmoids. The code of max-margin deep generative models (Li, Zhu, Shi and Zhang,
@@ -26,7 +26,7 @@ def sparse_units(weight: float = 3.0, share: float = 0.1) -> Objective:
     ----------
     weight : float
         Weight of the penalty of one batch.
-    share : float
+    target_activation : float
         Target mean activation in (0, 1).
 
     Returns
@@ -39,9 +39,9 @@ def sparse_units(weight: float = 3.0, share: float = 0.1) -> Objective:
         u, total = run.batch.x, run.batch.x.new_zeros(())
         for layer in _hidden_layers(model.posterior):  # type: ignore[arg-type]
             u = layer(u).sigmoid()
-            mean_activation = distributed.mean(u.float().mean(0)).clamp(1e-6, 1 - 1e-6)
-            total = total + _bernoulli_kl(share, mean_activation).sum()
-        return weight * total / (len(run.batch.x) * distributed.n_shares())
+            mean_activation = distributed.all_reduce_mean(u.float().mean(0)).clamp(1e-6, 1 - 1e-6)
+            total = total + _bernoulli_kl(target_activation, mean_activation).sum()
+        return weight * total / (len(run.batch.x) * distributed.n_shards())
 
     return Objective({"sparsity": term})
 
@@ -57,7 +57,7 @@ def _bernoulli_kl(p: float, q: Tensor) -> Tensor:
     return p * (math.log(p) - q.log()) + (1 - p) * (math.log1p(-p) - torch.log1p(-q))
 
 
-def gaussian_prior(precision: float) -> Objective:
+def gaussian_weight_prior(precision: float) -> Objective:
     """Negative log density of a Gaussian weight prior: precision / 2 times the squared norm.
 
     The prior is on all parameters of the model. For N(0, 1), in nats per sample of the training
@@ -75,7 +75,7 @@ def gaussian_prior(precision: float) -> Objective:
     """
 
     def term(model: nn.Module, _: Run) -> Tensor:
-        squares = torch.stack([at_least_single(p).square().sum() for p in model.parameters()])
+        squares = torch.stack([at_least_float32(p).square().sum() for p in model.parameters()])
         return precision / 2 * squares.sum()
 
     return Objective({"prior": term})

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ancestral.models.run import LatentRun
 from ancestral.objectives.base import Objective, Term
-from ancestral.objectives.variational import log_mean_exp, negative_bound, runner, surrogate
+from ancestral.objectives.variational import log_mean_exp, make_run, negative_bound, surrogate
 
 
 def vimco(k: int) -> Objective:
@@ -31,7 +31,7 @@ def vimco(k: int) -> Objective:
     ValueError
         If ``k`` is below 2; at the first step, if q(z | x) is reparameterised.
     """
-    return _by_samples(k, "VIMCO", _vimco)
+    return _score_function_objective(k, "VIMCO", _vimco)
 
 
 def reweighted_wake(k: int) -> Objective:
@@ -56,13 +56,13 @@ def reweighted_wake(k: int) -> Objective:
     ValueError
         If ``k`` is below 2; at the first step, if q(z | x) is reparameterised.
     """
-    return _by_samples(k, "reweighted wake-sleep", _reweighted_wake)
+    return _score_function_objective(k, "reweighted wake-sleep", _reweighted_wake)
 
 
-def _by_samples(k: int, name: str, term: Term) -> Objective:
+def _score_function_objective(k: int, name: str, term: Term) -> Objective:
     if k < 2:
         raise ValueError(f"k={k}: {name} compares samples with each other; expected at least 2")
-    return Objective({"bound": term}, runner(k, score_function=True), n_samples=k)
+    return Objective({"bound": term}, make_run(k, score_function=True), n_samples=k)
 
 
 def _vimco(_: nn.Module, run: LatentRun) -> Tensor:

@@ -12,7 +12,7 @@ from ancestral.models.latent import LatentModel
 from ancestral.models.run import LatentRun
 from ancestral.nn import one_hot
 from ancestral.objectives.base import Objective
-from ancestral.probability.distributions import Ancestral, draw, kl
+from ancestral.probability.distributions import ChainDistribution, kl, rsample_or_sample
 from ancestral.utils import distributed
 
 
@@ -36,7 +36,7 @@ class ClassRun(LatentRun):
     log_weights: Tensor = field(kw_only=True)
 
 
-def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
+def semi_supervised_bound(alpha: float = 0.1, *, all_classes: bool = False) -> Objective:
     """Negative semi-supervised bound of model M2 and the cross-entropy of q(y | x).
 
     The bound of a labelled sample, on log p(x, y), is B(x, y) = E_q(z | x, y)[log p(x | y, z)]
@@ -49,7 +49,7 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
     alpha : float
         Weight of -log q(y | x), a mean over labelled samples (zero in a batch without labels),
         relative to the bound, a mean over all samples.
-    everywhere : bool
+    all_classes : bool
         Whether to run the model at all classes, as unlabelled samples require, and not at the
         labels only.
 
@@ -58,7 +58,7 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
     Objective
         Terms ``reconstruction``, ``kl``, ``class_kl`` (-log p(y), minus H(q(y | x)) for
         unlabelled samples) and ``classes`` (weighted cross-entropy of the labels). The layout of
-        the latent vector is that of :class:`~ancestral.probability.class_conditional.ClassFirst`.
+        the latent vector is that of :class:`~ancestral.probability.class_conditional.ClassThenLatent`.
 
     Raises
     ------
@@ -69,20 +69,20 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
     def run(model: nn.Module, batch: Batch) -> ClassRun:
         assert isinstance(model, LatentModel)
         q = model.encode(batch)
-        assert isinstance(q, Ancestral)
+        assert isinstance(q, ChainDistribution)
         labels = _labels(batch, q.sizes[0])
         n, n_classes = labels.shape
         y = labels.unsqueeze(0)
-        if everywhere:
+        if all_classes:
             identity = torch.eye(n_classes, dtype=labels.dtype, device=labels.device)
             y = identity.unsqueeze(1).expand(n_classes, n, n_classes)
-        q_z = q.after(y)
-        latent_run = model.run_at(torch.cat([y, draw(q_z)], -1), batch, q)
+        q_z = q.condition_on_first(y)
+        latent_run = model.run_at(torch.cat([y, rsample_or_sample(q_z)], -1), batch, q)
         prior = latent_run.prior
-        assert isinstance(prior, Ancestral)
-        divergence = kl(q_z, prior.after(y))
+        assert isinstance(prior, ChainDistribution)
+        divergence = kl(q_z, prior.condition_on_first(y))
         log_py = prior.first.log_prob(y)
-        if everywhere:
+        if all_classes:
             weights, log_weights = _weights(labels, q)
         else:
             weights, log_weights = torch.ones_like(y[..., 0]), torch.zeros_like(y[..., 0])
@@ -92,7 +92,7 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
             prior,
             latent_run.z,
             latent_run.log_px,
-            taps=latent_run.taps,
+            activations=latent_run.activations,
             kl=divergence,
             log_py=log_py,
             weights=weights,
@@ -109,10 +109,10 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
         return (run.weights * (run.log_weights - run.log_py)).sum(0).mean()
 
     def classes(_: nn.Module, run: ClassRun) -> Tensor:
-        assert isinstance(run.q, Ancestral)
+        assert isinstance(run.q, ChainDistribution)
         labels = _labels(run.batch, run.q.sizes[0])
         # data-parallel processes divide by the mean number of labelled samples per process
-        n_labelled = distributed.mean(labels.sum())
+        n_labelled = distributed.all_reduce_mean(labels.sum())
         losses = -(labels * _log_qy(run.q)).sum()
         return alpha * losses / torch.where(n_labelled > 0, n_labelled, 1.0)
 
@@ -130,17 +130,17 @@ def class_bound(alpha: float = 0.1, *, everywhere: bool = False) -> Objective:
 def _labels(batch: Batch, n_classes: int) -> Tensor:
     if batch.y is None:
         raise ValueError(
-            "class_bound needs labels: the batch has y=None; pass y, with -1 for unlabelled samples"
+            "semi_supervised_bound needs labels: the batch has y=None; pass y, with -1 for unlabelled samples"
         )
     return one_hot(batch.y, n_classes)
 
 
-def _log_qy(q: Ancestral) -> Tensor:
+def _log_qy(q: ChainDistribution) -> Tensor:
     """Return log q(y | x) of each class, [batch, n_classes]."""
     return q.first.logits  # type: ignore[attr-defined]
 
 
-def _weights(labels: Tensor, q: Ancestral) -> tuple[Tensor, Tensor]:
+def _weights(labels: Tensor, q: ChainDistribution) -> tuple[Tensor, Tensor]:
     """Return the weight of each class and its logarithm, [n_classes, batch] each.
 
     The weights are the one-hot label of a labelled sample and q(y | x) of an unlabelled one. The

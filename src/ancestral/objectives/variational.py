@@ -18,10 +18,16 @@ from ancestral.models.latent import LatentModel
 from ancestral.models.run import LatentRun
 from ancestral.nn import shared_statistics
 from ancestral.objectives.base import Objective, RunModel
-from ancestral.probability.distributions import centre, detach, draw, kl, log_prob
+from ancestral.probability.distributions import (
+    detach_distribution,
+    kl,
+    log_prob,
+    mean_or_mode,
+    rsample_or_sample,
+)
 from ancestral.utils import distributed
 
-NEGLIGIBLE = 12 * math.log(10)
+MAX_LOG_WEIGHT_GAP = 12 * math.log(10)
 """Distance in nats below the largest log weight beyond which gradients are dropped."""
 
 Gradient = Literal["reparameterised", "doubly"]
@@ -38,13 +44,13 @@ def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, "*b"]:  # noqa: 
     return torch.logsumexp(log_w, 0) - math.log(len(log_w))
 
 
-def _without_specks(log_w: Tensor) -> Tensor:
+def _detach_negligible(log_w: Tensor) -> Tensor:
     """Detach log weights more than log 1e12 below the largest one of the same data sample.
 
     Their negligible gradients would be denormal numbers throughout the backward pass, which are
     slow to compute with.
     """
-    has_gradient = log_w.detach() > log_w.detach().amax(0) - NEGLIGIBLE
+    has_gradient = log_w.detach() > log_w.detach().amax(0) - MAX_LOG_WEIGHT_GAP
     return torch.where(has_gradient, log_w, log_w.detach())
 
 
@@ -78,7 +84,7 @@ def elbo(n_samples: int = 1, kl: KLTerm = "analytic") -> Objective:
     if kl not in terms:
         raise ValueError(f"kl={kl!r}: expected 'analytic', 'sampled' or 'path'")
     bound_terms = {"reconstruction": _reconstruction, "kl": terms[kl]}
-    return Objective(bound_terms, runner(n_samples), n_samples=n_samples)
+    return Objective(bound_terms, make_run(n_samples), n_samples=n_samples)
 
 
 def iwae(
@@ -121,11 +127,11 @@ def iwae(
     terms = {"reparameterised": _reparameterised, "doubly": _doubly_reparameterised}
     if gradient not in terms:
         raise ValueError(f"gradient={gradient!r}: expected 'reparameterised' or 'doubly'")
-    run = runner(k, n_resampled=n_resampled)
+    run = make_run(k, n_resampled=n_resampled)
     return Objective({"bound": terms[gradient]}, run, n_samples=k)
 
 
-def runner(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:
+def make_run(k: int, *, score_function: bool = False, n_resampled: int | None = None) -> RunModel:
     """Return a function that runs the model with k latent samples.
 
     With gradients enabled, the function raises a ``ValueError`` if q(z | x) is reparameterised and
@@ -159,18 +165,18 @@ def _sampled_kl(_: nn.Module, run: LatentRun) -> Tensor:
 
 
 def _path_kl(_: nn.Module, run: LatentRun) -> Tensor:
-    return (log_prob(detach(run.q), run.z) - run.log_pz).mean()
+    return (log_prob(detach_distribution(run.q), run.z) - run.log_pz).mean()
 
 
 def negative_bound(run: LatentRun) -> Tensor:
     """Return -L_K, averaged over the batch, in nats per example."""
-    log_w = run.log_w if run.log_w_before is None else run.log_w_before
-    return -log_mean_exp(_without_specks(log_w)).mean()
+    log_w = run.log_w if run.log_w_all is None else run.log_w_all
+    return -log_mean_exp(_detach_negligible(log_w)).mean()
 
 
 def _reparameterised(_: nn.Module, run: LatentRun) -> Tensor:
     bound = negative_bound(run)
-    return bound if run.log_w_before is None else surrogate(bound, -run.log_w.mean())
+    return bound if run.log_w_all is None else surrogate(bound, -run.log_w.mean())
 
 
 def _doubly_reparameterised(_: nn.Module, run: LatentRun) -> Tensor:
@@ -182,15 +188,15 @@ def _doubly_reparameterised(_: nn.Module, run: LatentRun) -> Tensor:
     bound = negative_bound(run)
     if not run.z.requires_grad:
         return bound
-    shares = weights = torch.softmax(run.log_w.detach(), 0)
-    if run.log_w_before is not None:  # one factor w~ by resampling, the other as a weight
-        shares = torch.exp(run.log_w.detach() - torch.logsumexp(run.log_w_before, 0))
-        weights = torch.full_like(shares, 1 / len(shares))
-    log_w = run.log_px + run.log_pz - log_prob(detach(run.q), run.z)
+    probabilities = weights = torch.softmax(run.log_w.detach(), 0)
+    if run.log_w_all is not None:  # one factor w~ by resampling, the other as a weight
+        probabilities = torch.exp(run.log_w.detach() - torch.logsumexp(run.log_w_all, 0))
+        weights = torch.full_like(probabilities, 1 / len(probabilities))
+    log_w = run.log_px + run.log_pz - log_prob(detach_distribution(run.q), run.z)
     # gradient for theta, and for phi with w~ instead of w~^2, which the correction completes
     weighted = -(weights * log_w).sum(0).mean()
     (grad_z,) = torch.autograd.grad(weighted, run.z, retain_graph=True)
-    correction = (((shares - 1).unsqueeze(-1) * grad_z) * run.z).sum()
+    correction = (((probabilities - 1).unsqueeze(-1) * grad_z) * run.z).sum()
     return surrogate(bound, weighted + correction)
 
 
@@ -201,7 +207,7 @@ def surrogate(value: Tensor, differentiated: Tensor) -> Tensor:
 
 def posterior_mean(run: LatentRun) -> Tensor:
     """Return E_q[z | x], the features of the averaging classifier, [batch, n_latents]."""
-    return centre(run.q)
+    return mean_or_mode(run.q)
 
 
 def _check_samples(name: str, value: int) -> None:
@@ -212,32 +218,32 @@ def _check_samples(name: str, value: int) -> None:
 def run_resampled(model: LatentModel, batch: Batch, k: int, m: int) -> LatentRun:
     """Run the model at m of k latent samples, resampled by importance weight.
 
-    ``LatentRun.log_w_before`` [k, batch] holds the log weights of all k samples. Batch
+    ``LatentRun.log_w_all`` [k, batch] holds the log weights of all k samples. Batch
     normalisation applies the statistics of all k samples to the m resampled ones.
     """
     q = model.encode(batch)
-    z = draw(q, (k,))
+    z = rsample_or_sample(q, (k,))
     with torch.no_grad(), shared_statistics(model, "lend"):
         full_run = model.run_at(z, batch, q)
         log_w = full_run.log_w
-    indices = systematic(torch.softmax(log_w, 0), m).unsqueeze(-1)
+    indices = systematic_resampling(torch.softmax(log_w, 0), m).unsqueeze(-1)
     with shared_statistics(model, "borrow"):
         run = model.run_at(z.gather(0, indices.expand(-1, -1, z.shape[-1])), batch, q)
-    run.log_w_before = log_w
+    run.log_w_all = log_w
     # activations of the encoder, and of the decoder at the resampled latents
-    run.taps = full_run.taps | run.taps
+    run.activations = full_run.activations | run.activations
     return run
 
 
-def systematic(shares: Float[Tensor, "k b"], m: int) -> Int[Tensor, "m b"]:
+def systematic_resampling(probabilities: Float[Tensor, "k b"], m: int) -> Int[Tensor, "m b"]:
     """Systematic resampling: draw m of k indices in each column, with replacement.
 
-    m equally spaced points with a uniform random offset are compared with the cumulative shares,
+    m equally spaced points with a uniform random offset are compared with the cumulative probabilities,
     so that an index of probability p is drawn floor(m p) or ceil(m p) times.
 
     Parameters
     ----------
-    shares : Tensor [k, batch]
+    probabilities : Tensor [k, batch]
         Probabilities in [0, 1]; each column sums to 1.
     m : int
         Number of draws per column.
@@ -249,12 +255,14 @@ def systematic(shares: Float[Tensor, "k b"], m: int) -> Int[Tensor, "m b"]:
 
     Examples
     --------
-    >>> systematic(torch.tensor([[0.0], [1.0]]), 3).flatten()
+    >>> systematic_resampling(torch.tensor([[0.0], [1.0]]), 3).flatten()
     tensor([1, 1, 1])
     """
-    n = shares.shape[1] * distributed.n_shares()
-    offset = distributed.share(torch.rand(n, dtype=shares.dtype, device=shares.device))
-    steps = torch.arange(m, dtype=shares.dtype, device=shares.device)
+    n = probabilities.shape[1] * distributed.n_shards()
+    offset = distributed.local_shard(
+        torch.rand(n, dtype=probabilities.dtype, device=probabilities.device)
+    )
+    steps = torch.arange(m, dtype=probabilities.dtype, device=probabilities.device)
     points = (steps.unsqueeze(-1) + offset) / m
-    ends = shares.cumsum(0)[:-1]
+    ends = probabilities.cumsum(0)[:-1]
     return (ends.unsqueeze(0) <= points.unsqueeze(1)).sum(1)

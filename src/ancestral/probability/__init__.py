@@ -4,7 +4,7 @@ A conditional is a module that maps a context to a torch distribution.
 """
 
 from ancestral.probability.cmmd import cmmd2
-from ancestral.probability.composite import Chain, Fixed, Mixture, Product, standard_normal
+from ancestral.probability.composite import Chain, Mixture, Product, Unconditional, standard_normal
 from ancestral.probability.conditionals import (
     Bernoulli,
     Categorical,
@@ -24,7 +24,6 @@ __all__ = [
     "Chain",
     "Conditional",
     "Context",
-    "Fixed",
     "FullGaussian",
     "Gaussian",
     "GaussianKernel",
@@ -33,6 +32,7 @@ __all__ = [
     "Mixture",
     "Poisson",
     "Product",
+    "Unconditional",
     "cmmd2",
     "mmd2",
     "standard_normal",

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-GROUP = 100
+MAX_FACTORS = 100
 """Maximal number of factors in a product whose logarithm is taken; 2^100 fits in float32."""
 
 
-def bits_log_prob(
+def bernoulli_log_prob(
     logits: Float[Tensor, "*b d"],
     x: Float[Tensor, "*b2 d"],
     mask: Float[Tensor, "*b3 d"] | None = None,
@@ -40,13 +40,13 @@ def bits_log_prob(
 
     Examples
     --------
-    >>> round(bits_log_prob(torch.zeros(3), torch.ones(3)).exp().item(), 6)
+    >>> round(bernoulli_log_prob(torch.zeros(3), torch.ones(3)).exp().item(), 6)
     0.125
     """
-    return _BitsLogProb.apply(logits, x, mask)
+    return _BernoulliLogProb.apply(logits, x, mask)
 
 
-class _BitsLogProb(torch.autograd.Function):
+class _BernoulliLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(logits, x, mask)
@@ -55,7 +55,7 @@ class _BitsLogProb(torch.autograd.Function):
         if mask is not None:
             linear, odds = linear * mask, odds * mask
         d = logits.shape[-1]
-        factors = (1 + odds).unflatten(-1, (d // _group(d), _group(d)))
+        factors = (1 + odds).unflatten(-1, (d // _group_size(d), _group_size(d)))
         return linear.sum(-1) - factors.prod(-1).log().sum(-1)
 
     @staticmethod
@@ -71,10 +71,10 @@ class _BitsLogProb(torch.autograd.Function):
         return grad_logits, grad_x, None
 
 
-def _group(d: int) -> int:
-    """Return the largest divisor of ``d`` that is at most :data:`GROUP`.
+def _group_size(d: int) -> int:
+    """Return the largest divisor of ``d`` that is at most :data:`MAX_FACTORS`.
 
-    >>> _group(784)
+    >>> _group_size(784)
     98
     """
-    return next((size for size in range(min(d, GROUP), 0, -1) if d % size == 0), 1)
+    return next((size for size in range(min(d, MAX_FACTORS), 0, -1) if d % size == 0), 1)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Normal, OneHotCategorical
 
-from ancestral.nn.numerics import at_least_single
-from ancestral.probability.composite import Fixed
-from ancestral.probability.conditionals import Conditional, Given
-from ancestral.probability.distributions import Ancestral
+from ancestral.nn.numerics import at_least_float32
+from ancestral.probability.composite import Unconditional
+from ancestral.probability.conditionals import Conditional, ContextLike
+from ancestral.probability.distributions import ChainDistribution
 
 
-class OneHot(OneHotCategorical):
+class UncheckedOneHotCategorical(OneHotCategorical):
     """One-hot categorical distribution without validation of its inner ``Categorical``.
 
     torch's class always validates the inner distribution, which prevents compilation.
@@ -37,7 +37,7 @@ class OneHot(OneHotCategorical):
         Distribution.__init__(self, shape, n, validate_args=validate_args)
 
 
-class Classes(Conditional):
+class OneHotConditional(Conditional):
     """Distribution p(y | c) over one-hot classes.
 
     Parameters
@@ -47,7 +47,7 @@ class Classes(Conditional):
 
     Examples
     --------
-    >>> Classes(nn.Linear(3, 4))(torch.zeros(5, 3)).sample().sum(-1)
+    >>> OneHotConditional(nn.Linear(3, 4))(torch.zeros(5, 3)).sample().sum(-1)
     tensor([1., 1., 1., 1., 1.])
     """
 
@@ -55,42 +55,42 @@ class Classes(Conditional):
         super().__init__()
         self.network = network
 
-    def forward(self, c: Given = None) -> OneHot:
+    def forward(self, c: ContextLike = None) -> UncheckedOneHotCategorical:
         """Return the distribution of a one-hot vector."""
-        return OneHot(at_least_single(self.network(c)))
+        return UncheckedOneHotCategorical(at_least_float32(self.network(c)))
 
 
-class Same(Conditional):
+class StandardNormalLike(Conditional):
     """Standard normal N(0, I) over d entries, with the batch shape of c and independent of c."""
 
     def __init__(self, d: int) -> None:
         super().__init__()
         self.d = d
 
-    def forward(self, c: Given = None) -> Normal:
+    def forward(self, c: ContextLike = None) -> Normal:
         """Return N(0, I) with parameters [..., d] for c [..., n]."""
         assert isinstance(c, Tensor)
         mean = torch.zeros(*c.shape[:-1], self.d, device=c.device)
         return Normal(mean, torch.ones_like(mean), validate_args=False)
 
 
-class ClassFirst(Conditional):
+class ClassThenLatent(Conditional):
     """Joint distribution p(y | c) p(z | y, c) of a one-hot class and a latent, as [y, z].
 
     Parameters
     ----------
     label : Conditional
         p(y | c) over one-hot classes.
-    rest : Conditional
-        p(z | y, c), called on the concatenation [``look(c)``, y], or on y if ``look`` is None.
+    latent : Conditional
+        p(z | y, c), called on the concatenation [``encoder(c)``, y], or on y if ``encoder`` is None.
     sizes : sequence of int
         Number of classes and number of latent variables.
-    look : Module, optional
+    encoder : Module, optional
         Shared feature network c -> features [..., n].
 
     Examples
     --------
-    >>> prior = ClassFirst(equal_classes(4), Same(2), (4, 2))
+    >>> prior = ClassThenLatent(uniform_classes(4), StandardNormalLike(2), (4, 2))
     >>> prior().sample((3,)).shape
     torch.Size([3, 6])
     """
@@ -98,26 +98,26 @@ class ClassFirst(Conditional):
     def __init__(
         self,
         label: Conditional,
-        rest: Conditional,
+        latent: Conditional,
         sizes: Sequence[int],
-        look: nn.Module | None = None,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.label, self.rest, self.sizes, self.look = label, rest, tuple(sizes), look
+        self.label, self.latent, self.sizes, self.encoder = label, latent, tuple(sizes), encoder
 
-    def forward(self, c: Given = None) -> Ancestral:
+    def forward(self, c: ContextLike = None) -> ChainDistribution:
         """Return the joint distribution of class and latent variables."""
-        features = None if self.look is None else self.look(c)
+        features = None if self.encoder is None else self.encoder(c)
 
         def latent(y: Tensor) -> torch.distributions.Distribution:
             if features is None:
-                return self.rest(y)
+                return self.latent(y)
             h = features.expand(*y.shape[:-1], -1)
-            return self.rest(torch.cat([h, y.to(features.dtype)], -1))
+            return self.latent(torch.cat([h, y.to(features.dtype)], -1))
 
-        return Ancestral(self.label(features), [latent], self.sizes)
+        return ChainDistribution(self.label(features), [latent], self.sizes)
 
 
-def equal_classes(n: int) -> Fixed:
+def uniform_classes(n: int) -> Unconditional:
     """Return the uniform distribution p(y) over n one-hot classes."""
-    return Fixed(OneHot(torch.zeros(n)))
+    return Unconditional(UncheckedOneHotCategorical(torch.zeros(n)))

@@ -7,21 +7,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ancestral.probability.kernels import as_kernel
-from ancestral.probability.mmd import Kernels, _alike, _check_finite
-from ancestral.utils.validation import Weight, check
+from ancestral.probability.mmd import KernelLike, _check_finite, _check_samples
+from ancestral.utils.validation import Weight, check_field
 
-MARGIN = 1e4
+MIN_PIVOT_RATIO = 1e4
 """Minimal ratio of the smallest pivot of K + lambda I to the bound on its rounding error."""
 
 
-def _factor(gram: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
+def _regularized_cholesky(gram: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
     """Return K and the Cholesky factor of K + lambda I, in float64."""
-    check("regularization", regularization, Weight)
+    check_field("regularization", regularization, Weight)
     k = gram.double()
     ridge = k + regularization * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, info = torch.linalg.cholesky_ex(ridge)
     rounding_error = len(k) * torch.finfo(k.dtype).eps * ridge.diagonal().amax()
-    if info.item() or factor.diagonal().amin() ** 2 < MARGIN * rounding_error:
+    if info.item() or factor.diagonal().amin() ** 2 < MIN_PIVOT_RATIO * rounding_error:
         raise ValueError(
             f"K + lambda I is singular with regularization={regularization}: increase "
             "regularization, or remove inputs that are equal or nearly equal"
@@ -44,7 +44,7 @@ def regression_operator(gram: Float[Tensor, "n n"], regularization: float) -> Fl
     ValueError
         If lambda is negative or not finite, or K + lambda I is numerically singular.
     """
-    k, factor = _factor(gram, regularization)
+    k, factor = _regularized_cholesky(gram, regularization)
     half = torch.cholesky_solve(k, factor)
     return torch.cholesky_solve(half.T, factor).to(gram.dtype)
 
@@ -54,7 +54,7 @@ def ridge_inverse(gram: Float[Tensor, "n n"], regularization: float) -> Float[Te
 
     Parameters and errors are those of :func:`regression_operator`.
     """
-    _, factor = _factor(gram, regularization)
+    _, factor = _regularized_cholesky(gram, regularization)
     return torch.cholesky_inverse(factor).to(gram.dtype)
 
 
@@ -62,7 +62,7 @@ def cmmd2(
     operator: Float[Tensor, "n n"],
     real: Float[Tensor, "n d"],
     generated: Float[Tensor, "n d"],
-    kernel: Kernels,
+    kernel: KernelLike,
 ) -> Float[Tensor, ""]:
     """Squared conditional MMD of two sets of outputs at the same inputs (Ren et al., 2016).
 
@@ -82,7 +82,7 @@ def cmmd2(
     ValueError
         If the shapes are inconsistent, there are no rows, or a value is not finite.
     """
-    real, generated = _alike(real, generated, ("real", "generated"))
+    real, generated = _check_samples(real, generated, ("real", "generated"))
     n = len(real)
     if len(generated) != n or operator.shape != (n, n):
         raise ValueError(
@@ -99,8 +99,8 @@ def cmmd2(
 def conditional_mmd2(
     first: tuple[Float[Tensor, "n p"], Float[Tensor, "n d"]],
     second: tuple[Float[Tensor, "m p"], Float[Tensor, "m d"]],
-    input_kernel: Kernels,
-    output_kernel: Kernels,
+    input_kernel: KernelLike,
+    output_kernel: KernelLike,
     regularization: float = 1e-3,
 ) -> Float[Tensor, ""]:
     """Squared conditional MMD of two sets of (inputs, outputs).
@@ -130,15 +130,15 @@ def conditional_mmd2(
     >>> conditional_mmd2((x, y), (x, y), [1.0], [1.0]).item() < 1e-8
     True
     """
-    x1, x2 = (x.double() for x in _alike(first[0], second[0], ("inputs", "other inputs")))
-    y1, y2 = (y.double() for y in _alike(first[1], second[1], ("outputs", "other outputs")))
+    x1, x2 = (x.double() for x in _check_samples(first[0], second[0], ("inputs", "other inputs")))
+    y1, y2 = (y.double() for y in _check_samples(first[1], second[1], ("outputs", "other outputs")))
     for name, x, y in (("first", x1, y1), ("second", x2, y2)):
         if len(x) != len(y):
             raise ValueError(
                 f"{name}: {len(x)} inputs and {len(y)} outputs: expected the same number"
             )
     k, out = as_kernel(input_kernel), as_kernel(output_kernel)
-    (k1, f1), (k2, f2) = (_factor(k(x, x), regularization) for x in (x1, x2))
+    (k1, f1), (k2, f2) = (_regularized_cholesky(k(x, x), regularization) for x in (x1, x2))
 
     def trace(inputs: Tensor, left: Tensor, outputs: Tensor, right: Tensor) -> Tensor:
         """Tr(K left^-1 L right^-1), with the inverses given by their Cholesky factors."""

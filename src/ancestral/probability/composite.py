@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, distributions, nn
 from torch.distributions import Distribution
 
-from ancestral.nn.numerics import at_least_single
-from ancestral.probability.conditionals import Conditional, Given
-from ancestral.probability.distributions import Ancestral, MixedColumns, parameters
+from ancestral.nn.numerics import at_least_float32
+from ancestral.probability.conditionals import Conditional, ContextLike
+from ancestral.probability.distributions import (
+    ChainDistribution,
+    MixedColumns,
+    distribution_parameters,
+)
 
 
 class Mixture(Conditional):
@@ -42,10 +46,10 @@ class Mixture(Conditional):
         else:
             self.register_buffer("logits", logits)
 
-    def forward(self, c: Given = None) -> distributions.MixtureSameFamily:
+    def forward(self, c: ContextLike = None) -> distributions.MixtureSameFamily:
         """Return the mixture, over events of d entries."""
         logits = self.logits(c) if isinstance(self.logits, nn.Module) else self.logits
-        logits = at_least_single(logits)
+        logits = at_least_float32(logits)
         component = self.component(c)
         if not component.event_shape:
             component = distributions.Independent(component, 1, validate_args=False)
@@ -89,13 +93,13 @@ class Product(Conditional):
         self.register_buffer("order", torch.tensor(flat).argsort())
         self.order: Tensor
 
-    def forward(self, c: Given = None) -> MixedColumns:
+    def forward(self, c: ContextLike = None) -> MixedColumns:
         """Return the joint distribution of the columns, in the order of the table."""
         c = c if self.trunk is None else self.trunk(c)
         return MixedColumns([part(c) for part in self.parts], self.order)
 
 
-class Fixed(Conditional):
+class Unconditional(Conditional):
     """Context-independent distribution, such as a standard normal prior.
 
     Parameters
@@ -111,30 +115,30 @@ class Fixed(Conditional):
 
     Examples
     --------
-    >>> Fixed(distributions.Normal(torch.zeros(2), torch.ones(2)))().sample((3,)).shape
+    >>> Unconditional(distributions.Normal(torch.zeros(2), torch.ones(2)))().sample((3,)).shape
     torch.Size([3, 2])
     """
 
     def __init__(self, distribution: Distribution) -> None:
         super().__init__()
-        if not parameters(distribution):
+        if not distribution_parameters(distribution):
             raise TypeError(
                 f"distribution: {type(distribution).__name__} has no tensor parameters; pass the "
                 "distribution it wraps"
             )
         self.family = type(distribution)
-        self.names = tuple(parameters(distribution))
-        for name, value in parameters(distribution).items():
+        self.names = tuple(distribution_parameters(distribution))
+        for name, value in distribution_parameters(distribution).items():
             self.register_buffer(name, value.detach().clone())
 
-    def forward(self, c: Given = None) -> Distribution:  # noqa: ARG002
+    def forward(self, c: ContextLike = None) -> Distribution:  # noqa: ARG002
         """Return the distribution."""
         return self.family(**{n: getattr(self, n) for n in self.names}, validate_args=False)
 
 
-def standard_normal(d: int) -> Fixed:
+def standard_normal(d: int) -> Unconditional:
     """Return the standard normal distribution N(0, I) over d entries."""
-    return Fixed(distributions.Normal(torch.zeros(d), torch.ones(d)))
+    return Unconditional(distributions.Normal(torch.zeros(d), torch.ones(d)))
 
 
 class Chain(Conditional):
@@ -158,7 +162,7 @@ class Chain(Conditional):
         super().__init__()
         self.layers, self.sizes, self.reverse = nn.ModuleList(layers), tuple(sizes), reverse
 
-    def forward(self, c: Given = None) -> Ancestral:
+    def forward(self, c: ContextLike = None) -> ChainDistribution:
         """Return the joint distribution of the layers."""
         first, *rest = self.layers
-        return Ancestral(first(c), rest, self.sizes, self.reverse)
+        return ChainDistribution(first(c), rest, self.sizes, self.reverse)

@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, distributions, nn
 from torch.distributions import Distribution
 
-from ancestral.nn.numerics import at_least_single
+from ancestral.nn.numerics import at_least_float32
 from ancestral.probability.distributions import log_prob
 
 
 class Context(NamedTuple):
-    """Inputs of a conditional; a network that begins with ``Read`` selects fields of it."""
+    """Inputs of a conditional; a network that begins with ``ReadContext`` selects fields of it."""
 
     x: Tensor | None = None
     y: Tensor | None = None
@@ -29,7 +29,7 @@ class Context(NamedTuple):
     z: Tensor | None = None
 
 
-Given = Tensor | Context | None
+ContextLike = Tensor | Context | None
 
 
 class Conditional(nn.Module, ABC):
@@ -40,13 +40,13 @@ class Conditional(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, c: Given = None) -> Distribution:
+    def forward(self, c: ContextLike = None) -> Distribution:
         """Return p(. | c), with parameters of float32 or a wider dtype."""
 
     def log_prob(
         self,
         x: Float[Tensor, "*b d"],
-        c: Given = None,
+        c: ContextLike = None,
         mask: Float[Tensor, "*b2 d"] | None = None,
     ) -> Float[Tensor, "*b3"]:
         """Log-density of the observed entries in nats; missing entries are integrated out exactly.
@@ -58,8 +58,8 @@ class Conditional(nn.Module, ABC):
 
 
 def reads_context(conditional: Conditional) -> bool:
-    """Return whether a network inside begins with ``Read`` and needs the full ``Context``."""
-    return any(getattr(m, "reads", None) for m in conditional.modules())
+    """Return whether a network inside begins with ``ReadContext`` and needs the full ``Context``."""
+    return any(getattr(m, "context_fields", None) for m in conditional.modules())
 
 
 class Gaussian(Conditional):
@@ -95,9 +95,9 @@ class Gaussian(Conditional):
         else:
             self.register_buffer("log_var", torch.as_tensor(log_var))
 
-    def forward(self, c: Given = None) -> distributions.Normal:
+    def forward(self, c: ContextLike = None) -> distributions.Normal:
         """Return the normal distribution, elementwise."""
-        output = at_least_single(self.network(c))
+        output = at_least_float32(self.network(c))
         mu, log_var = output if self.log_var is None else (output, self.log_var)
         scale = torch.exp(0.5 * log_var.clamp(*self.log_var_range))
         return distributions.Normal(mu, scale, validate_args=False)
@@ -125,9 +125,9 @@ class FullGaussian(Conditional):
         super().__init__()
         self.network = network
 
-    def forward(self, c: Given = None) -> distributions.MultivariateNormal:
+    def forward(self, c: ContextLike = None) -> distributions.MultivariateNormal:
         """Return the multivariate normal distribution."""
-        mu, entries = at_least_single(self.network(c))
+        mu, entries = at_least_float32(self.network(c))
         d = mu.shape[-1]
         row, column = torch.tril_indices(d, d, device=mu.device)
         tril = mu.new_zeros(*entries.shape[:-1], d, d)
@@ -150,9 +150,9 @@ class Laplace(Conditional):
         super().__init__()
         self.network = network
 
-    def forward(self, c: Given = None) -> distributions.Laplace:
+    def forward(self, c: ContextLike = None) -> distributions.Laplace:
         """Return the Laplace distribution, elementwise."""
-        mu, log_scale = at_least_single(self.network(c))
+        mu, log_scale = at_least_float32(self.network(c))
         return distributions.Laplace(mu, log_scale.clamp(-7.0, 7.0).exp(), validate_args=False)
 
 
@@ -183,13 +183,13 @@ class Bernoulli(Conditional):
         if not 0 <= clip < 0.5:
             raise ValueError(f"clip={clip}: expected a number in [0, 0.5)")
         self.network = network
-        self.most = math.inf if clip == 0 else math.log((1 - clip) / clip)
+        self.max_logit = math.inf if clip == 0 else math.log((1 - clip) / clip)
 
-    def forward(self, c: Given = None) -> distributions.Bernoulli:
+    def forward(self, c: ContextLike = None) -> distributions.Bernoulli:
         """Return the Bernoulli distribution, elementwise."""
-        logits = at_least_single(self.network(c))
-        if self.most < math.inf:
-            logits = logits.clamp(-self.most, self.most)
+        logits = at_least_float32(self.network(c))
+        if self.max_logit < math.inf:
+            logits = logits.clamp(-self.max_logit, self.max_logit)
         return distributions.Bernoulli(logits=logits, validate_args=False)
 
 
@@ -206,9 +206,9 @@ class Poisson(Conditional):
         super().__init__()
         self.network = network
 
-    def forward(self, c: Given = None) -> distributions.Poisson:
+    def forward(self, c: ContextLike = None) -> distributions.Poisson:
         """Return the Poisson distribution, elementwise."""
-        log_rate = at_least_single(self.network(c)).clamp(-20, 20)
+        log_rate = at_least_float32(self.network(c)).clamp(-20, 20)
         return distributions.Poisson(log_rate.exp(), validate_args=False)
 
 
@@ -233,10 +233,10 @@ class Categorical(Conditional):
         super().__init__()
         self.network, self.n_categories = network, tuple(n_categories)
 
-    def forward(self, c: Given = None) -> distributions.Categorical:
+    def forward(self, c: ContextLike = None) -> distributions.Categorical:
         """Return one distribution per column, padded to max n with categories of probability 0."""
         width = max(self.n_categories)
-        columns = at_least_single(self.network(c)).split(self.n_categories, -1)
+        columns = at_least_float32(self.network(c)).split(self.n_categories, -1)
         min_logit = torch.finfo(columns[0].dtype).min
         padded = [nn.functional.pad(u, (0, width - u.shape[-1]), value=min_logit) for u in columns]
         return distributions.Categorical(logits=torch.stack(padded, -2), validate_args=False)

@@ -29,7 +29,7 @@ from torch.distributions import (
 )
 from torch.distributions.constraints import Constraint
 
-from ancestral.probability.bernoulli import bits_log_prob
+from ancestral.probability.bernoulli import bernoulli_log_prob
 from ancestral.utils import distributed
 
 LOG_2PI = math.log(2 * math.pi)
@@ -72,14 +72,14 @@ class MixedColumns(Distribution):
         return self._gather([p.log_prob(v) for p, v in zip(self.parts, columns, strict=True)])
 
 
-class Ancestral(Distribution):
+class ChainDistribution(Distribution):
     """Chain of stochastic layers, each conditioned on the previous one, as a single vector.
 
     Parameters
     ----------
     first : Distribution
         Elementwise distribution of the first layer.
-    rest : sequence of callable
+    conditionals : sequence of callable
         Conditional of each further layer: value of the previous layer -> distribution.
     sizes : sequence of int
         Widths of the layers in sampling order.
@@ -92,11 +92,16 @@ class Ancestral(Distribution):
     def __init__(
         self,
         first: Distribution,
-        rest: Sequence[Callable[[Tensor], Distribution]],
+        conditionals: Sequence[Callable[[Tensor], Distribution]],
         sizes: Sequence[int],
         reverse: bool = False,
     ) -> None:
-        self.first, self.rest, self.sizes, self.reverse = first, list(rest), list(sizes), reverse
+        self.first, self.conditionals, self.sizes, self.reverse = (
+            first,
+            list(conditionals),
+            list(sizes),
+            reverse,
+        )
         batch = first.batch_shape if first.event_shape else first.batch_shape[:-1]
         super().__init__(batch, torch.Size([sum(sizes)]), validate_args=False)
 
@@ -105,33 +110,35 @@ class Ancestral(Distribution):
         """Whether the first layer is reparameterised; assumed to hold for all layers."""
         return bool(self.first.has_rsample)
 
-    def _draw(self, sample_shape: Shape, layer: Callable[..., Tensor]) -> Tensor:
+    def _sample_layers(self, sample_shape: Shape, layer: Callable[..., Tensor]) -> Tensor:
         parts = [layer(self.first, tuple(sample_shape))]
-        for conditional in self.rest:
+        for conditional in self.conditionals:
             parts.append(layer(conditional(parts[-1]), ()))
         return torch.cat(parts[::-1] if self.reverse else parts, -1)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """Sample with reparameterised gradients, [*sample_shape, ..., d]."""
-        return self._draw(sample_shape, draw)
+        return self._sample_layers(sample_shape, rsample_or_sample)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Sample without gradient, [*sample_shape, ..., d]."""
         with torch.no_grad():
-            return self._draw(sample_shape, draw)
+            return self._sample_layers(sample_shape, rsample_or_sample)
 
-    def after(self, first: Tensor) -> Distribution:
+    def condition_on_first(self, first: Tensor) -> Distribution:
         """Distribution of all later layers given a value of the first layer, [..., sizes[0]]."""
-        if not isinstance(self.first, Ancestral):
-            return self.rest[0](first)
+        if not isinstance(self.first, ChainDistribution):
+            return self.conditionals[0](first)
         n = first.shape[-1]  # the first layer is a chain, and `first` the value of its first layer
         sizes = [self.sizes[0] - n, *self.sizes[1:]]
 
         def second(remainder: Tensor) -> Distribution:
             given = first.expand(*remainder.shape[:-1], n)
-            return self.rest[0](torch.cat([given, remainder], -1))
+            return self.conditionals[0](torch.cat([given, remainder], -1))
 
-        return Ancestral(self.first.after(first), [second, *self.rest[1:]], sizes)
+        return ChainDistribution(
+            self.first.condition_on_first(first), [second, *self.conditionals[1:]], sizes
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Joint log-density of the layers in nats, [...]."""
@@ -139,14 +146,16 @@ class Ancestral(Distribution):
         parts = list(value.split(sizes, -1))
         parts = parts[::-1] if self.reverse else parts
         total = log_prob(self.first, parts[0])
-        for conditional, previous, part in zip(self.rest, parts[:-1], parts[1:], strict=True):
+        for conditional, previous, part in zip(
+            self.conditionals, parts[:-1], parts[1:], strict=True
+        ):
             total = total + log_prob(conditional(previous), part)
         return total
 
     @property
     def mean(self) -> Tensor:
         """Mean (or mode) of each layer given that of the previous layer, [..., d]."""
-        return self._draw((), lambda p, _: centre(p))
+        return self._sample_layers((), lambda p, _: mean_or_mode(p))
 
 
 def log_prob(
@@ -186,7 +195,7 @@ def log_prob(
         x = torch.where(mask > 0, x, torch.zeros_like(x))  # also replaces NaN
         mask = mask.to(x.dtype)
     if isinstance(p, Bernoulli):
-        return bits_log_prob(p.logits, x, mask)
+        return bernoulli_log_prob(p.logits, x, mask)
     if mask is None:
         return p.log_prob(x) if p.event_shape else p.log_prob(x).sum(-1)
     if not p.event_shape:
@@ -226,7 +235,7 @@ def _marginal_log_prob(p: Distribution, x: Tensor, mask: Tensor) -> Tensor:
     return marginal.log_prob(x) + 0.5 * LOG_2PI * (1 - mask).sum(-1)
 
 
-def given_observed(
+def condition_gaussian(
     p: MultivariateNormal, x: Float[Tensor, "*b d"], mask: Float[Tensor, "*b2 d"]
 ) -> tuple[Tensor, Tensor]:
     """Mean and covariance of a Gaussian conditioned on the observed entries.
@@ -249,7 +258,7 @@ def given_observed(
     Examples
     --------
     >>> p = MultivariateNormal(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
-    >>> given_observed(p, torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
+    >>> condition_gaussian(p, torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
     (tensor([2., 1.]), tensor([[0.0000, 0.0000],
             [0.0000, 0.7500]]))
     """
@@ -304,44 +313,50 @@ def kl(q: Distribution, p: Distribution) -> Float[Tensor, "*b"]:
     )
 
 
-def centre(p: Distribution) -> Float[Tensor, "*b d"]:
+def mean_or_mode(p: Distribution) -> Float[Tensor, "*b d"]:
     """Mean of a distribution, or the mode of categorical codes, [..., d]."""
     match p:
         case Categorical():
             return p.logits.argmax(-1).to(p.logits.dtype)
         case MixedColumns():
-            return p._gather([centre(part) for part in p.parts])
+            return p._gather([mean_or_mode(part) for part in p.parts])
     return p.mean
 
 
-def draw(p: Distribution, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "*b d"]:
+def rsample_or_sample(p: Distribution, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "*b d"]:
     """Sample from ``p`` with reparameterised gradients if available, else without gradient.
 
     In data-parallel training, noise is generated for the global batch and sliced to the rows of
     this process.
     """
-    p_global = p if isinstance(p, Ancestral) else _whole(p, distributed.n_shares())
+    p_global = (
+        p
+        if isinstance(p, ChainDistribution)
+        else _repeat_to_global_batch(p, distributed.n_shards())
+    )
     shape = torch.Size(sample_shape)
     sample = p_global.rsample(shape) if p.has_rsample else p_global.sample(shape)
-    return sample if p_global is p else distributed.share(sample, -2)
+    return sample if p_global is p else distributed.local_shard(sample, -2)
 
 
-def _whole(p: Distribution, n_shares: int) -> Distribution:
-    """Repeat the rows of ``p`` ``n_shares`` times, to the size of the global batch."""
-    if n_shares == 1:
+def _repeat_to_global_batch(p: Distribution, n_shards: int) -> Distribution:
+    """Repeat the rows of ``p`` ``n_shards`` times, to the size of the global batch."""
+    if n_shards == 1:
         return p
     if isinstance(p, Independent):
         n_events = p.reinterpreted_batch_ndims
-        return Independent(_whole(p.base_dist, n_shares), n_events, validate_args=False)
+        return Independent(
+            _repeat_to_global_batch(p.base_dist, n_shards), n_events, validate_args=False
+        )
     n_axes = len(p.batch_shape) - (0 if p.event_shape else 1)  # axes up to and including the rows
     repeated: dict[str, Any] = {
-        k: v.repeat([1] * (n_axes - 1) + [n_shares] + [1] * (v.ndim - n_axes))
-        for k, v in parameters(p).items()
+        k: v.repeat([1] * (n_axes - 1) + [n_shards] + [1] * (v.ndim - n_axes))
+        for k, v in distribution_parameters(p).items()
     }
     return type(p)(**repeated, validate_args=False)
 
 
-def detach(p: Distribution) -> Distribution:
+def detach_distribution(p: Distribution) -> Distribution:
     """Copy of a distribution with detached parameters.
 
     Raises
@@ -354,10 +369,12 @@ def detach(p: Distribution) -> Distribution:
             f"{type(p).__name__}: expected Normal, Laplace, MultivariateNormal or Bernoulli, the "
             "distributions whose parameters can be detached"
         )
-    return type(p)(**{k: v.detach() for k, v in parameters(p).items()}, validate_args=False)
+    return type(p)(
+        **{k: v.detach() for k, v in distribution_parameters(p).items()}, validate_args=False
+    )
 
 
-def parameters(p: Distribution) -> dict[str, Tensor]:
+def distribution_parameters(p: Distribution) -> dict[str, Tensor]:
     """Constructor arguments of ``p``, by name."""
     match p:
         case MultivariateNormal():

@@ -9,8 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ancestral.probability.kernels import Kernel, ShiftInvariantKernel, as_kernel, check_widths
-from ancestral.utils.validation import Count, check
+from ancestral.probability.kernels import (
+    Kernel,
+    ShiftInvariantKernel,
+    as_kernel,
+    check_same_columns,
+)
+from ancestral.utils.validation import Count, check_field
 
 
 class RandomFeatures:
@@ -49,8 +54,8 @@ class RandomFeatures:
         n_frequencies: int = 500,
         random_state: int = 0,
     ) -> None:
-        check("d", d, Count)
-        check("n_frequencies", n_frequencies, Count)
+        check_field("d", d, Count)
+        check_field("n_frequencies", n_frequencies, Count)
         generator = torch.Generator().manual_seed(random_state)
         kernel = as_kernel(kernel)
         if not isinstance(kernel, ShiftInvariantKernel):
@@ -63,7 +68,7 @@ class RandomFeatures:
 
     def __call__(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """Return the features of points x."""
-        check_widths(x, self.frequencies)
+        check_same_columns(x, self.frequencies)
         angles = x @ self.frequencies.to(x).T
         return self.scale * torch.cat([angles.cos(), angles.sin()], -1)
 

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ancestral.nn.numerics import at_least_single
+from ancestral.nn.numerics import at_least_float32
 
-MOST_FOR_MEDIAN, ROUNDED = 2000, 32
+MAX_MEDIAN_POINTS, ROUNDING_ERROR_EPS = 2000, 32
 """Maximal number of points in the median heuristic; bound on the rounding error of a squared
 distance, in machine epsilons times the sum of the two squared lengths."""
 
@@ -34,17 +34,17 @@ def squared_distances(
     ValueError
         If a and b differ in the number of columns.
     """
-    check_widths(a, b)
+    check_same_columns(a, b)
     # distances are invariant to translation; centring avoids cancellation far from the origin
     origin = b.mean(-2, keepdim=True).detach()
-    a, b = at_least_single(a - origin), at_least_single(b - origin)
+    a, b = at_least_float32(a - origin), at_least_float32(b - origin)
     with torch.autocast(a.device.type, enabled=False):  # a difference of large numbers
         cross = a @ b.mT
     norms = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
     return (norms - 2 * cross).clamp(min=0)
 
 
-def check_widths(a: Tensor, b: Tensor) -> None:
+def check_same_columns(a: Tensor, b: Tensor) -> None:
     """Check that two sets of points have the same number of columns.
 
     Without this check, points with a single column would be broadcast.
@@ -160,7 +160,7 @@ class LaplaceKernel(ShiftInvariantKernel):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
-        check_widths(a, b)
+        check_same_columns(a, b)
         return torch.exp(-torch.cdist(a, b, p=1) / self.scale)
 
     def frequencies(self, n: int, d: int, generator: torch.Generator | None = None) -> list[Tensor]:
@@ -220,7 +220,7 @@ class DeltaKernel(Kernel):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the Gram matrix."""
-        check_widths(a, b)
+        check_same_columns(a, b)
         return (a.unsqueeze(-2) == b.unsqueeze(-3)).all(-1).to(a.dtype)
 
 
@@ -266,12 +266,12 @@ def median_variance(x: Float[Tensor, "n d"]) -> float:
     >>> median_variance(torch.tensor([[0.0], [2.0], [4.0]]))
     2.0
     """
-    x = x[:MOST_FOR_MEDIAN]
+    x = x[:MAX_MEDIAN_POINTS]
     if not x.isfinite().all():
         raise ValueError("x contains NaN or infinite values: remove these rows")
     d2 = squared_distances(x, x)
     norms = (x - x.mean(0)).to(d2.dtype).square().sum(1)
-    tolerance = ROUNDED * torch.finfo(d2.dtype).eps * (norms.unsqueeze(1) + norms)
+    tolerance = ROUNDING_ERROR_EPS * torch.finfo(d2.dtype).eps * (norms.unsqueeze(1) + norms)
     upper = d2.triu(1)
     positive = upper[upper > tolerance]
     if not len(positive):

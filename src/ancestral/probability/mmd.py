@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ancestral.probability.kernels import Kernel, as_kernel, median_variance
-from ancestral.utils.validation import Count, check
+from ancestral.utils.validation import Count, check_field
 
-Kernels = Kernel | Sequence[float]
+KernelLike = Kernel | Sequence[float]
 """A kernel, or the variances of a sum of Gaussian kernels."""
 
 
 def mmd2(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "m d"],
-    kernel: Kernels,
+    kernel: KernelLike,
     estimator: Literal["biased", "unbiased", "linear"] = "biased",
 ) -> Float[Tensor, ""]:
     """Squared maximum mean discrepancy (Gretton et al., 2012).
@@ -50,10 +50,10 @@ def mmd2(
     """
     if estimator not in ("biased", "unbiased", "linear"):
         raise ValueError(f"estimator={estimator!r}: expected 'biased', 'unbiased' or 'linear'")
-    a, b = _alike(a, b)
+    a, b = _check_samples(a, b)
     k = as_kernel(kernel)
     if estimator == "linear":
-        return _linear_time(a, b, k)
+        return _linear_time_mmd2(a, b, k)
     if estimator == "biased":
         return biased_mmd2(a, b, k)
     return _off_diagonal_mean(k(a, a)) + _off_diagonal_mean(k(b, b)) - 2 * k(a, b).mean()
@@ -70,12 +70,14 @@ def biased_mmd2(
     >>> biased_mmd2(torch.zeros(1, 1), torch.ones(1, 1), GaussianKernel((1.0,)))
     tensor(0.7869)
     """
-    a, b = _in_one_precision(a, b)
+    a, b = _promote_samples(a, b)
     # with equal samples, rounding can make the estimate negative
     return (kernel(a, a).mean() + kernel(b, b).mean() - 2 * kernel(a, b).mean()).clamp(min=0)
 
 
-def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel: Kernels) -> float:
+def mmd2_standard_error(
+    a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel: KernelLike
+) -> float:
     """Standard error of the unbiased :func:`mmd2` of two samples of equal size.
 
     The variance is that of a U-statistic, 4 / n Var(h_1) + 2 / (n (n - 1)) Var(h), with
@@ -96,7 +98,7 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     >>> mmd2_standard_error(a, b, [1.0]) < 0.02
     True
     """
-    a, b = _alike(a, b)
+    a, b = _check_samples(a, b)
     if len(a) != len(b) or len(a) < 3:
         raise ValueError(
             f"samples of {len(a)} and {len(b)} rows: the standard error requires samples of the "
@@ -113,7 +115,7 @@ def mmd2_standard_error(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], kernel
     return float((4 / n * row_variance + 2 / (n * (n - 1)) * pair_variance).sqrt())
 
 
-def _in_one_precision(
+def _promote_samples(
     a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")
 ) -> tuple[Tensor, Tensor]:
     """Check shapes and dtypes of two samples and promote them to a common dtype."""
@@ -133,9 +135,11 @@ def _in_one_precision(
     return a.to(dtype), b.to(dtype)
 
 
-def _alike(a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")) -> tuple[Tensor, Tensor]:
+def _check_samples(
+    a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b")
+) -> tuple[Tensor, Tensor]:
     """Promote two samples to a common dtype and check that all values are finite."""
-    a, b = _in_one_precision(a, b, names)
+    a, b = _promote_samples(a, b, names)
     _check_finite(names[0], a)
     _check_finite(names[1], b)
     return a, b
@@ -155,7 +159,7 @@ def _off_diagonal_mean(gram: Tensor) -> Tensor:
     return (gram.sum() - gram.diagonal().sum()) / (n * (n - 1))
 
 
-def _linear_time(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
+def _linear_time_mmd2(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(
             f"samples of {len(a)} and {len(b)} rows: estimator='linear' requires samples of the "
@@ -166,12 +170,12 @@ def _linear_time(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     signs = (1.0, 1.0, -1.0, -1.0)
     means = []
     for (u, v), sign in zip(pairs, signs, strict=True):
-        blocks = zip(u.split(PAIRS), v.split(PAIRS), strict=True)
+        blocks = zip(u.split(PAIR_BLOCK_SIZE), v.split(PAIR_BLOCK_SIZE), strict=True)
         means.append(sign * torch.cat([kernel(x, y).diagonal() for x, y in blocks]).mean())
     return torch.stack(means).sum()
 
 
-PAIRS = 64
+PAIR_BLOCK_SIZE = 64
 """Number of pairs per block; a block's Gram matrix is computed for its diagonal."""
 
 
@@ -191,7 +195,7 @@ def mmd2_of_features(a: Float[Tensor, "n m"], b: Float[Tensor, "k m"]) -> Float[
     >>> 0.18 < mmd2_of_features(phi(a), phi(b)).item() < 0.2
     True
     """
-    a, b = _alike(a, b)
+    a, b = _check_samples(a, b)
     return (a.mean(0) - b.mean(0)).square().sum()
 
 
@@ -205,24 +209,22 @@ class TwoSampleTest:
         Biased squared MMD.
     p_value : float
         p-value of the null hypothesis that both samples have the same distribution.
-    permuted : Tensor [n_permutations]
+    null_distribution : Tensor [n_permutations]
         Squared MMD under each permutation.
     """
 
     mmd2: float
     p_value: float
-    permuted: Tensor
+    null_distribution: Tensor
 
     def __str__(self) -> str:
-        return (
-            f"MMD^2 = {self.mmd2:.3g}, p = {self.p_value:.2g} ({len(self.permuted)} permutations)"
-        )
+        return f"MMD^2 = {self.mmd2:.3g}, p = {self.p_value:.2g} ({len(self.null_distribution)} permutations)"
 
 
 def two_sample_test(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "m d"],
-    kernel: Kernels | None = None,
+    kernel: KernelLike | None = None,
     n_permutations: int = 999,
     random_state: int = 0,
 ) -> TwoSampleTest:
@@ -257,8 +259,8 @@ def two_sample_test(
     >>> two_sample_test(torch.randn(50, 2), torch.randn(50, 2) + 1).p_value
     0.001
     """
-    check("n_permutations", n_permutations, Count)
-    a, b = _alike(a, b)
+    check_field("n_permutations", n_permutations, Count)
+    a, b = _check_samples(a, b)
     pooled = torch.cat([a, b]).double()
     order = torch.randperm(len(pooled), generator=torch.Generator().manual_seed(random_state))
     k = as_kernel(kernel if kernel is not None else [median_variance(pooled[order])])
@@ -269,6 +271,6 @@ def two_sample_test(
     generator = torch.Generator().manual_seed(random_state)
     orders = torch.rand(n_permutations, len(pooled), generator=generator).argsort(1)
     permuted_weights = weights[orders.to(gram.device)]
-    permuted = ((permuted_weights @ gram) * permuted_weights).sum(1)
-    n_above = int((permuted >= statistic - 1e-12).sum())
-    return TwoSampleTest(float(statistic), (1 + n_above) / (1 + n_permutations), permuted)
+    null_distribution = ((permuted_weights @ gram) * permuted_weights).sum(1)
+    n_above = int((null_distribution >= statistic - 1e-12).sum())
+    return TwoSampleTest(float(statistic), (1 + n_above) / (1 + n_permutations), null_distribution)

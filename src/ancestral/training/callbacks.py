@@ -48,7 +48,7 @@ class ProgressBar:
             self.bar.close()
 
 
-def curve_log(path: Path | str) -> Callback:
+def curve_logger(path: Path | str) -> Callback:
     """Return a logger of learning curves: CSV if ``path`` ends in ``.csv``, else TensorBoard.
 
     Raises
@@ -56,10 +56,10 @@ def curve_log(path: Path | str) -> Callback:
     ValueError
         If TensorBoard is needed and not installed, or the folder of the CSV file does not exist.
     """
-    return CsvLog(path) if Path(path).suffix == ".csv" else TensorBoardLog(path)
+    return CSVLogger(path) if Path(path).suffix == ".csv" else TensorBoardLogger(path)
 
 
-class CsvLog:
+class CSVLogger:
     """Logger of the history as a CSV file with one row per epoch, rewritten after each epoch.
 
     Parameters
@@ -78,7 +78,7 @@ class CsvLog:
     >>> from ancestral.training import History
     >>> path = Path(tempfile.mkdtemp()) / "curves.csv"
     >>> history = History([{"epoch": 1, "loss": 2.5}])
-    >>> CsvLog(path)(Progress("epoch", 1, 1, 9, 9, None, history))
+    >>> CSVLogger(path)(Progress("epoch", 1, 1, 9, 9, None, history))
     >>> print(path.read_text(), end="")
     epoch,loss
     1,2.5
@@ -97,7 +97,7 @@ class CsvLog:
             write_file(self.path, to_csv(progress.history))
 
 
-class TensorBoardLog:
+class TensorBoardLogger:
     """Logger of learning curves as TensorBoard scalars over steps.
 
     Parameters

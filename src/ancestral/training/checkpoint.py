@@ -25,10 +25,10 @@ class Snapshot(NamedTuple):
     """State from which training resumes: tensors and JSON-serialisable metadata."""
 
     tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
 
-class HeldInterrupt:
+class DeferredInterrupt:
     """Context that defers Ctrl-C to the end of a step, so that a consistent state is saved.
 
     A second Ctrl-C interrupts at once.
@@ -40,26 +40,26 @@ class HeldInterrupt:
 
     Attributes
     ----------
-    asked : bool
+    requested : bool
         Whether Ctrl-C was pressed.
     """
 
     def __init__(self, *, active: bool) -> None:
         self.active = active and threading.current_thread() is threading.main_thread()
-        self.asked = False
+        self.requested = False
 
     def __enter__(self) -> Self:
         if self.active:
-            self._before = signal.signal(signal.SIGINT, self._hold)
+            self._previous_handler = signal.signal(signal.SIGINT, self._defer)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.active:
-            signal.signal(signal.SIGINT, self._before)
+            signal.signal(signal.SIGINT, self._previous_handler)
 
-    def _hold(self, *_: object) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._before)
+    def _defer(self, *_: object) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, self._previous_handler)
 
 
 class Checkpoint:
@@ -84,7 +84,7 @@ class Checkpoint:
     >>> folder = Path(tempfile.mkdtemp())
     >>> checkpoint = Checkpoint(folder / "a.checkpoint", identity="first try")
     >>> checkpoint.save(Snapshot({"x": torch.ones(2)}, {"step": 3}))
-    >>> checkpoint.load().facts
+    >>> checkpoint.load().metadata
     {'step': 3}
     >>> checkpoint.remove()
     """
@@ -100,7 +100,7 @@ class Checkpoint:
     def save(self, snapshot: Snapshot) -> None:
         """Replace the stored snapshot; on an I/O error, warn and leave the previous one."""
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.tensors.items()}
-        metadata = {"identity": self.identity, "facts": json.dumps(snapshot.facts)}
+        metadata = {"identity": self.identity, "facts": json.dumps(snapshot.metadata)}
         try:
             write_file(self.path, save(tensors, metadata))
         except OSError as error:

@@ -6,31 +6,37 @@ from dataclasses import dataclass
 
 import torch
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.nn import batch_statistics
 from ancestral.training import engine
-from ancestral.training.player import History, Watch
-from ancestral.training.state import Means, Training
+from ancestral.training.player import EpochMetrics, History
+from ancestral.training.state import RunningMeans, TrainingState
 
 
 @torch.no_grad()
-def held_out(training: Training, data: Data, batch_size: int) -> dict[str, float]:
+def validation_terms(
+    training: TrainingState, data: DeviceData, batch_size: int
+) -> dict[str, float]:
     """Return the mean of every term on held-out data, with the evaluation parameters."""
-    means, n_batches = Means(), -(-len(data) // batch_size)
-    with training.averaged():
-        for i, index in enumerate(data.spread(n_batches)):
+    means, n_batches = RunningMeans(), -(-len(data) // batch_size)
+    with training.evaluation_parameters():
+        for i, index in enumerate(data.validation_batch_indices(n_batches)):
             engine.seed(training.random_state, 0, i)
-            batch = data.take(index)
-            for seat in training.seats:
-                means.add(seat.name, seat.evaluate(batch), len(index))
-    values = means.take()
-    named_values = [pair for seat in training.seats for pair in seat.named(values[seat.name])]
+            batch = data.batch_at(index)
+            for player_state in training.player_states:
+                means.add(player_state.name, player_state.evaluate(batch), len(index))
+    values = means.compute()
+    named_values = [
+        pair
+        for player_state in training.player_states
+        for pair in player_state.named_terms(values[player_state.name])
+    ]
     return {f"validation.{k}": v for k, v in named_values}
 
 
 @torch.no_grad()
-def watched(
-    training: Training, watch: Watch, max_epochs: int, data: Data | None
+def evaluate_epoch_metrics(
+    training: TrainingState, epoch_metrics: EpochMetrics, max_epochs: int, data: DeviceData | None
 ) -> dict[str, float]:
     """Return user-defined metrics of the model in evaluation mode, with fixed random numbers.
 
@@ -39,25 +45,25 @@ def watched(
     """
     training.model.eval()
     progress = training.progress("epoch", len(training.history) + 1, max_epochs)
-    with training.averaged(), batch_statistics(training.model), training.products():
+    with training.evaluation_parameters(), batch_statistics(training.model), training.autocast():
         engine.seed(training.random_state, 0)
-        return {f"validation.{k}": v for k, v in watch(progress, data).items()}
+        return {f"validation.{k}": v for k, v in epoch_metrics(progress, data).items()}
 
 
 @dataclass(frozen=True)
-class Outlook:
+class EarlyStopping:
     """Validation after every epoch and the early-stopping criterion.
 
     Parameters
     ----------
     data : Data or None
         Held-out set.
-    watch : callable or None
+    epoch_metrics : callable or None
         User-defined metrics; see :func:`ancestral.training.train`.
     patience : int or None
         Number of epochs without improvement after which training stops.
     criterion : str
-        Monitored quantity, lower is better: a term or a key returned by ``watch``.
+        Monitored quantity, lower is better: a term or a key returned by ``epoch_metrics``.
 
     Raises
     ------
@@ -65,8 +71,8 @@ class Outlook:
         If ``patience`` is given without a held-out set.
     """
 
-    data: Data | None
-    watch: Watch | None
+    data: DeviceData | None
+    epoch_metrics: EpochMetrics | None
     patience: int | None
     criterion: str
 
@@ -76,18 +82,18 @@ class Outlook:
                 f"patience={self.patience} requires a held-out set: expected validation data"
             )
 
-    def end_epoch(self, training: Training, max_epochs: int, batch_size: int) -> None:
+    def end_epoch(self, training: TrainingState, max_epochs: int, batch_size: int) -> None:
         """Record an epoch, and store its parameters if it is the best so far."""
-        record = training.take_means()
+        record = training.pop_means()
         if self.data is not None:
-            record |= held_out(training, self.data, batch_size)
-        if self.watch is not None:
-            record |= watched(training, self.watch, max_epochs, self.data)
+            record |= validation_terms(training, self.data, batch_size)
+        if self.epoch_metrics is not None:
+            record |= evaluate_epoch_metrics(training, self.epoch_metrics, max_epochs, self.data)
         training.record(record)
         if self.patience and epochs_since_best(training.history, self.criterion) == 0:
-            training.remember_best()
+            training.store_best()
 
-    def is_over(self, history: History) -> bool:
+    def should_stop(self, history: History) -> bool:
         """Whether the criterion has not improved for ``patience`` epochs."""
         if self.patience is None or not history:
             return False

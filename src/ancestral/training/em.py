@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
-from ancestral.data.device_data import Data
-from ancestral.models.exact import ExactModel, Statistics, added
+from ancestral.data.device_data import DeviceData
+from ancestral.models.exact import ExactModel, Statistics, add_statistics
 from ancestral.training.checkpoint import Checkpoint
-from ancestral.training.iterations import rounds
+from ancestral.training.iterations import iterate
 from ancestral.training.player import Callback, History
 
 
 @torch.no_grad()
 def expectation_maximisation(
     model: ExactModel,
-    data: Data,
+    data: DeviceData,
     *,
     max_iter: int,
     tol: float,
-    rows_at_once: int,
+    chunk_size: int,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
 ) -> History:
@@ -36,12 +36,12 @@ def expectation_maximisation(
         Maximal number of iterations.
     tol : float
         Tolerance: stop when the mean log-likelihood changes by less, nats per sample.
-    rows_at_once : int
+    chunk_size : int
         Number of samples processed at once.
     callbacks : sequence of callable
-        Callbacks; see :func:`ancestral.training.iterations.rounds`.
+        Callbacks; see :func:`ancestral.training.iterations.iterate`.
     checkpoint : Checkpoint, optional
-        Checkpoint file; see :func:`ancestral.training.iterations.rounds`.
+        Checkpoint file; see :func:`ancestral.training.iterations.iterate`.
 
     Returns
     -------
@@ -61,36 +61,36 @@ def expectation_maximisation(
     def em_iteration(_: int) -> float:
         nonlocal statistics
         if statistics is None:  # at the first iteration, also after resuming
-            statistics = _expected(model, data, rows_at_once)[1]
-        model.maximise(statistics)
-        loss, statistics = _expected(model, data, rows_at_once)
+            statistics = _e_step(model, data, chunk_size)[1]
+        model.m_step(statistics)
+        loss, statistics = _e_step(model, data, chunk_size)
         return loss
 
-    return rounds(
+    return iterate(
         model,
         em_iteration,
-        n_rounds=max_iter,
-        is_over=lambda history: is_settled(history, tol),
+        max_iter=max_iter,
+        should_stop=lambda history: has_converged(history, tol),
         callbacks=callbacks,
         checkpoint=checkpoint,
     )
 
 
-def is_settled(history: History, tol: float) -> bool:
+def has_converged(history: History, tol: float) -> bool:
     """Whether the last iteration changed the log-likelihood by less than ``tol``.
 
-    >>> is_settled(History([{"loss": 3.0}, {"loss": 2.0}]), 0.1)
+    >>> has_converged(History([{"loss": 3.0}, {"loss": 2.0}]), 0.1)
     False
     """
     return len(history) > 1 and abs(history[-2]["loss"] - history[-1]["loss"]) < tol
 
 
-def _expected(model: ExactModel, data: Data, rows_at_once: int) -> tuple[float, Statistics]:
+def _e_step(model: ExactModel, data: DeviceData, chunk_size: int) -> tuple[float, Statistics]:
     """E-step: return the mean negative log-likelihood and the summed sufficient statistics."""
     log_likelihood, statistics = 0.0, None
-    for batch in data.parts(rows_at_once):
-        log_px, batch_statistics = model.expect(batch)
+    for batch in data.even_chunks(chunk_size):
+        log_px, batch_statistics = model.e_step(batch)
         log_likelihood += log_px.sum().item()
-        statistics = added(statistics, batch_statistics)
+        statistics = add_statistics(statistics, batch_statistics)
     assert statistics is not None
     return -log_likelihood / len(data), statistics

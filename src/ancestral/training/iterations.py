@@ -9,32 +9,32 @@ from time import perf_counter
 from torch import nn
 
 from ancestral.training import engine
-from ancestral.training.checkpoint import Checkpoint, HeldInterrupt, Snapshot
+from ancestral.training.checkpoint import Checkpoint, DeferredInterrupt, Snapshot
 from ancestral.training.player import Callback, History, Progress
 from ancestral.training.state import NonFiniteError
 
 
-def rounds(
+def iterate(
     model: nn.Module,
-    take: Callable[[int], float],
+    update: Callable[[int], float],
     *,
-    n_rounds: int,
-    is_over: Callable[[History], bool] = lambda _: False,
+    max_iter: int,
+    should_stop: Callable[[History], bool] = lambda _: False,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
 ) -> History:
-    """Iterate a gradient-free update until convergence or ``n_rounds`` iterations.
+    """Iterate a gradient-free update until convergence or ``max_iter`` iterations.
 
     Parameters
     ----------
     model : Module
         Model, updated in place. An iteration may depend only on its number and on the parameters
         and buffers of the model.
-    take : callable
+    update : callable
         Update: number of the iteration, from 0 -> loss, nats per sample.
-    n_rounds : int
+    max_iter : int
         Maximal number of iterations.
-    is_over : callable
+    should_stop : callable
         Stopping criterion: history -> whether to stop.
     callbacks : sequence of callable
         Functions of the progress, called at the start, after every iteration (which counts as a
@@ -59,24 +59,27 @@ def rounds(
     snapshot = None if checkpoint is None else checkpoint.load()
     if snapshot is not None:
         model.load_state_dict(snapshot.tensors)
-        history.extend(snapshot.facts["history"])
+        history.extend(snapshot.metadata["history"])
         start_time -= history[-1]["seconds"]
 
     def notify(event: str) -> None:
         n = len(history)
         for callback in callbacks:
-            callback(Progress(event, n, n_rounds, n, n_rounds, model, history))
+            callback(Progress(event, n, max_iter, n, max_iter, model, history))
 
     try:
-        with engine.memory_kept(), HeldInterrupt(active=checkpoint is not None) as interrupt:
+        with (
+            engine.retain_freed_memory(),
+            DeferredInterrupt(active=checkpoint is not None) as interrupt,
+        ):
             notify("start")
-            while len(history) < n_rounds and not is_over(history):
-                history.append(_record(len(history) + 1, take(len(history)), start_time))
+            while len(history) < max_iter and not should_stop(history):
+                history.append(_record(len(history) + 1, update(len(history)), start_time))
                 notify("step")
                 notify("epoch")
-                if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
+                if checkpoint is not None and (interrupt.requested or checkpoint.is_due()):
                     checkpoint.save(Snapshot(model.state_dict(), {"history": list(history)}))
-                if interrupt.asked:
+                if interrupt.requested:
                     raise KeyboardInterrupt
     finally:
         model.eval()

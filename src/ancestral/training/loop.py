@@ -8,31 +8,31 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ancestral.data.device_data import Data
-from ancestral.data.sampling import Labelled, Shuffle
+from ancestral.data.device_data import DeviceData
+from ancestral.data.sampling import LabelledCount, Shuffle
 from ancestral.training import engine
-from ancestral.training.checkpoint import Checkpoint, HeldInterrupt, Snapshot
-from ancestral.training.early_stopping import Outlook
+from ancestral.training.checkpoint import Checkpoint, DeferredInterrupt, Snapshot
+from ancestral.training.early_stopping import EarlyStopping
 from ancestral.training.engine import CompileChoice, Precision
-from ancestral.training.player import Callback, History, Player, Watch
-from ancestral.training.state import Training, check_shares
+from ancestral.training.player import Callback, EpochMetrics, History, Player
+from ancestral.training.state import TrainingState, check_shardable
 from ancestral.utils import distributed
 
 
 def train(
     model: nn.Module,
     players: Player | Mapping[str, Player],
-    data: Data,
+    data: DeviceData,
     *,
     max_epochs: int,
     batch_size: int = 100,
     shuffle: Shuffle = True,
-    n_labelled: Labelled = None,
+    n_labelled: LabelledCount = None,
     random_state: int = 0,
-    validation: Data | None = None,
+    validation: DeviceData | None = None,
     patience: int | None = None,
     criterion: str = "loss",
-    watch: Watch | None = None,
+    epoch_metrics: EpochMetrics | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Checkpoint | None = None,
     compile: CompileChoice = "auto",
@@ -80,8 +80,8 @@ def train(
         training stops. The parameters of the best epoch are restored.
     criterion : str
         Quantity that ``patience`` monitors: ``"loss"``, another term, or a key returned by
-        ``watch``; lower is better.
-    watch : callable, optional
+        ``epoch_metrics``; lower is better.
+    epoch_metrics : callable, optional
         Function of the progress and the held-out set (None without ``validation``), called after
         every epoch with the model in evaluation mode. It returns a mapping from names to numbers,
         recorded as ``validation.name``. It uses the same random numbers after every epoch.
@@ -91,9 +91,9 @@ def train(
         Checkpoint file, written at regular intervals. If it holds a snapshot of the same training
         run, training resumes from it and gives the same result as without interruption.
     compile : "auto" or bool
-        Whether to compile a step as one graph; see :func:`ancestral.training.engine.plan`.
+        Whether to compile a step as one graph; see :func:`ancestral.training.engine.make_plan`.
     precision : {"auto", "float32", "bfloat16"}
-        Precision of matrix products; see :func:`ancestral.training.engine.plan`.
+        Precision of matrix products; see :func:`ancestral.training.engine.make_plan`.
 
     Returns
     -------
@@ -114,35 +114,35 @@ def train(
     """
     players_by_name = {"": players} if isinstance(players, Player) else dict(players)
     world, batch_size = distributed.world(), min(batch_size, len(data))
-    check_shares(players_by_name, batch_size, world)
-    early_stopping = Outlook(validation, watch, patience, criterion)
-    n_steps = max_epochs * data.makeup(batch_size, n_labelled).n_batches
+    check_shardable(players_by_name, batch_size, world)
+    early_stopping = EarlyStopping(validation, epoch_metrics, patience, criterion)
+    n_steps = max_epochs * data.make_batch_sampler(batch_size, n_labelled).n_batches
     snapshot = None if checkpoint is None else checkpoint.load()
     plan = _plan(model, players_by_name, data, n_steps * batch_size, compile, precision, snapshot)
-    training = Training(model, players_by_name, random_state, n_steps, plan, world)
+    training = TrainingState(model, players_by_name, random_state, n_steps, plan, world)
     history = training.history
 
     def notify(event: str) -> None:
-        with training.products():  # a callback may call the model
+        with training.autocast():  # a callback may call the model
             for callback in callbacks if world.rank == 0 else ():
                 callback(training.progress(event, len(history), max_epochs))
 
     def after_step() -> None:
         notify("step")
-        if checkpoint is not None and (interrupt.asked or checkpoint.is_due()):
-            training.keep(checkpoint)
-        if interrupt.asked:
+        if checkpoint is not None and (interrupt.requested or checkpoint.is_due()):
+            training.save_checkpoint(checkpoint)
+        if interrupt.requested:
             raise KeyboardInterrupt
 
     try:
         with (
-            engine.private_randomness(data.device),
-            engine.memory_kept(),
-            HeldInterrupt(active=checkpoint is not None) as interrupt,
+            engine.fork_rng(data.device),
+            engine.retain_freed_memory(),
+            DeferredInterrupt(active=checkpoint is not None) as interrupt,
         ):
             training.restore(snapshot)
             notify("start")
-            while len(history) < max_epochs and not early_stopping.is_over(history):
+            while len(history) < max_epochs and not early_stopping.should_stop(history):
                 for index in _batches(training, data, batch_size, shuffle, n_labelled):
                     training.take_step(data, index)
                     after_step()
@@ -156,22 +156,29 @@ def train(
 
 
 def _batches(
-    training: Training, data: Data, batch_size: int, shuffle: Shuffle, n_labelled: Labelled
+    training: TrainingState,
+    data: DeviceData,
+    batch_size: int,
+    shuffle: Shuffle,
+    n_labelled: LabelledCount,
 ) -> Iterator[Tensor]:
     """Yield the sample indices of the remaining minibatches of the current epoch."""
-    epoch, n_batches = len(training.history), data.makeup(batch_size, n_labelled).n_batches
+    epoch, n_batches = (
+        len(training.history),
+        data.make_batch_sampler(batch_size, n_labelled).n_batches,
+    )
     training.model.train()
     engine.seed(training.random_state, epoch, 1)
     data.start_epoch()
     kwargs: dict[str, Any] = {"shuffle": shuffle, "n_labelled": n_labelled}
-    batches = data.batches(batch_size, seed=training.random_state, epoch=epoch, **kwargs)
+    batches = data.batch_indices(batch_size, seed=training.random_state, epoch=epoch, **kwargs)
     return islice(batches, training.step - epoch * n_batches, None)
 
 
 def _plan(
     model: nn.Module,
     players: Mapping[str, Player],
-    data: Data,
+    data: DeviceData,
     n_rows: int,
     compile: CompileChoice,
     precision: Precision,
@@ -179,7 +186,7 @@ def _plan(
 ) -> engine.Plan:
     """Return the execution plan; a resumed training run reuses the plan of the snapshot."""
     if snapshot is not None:
-        return engine.Plan(**snapshot.facts["plan"])
+        return engine.Plan(**snapshot.metadata["plan"])
     n_samples = max(player.objective.n_samples for player in players.values())
     work = n_rows * n_samples * sum(p.numel() for p in model.parameters())
-    return engine.plan(model, data.device, work, compile, precision)
+    return engine.make_plan(model, data.device, work, compile, precision)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.objectives.base import Objective
 from ancestral.training.optim import Optimizer, adam
 
@@ -80,6 +80,6 @@ class Progress:
 
 Callback = Callable[[Progress], None]
 
-Watch = Callable[[Progress, Data | None], Mapping[str, float]]
+EpochMetrics = Callable[[Progress, DeviceData | None], Mapping[str, float]]
 """(progress, held-out set or None) -> metrics by name, computed after each epoch on the model in
 evaluation mode with its evaluation parameters."""

@@ -17,7 +17,7 @@ from ancestral.utils import distributed
 from ancestral.utils.distributed import World
 
 
-class Seat:
+class PlayerState:
     """Training state of one player.
 
     A step is a function of a batch: evaluate the objective, compute gradients, update. With one
@@ -51,17 +51,21 @@ class Seat:
     ) -> None:
         self.name, self.player, self.world = name, player, world
         self.plan = plan
-        self.flat = engine.FlatParameters(parameters, plan.reduced)
+        self.flat = engine.FlatParameters(parameters, plan.reduced_dtype)
         self.state: State = player.optimizer.init(self.flat.vector, self.flat.shapes)
         self.updates, self.terms = 0, list[str]()
-        self.game = _Game(model, player.objective)
-        self.names = _names(self.game, self.flat.parameters)
-        is_traceable = player.objective.compiles and self.names is not None
-        compiled, captured = plan.compiled and is_traceable, plan.captured and is_traceable
-        self._whole = engine.Graph(self._step, compiled=compiled, captured=captured)
-        self._halves = [engine.Graph(f, compiled=compiled) for f in (self._slope, self._update)]
+        self.model_with_objective = _ModelWithObjective(model, player.objective)
+        self.parameter_names = _parameter_names(self.model_with_objective, self.flat.parameters)
+        is_traceable = player.objective.compilable and self.parameter_names is not None
+        compiled, cuda_graph = plan.compiled and is_traceable, plan.cuda_graph and is_traceable
+        self._full_step = engine.CompiledFunction(
+            self._step, compiled=compiled, cuda_graph=cuda_graph
+        )
+        self._split_step = [
+            engine.CompiledFunction(f, compiled=compiled) for f in (self._gradient, self._update)
+        ]
 
-    def move(self, batch: Batch, n_steps: int) -> Tensor:
+    def take_step(self, batch: Batch, n_steps: int) -> Tensor:
         """Update the parameters once; return the loss and its terms, [1 + n_terms]."""
         n_updates = -(-n_steps // self.player.every) * self.player.repeat
         scalars = self.player.optimizer.rates(self.updates, n_updates)
@@ -70,44 +74,46 @@ class Seat:
         rates = torch.tensor(scalars, dtype=vector.dtype).to(vector.device, non_blocking=True)
         self.updates += 1
         if self.world.size == 1:
-            self.terms, values = self._whole(batch, rates)
+            self.terms, values = self._full_step(batch, rates)
             return values
-        with distributed.splitting(self.world):
-            self.terms, values, gradient = self._halves[0](batch)
+        with distributed.sharded_batch(self.world):
+            self.terms, values, gradient = self._split_step[0](batch)
         gradient_and_values = torch.cat([gradient, values])
-        distributed.mean_(gradient_and_values, self.world)
+        distributed.all_reduce_mean_(gradient_and_values, self.world)
         gradient, values = gradient_and_values.split([len(gradient), len(values)])
-        self._halves[1](gradient, rates)
+        self._split_step[1](gradient, rates)
         return values
 
     def evaluate(self, batch: Batch) -> Tensor:
         """Return the loss and its terms on a batch without an update, [1 + n_terms]."""
-        with self.plan.products(batch.x.device):
-            self.terms, values = _stack(self.game(batch))
+        with self.plan.autocast(batch.x.device):
+            self.terms, values = _stack_terms(self.model_with_objective(batch))
         return values
 
     def _step(self, batch: Batch, rates: Tensor) -> tuple[list[str], Tensor]:
-        terms, values, gradient = self._slope(batch)
+        terms, values, gradient = self._gradient(batch)
         self._update(gradient, rates)
         return terms, values
 
-    def _slope(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
+    def _gradient(self, batch: Batch) -> tuple[list[str], Tensor, Tensor]:
         """Return term names, the loss with its terms, and the flat gradient of the loss, [n]."""
         with torch.enable_grad():
-            terms, values, leaves = self._play(batch)
+            terms, values, leaves = self._evaluate_terms(batch)
             gradients = torch.autograd.grad(values[0], leaves, allow_unused=True)
         return terms, values.detach(), self.flat.gather(gradients)
 
-    def _play(self, batch: Batch) -> tuple[list[str], Tensor, Sequence[Tensor]]:
+    def _evaluate_terms(self, batch: Batch) -> tuple[list[str], Tensor, Sequence[Tensor]]:
         """Return term names, the loss with its terms, and the leaves to differentiate by."""
-        with self.plan.products(batch.x.device):
-            if self.names is None:
-                return *_stack(self.game(batch)), self.flat.parameters
+        with self.plan.autocast(batch.x.device):
+            if self.parameter_names is None:
+                return *_stack_terms(self.model_with_objective(batch)), self.flat.parameters
             leaves = self.flat.leaves()
             values = functional_call(
-                self.game, dict(zip(self.names, leaves, strict=True)), (batch,)
+                self.model_with_objective,
+                dict(zip(self.parameter_names, leaves, strict=True)),
+                (batch,),
             )
-            return *_stack(values), leaves
+            return *_stack_terms(values), leaves
 
     @torch.no_grad()
     def _update(self, gradient: Tensor, rates: Tensor) -> None:
@@ -115,25 +121,25 @@ class Seat:
         self.player.optimizer.update(self.flat.vector, gradient, self.state, scalars)
         self.flat.refresh()
 
-    def turns(self, step: int) -> int:
+    def updates_at(self, step: int) -> int:
         """Return the number of updates at a step."""
         return self.player.repeat if step % self.player.every == 0 else 0
 
-    def result(self) -> Tensor:
+    def evaluation_vector(self) -> Tensor:
         """Return the flat parameters for evaluation, [n]."""
-        return self.player.optimizer.result(self.flat.vector, self.state)
+        return self.player.optimizer.evaluation_vector(self.flat.vector, self.state)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors to store in a checkpoint."""
         return {"vector": self.flat.vector, **{f"state.{k}": v for k, v in self.state.items()}}
 
-    def named(self, values: Iterable[float]) -> list[tuple[str, float]]:
+    def named_terms(self, values: Iterable[float]) -> list[tuple[str, float]]:
         """Return the loss and its terms with the names under which they are recorded."""
         prefix = f"{self.name}." if self.name else ""
         return [(prefix + k, v) for k, v in zip(["loss", *self.terms], values, strict=False)]
 
 
-class _Game(nn.Module):
+class _ModelWithObjective(nn.Module):
     """Model and objective as one module, for ``torch.func.functional_call``."""
 
     def __init__(self, model: nn.Module, objective: Objective) -> None:
@@ -144,13 +150,13 @@ class _Game(nn.Module):
         return self.objective(self.model, batch)
 
 
-def _stack(terms: dict[str, Tensor]) -> tuple[list[str], Tensor]:
+def _stack_terms(terms: dict[str, Tensor]) -> tuple[list[str], Tensor]:
     """Return the term names and the loss followed by its terms, [1 + n_terms]."""
     values = torch.stack(list(terms.values()))
     return list(terms), torch.cat([values.sum().unsqueeze(0), values])
 
 
-def _names(game: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str] | None:
+def _parameter_names(module: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str] | None:
     """Return the names of the parameters in the module, or None if it lacks one of them."""
-    names = {p: name for name, p in game.named_parameters()}
+    names = {p: name for name, p in module.named_parameters()}
     return [names[p] for p in parameters] if all(p in names for p in parameters) else None

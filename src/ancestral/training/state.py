@@ -10,11 +10,11 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.training import engine
 from ancestral.training.checkpoint import Checkpoint, Snapshot
 from ancestral.training.player import History, Player, Progress
-from ancestral.training.player_state import Seat
+from ancestral.training.player_state import PlayerState
 from ancestral.utils.distributed import World
 
 
@@ -22,7 +22,7 @@ class NonFiniteError(FloatingPointError):
     """Raised when a term of an objective is infinite or not a number."""
 
 
-class Means:
+class RunningMeans:
     """Running means of named vectors of terms, accumulated on the device."""
 
     def __init__(self) -> None:
@@ -31,18 +31,18 @@ class Means:
 
     def add(self, name: str, values: Tensor, weight: int = 1) -> None:
         """Add the values of one step with a weight."""
-        values = values.to(engine.widest(values.device))
+        values = values.to(engine.widest_float_dtype(values.device))
         self.sums[name] = (
             self.sums[name].add_(values, alpha=weight) if name in self.sums else (weight * values)
         )
         self.counts[name] = self.counts.get(name, 0) + weight
 
-    def take(self) -> dict[str, list[float]]:
+    def compute(self) -> dict[str, list[float]]:
         """Return the means as lists of numbers."""
         return {name: (self.sums[name] / self.counts[name]).tolist() for name in self.sums}
 
 
-class Training:
+class TrainingState:
     """State of a training run.
 
     Parameters
@@ -78,30 +78,30 @@ class Training:
         self.model, self.random_state, self.n_steps = model, random_state, n_steps
         self.plan, self.world = plan, world
         parameters = _parameters(players)
-        if engine.convolves(model):  # the fastest layout for convolution kernels
-            engine.lay_out(model, torch.channels_last)
-        self.seats = [
-            Seat(name, player, parameters[name], model, plan, world)
+        if engine.has_convolutions(model):  # the fastest layout for convolution kernels
+            engine.set_memory_format(model, torch.channels_last)
+        self.player_states = [
+            PlayerState(name, player, parameters[name], model, plan, world)
             for name, player in players.items()
         ]
-        self.step, self.means, self.history = 0, Means(), History()
+        self.step, self.means, self.history = 0, RunningMeans(), History()
         self.best: dict[str, Tensor] = {}
-        self.seconds_before, self.began = 0.0, time.perf_counter()
+        self.previous_seconds, self.start_time = 0.0, time.perf_counter()
 
-    def take_step(self, data: Data, index: Tensor) -> None:
+    def take_step(self, data: DeviceData, index: Tensor) -> None:
         """Update each player that is due, on the samples ``index``, [batch_size]."""
         engine.seed(self.random_state, self.step)
-        batch = data.take(index).share(self.world)
-        for seat in self.seats:
-            for _ in range(seat.turns(self.step)):
-                self.means.add(seat.name, seat.move(batch, self.n_steps))
+        batch = data.batch_at(index).shard(self.world)
+        for player_state in self.player_states:
+            for _ in range(player_state.updates_at(self.step)):
+                self.means.add(player_state.name, player_state.take_step(batch, self.n_steps))
         self.step += 1
-        if self.step % FINITE_CHECKS[index.device.type] == 0:
+        if self.step % FINITE_CHECK_INTERVAL[index.device.type] == 0:
             self.check_finite()
 
-    def products(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """Return a context for calls of the model in the precision of the steps."""
-        return self.plan.products(self.seats[0].flat.vector.device)
+        return self.plan.autocast(self.player_states[0].flat.vector.device)
 
     def check_finite(self) -> None:
         """Raise if a running sum of a term is not finite; such a sum remains non-finite.
@@ -111,23 +111,29 @@ class Training:
         NonFiniteError
             If a term is infinite or not a number.
         """
-        for seat in self.seats:
-            sums = self.means.sums.get(seat.name)
+        for player_state in self.player_states:
+            sums = self.means.sums.get(player_state.name)
             if sums is None or sums.sum().isfinite():
                 continue
             # the loss is first; report one of its terms instead
-            name, value = [(k, v) for k, v in seat.named(sums.tolist()) if not _finite(v)][-1]
+            name, value = [
+                (k, v) for k, v in player_state.named_terms(sums.tolist()) if not _finite(v)
+            ][-1]
             raise NonFiniteError(
                 f"the term {name!r} is {value} at step {self.step}; expected a finite number. "
                 "Reduce learning_rate, standardise the inputs, bound the log-variance or clip the "
                 "gradients."
             )
 
-    def take_means(self) -> dict[str, float]:
+    def pop_means(self) -> dict[str, float]:
         """Return the mean of every term since the last call and reset the means."""
         self.check_finite()
-        means, self.means = self.means.take(), Means()
-        return {k: v for seat in self.seats for k, v in seat.named(means.get(seat.name, []))}
+        means, self.means = self.means.compute(), RunningMeans()
+        return {
+            k: v
+            for player_state in self.player_states
+            for k, v in player_state.named_terms(means.get(player_state.name, []))
+        }
 
     def record(self, terms: Mapping[str, float]) -> None:
         """Append the record of an epoch to the history."""
@@ -141,32 +147,41 @@ class Training:
     @property
     def seconds(self) -> float:
         """Training time in seconds, including the time before resuming."""
-        return self.seconds_before + time.perf_counter() - self.began
+        return self.previous_seconds + time.perf_counter() - self.start_time
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def evaluation_parameters(self) -> Iterator[None]:
         """Set the model's parameters to those for evaluation inside the context."""
-        flats = [seat.flat for seat in self.seats if seat.result() is not seat.flat.vector]
+        flats = [
+            player_state.flat
+            for player_state in self.player_states
+            if player_state.evaluation_vector() is not player_state.flat.vector
+        ]
         vectors = [flat.vector.clone() for flat in flats]
-        for seat in self.seats:
-            seat.flat.write(seat.result())
+        for player_state in self.player_states:
+            player_state.flat.write(player_state.evaluation_vector())
         try:
             yield
         finally:
             for flat, vector in zip(flats, vectors, strict=True):
                 flat.write(vector)
 
-    def remember_best(self) -> None:
+    def store_best(self) -> None:
         """Copy the current evaluation parameters as the best on the held-out set."""
-        self.best = {seat.name: seat.result().clone() for seat in self.seats}
+        self.best = {
+            player_state.name: player_state.evaluation_vector().clone()
+            for player_state in self.player_states
+        }
 
     def release(self) -> None:
         """Return the parameters to the model: the best if they were stored, else the last."""
-        for seat in self.seats:
-            seat.flat.release(self.best.get(seat.name, seat.result()))
-        engine.lay_out(self.model, torch.contiguous_format)
+        for player_state in self.player_states:
+            player_state.flat.release(
+                self.best.get(player_state.name, player_state.evaluation_vector())
+            )
+        engine.set_memory_format(self.model, torch.contiguous_format)
 
-    def keep(self, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save a snapshot; if a term is not finite, raise and leave the previous one unchanged.
 
         Raises
@@ -180,14 +195,14 @@ class Training:
 
     def snapshot(self) -> Snapshot:
         """Return the state needed to resume; the noise depends only on the step number."""
-        tensors = {f"{s.name}/{k}": v for s in self.seats for k, v in s.tensors().items()}
+        tensors = {f"{s.name}/{k}": v for s in self.player_states for k, v in s.tensors().items()}
         tensors |= {f"buffer/{k}": v for k, v in self.model.named_buffers()}
         tensors |= {f"sum/{k}": v for k, v in self.means.sums.items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
         metadata = {
             "step": self.step,
-            "updates": [seat.updates for seat in self.seats],
-            "terms": [seat.terms for seat in self.seats],
+            "updates": [player_state.updates for player_state in self.player_states],
+            "terms": [player_state.terms for player_state in self.player_states],
             "counts": self.means.counts,
             "history": list(self.history),
             "seconds": self.seconds,
@@ -204,25 +219,25 @@ class Training:
         for name, value in tensors.items():
             kind, _, key = name.partition("/")
             if kind in ("sum", "best") and name not in current:
-                device = self.seats[0].flat.vector.device
+                device = self.player_states[0].flat.vector.device
                 (self.means.sums if kind == "sum" else self.best)[key] = value.to(device)
             else:
                 current[name].copy_(value)
-        for seat, updates, terms in zip(
-            self.seats, metadata["updates"], metadata["terms"], strict=True
+        for player_state, updates, terms in zip(
+            self.player_states, metadata["updates"], metadata["terms"], strict=True
         ):
-            seat.updates, seat.terms = updates, terms
-            seat.flat.refresh()
+            player_state.updates, player_state.terms = updates, terms
+            player_state.flat.refresh()
         self.step, self.means.counts = metadata["step"], metadata["counts"]
         self.history.extend(metadata["history"])
-        self.seconds_before = metadata["seconds"]
+        self.previous_seconds = metadata["seconds"]
 
 
-FINITE_CHECKS = {"cpu": 1, "cuda": 50, "mps": 50}
+FINITE_CHECK_INTERVAL = {"cpu": 1, "cuda": 50, "mps": 50}
 """Steps between checks for non-finite terms; on GPUs a check waits for all queued steps."""
 
 
-def check_shares(players: Mapping[str, Player], batch_size: int, world: World) -> None:
+def check_shardable(players: Mapping[str, Player], batch_size: int, world: World) -> None:
     """Check that batches can be split among the processes.
 
     Raises

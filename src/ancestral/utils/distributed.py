@@ -23,12 +23,12 @@ class World(NamedTuple):
     size: int = 1
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
-_splitting = ALONE
+_active_shard = SINGLE_PROCESS
 
 
-def join(device: torch.device) -> World:
+def init_process_group(device: torch.device) -> World:
     """Initialise the process group under ``torchrun``; return rank and number of processes."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and distributed.is_available() and not distributed.is_initialized():
@@ -39,7 +39,7 @@ def join(device: torch.device) -> World:
 def world() -> World:
     """Return the rank of this process and the number of processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return ALONE
+        return SINGLE_PROCESS
     return World(distributed.get_rank(), distributed.get_world_size())
 
 
@@ -49,45 +49,45 @@ def is_main() -> bool:
 
 
 @contextmanager
-def splitting(who: World) -> Iterator[None]:
+def sharded_batch(world: World) -> Iterator[None]:
     """Split batches among the processes inside the context."""
-    global _splitting
-    _splitting = who
+    global _active_shard
+    _active_shard = world
     try:
         yield
     finally:
-        _splitting = ALONE
+        _active_shard = SINGLE_PROCESS
 
 
-def n_shares() -> int:
-    """Return the current number of shards of a batch: 1 outside :func:`splitting`."""
-    return _splitting.size
+def n_shards() -> int:
+    """Return the current number of shards of a batch: 1 outside :func:`sharded_batch`."""
+    return _active_shard.size
 
 
-def share(whole: Tensor, axis: int = 0) -> Tensor:
+def local_shard(tensor: Tensor, axis: int = 0) -> Tensor:
     """Return this process's shard of a tensor of the full batch.
 
     Parameters
     ----------
-    whole : Tensor
+    tensor : Tensor
         Tensor of the full batch, equal in all processes.
     axis : int
         Axis of the samples; its length must be a multiple of the number of shards.
     """
-    if _splitting.size == 1:
-        return whole
-    n = whole.shape[axis] // _splitting.size
-    return whole.narrow(axis, _splitting.rank * n, n)
+    if _active_shard.size == 1:
+        return tensor
+    n = tensor.shape[axis] // _active_shard.size
+    return tensor.narrow(axis, _active_shard.rank * n, n)
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """Average over the shards of a batch, differentiably; without shards, return ``value``."""
-    if _splitting.size == 1:
+    if _active_shard.size == 1:
         return value
-    return _SumOverProcesses.apply(value) / _splitting.size
+    return _AllReduceSum.apply(value) / _active_shard.size
 
 
-class _SumOverProcesses(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """Differentiable all-reduce sum: the gradient is the sum of the gradients of all processes."""
 
     @staticmethod
@@ -98,10 +98,10 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(_: Any, *outer: Tensor) -> Tensor:
-        return _SumOverProcesses.forward(None, outer[0])
+        return _AllReduceSum.forward(None, outer[0])
 
 
-def mean_(value: Tensor, who: World) -> None:
+def all_reduce_mean_(value: Tensor, world: World) -> None:
     """Average a tensor over the processes in place."""
     distributed.all_reduce(value)
-    value /= who.size
+    value /= world.size

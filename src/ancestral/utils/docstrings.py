@@ -11,38 +11,38 @@ ENTRY = re.compile(r"^(\w+(?:, \w+)*) : .*\n(?: .*\n|\n(?= ))*", re.MULTILINE)
 
 ROLE = re.compile(r":[a-z:]+:`(?:~[\w.]+\.)?([^`]+)`")
 
-OTHER = "Other Parameters"
+OTHER_PARAMETERS = "Other Parameters"
 
 
-def parameters(docstring: str) -> dict[str, str]:
+def parse_parameters(docstring: str) -> dict[str, str]:
     r"""Return the raw entries of a docstring's parameter sections, by parameter name.
 
-    >>> parameters("Draw.\n\nParameters\n----------\nn : int\n    Number of samples.\n")
+    >>> parse_parameters("Draw.\n\nParameters\n----------\nn : int\n    Number of samples.\n")
     {'n': 'n : int\n    Number of samples.\n'}
     """
     entries: dict[str, str] = {}
     for title, text in _sections(docstring):
-        if title in ("Parameters", OTHER):
+        if title in ("Parameters", OTHER_PARAMETERS):
             for entry in ENTRY.finditer(text):
                 entries |= dict.fromkeys(entry[1].split(", "), entry[0])
     return entries
 
 
-def with_inherited(cls: type) -> str:
+def inherit_parameters(cls: type) -> str:
     """Return the docstring of a class with the entries of inherited parameters added.
 
     Inherited parameters form numpydoc's section "Other Parameters" after "Parameters", those of
     the nearest base class first.
     """
     docstring = inspect.cleandoc(cls.__doc__ or "")
-    own, inherited = parameters(docstring), dict[str, str]()
+    own, inherited = parse_parameters(docstring), dict[str, str]()
     for base in cls.__mro__[1:]:
-        entries = parameters(base.__dict__.get("__doc__") or "") if base is not object else {}
+        entries = parse_parameters(base.__dict__.get("__doc__") or "") if base is not object else {}
         inherited |= {k: v for k, v in entries.items() if k not in own and k not in inherited}
     if not inherited:
         return docstring
     text = "".join(dict.fromkeys(inherited.values()))
-    section = f"{OTHER}\n{'-' * len(OTHER)}\n{text}"
+    section = f"{OTHER_PARAMETERS}\n{'-' * len(OTHER_PARAMETERS)}\n{text}"
     sections = _sections(docstring)
     position = next((i for i, (title, _) in enumerate(sections) if title == "Parameters"), 0)
     texts = [text.rstrip("\n") for _, text in sections]
@@ -57,7 +57,7 @@ def field_help(cls: type) -> dict[str, str]:
     'L: number of samples of z per data point and step, over which the bound is averaged.'
     """
     descriptions = {}
-    for name, entry in parameters(cls.__doc__ or "").items():
+    for name, entry in parse_parameters(cls.__doc__ or "").items():
         _, _, text = entry.partition("\n")
         descriptions[name] = ROLE.sub(r"\1", " ".join(text.split())).replace("``", "")
     return descriptions

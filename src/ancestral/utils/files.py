@@ -22,7 +22,7 @@ RUN_PARTS = {
 
 RECORD = "record.json"
 
-OURS = RUN_PARTS | {WEIGHTS, DESCRIPTION, RECORD}
+KNOWN_FILES = RUN_PARTS | {WEIGHTS, DESCRIPTION, RECORD}
 
 
 def write_file(path: Path | str, content: bytes | str) -> None:
@@ -78,17 +78,19 @@ def check_writable(path: Path | str, *, overwrite: bool) -> None:
 
 def _is_replaceable(folder: Path) -> bool:
     """Whether a folder contains only files of a saved model or a run."""
-    return {p.name for p in folder.iterdir()} <= OURS
+    return {p.name for p in folder.iterdir()} <= KNOWN_FILES
 
 
-def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: bool) -> None:
+def write_folder(
+    path: Path | str, write_contents: Callable[[Path], None], *, overwrite: bool
+) -> None:
     """Create a folder atomically: in a temporary folder beside it, which is then renamed.
 
     Parameters
     ----------
     path : path
         Folder to create.
-    fill : callable
+    write_contents : callable
         Function that writes the contents into the folder that it receives.
     overwrite : bool
         Whether to replace an existing folder of a run or a model.
@@ -104,7 +106,7 @@ def write_folder(path: Path | str, fill: Callable[[Path], None], *, overwrite: b
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     temporary.chmod(0o755)
     try:
-        fill(temporary)
+        write_contents(temporary)
         if path.exists():
             backup = temporary.with_suffix(".old")
             os.replace(path, backup)  # deleted only after the new folder is in place

@@ -21,7 +21,7 @@ def mix_seed(*parts: int) -> int:
 
 
 @contextmanager
-def private_randomness(device: torch.device | str = "cpu") -> Iterator[None]:
+def fork_rng(device: torch.device | str = "cpu") -> Iterator[None]:
     """Save torch's random states and restore them after the context."""
     on_cuda = torch.device(device).type == "cuda" or torch.cuda.is_initialized()
     devices = list(range(torch.cuda.device_count())) if on_cuda else []
@@ -44,9 +44,9 @@ def seed(*parts: int) -> None:
 
 
 @contextmanager
-def seeded(*parts: int, device: torch.device | str = "cpu") -> Iterator[None]:
+def seeded_rng(*parts: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch inside the context and restore the user's random states afterwards."""
-    with private_randomness(device):
+    with fork_rng(device):
         seed(*parts)
         yield
 

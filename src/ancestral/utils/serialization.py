@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ancestral._version import __version__
 from ancestral.utils.files import DESCRIPTION, MODEL, WEIGHTS, write_file
-from ancestral.utils.quantization import restored
+from ancestral.utils.quantization import dequantize
 
 FORMAT = 1
 
@@ -30,7 +30,7 @@ class ModelFileError(ValueError):
 
 
 @contextmanager
-def named(argument: str) -> Iterator[None]:
+def prefix_errors(argument: str) -> Iterator[None]:
     """Prefix a :class:`ModelFileError` raised inside the context with the name of an argument."""
     try:
         yield
@@ -108,7 +108,7 @@ def load_model(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{DESCRIPTION}): restore the file or refit"
         )
     try:
-        return restored(load_file(path / WEIGHTS)), _from_json(description)
+        return dequantize(load_file(path / WEIGHTS)), _from_json(description)
     except SafetensorError as error:
         raise ModelFileError(
             f"{path / WEIGHTS} can't be read ({error}): restore the file or refit"

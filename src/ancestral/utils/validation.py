@@ -40,39 +40,39 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 
 Hint = Any
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 _BOUNDS = {Ge: ("ge", "of at least"), Gt: ("gt", "above"), Lt: ("lt", "below")}
 
 
-def hints(cls: type) -> dict[str, Hint]:
+def field_hints(cls: type) -> dict[str, Hint]:
     """Return the type hint of every constructor field of a dataclass, by name."""
     all_hints = get_type_hints(cls, include_extras=True)
     return {f.name: all_hints[f.name] for f in fields(cls) if f.init}
 
 
-def defaults(cls: type) -> dict[str, Any]:
+def field_defaults(cls: type) -> dict[str, Any]:
     """Return the defaults of the constructor fields of a dataclass, by name."""
     return {f.name: f.default for f in fields(cls) if f.init and f.default is not MISSING}
 
 
-def matches(value: object, hint: Hint) -> bool:
+def matches_hint(value: object, hint: Hint) -> bool:
     """Whether ``value`` has the type of ``hint``; NumPy scalars, and lists as tuples, are valid.
 
-    >>> matches((500, 0), Sizes)
+    >>> matches_hint((500, 0), Sizes)
     False
     """
     origin = get_origin(hint)
     if origin is Annotated:
         base, *bounds = get_args(hint)
-        return matches(value, base) and all(_within(value, b) for b in bounds)
+        return matches_hint(value, base) and all(_satisfies_bound(value, b) for b in bounds)
     if origin in (Union, types.UnionType):
-        return any(matches(value, h) for h in get_args(hint))
+        return any(matches_hint(value, h) for h in get_args(hint))
     if origin is Literal:
         return any(value == option and type(value) is type(option) for option in get_args(hint))
     if origin is tuple:
         item = get_args(hint)[0]
-        return isinstance(value, tuple | list) and all(matches(v, item) for v in value)
+        return isinstance(value, tuple | list) and all(matches_hint(v, item) for v in value)
     if origin is dict:
         return isinstance(value, dict)
     if hint is int:
@@ -84,7 +84,7 @@ def matches(value: object, hint: Hint) -> bool:
     return value is None if hint in (None, type(None)) else isinstance(value, hint)
 
 
-def _within(value: Any, bound: object) -> bool:
+def _satisfies_bound(value: Any, bound: object) -> bool:
     match bound:
         case Ge(limit):
             return value >= limit
@@ -95,10 +95,10 @@ def _within(value: Any, bound: object) -> bool:
     raise TypeError(f"{bound!r} is not a supported bound: expected Ge, Gt or Lt")
 
 
-def describe(hint: Hint) -> str:
+def describe_hint(hint: Hint) -> str:
     """Return a readable description of the values that ``hint`` accepts.
 
-    >>> describe(Count | None)
+    >>> describe_hint(Count | None)
     'a whole number of at least 1, or none'
     """
     origin = get_origin(hint)
@@ -106,21 +106,21 @@ def describe(hint: Hint) -> str:
         base, *bounds = get_args(hint)
         names = [_BOUNDS[type(b)] for b in bounds]
         limits = [f"{w} {getattr(b, a)}" for b, (a, w) in zip(bounds, names, strict=True)]
-        return f"{describe(base)} {' and '.join(limits)}"
+        return f"{describe_hint(base)} {' and '.join(limits)}"
     if origin in (Union, types.UnionType):
-        return ", or ".join(describe(h) for h in get_args(hint))
+        return ", or ".join(describe_hint(h) for h in get_args(hint))
     if origin is Literal:
         return " | ".join(str(option) for option in get_args(hint))
     if origin is tuple:
-        return f"a list, each {describe(get_args(hint)[0])}"
+        return f"a list, each {describe_hint(get_args(hint)[0])}"
     if hint in (None, type(None)):
         return "none"
     if origin is dict:
         return "a table"
-    return _WORDS.get(hint, f"a {getattr(hint, '__name__', hint)}")
+    return _TYPE_NAMES.get(hint, f"a {getattr(hint, '__name__', hint)}")
 
 
-def check(name: str, value: object, hint: Hint) -> None:
+def check_field(name: str, value: object, hint: Hint) -> None:
     """Check that ``value`` has the type and range of ``hint``.
 
     Raises
@@ -130,16 +130,16 @@ def check(name: str, value: object, hint: Hint) -> None:
 
     Examples
     --------
-    >>> check("n_latents", 0, Count)
+    >>> check_field("n_latents", 0, Count)
     Traceback (most recent call last):
     ValueError: n_latents=0: expected a whole number of at least 1
     """
-    if not matches(value, hint):
+    if not matches_hint(value, hint):
         shown = value.item() if isinstance(value, np.generic) else value
-        raise ValueError(f"{name}={shown!r}: expected {describe(hint)}")
+        raise ValueError(f"{name}={shown!r}: expected {describe_hint(hint)}")
 
 
-def parse(name: str, text: str, hint: Hint) -> Any:
+def parse_field(name: str, text: str, hint: Hint) -> Any:
     """Parse a value of type ``hint`` from command-line text; tuples as ``500,500`` or JSON.
 
     Raises
@@ -150,16 +150,16 @@ def parse(name: str, text: str, hint: Hint) -> Any:
 
     Examples
     --------
-    >>> parse("hidden", "500,500", Sizes)
+    >>> parse_field("hidden", "500,500", Sizes)
     (500, 500)
     """
-    for candidate in _readings(text):
-        if matches(candidate, hint):
+    for candidate in _candidate_values(text):
+        if matches_hint(candidate, hint):
             return candidate
-    raise ValueError(f"{name}={text!r}: expected {describe(hint)}")
+    raise ValueError(f"{name}={text!r}: expected {describe_hint(hint)}")
 
 
-def _readings(text: str) -> list[Any]:
+def _candidate_values(text: str) -> list[Any]:
     """Return possible values of a text, the most specific first."""
     constants = {"none": None, "true": True, "false": False}
     if text.lower() in constants:
@@ -180,12 +180,12 @@ def as_tuples(value: Any) -> Any:
     return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, valid_names: Iterable[str]) -> str:
     """Return the end of an error message for an unknown name: the closest valid name, or all.
 
     >>> suggest("n_latent", ["n_latents", "hidden"])
     ": did you mean 'n_latents'?"
     """
-    names = list(known)
+    names = list(valid_names)
     close = get_close_matches(name, names, n=1)
     return f": did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"

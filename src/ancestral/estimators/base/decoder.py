@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ancestral.data.columns import ColumnKind, Columns
-from ancestral.data.device_data import Data, block_rows
-from ancestral.nn import Heads, Take, dense, linear, logit, set_output_bias
+from ancestral.data.device_data import DeviceData, rows_per_block
+from ancestral.nn import Heads, Slice, dense_layers, linear, logit, set_output_bias
 from ancestral.probability.composite import Product
 from ancestral.probability.conditionals import (
     Bernoulli,
@@ -47,14 +47,14 @@ def decoder(
     clip : float
         Means of Bernoulli columns are clipped to [clip, 1 - clip].
     """
-    bottom = [Take(0, sizes[0])] if len(sizes) > 1 else []
-    layers = [*bottom, *dense(sizes[0], widths, **style)]
+    bottom = [Slice(0, sizes[0])] if len(sizes) > 1 else []
+    layers = [*bottom, *dense_layers(sizes[0], widths, **style)]
     n_in = widths[-1] if widths else sizes[0]
     kinds = sorted(set(columns.kinds))
     if len(kinds) == 1:
         return _head(kinds[0], columns, n_in, layers, log_var, clip)
     parts = [_head(kind, columns, n_in, [], log_var, clip) for kind in kinds]
-    return Product(parts, [columns.columns_of(k) for k in kinds], nn.Sequential(*layers))
+    return Product(parts, [columns.column_indices(k) for k in kinds], nn.Sequential(*layers))
 
 
 def _head(
@@ -65,7 +65,7 @@ def _head(
     log_var: float | None,
     clip: float,
 ) -> Conditional:
-    chosen = columns.columns_of(kind)
+    chosen = columns.column_indices(kind)
     n = len(chosen)
     if kind == "gaussian":
         moments = Heads(n_in, (n, n)) if log_var is None else linear(n_in, n)
@@ -77,18 +77,18 @@ def _head(
     return Bernoulli(network, clip) if kind == "bernoulli" else Poisson(network)
 
 
-def start_at_means(likelihood: Conditional, columns: Columns, data: Data) -> None:
+def start_at_means(likelihood: Conditional, columns: Columns, data: DeviceData) -> None:
     """Set the output biases to those of the best decoder that ignores z."""
-    dtype = engine.widest(data.device)
+    dtype = engine.widest_float_dtype(data.device)
     total, count = torch.zeros(2, data.n_columns, dtype=dtype, device=data.device)
-    for index in torch.arange(len(data), device=data.device).split(block_rows(data.n_columns)):
-        batch = data.take(index)
+    for index in torch.arange(len(data), device=data.device).split(rows_per_block(data.n_columns)):
+        batch = data.batch_at(index)
         observed = torch.ones_like(batch.x) if batch.mask is None else batch.mask
         total, count = total + batch.x.sum(0), count + observed.sum(0)
     mean = total / count.clamp(min=1)
     parts = likelihood.parts if isinstance(likelihood, Product) else [likelihood]
     for part, kind in zip(parts, sorted(set(columns.kinds)), strict=True):
         if kind == "bernoulli":
-            set_output_bias(part, logit(mean[columns.columns_of(kind)]))
+            set_output_bias(part, logit(mean[columns.column_indices(kind)]))
         elif kind == "poisson":
-            set_output_bias(part, mean[columns.columns_of(kind)].clamp(min=1e-3).log())
+            set_output_bias(part, mean[columns.column_indices(kind)].clamp(min=1e-3).log())

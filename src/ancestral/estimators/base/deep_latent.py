@@ -13,13 +13,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from ancestral.data.columns import Columns, Features
-from ancestral.data.device_data import Data
+from ancestral.data.columns import ColumnFeatures, Columns
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.decoder import decoder, start_at_means
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.network import NetworkEstimator
 from ancestral.models.latent import LatentModel
-from ancestral.nn import MLP, Constant, Heads, Maps, Stack, Tap, TwoHeaded, parse_network
+from ancestral.nn import (
+    MLP,
+    ActivationTap,
+    Constant,
+    ConvNet,
+    Heads,
+    MapShape,
+    TwoHeadConvNet,
+    parse_network,
+)
 from ancestral.objectives import Objective
 from ancestral.probability.composite import Chain, standard_normal
 from ancestral.probability.conditionals import Bernoulli, Conditional, Gaussian
@@ -144,13 +153,13 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
         """Return a model of dense networks, with one or more stochastic layers."""
         style, sizes, hidden = self._style(), self._latent_sizes(), self._hidden_sizes()
         given = self._latents.given
-        lowest = style | {"furnish": self._encoder_layer}
+        lowest = style | {"layer_transform": self._encoder_layer}
         bottom = given(columns.n_features, hidden[0], sizes[0], lowest)
-        bottom.network = nn.Sequential(Features(columns), bottom.network)
+        bottom.network = nn.Sequential(ColumnFeatures(columns), bottom.network)
         steps = list(zip(pairwise(sizes), hidden[1:], strict=True))
         above = [given(low, widths, high, style) for (low, high), widths in steps]
         below = [given(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
-        furnished, clip = style | {"furnish": self._decoder_layer}, self.clip_means
+        furnished, clip = style | {"layer_transform": self._decoder_layer}, self.clip_means
         return LatentModel(
             prior=stack([self._latents.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
             likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
@@ -169,23 +178,23 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
             raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
         up, down = parse_network(self.network)
         style = self._style()
-        encoder = Stack(up, shape, **style)
-        n = math.prod(encoder.shape_out)
-        network = nn.Sequential(encoder, Tap("feature0"), Heads(n, (sizes[0], sizes[0])))
-        bits, below = kinds == {"bernoulli"}, Maps(sizes[0])
+        encoder = ConvNet(up, shape, **style)
+        n = math.prod(encoder.output_shape)
+        network = nn.Sequential(encoder, ActivationTap("feature0"), Heads(n, (sizes[0], sizes[0])))
+        bits, below = kinds == {"bernoulli"}, MapShape(sizes[0])
         decoder = (
-            Stack(down, below, **style, linear_last=True)
+            ConvNet(down, below, **style, linear_last=True)
             if bits
-            else TwoHeaded(down, below, **style)
+            else TwoHeadConvNet(down, below, **style)
         )
-        self._check_shape(decoder.shape_out, shape)
+        self._check_shape(decoder.output_shape, shape)
         return LatentModel(
             standard_normal(sizes[0]),
             Bernoulli(decoder, self.clip_means) if bits else Gaussian(decoder),
-            Gaussian(nn.Sequential(Features(columns), network)),
+            Gaussian(nn.Sequential(ColumnFeatures(columns), network)),
         )
 
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         if self.network == "dense":
             start_at_means(self.model_.likelihood, self.columns_, data)
 

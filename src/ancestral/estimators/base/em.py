@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.models.exact import ExactModel
-from ancestral.training import engine, expectation_maximisation, is_settled
+from ancestral.training import engine, expectation_maximisation, has_converged
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.utils.validation import Count, Positive
 
@@ -46,28 +46,28 @@ class ExactEstimator(LatentEstimator, ABC):
     binarize: Literal["once", "none"] = "once"
 
     @abstractmethod
-    def _entries(self, data: Data) -> int:
+    def _n_statistics(self, data: DeviceData) -> int:
         """Return the number of expected statistics per row."""
 
-    def _rows_at_once(self, data: Data) -> int:
-        return max(1, ENTRIES // self._entries(data))
+    def _chunk_size(self, data: DeviceData) -> int:
+        return max(1, ENTRIES // self._n_statistics(data))
 
-    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         self.n_rows_ = len(data)
-        wide = engine.widest(data.device)
+        wide = engine.widest_float_dtype(data.device)
         self.model_.to(wide)
         self.history_ = expectation_maximisation(
             self.model_,
-            data.in_precision(wide),
+            data.with_dtype(wide),
             max_iter=self.max_iter,
             tol=self.tol,
-            rows_at_once=self._rows_at_once(data),
+            chunk_size=self._chunk_size(data),
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
         )
         self.model_.float()
         self.n_iter_ = len(self.history_)
-        self.converged_ = is_settled(self.history_, self.tol)
+        self.converged_ = has_converged(self.history_, self.tol)
 
     if TYPE_CHECKING:
         model_: ExactModel

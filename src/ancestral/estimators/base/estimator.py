@@ -17,17 +17,17 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ancestral.data.columns import Columns
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base import persistence, tabular
 from ancestral.training import Callback, History, engine
-from ancestral.training.callbacks import ProgressBar, curve_log
+from ancestral.training.callbacks import ProgressBar, curve_logger
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.utils import distributed
-from ancestral.utils.docstrings import with_inherited
+from ancestral.utils.docstrings import inherit_parameters
 from ancestral.utils.hooks import hook
 from ancestral.utils.quantization import Bits
 from ancestral.utils.random import draw_seed
-from ancestral.utils.validation import RandomState, Sizes, check, hints
+from ancestral.utils.validation import RandomState, Sizes, check_field, field_hints
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -102,7 +102,7 @@ class Estimator(BaseEstimator, ABC):
     _standardizes: ClassVar[bool] = True
     """Whether Gaussian columns are standardised for the model."""
 
-    _trained_against: ClassVar[tuple[str, ...]] = ()
+    _training_only_prefixes: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the weights that only training needs."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -119,7 +119,7 @@ class Estimator(BaseEstimator, ABC):
         cls.__annotations__ = inherited | own
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         cls.__annotations__ = own
-        cls.__doc__ = with_inherited(cls)
+        cls.__doc__ = inherit_parameters(cls)
 
     # ---- implemented by a system
 
@@ -132,7 +132,7 @@ class Estimator(BaseEstimator, ABC):
         """
 
     @abstractmethod
-    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         """Fit ``model_`` to the training data on its device and set ``history_``."""
 
     # ---- hooks
@@ -152,11 +152,11 @@ class Estimator(BaseEstimator, ABC):
         return None
 
     @hook
-    def _initialise(self, data: Data) -> None:
+    def _initialise(self, data: DeviceData) -> None:
         """Initialise parameters from the training data."""
 
     @hook
-    def _after_training(self, training: Data, held_out: Data | None) -> None:
+    def _after_training(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit what is fitted after the model's parameters, such as a temperature."""
 
     # ---- public methods
@@ -186,13 +186,13 @@ class Estimator(BaseEstimator, ABC):
         """
         self._check_fields()
         if self.verbose:
-            engine.show_notices()
+            engine.log_to_stderr()
         device = engine.resolve_device(self.device)
-        distributed.join(device)
+        distributed.init_process_group(device)
         self.seed_, self._left_out = draw_seed(self.random_state), ()
         data = self._prepare(X, y, device)
         self._as_described = False
-        with engine.private_randomness(device):
+        with engine.fork_rng(device):
             engine.seed(self.seed_)
             with engine.single_precision():
                 self._adopt(self._build())
@@ -237,7 +237,7 @@ class Estimator(BaseEstimator, ABC):
             If the estimator is not fitted.
         """
         self._check_fitted()
-        check("bits", bits, Bits)
+        check_field("bits", bits, Bits)
         persistence.save(self, path, overwrite=overwrite, bits=bits, whole=whole)
 
     @classmethod
@@ -282,15 +282,15 @@ class Estimator(BaseEstimator, ABC):
 
     # ---- internals
 
-    def _prepare(self, X: Any, y: Any, device: torch.device) -> Data:
+    def _prepare(self, X: Any, y: Any, device: torch.device) -> DeviceData:
         """Validate the training rows, fit the columns to them and move them to the device."""
         X, y = self._training_rows(self._validate(X, fit=True), y)
         targets = self._encode_targets(y, len(X))
         return tabular.fit_columns(self, X, targets, device)
 
     def _check_fields(self) -> None:
-        for name, hint in hints(type(self)).items():
-            check(name, getattr(self, name), hint)
+        for name, hint in field_hints(type(self)).items():
+            check_field(name, getattr(self, name), hint)
         self._check_combination()
 
     def _check_fitted(self) -> None:
@@ -298,9 +298,9 @@ class Estimator(BaseEstimator, ABC):
 
     def _callbacks(self) -> list[Callback]:
         bar: list[Callback] = [ProgressBar(type(self).__name__)] if self.verbose else []
-        return bar if self.log is None else [*bar, curve_log(self.log)]
+        return bar if self.log is None else [*bar, curve_logger(self.log)]
 
-    def _checkpoint(self, data: Data) -> Checkpoint | None:
+    def _checkpoint(self, data: DeviceData) -> Checkpoint | None:
         if self.checkpoint is None:
             return None
         return Checkpoint(self.checkpoint, identity=persistence.training_identity(self, data))
@@ -314,16 +314,16 @@ class Estimator(BaseEstimator, ABC):
 
     def _move(self, device: torch.device) -> None:
         for module in self._modules().values():
-            engine.moved(module, device)
+            engine.move_to(module, device)
 
     def _device(self) -> torch.device:
         return next(self.model_.parameters()).device
 
     def _noise(self, random_state: RandomState) -> Any:
         """Return a context in which random numbers have the given seed, or that of the fit."""
-        check("random_state", random_state, RandomState)
+        check_field("random_state", random_state, RandomState)
         seed = self.seed_ if random_state is None else draw_seed(random_state)
-        return engine.seeded(seed, device=self._device())
+        return engine.seeded_rng(seed, device=self._device())
 
     def _columns(self) -> Columns:
         return Columns(self.likelihood_, self.location_, self.scale_, self.n_categories_)
@@ -331,7 +331,7 @@ class Estimator(BaseEstimator, ABC):
     def _validate(self, X: Any, *, fit: bool) -> np.ndarray:
         return tabular.validate(self, X, fit=fit)
 
-    def _data(self, X: np.ndarray, device: torch.device, **options: Any) -> Data:
+    def _data(self, X: np.ndarray, device: torch.device, **options: Any) -> DeviceData:
         return tabular.as_data(X, self.unit_, device, **options)
 
     def _map_rows(self, X: Any, function: Any) -> np.ndarray:

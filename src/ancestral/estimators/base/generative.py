@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.evaluation import ais, log_likelihood
-from ancestral.evaluation.ais import Annealing, Sandwich
+from ancestral.evaluation.ais import Annealing, BidirectionalBounds
 from ancestral.models.exact import ExactModel
 from ancestral.models.latent import LatentModel
 from ancestral.training import engine
 from ancestral.utils.hooks import hook
 from ancestral.utils.random import draw_seed, mix_seed
-from ancestral.utils.validation import Count, RandomState, check
+from ancestral.utils.validation import Count, RandomState, check_field
 
 MAX_SAMPLES = 10_000
 """Rows generated at once."""
@@ -64,18 +64,20 @@ class GenerativeEstimator(Estimator, ABC):
             is not class-conditional.
         """
         self._check_fitted()
-        check("n_samples", n_samples, Count)
-        if y is not None and not self.draws_classes_:
+        check_field("n_samples", n_samples, Count)
+        if y is not None and not self.is_class_conditional_:
             raise ValueError(f"y={y!r}: {type(self).__name__} does not generate rows of a class")
         with self._noise(random_state), torch.no_grad():
             conditions = self._sample_conditions(n_samples, y)
             parts = []
             for index in torch.arange(n_samples).split(MAX_SAMPLES):
                 c = None if conditions is None else conditions[index]
-                parts.append(self.columns_.to_user(self._draw(len(index), c, mean)).cpu().numpy())
+                parts.append(
+                    self.columns_.to_data_units(self._draw(len(index), c, mean)).cpu().numpy()
+                )
         return np.concatenate(parts)
 
-    def sandwich(
+    def bidirectional_bounds(
         self,
         n_rows: int = 100,
         annealing: Annealing | None = None,
@@ -83,7 +85,7 @@ class GenerativeEstimator(Estimator, ABC):
         variance: float | None = None,
         random_state: RandomState = None,
         progress: bool = False,
-    ) -> Sandwich:
+    ) -> BidirectionalBounds:
         """Bound the log-likelihood of generated rows from below and above.
 
         Bidirectional Monte Carlo (Grosse, Ghahramani and Adams, 2015): a small gap shows that
@@ -105,7 +107,7 @@ class GenerativeEstimator(Estimator, ABC):
 
         Returns
         -------
-        Sandwich
+        BidirectionalBounds
             ``lower`` and ``upper`` bounds for the same rows, in nats and in the units of the
             training rows, and their ``gap``.
 
@@ -116,19 +118,23 @@ class GenerativeEstimator(Estimator, ABC):
         """
         self._check_fitted()
         model = self._density_model(variance, annealing)
-        check("n_rows", n_rows, Count)
+        check_field("n_rows", n_rows, Count)
         seed = mix_seed(self.seed_, 2) if random_state is None else draw_seed(random_state)
         if isinstance(model, ExactModel):
             bounds = _exact_bounds(model, n_rows, seed, self._device())
         else:
             y = self._class_cycle(n_rows)
-            bounds = ais.sandwich(model, n_rows, annealing, y=y, seed=seed, progress=progress)
+            bounds = ais.bidirectional_bounds(
+                model, n_rows, annealing, y=y, seed=seed, progress=progress
+            )
         volume = float(self.columns_.log_volume(None))
-        return Sandwich(*(replace(bound, values=bound.values - volume) for bound in bounds))
+        return BidirectionalBounds(
+            *(replace(bound, values=bound.values - volume) for bound in bounds)
+        )
 
     @property
     @hook
-    def draws_classes_(self) -> bool:
+    def is_class_conditional_(self) -> bool:
         """Whether rows of a given class can be generated."""
         return False
 
@@ -151,9 +157,11 @@ class GenerativeEstimator(Estimator, ABC):
         """Return the model whose likelihood is estimated, after checking the arguments."""
 
 
-def _exact_bounds(model: ExactModel, n_rows: int, seed: int, device: torch.device) -> Sandwich:
+def _exact_bounds(
+    model: ExactModel, n_rows: int, seed: int, device: torch.device
+) -> BidirectionalBounds:
     """Return log p(x) itself as both bounds."""
-    with engine.seeded(seed, device=device), torch.no_grad():
-        rows = Data(model.sample(n_rows).cpu().numpy(), device=device)
+    with engine.seeded_rng(seed, device=device), torch.no_grad():
+        rows = DeviceData(model.sample(n_rows).cpu().numpy(), device=device)
     exact = log_likelihood.exact_log_likelihood(model, rows)
-    return Sandwich(exact, exact)
+    return BidirectionalBounds(exact, exact)

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ancestral.data.device_data import Data
-from ancestral.data.sampling import Labelled, Shuffle
+from ancestral.data.device_data import DeviceData
+from ancestral.data.sampling import LabelledCount, Shuffle
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.optimizer_params import (
     build_optimizer,
@@ -114,13 +114,13 @@ class GradientEstimator(Estimator, ABC):
         """Return the players: parameters of ``model_`` with their objective and optimiser."""
 
     @hook
-    def _look(self, progress: Progress, held_out: Data | None) -> Mapping[str, float]:  # noqa: ARG002
+    def _look(self, progress: Progress, held_out: DeviceData | None) -> Mapping[str, float]:  # noqa: ARG002
         """Return metrics of the model after an epoch; see ``watch`` of :func:`train`."""
         return {}
 
     @property
     @hook
-    def _labelled_rows(self) -> Labelled:
+    def _labelled_rows(self) -> LabelledCount:
         """Number of labelled rows per batch of a semi-supervised estimator."""
         return None
 
@@ -135,10 +135,10 @@ class GradientEstimator(Estimator, ABC):
             )
         check_optimizer_params(self)
 
-    def _learn(self, data: Data, checkpoint: Checkpoint | None) -> None:
+    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         training, validation = self._split(data)
         self.n_rows_ = len(training)
-        sampler = training.makeup(self.batch_size, self._labelled_rows)
+        sampler = training.make_batch_sampler(self.batch_size, self._labelled_rows)
         watches = type(self)._look is not GradientEstimator._look
         self.history_ = train(
             self.model_,
@@ -150,7 +150,7 @@ class GradientEstimator(Estimator, ABC):
             validation=validation,
             patience=self.patience,
             criterion=self._criterion,
-            watch=self._look if watches else None,
+            epoch_metrics=self._look if watches else None,
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
             compile=self.compile,
@@ -161,7 +161,7 @@ class GradientEstimator(Estimator, ABC):
         self._calibrate(training)
         self._after_training(training, validation)
 
-    def _split(self, data: Data) -> tuple[Data, Data | None]:
+    def _split(self, data: DeviceData) -> tuple[DeviceData, DeviceData | None]:
         """Return training and held-out rows."""
         n_held_out = round(self.validation_fraction * len(data))
         if self.validation_fraction == 0:
@@ -180,14 +180,16 @@ class GradientEstimator(Estimator, ABC):
         # held-out rows stay shuffled: a prefix of them is a random sample
         return data.subset(np.sort(order[n_held_out:])), data.subset(order[:n_held_out])
 
-    def _calibrate(self, data: Data) -> None:
+    def _calibrate(self, data: DeviceData) -> None:
         """Set the statistics of batch normalisation by one pass over the training rows."""
 
         def run_all() -> None:
-            batches = data.batches(self.batch_size, seed=self.seed_, n_labelled=self._labelled_rows)
-            with engine.private_randomness(data.device):
+            batches = data.batch_indices(
+                self.batch_size, seed=self.seed_, n_labelled=self._labelled_rows
+            )
+            with engine.fork_rng(data.device):
                 for number, index in enumerate(batches):
                     engine.seed(self.seed_, number)
-                    self.model_.run(data.take(index))  # type: ignore[operator]
+                    self.model_.run(data.batch_at(index))  # type: ignore[operator]
 
         calibrate(self.model_, run_all)

@@ -15,24 +15,30 @@ from torch.distributions import Bernoulli, Normal, Uniform
 
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base import tabular
 from ancestral.estimators.base.generative import GenerativeEstimator
 from ancestral.estimators.base.network import NetworkEstimator
-from ancestral.estimators.base.sample_log import COMPARED, FEWEST, ROWS, Diary, beside_held_out
+from ancestral.estimators.base.sample_log import (
+    MAX_VALIDATION_SAMPLES,
+    MIN_VALIDATION_SAMPLES,
+    N_LOGGED_SAMPLES,
+    SampleLog,
+    validation_sample_metrics,
+)
 from ancestral.estimators.base.supervised import check_labelled, encode_classes, one_hot_classes
 from ancestral.evaluation.ais import Annealing, annealed_log_likelihood
 from ancestral.evaluation.log_likelihood import LogLikelihood
-from ancestral.models.implicit import Coded, Game, Generator
+from ancestral.models.implicit import AdversarialPair, Generator, LatentSpaceGenerator
 from ancestral.models.latent import LatentModel
-from ancestral.models.noisy_generator import Observed
-from ancestral.nn import Maps, Stack, linear, one_hot, parse_layers
-from ancestral.probability.composite import Fixed
+from ancestral.models.noisy_generator import NoisyGenerator
+from ancestral.nn import ConvNet, MapShape, linear, one_hot, parse_layers
+from ancestral.probability.composite import Unconditional
 from ancestral.probability.kernels import check_variances, median_variance
 from ancestral.training import Progress
 from ancestral.utils.hooks import hook
 from ancestral.utils.random import mix_seed
-from ancestral.utils.validation import Count, Positive, Sizes, check
+from ancestral.utils.validation import Count, Positive, Sizes, check_field
 
 Variances = tuple[Positive, ...] | Literal["auto"]
 
@@ -45,7 +51,7 @@ WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Variances of an automatic kernel, as multiples of that of the median heuristic."""
 
 
-def noise(kind: Noise, n: int) -> Fixed:
+def noise(kind: Noise, n: int) -> Unconditional:
     """Return the distribution of n independent noise variables.
 
     Examples
@@ -56,8 +62,8 @@ def noise(kind: Noise, n: int) -> Fixed:
     ones = torch.ones(n)
     if kind in BOUNDS:
         low, high = BOUNDS[kind]
-        return Fixed(Uniform(low * ones, high * ones, validate_args=False))
-    return Fixed(Normal(0 * ones, ones) if kind == "normal" else Bernoulli(0.5 * ones))
+        return Unconditional(Uniform(low * ones, high * ones, validate_args=False))
+    return Unconditional(Normal(0 * ones, ones) if kind == "normal" else Bernoulli(0.5 * ones))
 
 
 class Output(nn.Module):
@@ -96,7 +102,7 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
     _learns_from_gaps = False
-    _fewest_held_out = FEWEST
+    _fewest_held_out = MIN_VALIDATION_SAMPLES
 
     # ---- hooks of class-conditional generators
 
@@ -162,15 +168,15 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
         self._check_fitted()
         model = self._density_model(variance, annealing)
         X = self._validate(X, fit=False)
-        if y is not None and not self.draws_classes_:
+        if y is not None and not self.is_class_conditional_:
             raise ValueError(f"y: {type(self).__name__} is not class-conditional, leave it out")
         codes = self._class_codes(y, len(X))
-        data = self._data(X, self._device(), y=codes, on_batch=self.columns_.to_model)
+        data = self._data(X, self._device(), y=codes, batch_transform=self.columns_.to_model_units)
         seed = mix_seed(self.seed_, 1)
         result = annealed_log_likelihood(model, data, annealing, seed=seed, progress=progress)
         return tabular.in_user_units(self, result, data)
 
-    def diary(self) -> tuple[list[int], np.ndarray]:
+    def sample_log(self) -> tuple[list[int], np.ndarray]:
         """Return samples of the same noise after several epochs of training.
 
         Returns
@@ -180,8 +186,8 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
             class-conditional.
         """
         self._check_fitted()
-        epochs, samples = self._diary.written()
-        values = self.columns_.to_user(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
+        epochs, samples = self._sample_log.entries()
+        values = self.columns_.to_data_units(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
         return epochs, values.cpu().numpy()
 
     # ---- internals
@@ -195,40 +201,42 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
             raise ValueError(
                 f"variance=None: {name} has no density without added noise: set its variance"
             )
-        check("variance", variance, Positive)
+        check_field("variance", variance, Positive)
         if annealing is not None and annealing.start != "prior":
             raise ValueError(
                 f"annealing: start={annealing.start!r} needs a posterior, and {name} has none: "
                 "chains start at 'prior'"
             )
-        return Observed(self._source, variance).eval().to(self._device())
+        return NoisyGenerator(self._source, variance).eval().to(self._device())
 
-    def _look(self, progress: Progress, held_out: Data | None) -> dict[str, float]:
-        source, log = self._source, self._diary
+    def _look(self, progress: Progress, held_out: DeviceData | None) -> dict[str, float]:
+        source, log = self._source, self._sample_log
         if progress.epoch == 1:
             log.clear()  # samples of the model that initialised this training
-        if log.is_due(progress.epoch, progress.n_epochs):
-            cycle = torch.arange(ROWS, device=self._device())
-            samples = source.at(source.draw_noise(ROWS), self._class_conditions(cycle))
+        if log.is_logged(progress.epoch, progress.n_epochs):
+            cycle = torch.arange(N_LOGGED_SAMPLES, device=self._device())
+            samples = source.generate(
+                source.sample_noise(N_LOGGED_SAMPLES), self._class_conditions(cycle)
+            )
             log.write(progress.epoch, progress.n_epochs, samples)
         if held_out is None:
             return {}
-        index = torch.arange(min(COMPARED, len(held_out)), device=held_out.device)
-        batch = held_out.take(index)
-        return beside_held_out(source, batch.x, self._class_conditions(batch.y))
+        index = torch.arange(min(MAX_VALIDATION_SAMPLES, len(held_out)), device=held_out.device)
+        batch = held_out.batch_at(index)
+        return validation_sample_metrics(source, batch.x, self._class_conditions(batch.y))
 
     @property
-    def _diary(self) -> Diary:
-        log = self.model_.diary
-        assert isinstance(log, Diary)
+    def _sample_log(self) -> SampleLog:
+        log = self.model_.sample_log
+        assert isinstance(log, SampleLog)
         return log
 
     @property
-    def _source(self) -> Generator | Coded:
+    def _source(self) -> Generator | LatentSpaceGenerator:
         """The module that generates rows."""
         model = self.model_
-        source = model.generator if isinstance(model, Game) else model
-        assert isinstance(source, Generator | Coded)
+        source = model.generator if isinstance(model, AdversarialPair) else model
+        assert isinstance(source, Generator | LatentSpaceGenerator)
         return source
 
     def _make_generator(self, columns: Columns) -> Generator:
@@ -239,10 +247,10 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
                 f"likelihood: {type(self).__name__} generates bernoulli and gaussian columns, and "
                 f"some are {', '.join(unsupported)}"
             )
-        shape = Maps(len(columns.kinds)) if self.network == "dense" else self._maps()
+        shape = MapShape(len(columns.kinds)) if self.network == "dense" else self._maps()
         return self._generator_of(shape, Output(columns))
 
-    def _generator_of(self, shape: Maps, output: nn.Module) -> Generator:
+    def _generator_of(self, shape: MapShape, output: nn.Module) -> Generator:
         """Return a generator with outputs of a shape, whose last module is ``output``."""
         n_in = self.n_noise + self._n_classes
         if self.network == "dense":
@@ -250,8 +258,8 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
             layers: list[nn.Module] = [body, linear(width, math.prod(shape))]
         else:
             options = {"linear_last": True, **self._style()}
-            stack = Stack(parse_layers(self.network), Maps(n_in), **options)
-            self._check_shape(stack.shape_out, shape)
+            stack = ConvNet(parse_layers(self.network), MapShape(n_in), **options)
+            self._check_shape(stack.output_shape, shape)
             layers = [stack]
         network = nn.Sequential(*layers, output)
         condition = ("y", self._n_classes) if self._n_classes else ()
@@ -272,7 +280,7 @@ class ClassConditionalGenerator(ImplicitEstimator, ABC):
     target_kind = "classes"
 
     @property
-    def draws_classes_(self) -> bool:
+    def is_class_conditional_(self) -> bool:
         """Whether rows of a given class can be generated."""
         return True
 
@@ -311,7 +319,7 @@ class ClassConditionalGenerator(ImplicitEstimator, ABC):
 def kernel_of_rows(
     option: str,
     variances: Variances,
-    data: Data,
+    data: DeviceData,
     n: int,
     widths: Sequence[float],
     seen_as: Callable[[Batch], Tensor] | None = None,
@@ -347,7 +355,7 @@ def kernel_of_rows(
             "or numbers instead of 'auto'"
         )
     evenly = torch.linspace(0, len(data) - 1, min(len(data), n), device=data.device).long()
-    batch = data.take(evenly)
+    batch = data.batch_at(evenly)
     try:
         median = median_variance(batch.x if seen_as is None else seen_as(batch))
     except ValueError as error:

@@ -12,7 +12,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, Transfor
 from torch import Tensor
 
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base import tabular
 from ancestral.estimators.base.generative import GenerativeEstimator
 from ancestral.evaluation import active_units as evaluation_active_units
@@ -23,12 +23,12 @@ from ancestral.evaluation.imputation import pseudo_gibbs
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.models.exact import ExactModel
 from ancestral.models.latent import LatentModel
-from ancestral.probability.distributions import centre, draw
+from ancestral.probability.distributions import mean_or_mode, rsample_or_sample
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.training.engine import Precision
 from ancestral.utils import serialization
 from ancestral.utils.random import mix_seed
-from ancestral.utils.validation import Count, Positive, RandomState, check
+from ancestral.utils.validation import Count, Positive, RandomState, check_field
 
 BATCH_STATISTICS_SIZE = 1000
 """Rows per batch where batch normalisation uses the statistics of the batch."""
@@ -60,7 +60,7 @@ class LatentEstimator(
         X : array-like [n_samples, n_features]
             Rows; ``NaN`` marks a missing entry.
         """
-        return self._map_rows(X, lambda batch: centre(self.model_.encode(batch)))
+        return self._map_rows(X, lambda batch: mean_or_mode(self.model_.encode(batch)))
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """Return E[x | z] at the posterior mean of z for every row, [n_samples, n_features].
@@ -74,8 +74,8 @@ class LatentEstimator(
         """
 
         def mean(batch: Any) -> Tensor:
-            z = centre(self.model_.encode(batch))
-            return self.columns_.to_user(centre(self.model_.decode(z)))
+            z = mean_or_mode(self.model_.encode(batch))
+            return self.columns_.to_data_units(mean_or_mode(self.model_.decode(z)))
 
         return self._map_rows(X, mean)
 
@@ -102,7 +102,7 @@ class LatentEstimator(
             exact likelihood.
         annealing : Annealing, optional
             Estimate by annealed importance sampling instead of L_S: slower by orders of magnitude,
-            tighter where q is far from the posterior. See :meth:`sandwich`.
+            tighter where q is far from the posterior. See :meth:`bidirectional_bounds`.
         binarize_seed : int
             Seed of that binarisation.
         precision : {"float32", "bfloat16", "auto"}
@@ -125,8 +125,8 @@ class LatentEstimator(
         """
         self._check_fitted()
         n = self.n_evaluation_samples if n_importance_samples is None else n_importance_samples
-        check("n_importance_samples", n, Count)
-        check("precision", precision, Literal["float32", "bfloat16", "auto"])
+        check_field("n_importance_samples", n, Count)
+        check_field("precision", precision, Literal["float32", "bfloat16", "auto"])
         data, seed = self._scored(X, binarize_seed), mix_seed(self.seed_, 1)
         model = self._density_model(None, annealing)
         if isinstance(model, ExactModel):
@@ -143,7 +143,7 @@ class LatentEstimator(
                 model, data, n, precision=precision, **options
             )
         else:
-            result = ais.annealed(model, data, annealing, **options)
+            result = ais.annealed_marginal_log_likelihood(model, data, annealing, **options)
         return tabular.in_user_units(self, result, data)
 
     def unit_variances(self, X: Any, *, binarize_seed: int = 0) -> np.ndarray:
@@ -169,7 +169,7 @@ class LatentEstimator(
 
         A unit is active when its :meth:`unit_variances` exceeds ``threshold`` (Burda et al., 2016).
         """
-        check("threshold", threshold, Positive)
+        check_field("threshold", threshold, Positive)
         active = self.unit_variances(X, binarize_seed=binarize_seed) > threshold
         layers = np.split(active, np.cumsum(self._latent_sizes())[:-1])
         return tuple(int(layer.sum()) for layer in layers)
@@ -234,11 +234,11 @@ class LatentEstimator(
         array [n_samples, n_features]
         """
         self._check_fitted()
-        check("n_iter", n_iter, Count)
-        check("fill", fill, Literal["mean", "sample"])
-        check("n_chains", n_chains, Count)
-        check("gaps", gaps, Literal["noise", "zero"])
-        check("batch_statistics", batch_statistics, bool)
+        check_field("n_iter", n_iter, Count)
+        check_field("fill", fill, Literal["mean", "sample"])
+        check_field("n_chains", n_chains, Count)
+        check_field("gaps", gaps, Literal["noise", "zero"])
+        check_field("batch_statistics", batch_statistics, bool)
         X = self._validate(X, fit=False)
 
         def impute_batch(batch: Batch) -> Tensor:
@@ -255,44 +255,44 @@ class LatentEstimator(
 
     def _fill(self, batch: Batch, n_chains: int, gaps: str, **options: Any) -> Tensor:
         if batch.mask is None:
-            return self.columns_.to_user(batch.x)
+            return self.columns_.to_data_units(batch.x)
         if isinstance(self.model_, ExactModel) and options["fill"] == "mean":
-            return self.columns_.to_user(self.model_.fill(batch))
+            return self.columns_.to_data_units(self.model_.impute(batch))
         chains = torch.stack([self._chain(batch, gaps, **options) for _ in range(n_chains)])
-        imputed, codes = chains.mean(0), self.columns_.columns_of("categorical")
+        imputed, codes = chains.mean(0), self.columns_.column_indices("categorical")
         imputed[:, codes] = chains[:, :, codes].mode(0).values
-        return self.columns_.to_user(imputed)
+        return self.columns_.to_data_units(imputed)
 
     def _chain(self, batch: Batch, gaps: str, **options: Any) -> Tensor:
         assert batch.mask is not None
         if isinstance(self.model_, ExactModel):
-            return self.model_.fill(batch, sample=True)
+            return self.model_.impute(batch, sample=True)
         if gaps == "zero":
-            start = self.columns_.to_model(torch.zeros_like(batch.x)).to(batch.x)
+            start = self.columns_.to_model_units(torch.zeros_like(batch.x)).to(batch.x)
         elif set(self.columns_.kinds) == {"bernoulli"}:
             start = torch.rand_like(batch.x)
         else:
             start = self.model_.sample(len(batch.x))
-        options["within"] = self._seen(batch.x)
+        options["bounds"] = self._seen(batch.x)
         return pseudo_gibbs(self.model_, batch.x, batch.mask, start, **options)
 
     def _seen(self, like: Tensor) -> Tensor | None:
         """Return minimum and maximum of every column at fit, as the model has them, [2, d]."""
         if self.range_ is None:
             return None
-        return self.columns_.to_model(torch.tensor(self.range_).to(like)).to(like)
+        return self.columns_.to_model_units(torch.tensor(self.range_).to(like)).to(like)
 
-    def _scored(self, X: Any, binarize_seed: int) -> Data:
+    def _scored(self, X: Any, binarize_seed: int) -> DeviceData:
         """Return rows as the model scores them, grey values binarised once."""
-        check("binarize_seed", binarize_seed, int)
+        check_field("binarize_seed", binarize_seed, int)
         return tabular.evaluation_data(self, self._validate(X, fit=False), binarize_seed)
 
     def _draw(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:
         if conditions is None:
             return self.model_.sample(n, mean=mean)
-        z = draw(self.model_.prior().after(conditions))
+        z = rsample_or_sample(self.model_.prior().condition_on_first(conditions))
         p = self.model_.decode(torch.cat([conditions, z], -1))
-        return centre(p) if mean else p.sample()
+        return mean_or_mode(p) if mean else p.sample()
 
     def _density_model(self, variance: float | None, annealing: Annealing | None) -> LatentModel:
         if variance is not None:

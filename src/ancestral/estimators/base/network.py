@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ancestral.estimators.base.gradient import GradientEstimator
-from ancestral.nn import Dropout, Jitter, Maps, Stack, dense, parse_encoder
+from ancestral.nn import ConvNet, Dropout, GaussianNoise, MapShape, dense_layers, parse_encoder
 from ancestral.utils.validation import Fraction, Sizes, Weight
 
 Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
@@ -44,7 +44,7 @@ class NetworkEstimator(GradientEstimator, ABC):
             raise ValueError("batch_size=1: batch_norm=True needs at least 2 rows per batch")
         return {"activation": self.activation, "batch_norm": self.batch_norm}
 
-    def _maps(self, field: str = "network") -> Maps:
+    def _maps(self, field: str = "network") -> MapShape:
         """Return the image shape of a row, for the convolutional layers of a field."""
         if self.image_shape is None:
             raise ValueError(
@@ -52,9 +52,9 @@ class NetworkEstimator(GradientEstimator, ABC):
                 "image_shape=(height, width) for rows that are images, or use dense layers"
             )
         height, width = self.image_shape[-2:]
-        return Maps(math.prod(self.image_shape[:-2]), height, width)
+        return MapShape(math.prod(self.image_shape[:-2]), height, width)
 
-    def _check_shape(self, output: Maps, shape: Maps) -> None:
+    def _check_shape(self, output: MapShape, shape: MapShape) -> None:
         """Raise if the output of a network has another shape than the rows."""
         if output != shape:
             raise ValueError(
@@ -65,10 +65,10 @@ class NetworkEstimator(GradientEstimator, ABC):
     def _body(self, n_in: int) -> tuple[nn.Module, int]:
         """Return the hidden layers on ``n_in`` features and the number of their outputs."""
         if self.network != "dense":
-            stack = Stack(parse_encoder(self.network), self._maps(), **self._style())
-            return stack, math.prod(stack.shape_out)
+            stack = ConvNet(parse_encoder(self.network), self._maps(), **self._style())
+            return stack, math.prod(stack.output_shape)
         widths = tuple(self.hidden)
-        return nn.Sequential(*dense(n_in, widths, **self._style())), [n_in, *widths][-1]
+        return nn.Sequential(*dense_layers(n_in, widths, **self._style())), [n_in, *widths][-1]
 
 
 class RegularizedNetworkEstimator(NetworkEstimator, ABC):
@@ -90,20 +90,20 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
     def _disturbed(self, n_in: int) -> tuple[nn.Module, int]:
         """Return the hidden layers of :meth:`_body` with dropout and noise."""
         self._check_disturbances()
-        below: list[nn.Module] = [Jitter(scale) for scale in self.jitter[:1]]
+        below: list[nn.Module] = [GaussianNoise(scale) for scale in self.jitter[:1]]
         below += [Dropout(rate) for rate in self.dropout[:1]]
         if self.network != "dense":
             body, n = self._body(n_in)
             return nn.Sequential(*below, body), n
 
-        def furnish(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
+        def layer_transform(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
             *linear, activation = layer
-            inside = [Jitter(scale) for scale in self.jitter[depth + 1 : depth + 2]]
+            inside = [GaussianNoise(scale) for scale in self.jitter[depth + 1 : depth + 2]]
             after = [Dropout(rate) for rate in self.dropout[depth + 1 : depth + 2]]
             return [*linear, *inside, activation, *after]
 
         widths = tuple(self.hidden)
-        layers = dense(n_in, widths, **self._style(), furnish=furnish)
+        layers = dense_layers(n_in, widths, **self._style(), layer_transform=layer_transform)
         return nn.Sequential(*below, *layers), [n_in, *widths][-1]
 
     def _check_disturbances(self) -> None:

@@ -8,12 +8,12 @@ from ancestral.training.optim import (
     RULES,
     SCHEDULES,
     Optimizer,
-    averaged,
-    clipped,
-    dropped,
-    in_turn,
-    shrunk,
-    warmed_up,
+    clip,
+    ema,
+    piecewise_constant,
+    step_decay,
+    weight_decay,
+    with_warmup,
 )
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ def build_optimizer(params: GradientEstimator, learning_rate: float | None = Non
     """
     rate = SCHEDULES[params.schedule](learning_rate or params.learning_rate)
     if params.drops:
-        rate = dropped(rate, _drop_fractions(params), params.drop_factor)
+        rate = step_decay(rate, _drop_fractions(params), params.drop_factor)
     if params.warmup:
-        rate = warmed_up(rate, params.warmup)
+        rate = with_warmup(rate, params.warmup)
     options: dict[str, Any] = {} if params.epsilon is None else {"eps": params.epsilon}
     optimizer = RULES[params.optimizer](rate, **options | _momentum_options(params))
     if params.clip_norm is not None or params.clip_value is not None:
-        optimizer = clipped(optimizer, params.clip_norm, params.clip_value)
+        optimizer = clip(optimizer, params.clip_norm, params.clip_value)
     if params.weight_decay:
-        optimizer = shrunk(optimizer, lambda step, n: params.weight_decay * rate(step, n))
-    return optimizer if params.averaging is None else averaged(optimizer, params.averaging)
+        optimizer = weight_decay(optimizer, lambda step, n: params.weight_decay * rate(step, n))
+    return optimizer if params.averaging is None else ema(optimizer, params.averaging)
 
 
 def n_epochs(params: GradientEstimator, n_batches: int) -> int:
@@ -94,7 +94,10 @@ def _momentum_options(params: GradientEstimator) -> dict[str, Any]:
     if params.momentum is None:
         return {}
     if isinstance(params.momentum, tuple | list):
-        momentum, warmup = in_turn(params.momentum, _drop_fractions(params)), params.warmup
+        momentum, warmup = (
+            piecewise_constant(params.momentum, _drop_fractions(params)),
+            params.warmup,
+        )
         # changes with the drops, which a warm-up delays
         return {"momentum": lambda step, n: momentum(max(0, step - warmup), n - warmup)}
     if params.optimizer == "sgd":

@@ -10,11 +10,11 @@ from torch import nn
 
 from ancestral.training import History, engine
 from ancestral.utils import distributed, files, serialization
-from ancestral.utils.quantization import Bits, rounded
+from ancestral.utils.quantization import Bits, quantize
 from ancestral.utils.validation import as_tuples
 
 if TYPE_CHECKING:
-    from ancestral.data.device_data import Data
+    from ancestral.data.device_data import DeviceData
     from ancestral.estimators.base.estimator import Estimator
 
 
@@ -28,7 +28,7 @@ def save(
     estimator: Estimator, path: Path | str, *, overwrite: bool, bits: Bits, whole: bool
 ) -> None:
     """Write the weights and the description of a fitted estimator; see ``Estimator.save``."""
-    left_out = estimator._left_out if whole else estimator._trained_against
+    left_out = estimator._left_out if whole else estimator._training_only_prefixes
     weights = {
         f"{name}.{key}": value
         for name, module in estimator._modules().items()
@@ -39,7 +39,7 @@ def save(
     details |= {"left_out": list(left_out)} if left_out else {}
 
     def write(folder: Path) -> None:
-        serialization.save_model(folder, rounded(weights, bits), describe(estimator) | details)
+        serialization.save_model(folder, quantize(weights, bits), describe(estimator) | details)
 
     if distributed.is_main():
         files.write_folder(path, write, overwrite=overwrite)
@@ -102,7 +102,7 @@ def from_description(cls: type[E], description: Mapping[str, Any]) -> E:
     return estimator
 
 
-def training_identity(estimator: Estimator, data: Data) -> str:
+def training_identity(estimator: Estimator, data: DeviceData) -> str:
     """Return a digest of everything that determines the result of a training."""
     params = estimator.get_params(deep=False)
     identifying = {k: v for k, v in params.items() if k not in UNIDENTIFYING}
@@ -118,7 +118,7 @@ def load_parameters(estimator: Estimator, path: str) -> None:
     ValueError
         If the saved model has other parameters or shapes.
     """
-    with serialization.named(f"start={path!r}"):
+    with serialization.prefix_errors(f"start={path!r}"):
         weights, description = serialization.load_model(serialization.model_folder(path))
     prefix = "model_."
     saved = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from torch import Tensor, nn
 
 from ancestral.data.batch import Batch
-from ancestral.data.device_data import Data
+from ancestral.data.device_data import DeviceData
 from ancestral.data.labels import UNLABELLED, class_name, has_label
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.evaluation.calibration import temperature
@@ -285,7 +285,7 @@ class ClassifierBase(Estimator, ABC):
         """Return a score for every class, [batch, n_classes]."""
 
     @hook
-    def _learn_scores(self, data: Data) -> None:
+    def _learn_scores(self, data: DeviceData) -> None:
         """Fit the parts of the classifier that are not trained with the model."""
 
     def _encode_targets(self, y: Any, n_rows: int) -> np.ndarray:
@@ -294,13 +294,13 @@ class ClassifierBase(Estimator, ABC):
         self.classes_, codes = encode_classes(y, n_rows, name, unlabelled=self._semi_supervised)
         return codes
 
-    def _after_training(self, training: Data, held_out: Data | None) -> None:
+    def _after_training(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit the classifier and its temperature."""
         self._learn_scores(training)
         self._learn_temperature(training, held_out)
 
     @torch.no_grad()
-    def _learn_temperature(self, training: Data, held_out: Data | None) -> None:
+    def _learn_temperature(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit the temperature to at most 10,000 labelled rows, evenly spaced."""
         usable = held_out is not None and held_out.y is not None and bool((held_out.y >= 0).any())
         data = held_out if usable and held_out is not None else training
@@ -308,8 +308,8 @@ class ClassifierBase(Estimator, ABC):
         labelled = torch.nonzero(data.y >= 0).flatten()
         evenly = torch.linspace(0, len(labelled) - 1, min(TEMPERED, len(labelled)))
         labelled = labelled[evenly.long().to(labelled.device)]
-        rows = data.subset(labelled.cpu().numpy()).seen_as(self.columns_.to_model)
-        parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.chunks(CHUNK)]
+        rows = data.subset(labelled.cpu().numpy()).with_transform(self.columns_.to_model_units)
+        parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.padded_chunks(CHUNK)]
         self.temperature_ = temperature(torch.cat(parts).numpy(), data.y[labelled].cpu().numpy())
 
     if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from ancestral.data.column_types import (
-    as_numbers,
+    bytes_as_counts,
     check_columns,
     has_missing,
+    infer_columns,
     is_binary,
-    learn_columns,
     value_range,
 )
 from ancestral.data.columns import Columns
-from ancestral.data.device_data import Data
-from ancestral.data.preprocessing import bernoulli_draw, binarize
+from ancestral.data.device_data import DeviceData
+from ancestral.data.preprocessing import binarize, sample_bernoulli
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.nn import batch_statistics
 from ancestral.training import engine
@@ -72,7 +72,7 @@ def validate(estimator: Estimator, X: Any, *, fit: bool) -> np.ndarray:
             "them first (for example with VAE.impute) or drop the rows"
         )
     if not fit:
-        checked = as_numbers(checked, set(estimator.likelihood_))
+        checked = bytes_as_counts(checked, set(estimator.likelihood_))
         check_columns(checked, estimator.columns_, estimator.unit_, names=estimator.column_names)
     # validation returns a view that no longer has the type of an array on disk
     return X if isinstance(X, np.memmap) and X.dtype == checked.dtype else checked
@@ -80,7 +80,7 @@ def validate(estimator: Estimator, X: Any, *, fit: bool) -> np.ndarray:
 
 def fit_columns(
     estimator: Estimator, X: np.ndarray, targets: np.ndarray | None, device: torch.device
-) -> Data:
+) -> DeviceData:
     """Set the fitted attributes that describe the columns; return the training data.
 
     Parameters
@@ -96,9 +96,9 @@ def fit_columns(
     """
     _check_image_shape(estimator)
     likelihood = estimator.likelihood
-    X = as_numbers(X, {likelihood} if isinstance(likelihood, str) else set(likelihood))
+    X = bytes_as_counts(X, {likelihood} if isinstance(likelihood, str) else set(likelihood))
     unit = 1 / 255 if X.dtype == np.uint8 and X.max() > 1 else 1.0
-    columns = learn_columns(
+    columns = infer_columns(
         X,
         likelihood,
         unit,
@@ -113,27 +113,29 @@ def fit_columns(
     estimator.location_, estimator.scale_ = columns.loc.numpy(), columns.scale.numpy()
     estimator.n_categories_ = list(columns.n_categories)
     estimator.range_ = None if bits else np.stack(value_range(X, unit))
-    engine.moved(columns, device)
+    engine.move_to(columns, device)
     estimator.draws_bits_ = _has_grey(X, columns, estimator.binarize)
     if not estimator.draws_bits_:
-        return as_data(X, unit, device, y=targets, on_batch=columns.to_model)
+        return as_data(X, unit, device, y=targets, batch_transform=columns.to_model_units)
     if estimator.binarize == "once":
         return as_data(binarize(X, 0), unit, device, y=targets)
-    key = "on_epoch" if estimator.binarize == "epoch" else "on_batch"
-    return as_data(X, unit, device, y=targets, **{key: bernoulli_draw})
+    key = "epoch_transform" if estimator.binarize == "epoch" else "batch_transform"
+    return as_data(X, unit, device, y=targets, **{key: sample_bernoulli})
 
 
-def as_data(X: np.ndarray, unit: float, device: torch.device, **options: Any) -> Data:
+def as_data(X: np.ndarray, unit: float, device: torch.device, **options: Any) -> DeviceData:
     """Return rows as data on a device; bytes are multiplied by ``unit``."""
     scale = unit if X.dtype == np.uint8 else 1.0
-    return Data(X, unit=scale, missing=has_missing(X), device=device, **options)
+    return DeviceData(X, unit=scale, missing=has_missing(X), device=device, **options)
 
 
-def evaluation_data(estimator: Estimator, X: np.ndarray, binarize_seed: int) -> Data:
+def evaluation_data(estimator: Estimator, X: np.ndarray, binarize_seed: int) -> DeviceData:
     """Return validated rows as the model scores them, grey values binarised once."""
     if estimator.draws_bits_ and not is_binary(X):
         X = binarize(X, binarize_seed)
-    return estimator._data(X, estimator._device(), on_batch=estimator.columns_.to_model)
+    return estimator._data(
+        X, estimator._device(), batch_transform=estimator.columns_.to_model_units
+    )
 
 
 @torch.no_grad()
@@ -142,31 +144,35 @@ def map_chunks(estimator: Estimator, X: np.ndarray, function: Any) -> np.ndarray
 
     A row's result does not depend on its neighbours.
     """
-    data = estimator._data(X, estimator._device(), on_batch=estimator.columns_.to_model)
-    parts = [function(batch)[:n].cpu().numpy() for batch, n in data.chunks(CHUNK)]
+    data = estimator._data(
+        X, estimator._device(), batch_transform=estimator.columns_.to_model_units
+    )
+    parts = [function(batch)[:n].cpu().numpy() for batch, n in data.padded_chunks(CHUNK)]
     return _concatenate(parts, X)
 
 
 @torch.no_grad()
 def map_batches(estimator: Estimator, X: np.ndarray, function: Any, size: int) -> np.ndarray:
     """Apply ``function`` to batches of about ``size`` rows, with their batch statistics."""
-    data = estimator._data(X, estimator._device(), on_batch=estimator.columns_.to_model)
+    data = estimator._data(
+        X, estimator._device(), batch_transform=estimator.columns_.to_model_units
+    )
     with batch_statistics(estimator.model_):
-        return _concatenate([function(batch).cpu().numpy() for batch in data.parts(size)], X)
+        return _concatenate([function(batch).cpu().numpy() for batch in data.even_chunks(size)], X)
 
 
-def in_user_units(estimator: Estimator, result: LogLikelihood, data: Data) -> LogLikelihood:
+def in_user_units(estimator: Estimator, result: LogLikelihood, data: DeviceData) -> LogLikelihood:
     """Convert log-densities of standardised rows to those of the rows in the units of the user."""
     volumes = [
         estimator.columns_.log_volume(batch.mask).expand(len(batch.x))[:n]
-        for batch, n in data.chunks(CHUNK)
+        for batch, n in data.padded_chunks(CHUNK)
     ]
     return replace(result, values=result.values - torch.cat(volumes).cpu().numpy())
 
 
 def _has_grey(X: np.ndarray, columns: Columns, mode: str) -> bool:
     """Return whether values between the bits of a Bernoulli likelihood are to be binarised."""
-    bits = columns.columns_of("bernoulli")
+    bits = columns.column_indices("bernoulli")
     if mode == "none":
         return False
     if len(bits) == len(columns.kinds):

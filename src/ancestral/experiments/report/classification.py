@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ancestral.estimators.base.supervised import ClassifierBase
-from ancestral.evaluation.metrics import errors
+from ancestral.evaluation.metrics import classification_errors
 from ancestral.experiments.report.context import Subject
 from ancestral.experiments.report.elements import Figure, Plate, Section, count, number
 from ancestral.experiments.report.figures import INK, MODEL, MUTED, draw, sheet, tiles
@@ -50,7 +50,7 @@ def error_figure(subject: Subject) -> list[Figure]:
     if y is None:
         return []
     assert isinstance(subject.estimator, ClassifierBase)
-    found = errors(subject.estimator.predict(subject.x), y)
+    found = classification_errors(subject.estimator.predict(subject.x), y)
     note = f"± {number(found.standard_error)} % (standard error)"
     return [Figure(found.percent, f"{number(found.percent)} %", f"{subject.split} error", note)]
 

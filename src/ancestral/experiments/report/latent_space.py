@@ -208,8 +208,8 @@ def _manifold(subject: Subject) -> Plate:
     grid = np.array([(a, b) for b in steps[::-1] for a in steps])
     device = next(estimator.model_.parameters()).device
     z = torch.as_tensor(grid, dtype=torch.float32, device=device)
-    mean = distributions.centre(estimator.model_.decode(z))
-    rows = estimator.columns_.to_user(mean).cpu().numpy()
+    mean = distributions.mean_or_mode(estimator.model_.decode(z))
+    rows = estimator.columns_.to_data_units(mean).cpu().numpy()
     edge = number(float(steps[-1]), 1)
     return Plate(
         alt=f"A sheet of {len(grid)} images decoded from a grid of latent points.",

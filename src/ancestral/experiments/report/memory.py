@@ -65,7 +65,7 @@ def _labels(subject: Subject) -> np.ndarray | None:
 
 
 def _where(estimator: MemoryVAE, n: int) -> str:
-    last = len(estimator._per_layer("n_slots")) - 1
+    last = len(estimator._values_per_layer("n_slots")) - 1
     if n == 0:
         return "the data"
     return "the latent variables" if n == last else f"layer {n}"
@@ -76,7 +76,7 @@ def _slots(subject: Subject, n: int) -> Plate:
     assert isinstance(estimator, MemoryVAE)
     decoded, labels = estimator.decode_slots(n), _labels(subject)
     if labels is not None:
-        decoded = decoded[memory_analysis.by_preference(_preferences(subject, n, labels))]
+        decoded = decoded[memory_analysis.slots_by_class(_preferences(subject, n, labels))]
     pictures = tiles(decoded, subject.image_shape or (), subject.limits)
     where = _where(estimator, n)
     return Plate(
@@ -90,7 +90,7 @@ def _slots(subject: Subject, n: int) -> Plate:
 
 def _preferences(subject: Subject, n: int, labels: np.ndarray) -> np.ndarray:
     assert isinstance(subject.estimator, MemoryVAE)
-    return memory_analysis.class_preferences(subject.estimator.attend(subject.x, n), labels)
+    return memory_analysis.class_mean_attention(subject.estimator.attend(subject.x, n), labels)
 
 
 def _names(subject: Subject, n_classes: int) -> list[str]:
@@ -100,7 +100,7 @@ def _names(subject: Subject, n_classes: int) -> list[str]:
 
 def _preference_plate(subject: Subject, n: int, preferences: np.ndarray) -> Plate:
     assert isinstance(subject.estimator, MemoryVAE)
-    ordered = preferences[:, memory_analysis.by_preference(preferences)]
+    ordered = preferences[:, memory_analysis.slots_by_class(preferences)]
     names, where = _names(subject, len(preferences)), _where(subject.estimator, n)
 
     def paint(figure: Any) -> None:
@@ -136,7 +136,7 @@ def _similarity_plate(subject: Subject, asked: dict[int, np.ndarray], labels: np
         for axes, (title, averages) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
-            axes.imshow(memory_analysis.class_similarity(np.nan_to_num(averages)), cmap=SHADES)
+            axes.imshow(memory_analysis.class_covariance(np.nan_to_num(averages)), cmap=SHADES)
             axes.set_title(title, fontsize=8)
             axes.set_xticks(range(len(names)), names, fontsize=7)
             axes.set_yticks(range(len(names)), names, fontsize=7)
@@ -162,7 +162,7 @@ def _largest(subject: Subject, asked: dict[int, np.ndarray]) -> Table:
     rows, n_classes = [], 0
     for memory, preferences in sorted(asked.items()):
         where, n_classes = _where(subject.estimator, memory), len(preferences)
-        which, sizes = memory_analysis.largest(preferences)
+        which, sizes = memory_analysis.largest_slots(preferences)
         for rank, slot, size in zip(("first", "second", "third"), which.T, sizes.T, strict=False):
             cells = [f"{number(v)} ({k})" for v, k in zip(size, slot, strict=True)]
             rows.append([f"next to {where}, {rank}", *cells])
@@ -179,7 +179,7 @@ def _silenced_strip(subject: Subject) -> Plate:
     chosen = subject.x[np.sort(subject.noise(7).permutation(len(subject.x))[:STRIP])]
     rows = {"original": chosen, "rebuilt": estimator.reconstruct(chosen)}
     for which in _ablations(estimator):
-        with estimator.silenced(*which):
+        with estimator.ablate_memories(*which):
             rows[_name(estimator, which)] = estimator.reconstruct(chosen)
     pictures = tiles(np.concatenate(list(rows.values())), subject.image_shape or (), subject.limits)
     return Plate(
@@ -214,7 +214,7 @@ def _losses(subject: Subject) -> str:
 
     parts = []
     for which in _ablations(estimator):
-        with estimator.silenced(*which):
+        with estimator.ablate_memories(*which):
             parts.append(f"{short(error())} ({_name(estimator, which)})")
     return (
         "What the memory contributes: the mean squared error of reconstructions is "

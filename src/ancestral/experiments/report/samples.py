@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from ancestral.estimators.base.supervised import class_names
-from ancestral.evaluation.sample_quality import Likeness, likeness, nearest
+from ancestral.evaluation.sample_quality import SampleQuality, nearest_neighbors, sample_quality
 from ancestral.experiments.report import tabular
 from ancestral.experiments.report.context import Subject
 from ancestral.experiments.report.elements import (
@@ -27,12 +27,12 @@ SIDE, STRIP = 10, 14
 
 
 @lru_cache(maxsize=1)  # the page at hand: no more is held
-def _found(subject: Subject) -> tuple[np.ndarray, Likeness]:
+def _found(subject: Subject) -> tuple[np.ndarray, SampleQuality]:
     """Draw as many samples as there are whole rows, and compare them: once for a page."""
     real, training = _whole(subject.x), _whole(subject.reference)
     drawn = subject.estimator.sample(len(real), random_state=subject.seed)
     compared = (as_seen(subject.estimator, rows) for rows in (drawn, real, training))
-    return drawn, likeness(*compared, random_state=subject.seed)
+    return drawn, sample_quality(*compared, random_state=subject.seed)
 
 
 def _whole(rows: np.ndarray) -> np.ndarray:
@@ -47,10 +47,10 @@ def figures(subject: Subject) -> list[Figure]:
     return [
         Figure(found.mmd2, short(found.mmd2), "MMD\N{SUPERSCRIPT TWO}", real),
         Figure(
-            found.told_apart,
-            f"{found.told_apart:.1%}",
+            found.c2st_accuracy,
+            f"{found.c2st_accuracy:.1%}",
             "told apart",
-            f"± {found.told_apart_error:.1%} by neighbours; 50 % is perfect",
+            f"± {found.c2st_accuracy_error:.1%} by neighbours; 50 % is perfect",
         ),
         Figure(found.precision, f"{found.precision:.0%}", "precision", "samples like real rows"),
         Figure(found.recall, f"{found.recall:.0%}", "recall", "real rows like samples"),
@@ -86,12 +86,12 @@ def samples(subject: Subject) -> list[Section]:
         plates.append(_classes(subject))
         words.append("It can be asked for a class: each row of the third sheet is one.")
     drawn_now = [Section("samples", "Samples", words, plates), _comparison(subject)]
-    return [*drawn_now, _diary(subject)]
+    return [*drawn_now, _sample_log(subject)]
 
 
-def _diary(subject: Subject) -> Section:
+def _sample_log(subject: Subject) -> Section:
     """Show what the same noise became while training went on."""
-    epochs, pages = subject.estimator.diary()
+    epochs, pages = subject.estimator.sample_log()
     words = [
         "Every column is the same noise, after ever more epochs. Where nothing changes any more, "
         "more training brings nothing; where samples turn into others for good, the game goes on "
@@ -133,7 +133,7 @@ def _comparison(subject: Subject) -> Section:
     rows = [
         ("MMD\N{SUPERSCRIPT TWO} to real rows", short(found.mmd2), short(found.real_mmd2)),
         ("p of the permutation test", short(found.p_value), ""),
-        ("told apart by neighbours", f"{found.told_apart:.1%}", "50 %"),
+        ("told apart by neighbours", f"{found.c2st_accuracy:.1%}", "50 %"),
         ("precision", f"{found.precision:.0%}", ""),
         ("recall", f"{found.recall:.0%}", ""),
         ("distance to the nearest training row", short(found.nearest), short(found.real_nearest)),
@@ -151,7 +151,7 @@ def _comparison(subject: Subject) -> Section:
     plates = []
     if subject.image_shape is not None:
         training = _whole(subject.reference)
-        _, index = nearest(drawn[:STRIP], training)
+        _, index = nearest_neighbors(drawn[:STRIP], training)
         pair = np.concatenate([drawn[:STRIP], training[index]])
         plates.append(
             Plate(

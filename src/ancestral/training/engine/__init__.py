@@ -1,39 +1,45 @@
 """Hardware-dependent code: devices, precision, compiled steps, flat parameters, random streams."""
 
-from ancestral.training.engine.compilation import Graph
+from ancestral.training.engine.compilation import CompiledFunction
 from ancestral.training.engine.devices import (
-    denormals_flushed,
-    moved,
+    flush_denormals,
+    move_to,
     resolve_device,
     single_precision,
-    widest,
+    widest_float_dtype,
 )
-from ancestral.training.engine.flat_parameters import FlatParameters, lay_out
-from ancestral.training.engine.linear import inference
-from ancestral.training.engine.memory import memory_kept
-from ancestral.training.engine.messages import notice, show_notices
-from ancestral.training.engine.plan import CompileChoice, Plan, Precision, convolves, plan
-from ancestral.utils.random import private_randomness, seed, seeded
+from ancestral.training.engine.flat_parameters import FlatParameters, set_memory_format
+from ancestral.training.engine.linear import inference_mode
+from ancestral.training.engine.memory import retain_freed_memory
+from ancestral.training.engine.messages import log_once, log_to_stderr
+from ancestral.training.engine.plan import (
+    CompileChoice,
+    Plan,
+    Precision,
+    has_convolutions,
+    make_plan,
+)
+from ancestral.utils.random import fork_rng, seed, seeded_rng
 
 __all__ = [
     "CompileChoice",
+    "CompiledFunction",
     "FlatParameters",
-    "Graph",
     "Plan",
     "Precision",
-    "convolves",
-    "denormals_flushed",
-    "inference",
-    "lay_out",
-    "memory_kept",
-    "moved",
-    "notice",
-    "plan",
-    "private_randomness",
+    "flush_denormals",
+    "fork_rng",
+    "has_convolutions",
+    "inference_mode",
+    "log_once",
+    "log_to_stderr",
+    "make_plan",
+    "move_to",
     "resolve_device",
+    "retain_freed_memory",
     "seed",
-    "seeded",
-    "show_notices",
+    "seeded_rng",
+    "set_memory_format",
     "single_precision",
-    "widest",
+    "widest_float_dtype",
 ]

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.distributions import Distribution
 
-from ancestral.training.engine.cuda_graphs import Captured
-from ancestral.training.engine.messages import notice
+from ancestral.training.engine.cuda_graphs import CUDAGraphFunction
+from ancestral.training.engine.messages import log_once
 
 
-class Graph:
+class CompiledFunction:
     """Function of tensors, compiled as one graph at its first call.
 
     One graph lets the compiler fuse forward pass, backward pass and optimiser. Noise is drawn by
@@ -28,26 +28,26 @@ class Graph:
         ``torch.autograd.grad``.
     compiled : bool
         Whether to compile.
-    captured : bool
+    cuda_graph : bool
         Whether to capture the kernels of a call, compiled or eager, as a CUDA graph.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *, compiled: bool, captured: bool = False
+        self, function: Callable[..., Any], *, compiled: bool, cuda_graph: bool = False
     ) -> None:
         self.function = function
         self._compiled = _compile(function) if compiled else None
-        self._call = Captured(self._once) if captured else self._once
+        self._call = CUDAGraphFunction(self._call_compiled) if cuda_graph else self._call_compiled
 
     def __call__(self, *args: Any) -> Any:
         """Call the function."""
         return self._call(*args)
 
-    def _once(self, *args: Any) -> Any:
+    def _call_compiled(self, *args: Any) -> Any:
         if self._compiled is None:
             return self.function(*args)
         try:
-            with _traced():
+            with _trace_autograd():
                 return self._compiled(*args)
         except Exception as error:
             if not type(error).__module__.startswith("torch._"):
@@ -56,7 +56,7 @@ class Graph:
         # nothing has been executed yet; an error of the function itself is raised again here
         result = self.function(*args)
         self._compiled = None
-        notice(
+        log_once(
             f"a training step could not be compiled ({reason}); it runs uncompiled: slower, with "
             "the same results",
             warn=True,
@@ -68,15 +68,15 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     kwargs: dict[str, Any] = {
         "fullgraph": True,
         "dynamic": False,
-        "options": {"fallback_random": True, "guard_filter_fn": _guards_kept},
+        "options": {"fallback_random": True, "guard_filter_fn": _guard_filter},
     }
     if "isolate_recompiles" in signature(torch.compile).parameters:  # torch 2.11 has none
         kwargs["isolate_recompiles"] = True  # do not check the guards of earlier fits' graphs
-    with _switches_kept():
+    with _preserve_validate_args():
         return torch.compile(function, **kwargs)
 
 
-STRUCTURE = {
+SKIPPED_GUARDS = {
     "BUILTIN_MATCH",
     "CLASS_MATCH",
     "EMPTY_NN_MODULE_HOOKS_DICT",
@@ -88,18 +88,18 @@ STRUCTURE = {
 change. Guards on numbers, shapes and flags remain."""
 
 
-def _guards_kept(guards: Sequence[Any]) -> list[bool]:
-    return [guard.guard_type not in STRUCTURE for guard in guards]
+def _guard_filter(guards: Sequence[Any]) -> list[bool]:
+    return [guard.guard_type not in SKIPPED_GUARDS for guard in guards]
 
 
 @contextmanager
-def _traced() -> Iterator[None]:
-    with _switches_kept(), torch._dynamo.config.patch(trace_autograd_ops=True):
+def _trace_autograd() -> Iterator[None]:
+    with _preserve_validate_args(), torch._dynamo.config.patch(trace_autograd_ops=True):
         yield
 
 
 @contextmanager
-def _switches_kept() -> Iterator[None]:
+def _preserve_validate_args() -> Iterator[None]:
     """Restore the default of ``Distribution`` validation, which torch's compiler turns off."""
     previous = Distribution._validate_args
     try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ancestral.training.engine.messages import notice
+from ancestral.training.engine.messages import log_once
 
 
 def resolve_device(name: str) -> torch.device:
@@ -25,7 +25,7 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         device = _best_device()
-        notice(f"device='auto' is {describe(device)}")
+        log_once(f"device='auto' is {device_label(device)}")
         return device
     try:
         return torch.empty(0, device=name).device
@@ -44,7 +44,7 @@ def _best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def describe(device: torch.device) -> str:
+def device_label(device: torch.device) -> str:
     """Return a readable name of a device, with the GPU model or the number of CPU threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
@@ -52,14 +52,14 @@ def describe(device: torch.device) -> str:
     return "the CPU" + f" ({threads} threads)" * (threads > 1) if device.type == "cpu" else "MPS"
 
 
-def widest(device: torch.device | str) -> torch.dtype:
+def widest_float_dtype(device: torch.device | str) -> torch.dtype:
     """Return the dtype for sums: float64, or float32 on MPS, which has no float64."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
-def moved(module: nn.Module, device: torch.device) -> nn.Module:
+def move_to(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a module to a device, with float64 tensors in the widest dtype the device supports."""
-    dtype = widest(device)
+    dtype = widest_float_dtype(device)
     return module._apply(lambda t: t.to(device, dtype if t.dtype == torch.float64 else None))
 
 
@@ -87,7 +87,7 @@ def single_precision() -> Iterator[None]:
 
 
 @contextmanager
-def denormals_flushed() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Flush denormal numbers to zero inside the context; arithmetic with them is slow.
 
     The flag applies to the process: only the command line, which owns its process, uses it.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ancestral.training.engine.plan import Plan
 
-ALIGNED = 8
+ALIGNMENT = 8
 """Alignment of each parameter in the flat vector, in numbers: 8 of bfloat16 are 16 bytes, the
 alignment of vectorised loads in GPU kernels."""
 
@@ -18,14 +18,14 @@ alignment of vectorised loads in GPU kernels."""
 class FlatParameters:
     """Parameters of a model stored in one flat vector, of which they become views.
 
-    Each parameter is padded with zeros to a multiple of :data:`ALIGNED` numbers.
+    Each parameter is padded with zeros to a multiple of :data:`ALIGNMENT` numbers.
 
     Parameters
     ----------
     parameters : sequence of Parameter
         Parameters to store; those without gradient are skipped and tied ones stored once. The
         parameter objects remain the same, so the model needs no change.
-    reduced : dtype, optional
+    reduced_dtype : dtype, optional
         Dtype of the copy that matrices and convolution kernels view; :meth:`refresh` updates the
         copy. Vectors (biases, scales) view the full-precision vector, because near 1 bfloat16
         numbers are 0.008 apart. By default there is no copy.
@@ -34,7 +34,7 @@ class FlatParameters:
     ----------
     vector : Tensor [n]
         Master copy in the precision of the parameters.
-    low : Tensor [n] or None
+    reduced_copy : Tensor [n] or None
         Copy in reduced precision.
     views : list of Tensor
         View of each parameter, in the order of the parameters.
@@ -58,35 +58,37 @@ class FlatParameters:
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], reduced: torch.dtype | None = None
+        self, parameters: Sequence[nn.Parameter], reduced_dtype: torch.dtype | None = None
     ) -> None:
         self.parameters = list(dict.fromkeys(p for p in parameters if p.requires_grad))
         if not self.parameters:
             raise ValueError(
                 "params: no parameter requires a gradient; expected at least one per player"
             )
-        self.shapes = [size for p in self.parameters for size in (p.shape, _zeros_behind(p))]
+        self.shapes = [size for p in self.parameters for size in (p.shape, _padding_shape(p))]
         self._orders = [_memory_order(p) for p in self.parameters]
         in_memory_order = [
             p.detach().permute(o) for p, o in zip(self.parameters, self._orders, strict=True)
         ]
-        self.vector = self._filled_up([p.reshape(-1) for p in in_memory_order])
-        self.low = None if reduced is None else self.vector.to(reduced)
-        self.views = self._views(self.vector, self.low)
+        self.vector = self._concatenate_padded([p.reshape(-1) for p in in_memory_order])
+        self.reduced_copy = None if reduced_dtype is None else self.vector.to(reduced_dtype)
+        self.views = self._views(self.vector, self.reduced_copy)
         self._bind(self.views)
 
-    def _views(self, vector: Tensor, low: Tensor | None) -> list[Tensor]:
+    def _views(self, vector: Tensor, reduced_copy: Tensor | None) -> list[Tensor]:
         sizes = [shape.numel() for shape in self.shapes]
         full = vector.split(sizes)[::2]
-        reduced = full if low is None else low.split(sizes)[::2]
+        reduced_dtype = full if reduced_copy is None else reduced_copy.split(sizes)[::2]
         shapes = self.shapes[::2]
-        pieces = [r if len(s) > 1 else f for f, r, s in zip(full, reduced, shapes, strict=True)]
+        pieces = [
+            r if len(s) > 1 else f for f, r, s in zip(full, reduced_dtype, shapes, strict=True)
+        ]
         return [
-            piece.view([shape[axis] for axis in order]).permute(_inverse(order))
+            piece.view([shape[axis] for axis in order]).permute(_inverse_permutation(order))
             for piece, shape, order in zip(pieces, shapes, self._orders, strict=True)
         ]
 
-    def _filled_up(self, pieces: Sequence[Tensor]) -> Tensor:
+    def _concatenate_padded(self, pieces: Sequence[Tensor]) -> Tensor:
         """Concatenate flat parts, each followed by its zero padding."""
         paddings = [pieces[0].new_zeros(shape) for shape in self.shapes[1::2]]
         return torch.cat([part for pair in zip(pieces, paddings, strict=True) for part in pair])
@@ -97,12 +99,14 @@ class FlatParameters:
 
     def leaves(self) -> list[Tensor]:
         """Return the values of the parameters as new leaf tensors that require gradients."""
-        return [view.detach().requires_grad_() for view in self._views(self.vector, self.low)]
+        return [
+            view.detach().requires_grad_() for view in self._views(self.vector, self.reduced_copy)
+        ]
 
     def gather(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Concatenate gradients in the layout of :attr:`vector`, [n]; None counts as zeros."""
         vector = self.vector
-        return self._filled_up(
+        return self._concatenate_padded(
             [
                 vector.new_zeros(shape.numel())
                 if g is None
@@ -119,8 +123,8 @@ class FlatParameters:
 
     def refresh(self) -> None:
         """Update the reduced-precision copy after a change of :attr:`vector`."""
-        if self.low is not None:
-            self.low.copy_(self.vector)
+        if self.reduced_copy is not None:
+            self.reduced_copy.copy_(self.vector)
 
     def release(self, vector: Tensor | None = None) -> None:
         """Store each parameter in separate memory and full precision again.
@@ -134,11 +138,11 @@ class FlatParameters:
         self._bind([value.clone() for value in values])
 
 
-def _zeros_behind(p: Tensor) -> torch.Size:
-    return torch.Size([-p.numel() % ALIGNED])
+def _padding_shape(p: Tensor) -> torch.Size:
+    return torch.Size([-p.numel() % ALIGNMENT])
 
 
-def lay_out(model: nn.Module, form: torch.memory_format) -> None:
+def set_memory_format(model: nn.Module, form: torch.memory_format) -> None:
     """Set the memory format of convolution kernels (parameters with four axes)."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
@@ -146,14 +150,14 @@ def lay_out(model: nn.Module, form: torch.memory_format) -> None:
 
 
 @contextmanager
-def reduced(model: nn.Module, plan: Plan) -> Iterator[None]:
+def reduced_precision(model: nn.Module, plan: Plan) -> Iterator[None]:
     """Compute matrix products in the precision of the plan inside the context."""
-    if plan.reduced is None:
+    if plan.reduced_dtype is None:
         yield
         return
-    flat = FlatParameters(list(model.parameters()), plan.reduced)
+    flat = FlatParameters(list(model.parameters()), plan.reduced_dtype)
     try:
-        with plan.products(flat.vector.device):
+        with plan.autocast(flat.vector.device):
             yield
     finally:
         flat.release()
@@ -166,5 +170,5 @@ def _memory_order(p: Tensor) -> list[int]:
     return list(range(p.ndim))
 
 
-def _inverse(order: Sequence[int]) -> list[int]:
+def _inverse_permutation(order: Sequence[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)

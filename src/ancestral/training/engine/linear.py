@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ancestral.training.engine.flat_parameters import reduced
+from ancestral.training.engine.flat_parameters import reduced_precision
 from ancestral.training.engine.plan import Plan
 
 
@@ -28,18 +28,18 @@ def affine(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(u, weight, bias, "none", [], "")
 
 
-whole_affine = torch.library.custom_op("ancestral::affine", affine, mutates_args=())
+affine_op = torch.library.custom_op("ancestral::affine", affine, mutates_args=())
 """:func:`affine` as a custom operator, which the compiler does not decompose. Outside a compiled
 graph its call would import the compiler, which takes seconds."""
 
 
-@whole_affine.register_fake
+@affine_op.register_fake
 def _(u: Tensor, weight: Tensor, _bias: Tensor | None) -> Tensor:
     return u.new_empty(*u.shape[:-1], len(weight))
 
 
 @contextmanager
-def inference(model: nn.Module, plan: Plan) -> Iterator[None]:
+def inference_mode(model: nn.Module, plan: Plan) -> Iterator[None]:
     """Compute a model's matrix products as planned inside the context, without gradients.
 
     Parameters
@@ -50,12 +50,12 @@ def inference(model: nn.Module, plan: Plan) -> Iterator[None]:
         Execution plan. For float32 on a CPU, dense layers use oneDNN's matrix product.
     """
     layers = [m for m in model.modules() if type(m) is nn.Linear and _is_single(m.weight)]
-    if plan.reduced is not None or not torch.backends.mkldnn.is_available():
+    if plan.reduced_dtype is not None or not torch.backends.mkldnn.is_available():
         layers = []
     for layer in layers:
         layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
     try:
-        with reduced(model, plan):
+        with reduced_precision(model, plan):
             yield
     finally:
         for layer in layers:
@@ -63,7 +63,7 @@ def inference(model: nn.Module, plan: Plan) -> Iterator[None]:
 
 
 def _forward(layer: nn.Linear, u: Tensor) -> Tensor:
-    product = whole_affine if torch.compiler.is_compiling() else affine
+    product = affine_op if torch.compiler.is_compiling() else affine
     return product(u, layer.weight, layer.bias)
 
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameter numbers of glibc's ``mallopt``: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
 
-MOST_KEPT, KEPT_AFTERWARDS, LARGEST_BLOCK = 2**30, 2**26, 2**25
+TRAINING_TRIM_BYTES, DEFAULT_TRIM_BYTES, MMAP_BYTES = 2**30, 2**26, 2**25
 """Bytes: trim threshold during training, trim threshold afterwards, threshold for mmap."""
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Retain freed memory in the C library inside the context and release it afterwards.
 
     By default glibc returns free memory beyond a limit, and large blocks at once, to the operating
@@ -27,12 +27,12 @@ def memory_kept() -> Iterator[None]:
     if libc is None:
         yield
         return
-    libc.mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
-    libc.mallopt(TRIM_THRESHOLD, MOST_KEPT)
+    libc.mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
+    libc.mallopt(M_TRIM_THRESHOLD, TRAINING_TRIM_BYTES)
     try:
         yield
     finally:
-        libc.mallopt(TRIM_THRESHOLD, KEPT_AFTERWARDS)
+        libc.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_BYTES)
         libc.malloc_trim(0)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 
-LOG = logging.getLogger("ancestral")
+LOGGER = logging.getLogger("ancestral")
 
-_said: set[str] = set()
+_logged: set[str] = set()
 
 
-def notice(text: str, *, warn: bool = False) -> None:
+def log_once(text: str, *, warn: bool = False) -> None:
     """Log a message, once per process.
 
     Parameters
@@ -19,21 +19,21 @@ def notice(text: str, *, warn: bool = False) -> None:
         Message.
     warn : bool
         Whether to log at level WARNING, which is printed to standard error by default, instead of
-        INFO, which is printed only if logging is configured or after :func:`show_notices`.
+        INFO, which is printed only if logging is configured or after :func:`log_to_stderr`.
     """
-    if text not in _said:
-        _said.add(text)
-        LOG.log(logging.WARNING if warn else logging.INFO, text)
+    if text not in _logged:
+        _logged.add(text)
+        LOGGER.log(logging.WARNING if warn else logging.INFO, text)
 
 
-class _ToStandardError(logging.Handler):
+class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print(f"ancestral: {record.getMessage()}", file=sys.stderr)
 
 
-def show_notices() -> None:
+def log_to_stderr() -> None:
     """Print log messages on standard error; used by the command line and ``verbose=1``."""
-    if not any(isinstance(handler, _ToStandardError) for handler in LOG.handlers):
-        LOG.addHandler(_ToStandardError())
-        LOG.setLevel(logging.INFO)
-        LOG.propagate = False
+    if not any(isinstance(handler, _StderrHandler) for handler in LOGGER.handlers):
+        LOGGER.addHandler(_StderrHandler())
+        LOGGER.setLevel(logging.INFO)
+        LOGGER.propagate = False

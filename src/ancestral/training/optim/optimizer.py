@@ -14,7 +14,7 @@ Rates = Sequence[float | Tensor]
 Shapes = Sequence[Size]
 
 
-def itself(flat: Tensor, _: State) -> Tensor:
+def identity(flat: Tensor, _: State) -> Tensor:
     """Return the vector unchanged."""
     return flat
 
@@ -35,7 +35,7 @@ class Optimizer:
     update : callable
         (flat, gradient, state, rates) -> None; changes ``flat`` and ``state`` in place. The rates
         are numbers or scalar tensors.
-    result : callable
+    evaluation_vector : callable
         (flat, state) -> parameter vector for evaluation; ``flat`` itself unless weights are
         averaged.
     """
@@ -43,4 +43,4 @@ class Optimizer:
     init: Callable[[Tensor, Shapes], State]
     rates: Callable[[int, int], tuple[float, ...]]
     update: Callable[[Tensor, Tensor, State, Rates], None]
-    result: Callable[[Tensor, State], Tensor] = itself
+    evaluation_vector: Callable[[Tensor, State], Tensor] = identity

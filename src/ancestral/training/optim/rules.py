@@ -53,7 +53,7 @@ def adam(
     return Optimizer(init, rates, update)
 
 
-def stale_adam(
+def iwae_adam(
     rate: float | Schedule = 1e-3,
     betas: tuple[float, float] = (0.99, 0.999),
     eps: float = 1e-4,
@@ -70,7 +70,7 @@ def stale_adam(
 
     Examples
     --------
-    >>> x = torch.tensor([1.0]); optimizer = stale_adam(0.1); state = optimizer.init(x, [x.shape])
+    >>> x = torch.tensor([1.0]); optimizer = iwae_adam(0.1); state = optimizer.init(x, [x.shape])
     >>> optimizer.update(x, torch.tensor([5.0]), state, optimizer.rates(0, 1)); x
     tensor([1.])
     """
@@ -92,14 +92,16 @@ def stale_adam(
     return Optimizer(init, rates, update)
 
 
-def adagrad(rate: float | Schedule = 0.01, start: float = 0.0, eps: float = 1e-10) -> Optimizer:
+def adagrad(
+    rate: float | Schedule = 0.01, initial_accumulator_value: float = 0.0, eps: float = 1e-10
+) -> Optimizer:
     """AdaGrad (Duchi, Hazan and Singer, 2011): step = -rate gradient / sqrt(sum of squares).
 
     Parameters
     ----------
     rate : float or Schedule
         Learning rate.
-    start : float
+    initial_accumulator_value : float
         Initial value of the sum of squared gradients.
     eps : float
         Constant added to the square root.
@@ -113,7 +115,7 @@ def adagrad(rate: float | Schedule = 0.01, start: float = 0.0, eps: float = 1e-1
     schedule = as_schedule(rate)
 
     def init(flat: Tensor, _: Shapes) -> State:
-        return {"sum": torch.full_like(flat, start)}
+        return {"sum": torch.full_like(flat, initial_accumulator_value)}
 
     def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
         state["sum"].addcmul_(gradient, gradient)
@@ -181,7 +183,7 @@ def sgld(rate: float | Schedule, n_rows: int) -> Optimizer:
 
 RULES: dict[str, Callable[..., Optimizer]] = {
     "adam": adam,
-    "stale_adam": stale_adam,
+    "stale_adam": iwae_adam,
     "adagrad": adagrad,
     "sgd": sgd,
 }

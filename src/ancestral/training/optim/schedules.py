@@ -36,7 +36,7 @@ def inverse(scale: float) -> Schedule:
     return lambda step, _n_steps: 1 / (scale * (step + 1))
 
 
-def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
+def iwae_stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
     """Stages of length proportional to 3^i at ``rate`` 10^(-i/7), i = 0 .. 7.
 
     The schedule of IWAE (Burda et al., 2016, section 5). Over 3,280 epochs the stages take the
@@ -44,7 +44,7 @@ def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
 
     Examples
     --------
-    >>> [round(stages()(epoch, 3280), 6) for epoch in (0, 1, 4, 3279)]
+    >>> [round(iwae_stages()(epoch, 3280), 6) for epoch in (0, 1, 4, 3279)]
     [0.001, 0.00072, 0.000518, 0.0001]
     """
     ends = [(3 ** (i + 1) - 1) / (3**n_stages - 1) for i in range(n_stages)]
@@ -56,8 +56,10 @@ def stages(rate: float = 1e-3, n_stages: int = 8) -> Schedule:
     return rate_at
 
 
-def late(rate: float, start: float = 1 / 3, last: float = 0.998**2000) -> Schedule:
-    """Constant ``rate``, then exponential decay to ``last`` times ``rate``.
+def delayed_exponential(
+    rate: float, start: float = 1 / 3, final_ratio: float = 0.998**2000
+) -> Schedule:
+    """Constant ``rate``, then exponential decay to ``final_ratio`` times ``rate``.
 
     With the defaults and 3,000 epochs the rate is multiplied by 0.998 per epoch from epoch 1,000
     on, as in the paper on generative models with memory.
@@ -68,54 +70,56 @@ def late(rate: float, start: float = 1 / 3, last: float = 0.998**2000) -> Schedu
         Initial learning rate.
     start : float
         Fraction of training after which the decay begins, in [0, 1).
-    last : float
+    final_ratio : float
         Ratio of the final rate to the initial one.
 
     Examples
     --------
-    >>> [round(late(1.0)(epoch, 3000), 4) for epoch in (0, 1000, 1001, 3000)]
+    >>> [round(delayed_exponential(1.0)(epoch, 3000), 4) for epoch in (0, 1000, 1001, 3000)]
     [1.0, 1.0, 0.998, 0.0182]
     """
 
     def rate_at(step: int, n_steps: int) -> float:
         progress = step / max(1, n_steps)
-        return float(rate * last ** max(0.0, (progress - start) / (1 - start)))
+        return float(rate * final_ratio ** max(0.0, (progress - start) / (1 - start)))
 
     return rate_at
 
 
-def dropped(schedule: Schedule, at: Sequence[float], by: float = 3.0) -> Schedule:
-    """Step decay: divide ``schedule`` by ``by`` at each milestone.
+def step_decay(schedule: Schedule, milestones: Sequence[float], factor: float = 3.0) -> Schedule:
+    """Step decay: divide ``schedule`` by ``factor`` at each milestone.
 
     Parameters
     ----------
     schedule : Schedule
         Schedule to divide.
-    at : sequence of float
+    milestones : sequence of float
         Milestones as fractions of training, in [0, 1].
-    by : float
+    factor : float
         Divisor applied once per milestone.
 
     Examples
     --------
-    >>> [round(dropped(constant(1.0), [0.5, 0.75])(step, 8), 3) for step in range(8)]
+    >>> [round(step_decay(constant(1.0), [0.5, 0.75])(step, 8), 3) for step in range(8)]
     [1.0, 1.0, 1.0, 1.0, 0.333, 0.333, 0.111, 0.111]
     """
 
     def rate_at(step: int, n_steps: int) -> float:
-        return float(schedule(step, n_steps) / by ** _passed(at, step, n_steps))
+        return float(
+            schedule(step, n_steps) / factor ** _n_milestones_reached(milestones, step, n_steps)
+        )
 
     return rate_at
 
 
-def in_turn(values: Sequence[float], at: Sequence[float]) -> Schedule:
+def piecewise_constant(values: Sequence[float], milestones: Sequence[float]) -> Schedule:
     """Piecewise constant schedule.
 
     Parameters
     ----------
     values : sequence of float
-        Values before the first milestone and after each, [len(at) + 1].
-    at : sequence of float
+        Values before the first milestone and after each, [len(milestones) + 1].
+    milestones : sequence of float
         Milestones as fractions of training, in [0, 1].
 
     Raises
@@ -125,29 +129,29 @@ def in_turn(values: Sequence[float], at: Sequence[float]) -> Schedule:
 
     Examples
     --------
-    >>> [in_turn([0.9, 0.99], [0.5])(step, 4) for step in range(4)]
+    >>> [piecewise_constant([0.9, 0.99], [0.5])(step, 4) for step in range(4)]
     [0.9, 0.9, 0.99, 0.99]
     """
-    n_values = len(at) + 1
+    n_values = len(milestones) + 1
     if len(values) != n_values:
         raise ValueError(
             f"values={tuple(values)}: expected {n_values} values, one more than the number of "
             "milestones"
         )
-    return lambda step, n_steps: values[_passed(at, step, n_steps)]
+    return lambda step, n_steps: values[_n_milestones_reached(milestones, step, n_steps)]
 
 
-def _passed(at: Sequence[float], step: int, n_steps: int) -> int:
+def _n_milestones_reached(milestones: Sequence[float], step: int, n_steps: int) -> int:
     """Return the number of milestones reached at ``step``."""
-    return sum(step >= share * n_steps - 1e-9 for share in at)
+    return sum(step >= share * n_steps - 1e-9 for share in milestones)
 
 
-def warmed_up(schedule: Schedule, n_steps: int) -> Schedule:
+def with_warmup(schedule: Schedule, n_steps: int) -> Schedule:
     """Linear warm-up over ``n_steps`` steps, followed by ``schedule`` over the remaining steps.
 
     Examples
     --------
-    >>> [warmed_up(constant(1.0), 4)(step, 100) for step in range(6)]
+    >>> [with_warmup(constant(1.0), 4)(step, 100) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
     n_warmup = n_steps
@@ -163,8 +167,8 @@ def warmed_up(schedule: Schedule, n_steps: int) -> Schedule:
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "constant": constant,
     "cosine": cosine,
-    "late": late,
-    "stages": stages,
+    "late": delayed_exponential,
+    "stages": iwae_stages,
 }
 
 

@@ -12,9 +12,7 @@ from ancestral.training.optim.optimizer import Optimizer, Rates, Shapes, State
 from ancestral.training.optim.schedules import Schedule, as_schedule
 
 
-def clipped(
-    optimizer: Optimizer, norm: float | None = None, value: float | None = None
-) -> Optimizer:
+def clip(optimizer: Optimizer, norm: float | None = None, value: float | None = None) -> Optimizer:
     """Clip gradients by global norm, then by value, before the update.
 
     Parameters
@@ -37,18 +35,18 @@ def clipped(
     return replace(optimizer, update=update)
 
 
-def everything(_: Size) -> float:
+def all_parameters(_: Size) -> float:
     """Factor 1 for every parameter."""
     return 1.0
 
 
-def weights_only(shape: Size) -> float:
+def matrices_only(shape: Size) -> float:
     """Factor 1 for matrices and convolution kernels, 0 for vectors (biases, scales)."""
     return float(len(shape) > 1)
 
 
-def decayed(
-    optimizer: Optimizer, rate: float, on: Callable[[Size], float] = everything
+def l2_decay(
+    optimizer: Optimizer, rate: float, decay_factor: Callable[[Size], float] = all_parameters
 ) -> Optimizer:
     """Add ``rate`` times the parameters to the gradient: L2 regularisation, or a Gaussian prior.
 
@@ -62,12 +60,14 @@ def decayed(
         Optimiser that receives the regularised gradients.
     rate : float
         L2 coefficient.
-    on : callable
-        Shape of a parameter -> factor of its decay; see :func:`weights_only`.
+    decay_factor : callable
+        Shape of a parameter -> factor of its decay; see :func:`matrices_only`.
     """
 
     def init(flat: Tensor, shapes: Shapes) -> State:
-        return optimizer.init(flat, shapes) | {"decay": rate * _spread(on, flat, shapes)}
+        return optimizer.init(flat, shapes) | {
+            "decay": rate * _expand_factors(decay_factor, flat, shapes)
+        }
 
     def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
         optimizer.update(flat, gradient + state["decay"] * flat, state, rates)
@@ -75,10 +75,10 @@ def decayed(
     return replace(optimizer, init=init, update=update)
 
 
-def shrunk(
+def weight_decay(
     optimizer: Optimizer,
     decay: float | Schedule,
-    on: Callable[[Size], float] = weights_only,
+    decay_factor: Callable[[Size], float] = matrices_only,
 ) -> Optimizer:
     """Multiply parameters by 1 - ``decay`` before each update: decoupled weight decay.
 
@@ -91,13 +91,13 @@ def shrunk(
         Optimiser applied after the decay.
     decay : float or Schedule
         Fraction by which parameters shrink in a step; not multiplied by the learning rate.
-    on : callable
-        Shape of a parameter -> factor of its decay; see :func:`weights_only`.
+    decay_factor : callable
+        Shape of a parameter -> factor of its decay; see :func:`matrices_only`.
 
     Examples
     --------
     >>> from ancestral.training.optim import sgd
-    >>> optimizer = shrunk(sgd(1.0), 0.25)
+    >>> optimizer = weight_decay(sgd(1.0), 0.25)
     >>> x = torch.ones(2); state = optimizer.init(x, [Size([1, 1]), Size([1])])
     >>> optimizer.update(x, torch.zeros(2), state, optimizer.rates(0, 1)); x
     tensor([0.7500, 1.0000])
@@ -105,7 +105,9 @@ def shrunk(
     schedule = as_schedule(decay)
 
     def init(flat: Tensor, shapes: Shapes) -> State:
-        return optimizer.init(flat, shapes) | {"shrinks": _spread(on, flat, shapes)}
+        return optimizer.init(flat, shapes) | {
+            "shrinks": _expand_factors(decay_factor, flat, shapes)
+        }
 
     def rates(step: int, n_steps: int) -> tuple[float, ...]:
         return *optimizer.rates(step, n_steps), schedule(step, n_steps)
@@ -117,7 +119,7 @@ def shrunk(
     return replace(optimizer, init=init, rates=rates, update=update)
 
 
-def scaled(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
+def scale_per_parameter(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
     """Scale the steps of each parameter by a factor, for example biases at twice the rate.
 
     Parameters
@@ -130,14 +132,14 @@ def scaled(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
     Examples
     --------
     >>> from ancestral.training.optim import sgd
-    >>> optimizer = scaled(sgd(1.0), lambda shape: 2.0 if len(shape) == 1 else 1.0)
+    >>> optimizer = scale_per_parameter(sgd(1.0), lambda shape: 2.0 if len(shape) == 1 else 1.0)
     >>> x = torch.zeros(2); state = optimizer.init(x, [Size([1, 1]), Size([1])])
     >>> optimizer.update(x, torch.ones(2), state, optimizer.rates(0, 1)); x
     tensor([-1., -2.])
     """
 
     def init(flat: Tensor, shapes: Shapes) -> State:
-        return optimizer.init(flat, shapes) | {"factor": _spread(factor, flat, shapes)}
+        return optimizer.init(flat, shapes) | {"factor": _expand_factors(factor, flat, shapes)}
 
     def update(flat: Tensor, gradient: Tensor, state: State, rates: Rates) -> None:
         previous = flat.clone()
@@ -147,7 +149,7 @@ def scaled(optimizer: Optimizer, factor: Callable[[Size], float]) -> Optimizer:
     return replace(optimizer, init=init, update=update)
 
 
-def averaged(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
+def ema(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
     """Exponential moving average of the parameters, for evaluation only.
 
     The averages do not influence training itself.
@@ -163,10 +165,10 @@ def averaged(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
     Examples
     --------
     >>> from ancestral.training.optim import sgd
-    >>> optimizer = averaged(sgd(1.0), 0.5)
+    >>> optimizer = ema(sgd(1.0), 0.5)
     >>> x = torch.zeros(1); state = optimizer.init(x, [x.shape])
     >>> optimizer.update(x, torch.ones(1), state, optimizer.rates(100, 101))
-    >>> x, optimizer.result(x, state)
+    >>> x, optimizer.evaluation_vector(x, state)
     (tensor([-1.]), tensor([-0.5000]))
     """
 
@@ -184,6 +186,6 @@ def averaged(optimizer: Optimizer, decay: float = 0.999) -> Optimizer:
     return Optimizer(init, rates, update, lambda _, state: state["average"])
 
 
-def _spread(factor: Callable[[Size], float], flat: Tensor, shapes: Shapes) -> Tensor:
+def _expand_factors(factor: Callable[[Size], float], flat: Tensor, shapes: Shapes) -> Tensor:
     """Return the factor of each parameter, repeated to the layout of the flat vector, [n]."""
     return torch.cat([flat.new_full((shape.numel(),), factor(shape)) for shape in shapes])
