@@ -10,7 +10,7 @@ from typing import Any
 
 from ancestral.experiments import recipe_files
 from ancestral.experiments.scoring import ERROR
-from ancestral.experiments.zoo import name_of
+from ancestral.experiments.zoo import zoo_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, ZOO = ROOT / "results", ROOT / "zoo"
@@ -262,9 +262,9 @@ def shipped() -> list[str]:
 def _how(record: dict[str, Any]) -> str:
     """Return the options by which a model is evaluated again as its record says."""
     again = record["evaluations"]
-    judge = recipe_files.find(record["row"])[0].protocol.judge
+    judge = recipe_files.find_recipes(record["row"])[0].protocol.judge
     if judge is not None:
-        return f" --classifier zoo/{name_of(judge)}"
+        return f" --classifier zoo/{zoo_name(judge)}"
     if record["metric"] == ERROR:
         return " --metric error"
     if not record["metric"].startswith("log-likelihood"):

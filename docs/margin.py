@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from alike import title
 from matplotlib.figure import Figure
 
-from ancestral.experiments.records import Standing
+from ancestral.experiments.records import ResultSummary
 
 INK, CLAY = "#22303c", "#b5652a"
 NONE = 0.1
 """Where C = 0 stands on the axis of powers of ten."""
 
 
-def weight(s: Standing) -> float:
+def weight(s: ResultSummary) -> float:
     """C: how much the hinge counts beside the bound."""
     options = s.records[0]["fits"][-1]["options"]
     return options["c"] / options.get("bound_weight", 1.0)
 
 
-def effect(measured: Sequence[Standing]) -> Figure:
+def effect(measured: Sequence[ResultSummary]) -> Figure:
     """Draw errors above, bounds below; a line for every model, and the published ones pale."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)

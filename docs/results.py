@@ -16,8 +16,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ancestral.experiments import recipe_files, records
-from ancestral.experiments.recipes import Table
-from ancestral.experiments.records import Record, Standing, standings
+from ancestral.experiments.recipes import ResultTable
+from ancestral.experiments.records import Record, ResultSummary, summarize_results
 from ancestral.experiments.scoring import ERROR
 from ancestral.utils.files import write_file
 
@@ -67,7 +67,7 @@ def headlines(found: Sequence[Record]) -> str:
     for name in HEADLINES:
         table = recipe_files.tables()[name]
         rows = [row for row in table.rows if row.published and row.protocol.metric in UNITS]
-        stand = [s for s in standings(rows, found) if s.size == "fast"]
+        stand = [s for s in summarize_results(rows, found) if s.size == "fast"]
         unit = UNITS[rows[0].protocol.metric]
         lines += [f"| **{table.title}** | {unit} | {unit} |"]
         for s in stand:
@@ -83,7 +83,7 @@ def write_readme(found: Sequence[Record]) -> None:
     write_file(README, MARK.join([before, headlines(found), after]))
 
 
-def waiting(others: Sequence[Table]) -> list[str]:
+def waiting(others: Sequence[ResultTable]) -> list[str]:
     """Return which tables there are recipes of and no records."""
     if not others:
         return []
@@ -91,10 +91,10 @@ def waiting(others: Sequence[Table]) -> list[str]:
     return ["\n".join(["## Recipes without records yet\n", *lines, ""])]
 
 
-def section(table: Table, found: Sequence[Record]) -> str:
+def section(table: ResultTable, found: Sequence[Record]) -> str:
     """Return what is known of one published table."""
-    measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
-    chosen = [s for s in standings(table.rows, found, "valid") if s.size != "smoke"]
+    measured = [s for s in summarize_results(table.rows, found) if s.size != "smoke"]
+    chosen = [s for s in summarize_results(table.rows, found, "valid") if s.size != "smoke"]
     parts = [f"## {table.title}\n\n{table.source}.\n\n{table.note.strip()}\n"]
     if measured:
         parts.append(grid(measured))
@@ -113,7 +113,7 @@ def section(table: Table, found: Sequence[Record]) -> str:
     return "\n".join(parts)
 
 
-def grid(measured: Iterable[Standing]) -> str:
+def grid(measured: Iterable[ResultSummary]) -> str:
     """Return the table of standings."""
     rows = [cells(s) for s in measured]
     if len({row["measure"] for row in rows}) == 1:
@@ -124,16 +124,16 @@ def grid(measured: Iterable[Standing]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cells(s: Standing) -> dict[str, str]:
+def cells(s: ResultSummary) -> dict[str, str]:
     """Return what the table says of one row, by column; a column without any entry is left out."""
-    first, metric, written = s.records[0], s.recipe.protocol.metric, s.recipe.written
+    first, metric, written = s.records[0], s.recipe.protocol.metric, s.recipe.format_value
     unit = " %" if first["metric"].endswith("%") else ""
     return {
         "row": f"{s.recipe.title}, {s.size}",
         "measure": first["metric"].removesuffix(", %"),
         "published": written(s.recipe.published),
         "ours": f"{written(s.value)} ± {written(s.standard_error)}{unit}",
-        "gap": s.written_gap,
+        "gap": s.formatted_gap,
         "seeds": f"{len(s.records)}" + (f" (± {s.spread:.2f})" if len(s.records) > 1 else ""),
         "bits": f"± {first['binarisation_spread']:.2f}" if first["binarisation_spread"] else "",
         "active units": s.active_units + published_units(s) if metric == "log_likelihood" else "",
@@ -146,19 +146,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
-def trains(measured: Iterable[Standing]) -> list[Standing]:
+def trains(measured: Iterable[ResultSummary]) -> list[ResultSummary]:
     """Return the standings of rows with models of their own."""
     return [s for s in measured if s.recipe.of is None]
 
 
-def published_units(s: Standing) -> str:
+def published_units(s: ResultSummary) -> str:
     units = s.recipe.published_active_units
     return "" if units is None else f" (published {'+'.join(map(str, units))})"
 
 
-def how(measured: Iterable[Standing]) -> str:
+def how(measured: Iterable[ResultSummary]) -> str:
     """Return the commands, the conditions and the notes of rows, those of one model together."""
-    together: dict[str, list[Standing]] = {}
+    together: dict[str, list[ResultSummary]] = {}
     for s in measured:
         together.setdefault(conditions(s), []).append(s)
     lines = []
@@ -168,7 +168,7 @@ def how(measured: Iterable[Standing]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def commands(rows: Sequence[Standing]) -> str:
+def commands(rows: Sequence[ResultSummary]) -> str:
     """Return the command of the first row, and the names that take its row's place in it."""
     first, *others = rows
     own = first.recipe.row
@@ -178,7 +178,7 @@ def commands(rows: Sequence[Standing]) -> str:
     return ". ".join([*told, *(f"`{s.command}`" for s in others if s not in alike)])
 
 
-def conditions(s: Standing) -> str:
+def conditions(s: ResultSummary) -> str:
     """Return how a row was made."""
     r, note = s.records[0], s.recipe.size(s.size).note
     if any(fit.get("shipped") for fit in r["fits"]):
@@ -209,7 +209,7 @@ def machine(r: Record) -> str:
     return trained if trained == scored else f"trained by {trained}, scored by {scored}"
 
 
-def selection(chosen: Sequence[Standing]) -> str:
+def selection(chosen: Sequence[ResultSummary]) -> str:
     """Return what settings reached on the held-out training images."""
     first = chosen[0].records[0]
     what = "error, %" if first["metric"] == ERROR else "log-likelihood"
@@ -221,7 +221,7 @@ def selection(chosen: Sequence[Standing]) -> str:
     ]
     for s in chosen:
         changes = ", ".join(f"`{change}`" for change in s.changes).replace("|", r"\|") or "nothing"
-        found = " ± ".join(s.recipe.written(v) for v in (s.value, s.standard_error))
+        found = " ± ".join(s.recipe.format_value(v) for v in (s.value, s.standard_error))
         lines.append(
             f"| {s.recipe.title}, {s.size} | {changes} | {found} | {s.n_seeds} | "
             f"{duration(s.seconds)} |"
@@ -230,7 +230,7 @@ def selection(chosen: Sequence[Standing]) -> str:
     return "\n".join([*lines, f"\nEach is a command like {command}.\n"])
 
 
-def curves(measured: Sequence[Standing]) -> Figure:
+def curves(measured: Sequence[ResultSummary]) -> Figure:
     """Draw the training loss of every fit over the minutes it took; of two players, one dashed."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -262,7 +262,7 @@ def losses(fit: dict[str, Any]) -> list[list[float]]:
     return [fit["curve"][name] for name in sorted(names, reverse=True)]
 
 
-def draw(kind: str, table: Table, figure: Figure) -> None:
+def draw(kind: str, table: ResultTable, figure: Figure) -> None:
     """Write a table's picture; the same records make the same file."""
     with rc_context({"svg.hashsalt": table.name}):
         figure.savefig(DOCS / "images" / f"{kind}-{table.name}.svg", metadata={"Date": None})
@@ -272,7 +272,7 @@ def main() -> None:
     """Write the page, its pictures, and the README's table."""
     found = records.read([SOURCE])
     for table in recipe_files.tables().values():
-        measured = [s for s in standings(table.rows, found) if s.size != "smoke"]
+        measured = [s for s in summarize_results(table.rows, found) if s.size != "smoke"]
         if trains(measured):
             draw("curves", table, curves(trains(measured)))
         if measured and table.name == EFFECT:

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from ancestral import ClassConditionalVAE
 from ancestral.data.device_data import DeviceData
 from ancestral.data.preprocessing import sample_bernoulli
-from ancestral.estimators.base.supervised import linear_scores
+from ancestral.estimators.base.supervised import make_linear_classifier
 from ancestral.models.deterministic import FeatureModel
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP, ReadContext
@@ -47,7 +47,7 @@ def vae(d=20, batch_norm=False):
             Bernoulli(MLP(3, (16,), d, **options)),
             Gaussian(MLP(d, (16,), heads=(3, 3), **options)),
         )
-        model.classifier = linear_scores(3, 2)
+        model.classifier = make_linear_classifier(3, 2)
     return model
 
 
@@ -134,7 +134,7 @@ def class_conditional_losses(compile):
 
 def linear_svm_losses(compile):
     """Losses of a linear SVM whose features are read from a context."""
-    svm = FeatureModel(ReadContext("x"), linear_scores(20, 2))
+    svm = FeatureModel(ReadContext("x"), make_linear_classifier(20, 2))
     loss = hinge(1.0, 1.0, lambda run: run.features)
     options = {"compile": compile, "y": np.arange(64) % 2, "precision": "float32"}
     return train_small_model(svm, loss, **options)[1]

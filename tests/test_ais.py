@@ -12,7 +12,7 @@ from ancestral import VAE, DeviceData, LatentModel
 from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, bidirectional_bounds
 from ancestral.evaluation.hmc import hmc_step
 from ancestral.evaluation.log_likelihood import log_likelihood
-from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.nn import MLP, Constant
 from ancestral.probability.composite import standard_normal
 from ancestral.probability.conditionals import Bernoulli, Gaussian
@@ -202,7 +202,7 @@ def test_estimator_ais_uses_the_units_of_the_data():
 
 def test_scoring_description_distinguishes_annealing_settings():
     names = [
-        str(Scoring(annealing=annealing))
+        str(EvaluationSettings(annealing=annealing))
         for annealing in (Annealing(), Annealing(n_leapfrog=5), Annealing(first_step_size=0.01))
     ]
     assert names[0] == "AIS_16, 1000 steps from the prior"

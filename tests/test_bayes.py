@@ -12,8 +12,8 @@ from scipy import integrate, stats
 import ancestral
 from ancestral import PBP, datasets
 from ancestral.cli.main import main
-from ancestral.experiments.metrics import Subject, measure
-from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.metrics import EvaluationTask, evaluate_task
+from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.experiments.recipes import Protocol
 from ancestral.models.bayesian_mlp import (
     BayesianMLP,
@@ -242,8 +242,14 @@ def test_pbp_boston_housing_error_and_log_likelihood():
     assert rmse < 4.0
     values = fitted.log_density(data.x_test, data.y_test)
     assert -values.mean() < 2.9
-    task = {"name": "", "folder": Path(), "estimator": fitted, "dataset": data, "rows": Scoring()}
-    (metric,) = measure(Subject(**task, protocol=Protocol(metric="target_density")))
+    task = {
+        "name": "",
+        "folder": Path(),
+        "estimator": fitted,
+        "dataset": data,
+        "rows": EvaluationSettings(),
+    }
+    (metric,) = evaluate_task(EvaluationTask(**task, protocol=Protocol(metric="target_density")))
     assert metric["value"] == pytest.approx(values.mean(), rel=1e-12)
     assert metric["metric"] == "log-likelihood of targets, nats"
 

@@ -321,7 +321,7 @@ def test_fit_resumes_after_interrupt_between_training_and_evaluation(workdir, ca
 
     fit = ("fit", "vae", "digits", *TINY, "--out", "run")
     with monkeypatch.context() as patch:
-        patch.setattr("ancestral.experiments.scoring.look", stop)
+        patch.setattr("ancestral.experiments.scoring.score_all", stop)
         assert run(*fit) == 130
     weights = (workdir / "run/model/model.safetensors").read_bytes()
     assert not (workdir / "run/metrics.json").exists()
@@ -358,7 +358,8 @@ def test_compare_checks_models_and_data_before_evaluation(workdir, table, capfd,
     assert run("fit", "network-classifier", table, *options, "--out", "c") == 0
     frame.with_columns(pl.col("weight") + 1).write_csv("second.csv")
     monkeypatch.setattr(
-        "ancestral.experiments.run_metrics.scored", lambda *_, **__: pytest.fail("scored")
+        "ancestral.experiments.run_metrics.evaluate_cached",
+        lambda *_, **__: pytest.fail("evaluate_cached"),
     )
     assert run("compare", "a", "c") == 2
     assert "c contains a NetworkClassifier" in capfd.readouterr().err

@@ -36,13 +36,13 @@ from ancestral.evaluation.sample_quality import (
     sample_quality,
 )
 from ancestral.experiments import report
-from ancestral.experiments.metrics import Subject, measure
-from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.metrics import EvaluationTask, evaluate_task
+from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.experiments.recipes import Protocol
 from ancestral.experiments.report import regression
 from ancestral.experiments.report.context import choose
 from ancestral.experiments.run_metrics import read_metrics
-from ancestral.experiments.scoring import observe, resemble
+from ancestral.experiments.scoring import score_noisy_generator, score_sample_quality
 from ancestral.models.implicit import Generator
 from ancestral.models.noisy_generator import NoisyGenerator
 from ancestral.models.run import Run
@@ -107,7 +107,7 @@ def test_sample_log_contains_samples_of_fixed_noise(cls, tmp_path):
     epochs, pages = model.sample_log()
     assert epochs == [1, 2, 3, 4, 5]
     assert pages.shape == (5, 10, 64)
-    source = model._source
+    source = model._generator
     with engine.seeded_rng(model.seed_, 0), torch.no_grad():
         expected = source.generate(
             source.sample_noise(10), model._class_conditions(torch.arange(10))
@@ -236,8 +236,8 @@ def test_ais_of_generators_api_and_command_line(tmp_path, capsys):
         fitted(GMMN).log_likelihood(X[:4], Y[:4], variance=0.1)
     table = datasets.Dataset(name="t", x_train=X[:4], y_train=Y[:4] + 1)
     other = ConditionalGAN(**QUICK[ConditionalGAN]).fit(X, Y + 1)
-    rows = Scoring(split="train", annealing=kwargs["annealing"])
-    metric, _ = observe(other, table, rows, 0.1)
+    rows = EvaluationSettings(split="train", annealing=kwargs["annealing"])
+    metric, _ = score_noisy_generator(other, table, rows, 0.1)
     assert metric["value"] == pytest.approx(other.log_likelihood(X[:4], Y[:4] + 1, **kwargs).mean)
     model.save(tmp_path / "m")
     command = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--rows", 4)
@@ -476,7 +476,7 @@ def test_sample_quality_and_validation_split_of_sorted_rows():
     assert abs(result.real_mmd2) < 0.02
     gan = GAN(**QUICK[GAN] | {"validation_fraction": 0.5, "max_epochs": 1})
     validation_sets = []
-    gan._look = lambda _, held_out: validation_sets.append(held_out) or {}
+    gan._epoch_metrics = lambda _, held_out: validation_sets.append(held_out) or {}
     gan.fit(X[order])
     classes = nearest_neighbors(validation_sets[0].batch_at(torch.arange(300)).x.numpy(), X)[1]
     assert (np.bincount(Y[classes], minlength=10) > 10).all()
@@ -548,11 +548,15 @@ def test_sample_quality_subsamples_sorted_table_evenly():
     rows = two_clusters(np.random.default_rng(0), 5000)
     rows = rows[np.argsort(rows.sum(1))]
     table = datasets.Dataset(name="sorted", x_train=rows)
-    result = resemble(fixed_sampler(two_clusters, rows), table, Scoring(split="train"))
+    result = score_sample_quality(
+        fixed_sampler(two_clusters, rows), table, EvaluationSettings(split="train")
+    )
     assert result["n_rows"] == result["n"] == 2000
     assert result["p_value"] > 0.01
     assert abs(result["mmd2"]) < 4 * result["mmd2_error"]
-    subset = resemble(fixed_sampler(two_clusters, rows), table, Scoring(split="train", n_rows=500))
+    subset = score_sample_quality(
+        fixed_sampler(two_clusters, rows), table, EvaluationSettings(split="train", n_rows=500)
+    )
     assert subset["n_rows"] == 500
     assert subset["p_value"] == 0.001  # n_rows selects the first rows, all from one cluster
 
@@ -571,7 +575,8 @@ def test_sample_quality_standardises_columns(unit):
         return correct(rng, n) + np.array([3.0, 0.0])
 
     good, bad = (
-        resemble(fixed_sampler(generate, rows), table, Scoring()) for generate in (correct, shifted)
+        score_sample_quality(fixed_sampler(generate, rows), table, EvaluationSettings())
+        for generate in (correct, shifted)
     )
     assert good["p_value"] > 0.01
     assert bad["p_value"] == 0.001
@@ -588,7 +593,9 @@ def test_sample_quality_of_rows_with_missing_values_raises(split):
     table = datasets.Dataset(name="gaps", **parts)
     label = "training" if split == "train" else split
     with pytest.raises(ValueError, match=rf"^gaps, {label} rows: 1 of 60 .* index 7.*impute them"):
-        resemble(fixed_sampler(two_clusters, rows), table, Scoring(split="test"))
+        score_sample_quality(
+            fixed_sampler(two_clusters, rows), table, EvaluationSettings(split="test")
+        )
 
 
 def test_missing_values_in_test_rows_raise_before_training(tmp_path, capsys):
@@ -852,8 +859,14 @@ def test_image_halves_command_line_metrics_and_report(tmp_path, capsys):
     squared_errors = np.square(model.predict(data.x_test) - data.y_test)
     (metric,) = read_metrics(run)
     assert metric["value"] == pytest.approx(math.sqrt(squared_errors.mean()))
-    task = {"name": "", "folder": run, "estimator": model, "dataset": data, "rows": Scoring()}
-    (recomputed,) = measure(Subject(**task, protocol=Protocol(metric="target_error")))
+    task = {
+        "name": "",
+        "folder": run,
+        "estimator": model,
+        "dataset": data,
+        "rows": EvaluationSettings(),
+    }
+    (recomputed,) = evaluate_task(EvaluationTask(**task, protocol=Protocol(metric="target_error")))
     assert recomputed["value"] == metric["value"]
     section = regression.targets(choose(model, data, seed=0))[0]
     assert section.plates[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]

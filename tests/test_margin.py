@@ -28,13 +28,18 @@ from ancestral.cli.main import main
 from ancestral.data.batch import Batch
 from ancestral.data.device_data import DeviceData
 from ancestral.estimators.pegasos import make_linear_svm
-from ancestral.evaluation.calibration import temperature
+from ancestral.evaluation.calibration import fit_temperature
 from ancestral.evaluation.metrics import ClassificationErrors, classification_errors, mcnemar
 from ancestral.experiments import report
-from ancestral.experiments.corruption import Damage, Repair, classify, repair
-from ancestral.experiments.protocol import Scoring
-from ancestral.experiments.scoring import classify as scoring_classify
-from ancestral.experiments.scoring import learned_afresh, second_stage
+from ancestral.experiments.corruption import (
+    Corruption,
+    ImputationSettings,
+    score_corrupted_classification,
+    score_imputation,
+)
+from ancestral.experiments.protocol import EvaluationSettings
+from ancestral.experiments.scoring import fit_second_stage, second_stage
+from ancestral.experiments.scoring import score_corrupted_classification as scoring_classify
 from ancestral.models.run import Run
 from ancestral.nn import ActivationCollector, BatchNorm
 from ancestral.objectives import gaussian_weight_prior, hinge, hinge_loss, sparsity_penalty
@@ -268,7 +273,7 @@ def test_temperature_recovers_scale_of_scores():
     scores = rng.normal(size=(4000, 3))
     p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
-    assert temperature(7 * scores, y) == pytest.approx(7, rel=0.1)
+    assert fit_temperature(7 * scores, y) == pytest.approx(7, rel=0.1)
     assert model.temperature_ > 0
 
 
@@ -440,22 +445,30 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     kwargs = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (64,), "image_shape": (8, 8)}
     model = MaxMarginVAE(**SMALL | kwargs | {"n_latents": 8}).fit(digits.x_train, digits.y_train)
     plain = NetworkClassifier(**kwargs, random_state=0).fit(digits.x_train, digits.y_train)
-    square, settings, rows = Damage("rect", 4), Repair(n_iter=20), Scoring(split="test")
-    imputation = repair(model, digits, square, settings, rows)
-    (noisy, _), (refined, wrong) = classify(model, digits, square, settings, rows, imputation)
+    square, settings, rows = (
+        Corruption("rect", 4),
+        ImputationSettings(n_iter=20),
+        EvaluationSettings(split="test"),
+    )
+    imputation = score_imputation(model, digits, square, settings, rows)
+    (noisy, _), (refined, wrong) = score_corrupted_classification(
+        model, digits, square, settings, rows, imputation
+    )
     assert refined["value"] < noisy["value"]
-    assert wrong.percent == 100 * (model.predict(imputation.filled) != digits.y_test).mean()
-    ((baseline, _),) = classify(plain, digits, square, settings, rows)
+    assert wrong.percent == 100 * (model.predict(imputation.imputed) != digits.y_test).mean()
+    ((baseline, _),) = score_corrupted_classification(plain, digits, square, settings, rows)
     assert baseline["metric"] == "error on noisy rows, rect 4, %"
     assert baseline["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
     with pytest.raises(ValueError, match="error rates require a classifier and class labels"):
-        classify(VAE(), digits, square, settings, rows)
+        score_corrupted_classification(VAE(), digits, square, settings, rows)
     pegasos = Pegasos(regularization=1e-2, random_state=0)
-    stage = {"repaired": imputation, "second_stage": pegasos}
-    *_, (two_stage, second_errors) = classify(model, digits, square, settings, rows, **stage)
+    stage = {"imputation": imputation, "second_stage": pegasos}
+    *_, (two_stage, second_errors) = score_corrupted_classification(
+        model, digits, square, settings, rows, **stage
+    )
     assert two_stage["metric"] == "error on refined rows, rect 4, by Pegasos, %"
     pegasos.fit(model.features_of(digits.x_train), digits.y_train)
-    predicted = pegasos.predict(model.features_of(imputation.filled))
+    predicted = pegasos.predict(model.features_of(imputation.imputed))
     np.testing.assert_array_equal(second_errors.misclassified, predicted != digits.y_test)
     assert two_stage["value"] < noisy["value"]
     model.save(tmp_path / "m")
@@ -500,13 +513,21 @@ def test_noise_initialisation_of_real_values_uses_other_samples():
     model = NetworkClassifier(hidden=(5,), max_epochs=1, random_state=0).fit(rows, table.y_train)
     inputs = []
     model.predict = lambda x: (inputs.append(x), table.y_train)[1]
-    ((metric, _),) = classify(model, table, Damage("random", 0.5), Repair(), Scoring(split="train"))
+    ((metric, _),) = score_corrupted_classification(
+        model,
+        table,
+        Corruption("random", 0.5),
+        ImputationSettings(),
+        EvaluationSettings(split="train"),
+    )
     assert metric["n_rows"] == 200
     (noisy,) = inputs
     assert 90 < noisy.min() < noisy.max() < 110
     assert 0.4 < (noisy != rows).mean() < 0.6
-    settings = Repair(gaps="zero")
-    classify(model, table, Damage("random", 0.5), settings, Scoring(split="train"))
+    settings = ImputationSettings(gaps="zero")
+    score_corrupted_classification(
+        model, table, Corruption("random", 0.5), settings, EvaluationSettings(split="train")
+    )
     assert set(inputs[1][inputs[1] != rows]) == {0.0}
 
 
@@ -516,8 +537,13 @@ def noise_initialisation(model, rows, scoring=None, **options):
     y = np.arange(len(rows)) % 2
     model.predict = lambda x: (inputs.append(x), np.zeros(len(x)))[1]
     data = datasets.Dataset("t", rows, y_train=y)
-    classify(
-        model, data, Damage("random", 1), Repair(), scoring or Scoring(split="train"), **options
+    score_corrupted_classification(
+        model,
+        data,
+        Corruption("random", 1),
+        ImputationSettings(),
+        scoring or EvaluationSettings(split="train"),
+        **options,
     )
     return inputs[0]
 
@@ -530,7 +556,7 @@ def test_noise_initialisation_excludes_the_sample_itself():
     assert all(np.isin(noisy[:, j], rows[:, j]).all() for j in range(9))
     bits = np.array([[0.0] * 9, [1.0] * 9])  # for the model these are real values
     np.testing.assert_array_equal(noise_initialisation(model, bits), 1 - bits)
-    replaced = noise_initialisation(model, rows, Scoring(split="train", n_rows=1))
+    replaced = noise_initialisation(model, rows, EvaluationSettings(split="train", n_rows=1))
     assert all(replaced[0, j] in rows[1:, j] for j in range(9))
     with pytest.raises(ValueError, match=r"^gaps='noise': a single row"):
         noise_initialisation(model, rows[:1])
@@ -612,14 +638,21 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
     assert metrics[-1]["metric"] == "error by LinearSVC, %"
     assert metrics[-1]["value"] == pytest.approx(expected)
     data = datasets.Dataset("two", subset, y_train=y[y > 0])
-    settings = data, Damage("random", 0.1), Repair(n_iter=1), Scoring(split="train")
-    imputation = repair(model, *settings)
+    settings = (
+        data,
+        Corruption("random", 0.1),
+        ImputationSettings(n_iter=1),
+        EvaluationSettings(split="train"),
+    )
+    imputation = score_imputation(model, *settings)
     kwargs = {
         "second_stage": make_linear_svm("liblinear", len(x)),
         "training": replace(table, y_train=y),
     }
-    *_, (metric, stage_errors) = classify(model, *settings, imputation, **kwargs)
-    predicted = stage.predict(model.features_of(imputation.filled))
+    *_, (metric, stage_errors) = score_corrupted_classification(
+        model, *settings, imputation, **kwargs
+    )
+    predicted = stage.predict(model.features_of(imputation.imputed))
     np.testing.assert_array_equal(stage_errors.misclassified, predicted != data.y_train)
     assert main(["repair", "run", *arguments, "--damage", "random:0.1", "--n-iter", "1"]) == 0
     *_, stored = json.loads((folder / "run" / "metrics.json").read_text())
@@ -634,7 +667,7 @@ def test_second_stage_regularization_name_and_errors():
     cost = second_stage("liblinear", model, data).C
     assert cost == pytest.approx(1 / (1e-4 * 100))
     rows, stage = (
-        Scoring(split="train"),
+        EvaluationSettings(split="train"),
         Pegasos(regularization=1e-1, rule="adagrad", random_state=0),
     )
     assert scoring_classify(model, data, rows, second_stage=stage)[0]["metric"] == (
@@ -646,7 +679,7 @@ def test_second_stage_regularization_name_and_errors():
     with pytest.raises(ValueError, match=r"^second_stage='pegasos': ClassConditionalVAE has no fe"):
         second_stage("pegasos", other, data)
     with pytest.raises(ValueError, match=r"^second_stage='AdaGrad': ClassConditionalVAE has no fe"):
-        learned_afresh(other, data, stage)
+        fit_second_stage(other, data, stage)
 
 
 def test_unknown_classes_in_test_split_count_as_errors(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from torch import nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import start_at_means
+from ancestral.estimators.base.decoder import init_output_bias
 from ancestral.models.implicit import Generator
 from ancestral.models.latent import LatentModel
 from ancestral.nn import (
@@ -252,7 +252,7 @@ def test_initial_decoder_output_equals_column_means(n, missing):
         x[np.random.default_rng(1).random(x.shape) < 0.3] = np.nan
     likelihood = Bernoulli(MLP(2, (), 3))
     columns = Columns(["bernoulli"] * 3, np.zeros(3), np.ones(3), [0, 0, 0])
-    start_at_means(likelihood, columns, DeviceData(x, missing=missing))
+    init_output_bias(likelihood, columns, DeviceData(x, missing=missing))
     actual = likelihood(torch.zeros(1, 2)).probs.detach()[0]
     expected = np.clip(np.nanmean(x, 0), 1e-3, 1 - 1e-3)
     np.testing.assert_allclose(actual, expected, atol=1e-5)

@@ -21,12 +21,12 @@ from ancestral.evaluation.metrics import classification_errors
 from ancestral.evaluation.parzen import PARZEN_BANDWIDTHS
 from ancestral.experiments import corruption, protocol, recipe_files, recipes, records, scoring, zoo
 from ancestral.experiments.jobs import Job
-from ancestral.experiments.launchers import in_order, on_cluster, one_by_one, side_by_side
-from ancestral.experiments.metrics import Subject, measure
-from ancestral.experiments.reproduce import run
+from ancestral.experiments.launchers import run_on_cluster, run_parallel, run_serial, schedule
+from ancestral.experiments.metrics import EvaluationTask, evaluate_task
+from ancestral.experiments.reproduce import run_job
 from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import ERROR
-from ancestral.experiments.zoo import name_of, ship
+from ancestral.experiments.zoo import ship, zoo_name
 from ancestral.utils import files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def workdir(workdir_with_reports, monkeypatch):
 
 
 def job(row, seed=0, **more):
-    (recipe,) = recipe_files.find(f"digits/{row}")
+    (recipe,) = recipe_files.find_recipes(f"digits/{row}")
     return Job(recipe, "smoke", seed, **more)
 
 
@@ -96,7 +96,7 @@ def call(*arguments):
 
 
 def test_run_fits_stages_and_writes_complete_record(workdir):
-    path = run(job("iwae"), workdir / "runs", workdir / "results")
+    path = run_job(job("iwae"), workdir / "runs", workdir / "results")
     assert path == workdir / "results/digits/iwae/smoke-0.json"
     record = json.loads(path.read_text())
     fits = [(f["row"], f["options"]["max_epochs"]) for f in record["fits"]]
@@ -131,11 +131,11 @@ def test_changes_apply_to_all_stages_or_to_those_before_the_last(workdir):
 
 
 def test_repeated_run_reuses_model_and_metrics(workdir, monkeypatch, capsys):
-    first = json.loads(run(job("vae"), workdir / "runs", workdir / "results").read_text())
+    first = json.loads(run_job(job("vae"), workdir / "runs", workdir / "results").read_text())
     folder = workdir / "runs/digits/vae/smoke-0"
     n_metrics = len(read_metrics(folder))
     weights = (folder / "model" / files.WEIGHTS).stat().st_mtime_ns
-    again = json.loads(run(job("vae"), workdir / "runs", workdir / "results").read_text())
+    again = json.loads(run_job(job("vae"), workdir / "runs", workdir / "results").read_text())
     assert (folder / "model" / files.WEIGHTS).stat().st_mtime_ns == weights
     assert len(read_metrics(folder)) == n_metrics
     assert again == first
@@ -146,7 +146,7 @@ def test_run_folder_with_other_settings_raises(workdir, capsys):
     assert call(*arguments) == 0
     path = workdir / "recipes/digits/vae.toml"
     path.write_text(path.read_text().replace("hidden = [20]", "hidden = [21]"))
-    recipe_files._tables.cache_clear()
+    recipe_files._cached_tables.cache_clear()
     assert call(*arguments) == 2
     assert "other settings" in capsys.readouterr().err
     assert call(*arguments, "--runs", "others") == 0
@@ -176,14 +176,14 @@ def test_set_requires_select_and_is_recorded_as_changes(workdir, capsys):
     record = json.loads(path.read_text())
     assert record["changes"] == {"batch_size": 50, "hidden": [5]}
     assert [f["options"]["batch_size"] for f in record["fits"]] == [50, 50]
-    (standing,) = records.standings(recipe_files.find("digits"), [record], "valid")
+    (standing,) = records.summarize_results(recipe_files.find_recipes("digits"), [record], "valid")
     assert standing.changes == ["batch_size=50", "hidden=[5]"]
     assert standing.command.endswith("--seeds 1 --select --set batch_size=50 --set 'hidden=[5]'")
-    other = records.Standing(standing.recipe, standing.size, [record | {"seed": 3}])
+    other = records.ResultSummary(standing.recipe, standing.size, [record | {"seed": 3}])
     assert "--seed 3 " in other.command
-    both = records.Standing(standing.recipe, standing.size, [record, record | {"seed": 2}])
+    both = records.ResultSummary(standing.recipe, standing.size, [record, record | {"seed": 2}])
     assert "--seeds 3 " in both.command
-    assert records.standings(recipe_files.find("digits"), [record]) == []
+    assert records.summarize_results(recipe_files.find_recipes("digits"), [record]) == []
 
 
 def test_set_with_start_prefix_changes_initialising_run(workdir, capsys):
@@ -211,7 +211,9 @@ def test_list_shows_published_and_measured_values_with_gap(workdir, capsys):
     assert call("reproduce", "--list") == 0
     assert "ancestral reproduce digits/vae --size smoke" in capsys.readouterr().out
     assert call("reproduce", "digits/vae", "--size", "smoke", "--seeds", 2) == 0
-    (vae,) = records.standings(recipe_files.find("digits"), records.read([workdir / "results"]))
+    (vae,) = records.summarize_results(
+        recipe_files.find_recipes("digits"), records.read([workdir / "results"])
+    )
     values = [r["value"] for r in vae.records]
     assert vae.gap == pytest.approx(np.mean(values) + 20)
     assert vae.spread == pytest.approx(np.std(values, ddof=1))
@@ -230,8 +232,8 @@ def test_row_without_published_value_has_no_gap(workdir_with_reports, capsys):
     assert call("reproduce", "digits/vae", "--size", "smoke") == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.split()[:3] == ["digits/vae", "smoke", "-"]
-    (standing,) = records.standings(
-        recipe_files.find("digits"), records.read([workdir / "results"])
+    (standing,) = records.summarize_results(
+        recipe_files.find_recipes("digits"), records.read([workdir / "results"])
     )
     assert np.isnan(standing.gap)
     record = json.loads((workdir / "results/digits/vae/smoke-0.json").read_text())
@@ -249,14 +251,14 @@ def test_select_with_n_valid_zero_holds_out_no_rows(workdir, monkeypatch):
 
 def test_seeded_data_option_is_set_to_the_seed():
     for row in ("boston-housing/pbp", "boston-housing/pbp-density"):
-        config = recipe_files.find(row)[0].config("fast", 7)
+        config = recipe_files.find_recipes(row)[0].config("fast", 7)
         assert config.data_options == {"split": 7}
         assert config.options["random_state"] == 7
 
 
 def test_schedule_puts_initialising_runs_first(workdir):
     jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
-    assert in_order(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
+    assert schedule(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
     assert job("iwae").parts() == {"start": job("vae")}
 
 
@@ -264,11 +266,11 @@ def test_schedule_puts_initialising_runs_first(workdir):
 @pytest.mark.parametrize("launcher", ["processes", "submitit"])
 def test_parallel_launchers_agree_with_serial_runs(workdir, launcher):
     jobs = [job("vae", select=True), job("vae", seed=1, select=True)]  # --select writes no reports
-    serial = one_by_one(workdir / "runs", workdir / "results")(jobs)
+    serial = run_serial(workdir / "runs", workdir / "results")(jobs)
     if launcher == "processes":
-        submit = side_by_side(workdir / "parallel", workdir / "results2", 2)
+        submit = run_parallel(workdir / "parallel", workdir / "results2", 2)
     else:
-        submit = on_cluster(workdir / "parallel", workdir / "results2", "local", timeout_min=5)
+        submit = run_on_cluster(workdir / "parallel", workdir / "results2", "local", timeout_min=5)
     for paths in zip(serial, submit(jobs), strict=True):
         expected, actual = (json.loads(path.read_text()) for path in paths)
         assert expected["value"] == pytest.approx(actual["value"], abs=1e-4)
@@ -392,9 +394,11 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
     head, vae = (workdir / f"recipes/digits/{name}.toml" for name in ("table", "vae"))
     head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
     vae.write_text(vae.read_text().replace('method = "vae"', 'method = "max-margin-vae"'))
-    half, wrong = (recipe_files.find(f"digits/repairs-{name}")[0] for name in ("half", "wrong"))
+    half, wrong = (
+        recipe_files.find_recipes(f"digits/repairs-{name}")[0] for name in ("half", "wrong")
+    )
     assert (half.title, wrong.title) == ("VAE half", "VAE, a square of 4")
-    rounds = in_order([job("repairs-half"), job("repairs-wrong"), job("vae")])
+    rounds = schedule([job("repairs-half"), job("repairs-wrong"), job("vae")])
     assert [len(jobs) for jobs in rounds] == [1, 2]  # the first job trains the model of all three
     assert call("reproduce", "digits/repairs-half", "--size", "smoke") == 0
     assert call("reproduce", "digits/repairs-wrong", "--size", "smoke") == 0
@@ -405,13 +409,13 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
     ]
     assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
     model, digits = ancestral.load(workdir / RUN), datasets.load("digits")
-    rows = protocol.Scoring(split="test", n_rows=50)
-    imputation = corruption.repair(
-        model, digits, corruption.Damage("half"), corruption.Repair(2), rows
+    rows = protocol.EvaluationSettings(split="test", n_rows=50)
+    imputation = corruption.score_imputation(
+        model, digits, corruption.Corruption("half"), corruption.ImputationSettings(2), rows
     )
     assert records_[0]["value"] == pytest.approx(imputation.metric["value"])
     assert "refined rows, rect 4, by LinearSVC" in records_[1]["metric"]
-    lines = records.standing_table((half, wrong), records_).splitlines()
+    lines = records.results_table((half, wrong), records_).splitlines()
     assert "0.0123" in lines[1]
     assert f"{records_[0]['value']:.4f}" in lines[1]
     assert f"{records_[1]['value'] - 3.5:+.2f}" in lines[2]
@@ -492,7 +496,7 @@ def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monke
     (workdir / "recipes/samples").mkdir()
     for name, text in SAMPLES.items():
         (workdir / f"recipes/samples/{name}.toml").write_text(text)
-    jobs = [Job(row, "smoke", 0) for row in recipe_files.find("samples")]
+    jobs = [Job(row, "smoke", 0) for row in recipe_files.find_recipes("samples")]
     by_name = {j.recipe.row.removeprefix("samples/"): j for j in jobs}
     assert list(by_name) == [
         "gmmn",
@@ -506,7 +510,7 @@ def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monke
     ]
     assert by_name["gmmn-rarest"].recipe.title == "GMMN rarest"
     assert by_name["gmmn-rarest"].models() == [by_name[n] for n in ("judge", "coder", "gmmn")]
-    rounds = in_order(jobs)
+    rounds = schedule(jobs)
     assert rounds[0] == [by_name["coder"], by_name["half"], by_name["judge"]]
     assert rounds[1] == [by_name["gmmn"], by_name["cgmmn"]]
     assert call("reproduce", "samples", "--size", "smoke") == 0
@@ -552,11 +556,13 @@ def test_parzen_width_does_not_depend_on_training_rows(
     data = datasets.load("digits", n_valid=n_valid)
     model = ancestral.GMMN(hidden=(8,), max_epochs=1, batch_size=300, random_state=0)
     model.fit(data.x_train)
-    rows = protocol.Scoring(split=split)
+    rows = protocol.EvaluationSettings(split=split)
 
     def window(dataset):
         fields = {"name": "", "folder": None, "protocol": recipes.Protocol(metric="parzen")}
-        return measure(Subject(**fields, estimator=model, dataset=dataset, rows=rows))[0]
+        return evaluate_task(EvaluationTask(**fields, estimator=model, dataset=dataset, rows=rows))[
+            0
+        ]
 
     metric = window(data)
     assert metric["chosen_on"] == chosen_on
@@ -567,8 +573,8 @@ def test_parzen_width_does_not_depend_on_training_rows(
 
 
 def test_ship_raises_for_model_above_size_limit(workdir, monkeypatch):
-    path = run(job("vae"), workdir / "runs", workdir / "results")
-    monkeypatch.setattr("ancestral.experiments.zoo.LARGEST", 1000)
+    path = run_job(job("vae"), workdir / "runs", workdir / "results")
+    monkeypatch.setattr("ancestral.experiments.zoo.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="MB of weights"):
         ship(workdir / "runs/digits/vae/smoke-0", path, workdir / "zoo/x")
     assert not (workdir / "zoo/x").exists()
@@ -576,12 +582,12 @@ def test_ship_raises_for_model_above_size_limit(workdir, monkeypatch):
 
 @pytest.mark.parametrize("bits", [12, 8])
 def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, bits):
-    path = run(job("vae"), workdir / "runs", workdir / "results")
+    path = run_job(job("vae"), workdir / "runs", workdir / "results")
     folder = workdir / "runs/digits/vae/smoke-0"
     monkeypatch.setattr("ancestral.utils.quantization.LARGE", 100)
     ancestral.load(folder / "model").save(workdir / "larger", bits={12: 16, 8: 12}[bits])
     limit = (workdir / "larger" / files.WEIGHTS).stat().st_size
-    monkeypatch.setattr("ancestral.experiments.zoo.LARGEST", limit - 1)
+    monkeypatch.setattr("ancestral.experiments.zoo.MAX_BYTES", limit - 1)
     assert f"({bits} bits)" in ship(folder, path, workdir / "zoo/x")
     folders = workdir / "zoo/x", folder / "model"
     quantized, original = (ancestral.load(folder).model_.state_dict() for folder in folders)
@@ -642,7 +648,7 @@ def test_invalid_reproduce_options_exit_with_2(workdir, capsys, arguments, messa
 @pytest.mark.parametrize("row", ["gmmn", "gmmn-ae"])
 def test_paper_size_of_gmmn_has_published_optimizer_schedule(row):
     """40,000 SGD steps: learning rate 2, momentum 0.9; after 10,000 steps 0.2 and 0.99."""
-    config = recipe_files.find(f"mnist-samples/{row}")[0].config("paper", 0)
+    config = recipe_files.find_recipes(f"mnist-samples/{row}")[0].config("paper", 0)
     estimator, n_rows = config.estimator(), 60_000 - config.data_options["n_valid"]
     steps_per_epoch = n_rows / estimator.batch_size
     n_steps = round(estimator.max_epochs * steps_per_epoch)
@@ -689,7 +695,7 @@ def test_results_page_and_readme_match_committed_records(results_page):
     assert module.headlines(all_records) in (ROOT / "README.md").read_text()
     for record in all_records:
         table = record["row"].split("/")[0]
-        trained = recipe_files.find(record["row"])[0].of is None
+        trained = recipe_files.find_recipes(record["row"])[0].of is None
         if trained and record["split"] == "test" and record["size"] != "smoke":
             assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
 
@@ -697,8 +703,8 @@ def test_results_page_and_readme_match_committed_records(results_page):
 def test_committed_records_match_current_recipe_settings():
     """Including records of model selection with changed options."""
     for record in records.read([ROOT / "results"]):
-        assert records.path_of(record, ROOT / "results").is_file()
-        recipe, valid = recipe_files.find(record["row"])[0], record["split"] == "valid"
+        assert records.record_path(record, ROOT / "results").is_file()
+        recipe, valid = recipe_files.find_recipes(record["row"])[0], record["split"] == "valid"
         changes = tuple(
             (k, tuple(v) if type(v) is list else v) for k, v in record["changes"].items()
         )
@@ -710,7 +716,7 @@ def test_committed_records_match_current_recipe_settings():
                 for name in ("verbose", *model.parts()):
                     options.pop(name, None)
                 stage = model.stage if len(fits) > 1 else 0
-                assert fits[stage] == options, records.path_of(record, ROOT)
+                assert fits[stage] == options, records.record_path(record, ROOT)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -730,10 +736,10 @@ def test_committed_shipped_models_reproduce_records(name):
         result = classification_errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
         assert result.percent == pytest.approx(record["value"], abs=error)
         return
-    judge = recipe_files.find(record["row"])[0].protocol.judge
+    judge = recipe_files.find_recipes(record["row"])[0].protocol.judge
     if judge is not None:
         result = class_consistency_errors(
-            ancestral.load(folder), ancestral.load(ROOT / "zoo" / name_of(judge))
+            ancestral.load(folder), ancestral.load(ROOT / "zoo" / zoo_name(judge))
         )
         assert result.percent == pytest.approx(record["value"], abs=record["standard_error"])
         return
@@ -742,9 +748,12 @@ def test_committed_shipped_models_reproduce_records(name):
         result = model.log_likelihood(dataset.x_test[:300], 200)
         assert abs(result.mean - record["value"]) < 3 * result.standard_error
         return
-    metrics = {"Autoencoder": scoring.rebuild, "CGMMNRegressor": scoring.regress}
-    metric = metrics.get(type(model).__name__, scoring.resemble)
-    result = metric(model, dataset, protocol.Scoring())
+    metrics = {
+        "Autoencoder": scoring.score_reconstruction,
+        "CGMMNRegressor": scoring.score_regression,
+    }
+    metric = metrics.get(type(model).__name__, scoring.score_sample_quality)
+    result = metric(model, dataset, protocol.EvaluationSettings())
     assert result["value"] == pytest.approx(record["value"], abs=record["standard_error"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ancestral.cli.compare import compare
 from ancestral.cli.evaluate import evaluate, units
 from ancestral.cli.generate import impute, predict, sample
-from ancestral.cli.messages import in_options
+from ancestral.cli.messages import with_cli_option_names
 from ancestral.cli.repair import repair
 from ancestral.cli.reproduce import reproduce
 from ancestral.cli.train import demo, fit, report
@@ -29,7 +29,7 @@ COMMANDS = {
     )
 }
 
-__all__ = ["COMMANDS", "FOR_THE_USER", "flush_denormals", "in_options", "log_to_stderr"]
+__all__ = ["COMMANDS", "USER_ERRORS", "flush_denormals", "log_to_stderr", "with_cli_option_names"]
 
-FOR_THE_USER = (ValueError, OSError, NonFiniteError)
+USER_ERRORS = (ValueError, OSError, NonFiniteError)
 """Exceptions whose messages are printed without a traceback."""

@@ -18,10 +18,10 @@ from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase
 from ancestral.experiments import alignment
 from ancestral.experiments.config import Config
-from ancestral.experiments.protocol import Metric, Scoring
+from ancestral.experiments.protocol import EvaluationSettings, Metric
 from ancestral.experiments.run import CONFIG
 from ancestral.experiments.run_metrics import read_metrics
-from ancestral.experiments.scoring import LIKENESS
+from ancestral.experiments.scoring import SAMPLE_QUALITY
 from ancestral.training.engine.messages import log_once
 from ancestral.utils import files
 from ancestral.utils.validation import Sizes, parse_field
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-WRITERS = (".npy", ".npz", ".csv", ".parquet", ".png")
+OUTPUT_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".png")
 
 
 def data_options(options: Namespace) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def data_options(options: Namespace) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
 
 
-def load_like(
+def load_with_run_options(
     config: Config | None, options: Namespace, *, labelled: bool = True
 ) -> datasets.Dataset:
     """Load data with the options of the run's own data.
@@ -62,8 +62,8 @@ def load_like(
     The target and dropped columns of the run may be absent. With ``labelled=False``, for commands
     that need no labels, the target column is dropped.
     """
-    given, own = data_options(options), _how_to_read(config)
-    table = table_like(config, options)
+    given, own = data_options(options), _reading_options(config)
+    table = read_table_with_run_options(config, options)
     columns = () if table is None else table.columns
     target, drop = own.pop("target", None), own.pop("drop", ())
     dropped = [name for name in ([drop] if isinstance(drop, str) else drop) if name in columns]
@@ -75,21 +75,21 @@ def load_like(
     return datasets.load(options.data, **kwargs)
 
 
-def table_like(config: Config | None, options: Namespace) -> pl.DataFrame | None:
+def read_table_with_run_options(config: Config | None, options: Namespace) -> pl.DataFrame | None:
     """Read all columns of a table with the options of the run's data; None for other data."""
-    kwargs = _how_to_read(config) | data_options(options)
+    kwargs = _reading_options(config) | data_options(options)
     separator, header = kwargs.get("separator", ","), kwargs.get("header", True)
     return datasets.read_table(options.data, separator, header)
 
 
-def _how_to_read(config: Config | None) -> dict[str, Any]:
+def _reading_options(config: Config | None) -> dict[str, Any]:
     """Options of the run's own data, without those that define splits and labelled rows."""
     options = {} if config is None else config.data_options
     excluded = ("test_fraction", "n_valid", "n_train", "n_labels", "label_seed", "split")
     return {k: v for k, v in options.items() if k not in excluded}
 
 
-def dataset_of(
+def load_dataset(
     run: Path, options: Namespace, config: Config | None, estimator: Estimator
 ) -> datasets.Dataset:
     """Load the data named on the command line, or else the run's own.
@@ -112,10 +112,12 @@ def dataset_of(
         from those of the model.
     """
     if options.data:
-        return alignment.comparable(load_like(config, options), estimator)
+        return alignment.align_columns_and_classes(
+            load_with_run_options(config, options), estimator
+        )
     if config is None:
         raise ValueError(f"{run} has no {CONFIG} that names its data: name the data")
-    return _own(run, config)
+    return _load_run_data(run, config)
 
 
 def training_data(
@@ -125,10 +127,10 @@ def training_data(
 
     For a saved model without configuration, the data named on the command line.
     """
-    return dataset if config is None or not options.data else _own(run, config)
+    return dataset if config is None or not options.data else _load_run_data(run, config)
 
 
-def _own(run: Path, config: Config) -> datasets.Dataset:
+def _load_run_data(run: Path, config: Config) -> datasets.Dataset:
     """Load a run's own data; warn if they have changed since the fit."""
     dataset = config.dataset()
     checksums = {metric["data_checksum"] for metric in read_metrics(run)[:1]}
@@ -142,15 +144,15 @@ def split_rows(options: Namespace, dataset: datasets.Dataset) -> tuple[str, np.n
 
     The description names the split if the data have several.
     """
-    split, x = Scoring(split=options.split).rows(dataset)
+    split, x = EvaluationSettings(split=options.split).rows(dataset)
     has_splits = dataset.x_test is not None or dataset.x_valid is not None
     return f"{split} rows" if has_splits else "rows", x
 
 
 def print_metric(metric: Metric) -> None:
     """Print a metric with its standard error."""
-    if metric["metric"] == LIKENESS:
-        _print_likeness(metric)
+    if metric["metric"] == SAMPLE_QUALITY:
+        _print_sample_quality(metric)
         return
     size = metric.get("median_effective_sample_size")
     sampling = "" if size is None else f", median effective sample size {size:.1f}"
@@ -162,7 +164,7 @@ def print_metric(metric: Metric) -> None:
     )
 
 
-def _print_likeness(metric: Metric) -> None:
+def _print_sample_quality(metric: Metric) -> None:
     """Print the metrics of sample quality."""
     print(
         f"{metric['split']} {metric['metric']}: {metric['mmd2']:.3g} +- "
@@ -175,7 +177,7 @@ def _print_likeness(metric: Metric) -> None:
     )
 
 
-def classifier(path: Path, estimator: Any) -> Any:
+def require_classifier(path: Path, estimator: Any) -> Any:
     """Estimator itself, if it is a classifier.
 
     Raises
@@ -189,7 +191,7 @@ def classifier(path: Path, estimator: Any) -> Any:
     return estimator
 
 
-def explicit(path: Path, estimator: Any) -> LatentEstimator:
+def require_likelihood(path: Path, estimator: Any) -> LatentEstimator:
     """Estimator itself, if it is a latent-variable model with a likelihood.
 
     Raises
@@ -213,8 +215,8 @@ def check_folder(path: Path) -> None:
 
 def check_suffix(path: Path) -> None:
     """Raise an error if the suffix of an output file of rows is not supported."""
-    if path.suffix not in WRITERS:
-        raise ValueError(f"out={path}: expected a name ending in {' '.join(WRITERS)}")
+    if path.suffix not in OUTPUT_SUFFIXES:
+        raise ValueError(f"out={path}: expected a name ending in {' '.join(OUTPUT_SUFFIXES)}")
     check_folder(path)
 
 
@@ -230,7 +232,7 @@ def write_rows(
     Parameters
     ----------
     path : Path
-        Output file, with one of the suffixes ``WRITERS``.
+        Output file, with one of the suffixes ``OUTPUT_SUFFIXES``.
     rows : array [n, d]
         Rows to write.
     image_shape : tuple of int, optional
@@ -249,7 +251,7 @@ def write_rows(
         case ".png":
             from ancestral.experiments.report.figures import sheet_png, tiles
 
-            check_picture(path, image_shape)
+            check_image_output(path, image_shape)
             assert image_shape is not None
             limits = (min(0.0, float(np.nanmin(rows))), max(1.0, float(np.nanmax(rows))))
             n_columns = n_columns or math.ceil(len(rows) ** 0.5)
@@ -263,7 +265,7 @@ def write_rows(
     files.write_file(path, file.getvalue())
 
 
-def check_picture(path: Path, image_shape: tuple[int, ...] | None) -> None:
+def check_image_output(path: Path, image_shape: tuple[int, ...] | None) -> None:
     """Raise an error if a .png file is requested for rows that are not images."""
     if path.suffix == ".png" and image_shape is None:
         raise ValueError(f"out={path}: the rows are not images: choose another suffix than .png")

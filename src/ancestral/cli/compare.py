@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ancestral import datasets
-from ancestral.cli.common import check_folder, classifier, dataset_of, explicit, print_metric
-from ancestral.cli.options import _rows, _scorings
-from ancestral.evaluation.log_likelihood import compare as compare_rows
+from ancestral.cli.common import (
+    check_folder,
+    load_dataset,
+    print_metric,
+    require_classifier,
+    require_likelihood,
+)
+from ancestral.cli.options import _evaluation_settings, _row_settings
+from ancestral.evaluation.log_likelihood import compare as compare_likelihoods
 from ancestral.evaluation.metrics import mcnemar
 from ancestral.experiments import provenance, run_metrics, scoring
 from ancestral.experiments.protocol import Metric
@@ -25,7 +31,7 @@ def compare(options: Namespace) -> None:
     check_field("rows", options.rows, Count | None)
     if options.out is not None:
         check_folder(options.out)
-    compare_models = _compared_errors if options.metric == "error" else _compared_likelihoods
+    compare_models = _compare_errors if options.metric == "error" else _compare_likelihoods
     differences = compare_models(options)
     if options.out is not None:
         models = {"first": str(options.run), "second": str(options.second)}
@@ -34,24 +40,24 @@ def compare(options: Namespace) -> None:
         files.write_file(options.out, text + "\n")
 
 
-def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
+def _compare_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     """Paired differences of log-likelihood between two models, one per binarisation."""
-    settings, pair = _scorings(options), _pair(options, explicit)
+    settings, pair = _evaluation_settings(options), _open_pair(options, require_likelihood)
     seed = settings[0].binarize_seed
     seeds = [seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
     _check_same(options, "binarize_seed", seeds)
     results = [
-        [run_metrics.scored(*model, scoring, progress=True) for scoring in settings]
+        [run_metrics.evaluate_cached(*model, scoring, progress=True) for scoring in settings]
         for model in pair
     ]
     for metric, _ in [result for of_model in results for result in of_model]:
         print_metric(metric)
     differences = []
     for (metric, first), (_, second) in zip(*results, strict=True):
-        difference = compare_rows(first, second)
+        difference = compare_likelihoods(first, second)
         print(f"{options.run} less {options.second}: {difference}")
         differences.append(
-            _same(metric)
+            _shared_fields(metric)
             | {
                 "difference": difference.mean,
                 "standard_error": difference.standard_error,
@@ -61,18 +67,18 @@ def _compared_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     return differences
 
 
-def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
+def _compare_errors(options: Namespace) -> list[dict[str, Any]]:
     """Paired difference of error rate between two classifiers, with McNemar's test."""
-    pair, rows = _pair(options, classifier), _rows(options)
+    pair, rows = _open_pair(options, require_classifier), _row_settings(options)
     (metric, first), (_, second) = (
-        scoring.classify(estimator, dataset, rows) for _, estimator, dataset in pair
+        scoring.score_classification(estimator, dataset, rows) for _, estimator, dataset in pair
     )
     difference = mcnemar(first, second)
     for path, errors in ((options.run, first), (options.second, second)):
         print(f"{path}: {metric['split']} error {errors}")
     print(f"{options.run} less {options.second}: {difference}")
     return [
-        _same(metric)
+        _shared_fields(metric)
         | {
             "difference": difference.percent,
             "standard_error": difference.standard_error,
@@ -82,8 +88,8 @@ def _compared_errors(options: Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def _pair(
-    options: Namespace, suited: Callable[[Path, Any], Any]
+def _open_pair(
+    options: Namespace, require: Callable[[Path, Any], Any]
 ) -> list[tuple[Path, Any, datasets.Dataset]]:
     """Open two models and their data, and check that they can be compared.
 
@@ -106,14 +112,14 @@ def _pair(
         If a model is not of the compared kind, or the models have different evaluation rows.
     """
     runs = [(path, *open_run(path)) for path in (options.run, options.second)]
-    models = [(path, suited(path, estimator), config) for path, estimator, config in runs]
+    models = [(path, require(path, estimator), config) for path, estimator, config in runs]
     pair = [
-        (path, estimator, dataset_of(path, options, config, estimator))
+        (path, estimator, load_dataset(path, options, config, estimator))
         for path, estimator, config in models
     ]
     data = [dataset for _, _, dataset in pair]
     _check_same(options, "data_checksum", [dataset.checksum for dataset in data])
-    _check_same(options, "split", [_rows(options).rows(dataset)[0] for dataset in data])
+    _check_same(options, "split", [_row_settings(options).rows(dataset)[0] for dataset in data])
     return pair
 
 
@@ -127,7 +133,7 @@ def _check_same(options: Namespace, key: str, values: Sequence[object]) -> None:
         )
 
 
-def _same(metric: Metric) -> dict[str, Any]:
+def _shared_fields(metric: Metric) -> dict[str, Any]:
     """Fields of a metric that two compared evaluations have in common."""
     keys = ("metric", "split", "n_rows", "binarize_seed", "data", "data_checksum")
     return {k: metric.get(k) for k in keys}

@@ -9,8 +9,19 @@ from typing import Any
 import numpy as np
 
 from ancestral import datasets
-from ancestral.cli.common import check_folder, classifier, dataset_of, explicit, print_metric
-from ancestral.cli.options import _annealing, _rows, _scorings, _second_stage
+from ancestral.cli.common import (
+    check_folder,
+    load_dataset,
+    print_metric,
+    require_classifier,
+    require_likelihood,
+)
+from ancestral.cli.options import (
+    _annealing_settings,
+    _evaluation_settings,
+    _row_settings,
+    _second_stage,
+)
 from ancestral.estimators.autoencoder import Autoencoder
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
@@ -20,16 +31,20 @@ from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.experiments import records, run_metrics, scoring
 from ancestral.experiments.config import Config
-from ancestral.experiments.metrics import label_error, retrained_error, smallest_share
-from ancestral.experiments.protocol import Metric, Scoring
+from ancestral.experiments.metrics import (
+    class_consistency_error,
+    error_after_training_on_samples,
+    rarest_class_frequency,
+)
+from ancestral.experiments.protocol import EvaluationSettings, Metric
 from ancestral.experiments.run import open_run
 from ancestral.utils import files
 from ancestral.utils.validation import Count, check_field
 
-WHOLE: dict[type, Callable[[Any, datasets.Dataset, Scoring], Metric]] = {
-    ImplicitEstimator: scoring.resemble,
-    RegressorBase: scoring.regress,
-    Autoencoder: scoring.rebuild,
+AGGREGATE_METRICS: dict[type, Callable[[Any, datasets.Dataset, EvaluationSettings], Metric]] = {
+    ImplicitEstimator: scoring.score_sample_quality,
+    RegressorBase: scoring.score_regression,
+    Autoencoder: scoring.score_reconstruction,
 }
 """Metrics of a whole split that have no row-wise values, by estimator class."""
 
@@ -39,32 +54,34 @@ def evaluate(options: Namespace) -> None:
     check_field("rows", options.rows, Count | None)
     check_field("two_sided", options.two_sided, Count | None)
     estimator, config = open_run(options.run)
-    noise = _observed(options, estimator)
+    noise = _observation_noise(options, estimator)
     if options.second_stage is not None:
-        classifier(options.run, estimator)
+        require_classifier(options.run, estimator)
     if options.two_sided is not None:
-        model = estimator if noise else explicit(options.run, estimator)
-        annealing = _annealing(options)
-        _print_sandwich(
+        model = estimator if noise else require_likelihood(options.run, estimator)
+        annealing = _annealing_settings(options)
+        _print_bidirectional_bounds(
             model.bidirectional_bounds(options.two_sided, annealing, **noise, progress=True)
         )
         return
-    dataset = dataset_of(options.run, options, config, estimator)
+    dataset = load_dataset(options.run, options, config, estimator)
     if options.out is not None:
         check_folder(options.out)
     if options.classifier is not None:
-        evaluate_labels(options, estimator, dataset)
+        evaluate_class_fidelity(options, estimator, dataset)
         return
     if noise:
-        settings = _scorings(options)[0]
-        result = scoring.observe(estimator, dataset, settings, **noise, progress=True)
-        _keep_rows(options, *result)
+        settings = _evaluation_settings(options)[0]
+        result = scoring.score_noisy_generator(estimator, dataset, settings, **noise, progress=True)
+        _save_likelihoods(options, *result)
         return
-    for kind, score in WHOLE.items():
+    for kind, score in AGGREGATE_METRICS.items():
         if isinstance(estimator, kind):
-            _evaluate_whole(options, estimator, dataset, score)
+            _evaluate_aggregate(options, estimator, dataset, score)
             return
-    metrics = _applicable(estimator, dataset) if options.metric is None else [options.metric]
+    metrics = (
+        _applicable_metrics(estimator, dataset) if options.metric is None else [options.metric]
+    )
     if "error" in metrics:
         rows = _evaluate_errors(options, config, estimator, dataset)
     if "log_likelihood" in metrics:
@@ -75,7 +92,7 @@ def evaluate(options: Namespace) -> None:
         files.write_file(options.out, rows)
 
 
-def _observed(options: Namespace, estimator: Any) -> dict[str, float]:
+def _observation_noise(options: Namespace, estimator: Any) -> dict[str, float]:
     """Variance of the observation noise of a generator, as a keyword argument; empty if unset.
 
     Raises
@@ -99,20 +116,20 @@ def _observed(options: Namespace, estimator: Any) -> dict[str, float]:
     return {"variance": variance}
 
 
-def _keep_rows(options: Namespace, metric: Metric, result: LogLikelihood) -> None:
+def _save_likelihoods(options: Namespace, metric: Metric, result: LogLikelihood) -> None:
     """Print a log-likelihood, add it to the run's metrics and write row-wise values to --out."""
     print_metric(metric)
     if (options.run / files.MODEL).is_dir():
         run_metrics.add_metric(options.run, metric)
     if options.out is not None:
-        files.write_file(options.out, run_metrics.rows_csv(result))
+        files.write_file(options.out, run_metrics.likelihoods_to_csv(result))
 
 
-def _evaluate_whole(
+def _evaluate_aggregate(
     options: Namespace,
     estimator: Any,
     dataset: datasets.Dataset,
-    score: Callable[[Any, datasets.Dataset, Scoring], Metric],
+    score: Callable[[Any, datasets.Dataset, EvaluationSettings], Metric],
 ) -> None:
     """Compute and print a metric that has no row-wise values."""
     if options.metric is not None or options.out is not None:
@@ -120,7 +137,7 @@ def _evaluate_whole(
             f"{options.run} contains a {type(estimator).__name__}, whose metric has no row-wise "
             "values: omit --metric and --out"
         )
-    metric = score(estimator, dataset, _rows(options))
+    metric = score(estimator, dataset, _row_settings(options))
     print_metric(metric)
     if (options.run / files.MODEL).is_dir():
         run_metrics.add_metric(options.run, metric)
@@ -128,11 +145,13 @@ def _evaluate_whole(
 
 def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
     """Print the log-likelihood for each binarisation; return the row-wise values of the last."""
-    estimator = explicit(options.run, estimator)
+    estimator = require_likelihood(options.run, estimator)
     # without grey values there is no binarisation: all seeds give the same result
-    settings = _scorings(options)[: None if estimator.draws_bits_ else 1]
+    settings = _evaluation_settings(options)[: None if estimator.draws_bits_ else 1]
     results = [
-        run_metrics.scored(options.run, estimator, dataset, scoring, again=True, progress=True)
+        run_metrics.evaluate_cached(
+            options.run, estimator, dataset, scoring, recompute=True, progress=True
+        )
         for scoring in settings
     ]
     for metric, _ in results:
@@ -143,7 +162,7 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
             f"mean over {len(results)} binarisations: {np.mean(values):.3f}, "
             f"spread {np.std(values, ddof=1):.3f}"
         )
-    return run_metrics.rows_csv(results[-1][1])
+    return run_metrics.likelihoods_to_csv(results[-1][1])
 
 
 def _evaluate_errors(
@@ -151,8 +170,8 @@ def _evaluate_errors(
 ) -> str:
     """Print the error rate; return the row-wise errors (0 or 1) as CSV text."""
     stage = _second_stage(options, config, estimator, dataset)
-    metric, result = scoring.classify(
-        classifier(options.run, estimator), dataset, _rows(options), **stage
+    metric, result = scoring.score_classification(
+        require_classifier(options.run, estimator), dataset, _row_settings(options), **stage
     )
     name = metric["metric"].removesuffix(", %")
     print(f"{metric['split']} {name}: {result} ({metric['n_rows']} rows)")
@@ -161,7 +180,7 @@ def _evaluate_errors(
     return files.to_csv([{"wrong": int(wrong)} for wrong in result.misclassified])
 
 
-def _applicable(estimator: Any, dataset: datasets.Dataset) -> list[str]:
+def _applicable_metrics(estimator: Any, dataset: datasets.Dataset) -> list[str]:
     """Names of the metrics that apply to an estimator and a data set."""
     metrics = ["log_likelihood"] if isinstance(estimator, LatentEstimator) else []
     if isinstance(estimator, ClassifierBase) and (dataset.y_train is not None or not metrics):
@@ -173,14 +192,14 @@ def units(options: Namespace) -> None:
     """Run ``ancestral units RUN``."""
     check_field("rows", options.rows, Count)
     estimator, config = open_run(options.run)
-    estimator = explicit(options.run, estimator)
-    dataset = dataset_of(options.run, options, config, estimator)
+    estimator = require_likelihood(options.run, estimator)
+    dataset = load_dataset(options.run, options, config, estimator)
     active = estimator.active_units(dataset.x_train[: options.rows])
     sizes = estimator._latent_sizes()
     print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
 
 
-def _print_sandwich(bounds: BidirectionalBounds) -> None:
+def _print_bidirectional_bounds(bounds: BidirectionalBounds) -> None:
     """Print lower and upper bounds on the log-likelihood of samples."""
     print(f"{len(bounds.lower.values)} rows drawn from the model, log-likelihood")
     print(f"  from below: {bounds.lower}")
@@ -188,7 +207,7 @@ def _print_sandwich(bounds: BidirectionalBounds) -> None:
     print(f"  gap: {bounds.gap:.3f} nats")
 
 
-def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> None:
+def evaluate_class_fidelity(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> None:
     """Run ``ancestral evaluate RUN --classifier OTHER``.
 
     Raises
@@ -202,10 +221,10 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
     if not hasattr(estimator, "sample"):
         name = type(estimator).__name__
         raise ValueError(f"{options.run} contains a {name}, which does not generate samples")
-    judge = classifier(options.classifier, open_run(options.classifier)[0])
+    judge = require_classifier(options.classifier, open_run(options.classifier)[0])
     if judge.n_features_in_ != estimator.n_features_in_:
         raise ValueError(
-            f"{options.classifier} was fitted on {judge.n_features_in_} features, but "
+            f"{options.require_classifier} was fitted on {judge.n_features_in_} features, but "
             f"{options.run} generates {estimator.n_features_in_}: choose a classifier of the same "
             "features"
         )
@@ -214,20 +233,20 @@ def evaluate_labels(options: Namespace, estimator: Any, dataset: datasets.Datase
         raise ValueError(
             f"--retrain requires a class-conditional model, but {options.run} contains a {name}"
         )
-    rows = Scoring(split=options.split, n_rows=options.rows)
-    metric = smallest_share(estimator, judge, dataset)
+    rows = EvaluationSettings(split=options.split, n_rows=options.rows)
+    metric = rarest_class_frequency(estimator, judge, dataset)
     pairs = zip(metric["classes"], metric["shares"], strict=True)
     print(
         f"classes of {metric['n_rows']} drawn rows: {', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
     )
     if is_class_conditional(estimator):
-        _keep(options, label_error(estimator, judge, dataset))
-        print_metric(scoring.classify(judge, dataset, rows)[0])
+        _save_metric(options, class_consistency_error(estimator, judge, dataset))
+        print_metric(scoring.score_classification(judge, dataset, rows)[0])
     if options.retrain:
-        _keep(options, retrained_error(estimator, judge, dataset, rows))
+        _save_metric(options, error_after_training_on_samples(estimator, judge, dataset, rows))
 
 
-def _keep(options: Namespace, metric: Metric) -> None:
+def _save_metric(options: Namespace, metric: Metric) -> None:
     """Print a metric and add it to the metrics of the run."""
     print_metric(metric)
     if (options.run / files.MODEL).is_dir():

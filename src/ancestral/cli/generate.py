@@ -10,13 +10,13 @@ import numpy as np
 
 from ancestral.cli.common import (
     check_folder,
-    check_picture,
+    check_image_output,
     check_suffix,
-    classifier,
-    explicit,
-    load_like,
+    load_with_run_options,
+    read_table_with_run_options,
+    require_classifier,
+    require_likelihood,
     split_rows,
-    table_like,
     write_rows,
     write_table,
 )
@@ -35,7 +35,7 @@ def sample(options: Namespace) -> None:
     check_field("n", options.n, Count)
     check_suffix(options.out)
     estimator, _ = open_run(options.run)
-    check_picture(options.out, estimator.image_shape)
+    check_image_output(options.out, estimator.image_shape)
     kwargs = {"random_state": options.random_state}
     if isinstance(estimator, ImplicitEstimator):
         if options.mean:
@@ -52,7 +52,7 @@ def sample(options: Namespace) -> None:
             f"samples{hint}"
         )
     else:
-        explicit(options.run, estimator)
+        require_likelihood(options.run, estimator)
         label = _label(options.run, estimator, options.label)
         rows = estimator.sample(options.n, label, mean=options.mean, **kwargs)
     write_rows(options.out, rows, estimator.image_shape, estimator.column_names)
@@ -80,8 +80,10 @@ def predict(options: Namespace) -> None:
     check_folder(options.out)
     estimator, config = open_run(options.run)
     if not isinstance(estimator, RegressorBase):
-        classifier(options.run, estimator)
-    dataset = alignment.aligned(load_like(config, options, labelled=False), estimator)
+        require_classifier(options.run, estimator)
+    dataset = alignment.align_columns(
+        load_with_run_options(config, options, labelled=False), estimator
+    )
     description, x = split_rows(options, dataset)
     if options.out.suffix == ".npy":
         predicted = estimator.predict(x)
@@ -90,7 +92,7 @@ def predict(options: Namespace) -> None:
             predicted = np.array(estimator.class_names_)[codes]
         write_rows(options.out, predicted, None, None)
     elif isinstance(estimator, RegressorBase):
-        files.write_file(options.out, files.to_csv(_targets(estimator, x)))
+        files.write_file(options.out, files.to_csv(_target_rows(estimator, x)))
     else:
         probabilities = estimator.predict_proba(x)
         names = class_names(estimator)
@@ -103,7 +105,7 @@ def predict(options: Namespace) -> None:
     print(f"predictions for {len(x)} {description}: {options.out}")
 
 
-def _targets(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
+def _target_rows(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
     """Predicted targets and their standard deviations by column name, one dict per row."""
     mean, std = (v.reshape(len(x), -1) for v in estimator.predict(x, return_std=True))
     numbers = [""] if mean.shape[1] == 1 else range(mean.shape[1])
@@ -118,14 +120,20 @@ def impute(options: Namespace) -> None:
     if options.out.resolve() == Path(options.data).resolve():
         raise ValueError(f"out={options.out}: this is the input file: choose another name")
     estimator, config = open_run(options.run)
-    estimator = explicit(options.run, estimator)
-    check_picture(options.out, estimator.image_shape)
-    dataset = alignment.aligned(load_like(config, options, labelled=False), estimator)
+    estimator = require_likelihood(options.run, estimator)
+    check_image_output(options.out, estimator.image_shape)
+    dataset = alignment.align_columns(
+        load_with_run_options(config, options, labelled=False), estimator
+    )
     description, x = split_rows(options, dataset)
     names = ("n_iter", "fill", "n_chains", "gaps", "batch_statistics", "random_state")
     kwargs = {name: getattr(options, name) for name in names}
     rows = estimator.impute(x, **kwargs)
-    table = table_like(config, options) if options.out.suffix in (".csv", ".parquet") else None
+    table = (
+        read_table_with_run_options(config, options)
+        if options.out.suffix in (".csv", ".parquet")
+        else None
+    )
     if table is None or dataset.feature_names is None:
         write_rows(options.out, rows, estimator.image_shape, dataset.feature_names)
     else:

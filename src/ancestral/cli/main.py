@@ -35,9 +35,9 @@ def _run(arguments: Sequence[str]) -> int:
     options, unknown = build_parser(arguments).parse_known_args(arguments)
     if unknown:
         _check_method(options)
-        options.parser.refuse(unknown)
-    if options.command in LISTS:
-        print("\n".join(LISTS[options.command]()), flush=True)
+        options.parser.error_unknown(unknown)
+    if options.command in LIST_COMMANDS:
+        print("\n".join(LIST_COMMANDS[options.command]()), flush=True)
         return 0
     from ancestral.cli import commands  # imports torch
 
@@ -48,8 +48,8 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
-    except commands.FOR_THE_USER as error:
-        message = commands.in_options(str(error), options.parser.options())
+    except commands.USER_ERRORS as error:
+        message = commands.with_cli_option_names(str(error), options.parser.options())
         print(f"ancestral: error: {message}", file=sys.stderr)
         return 2
     return 0
@@ -78,7 +78,7 @@ def _list_datasets() -> list[str]:
     return [str(datasets.describe(name)) for name in datasets.names()]
 
 
-LISTS = {"methods": _list_methods, "datasets": _list_datasets}
+LIST_COMMANDS = {"methods": _list_methods, "datasets": _list_datasets}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ ARGUMENT = re.compile(
 )
 
 
-def in_options(message: str, options: Mapping[str, Action]) -> str:
+def with_cli_option_names(message: str, options: Mapping[str, Action]) -> str:
     """Replace ``name=value`` in a message by ``--name value`` if the command has that option.
 
     Parameters
@@ -28,7 +28,7 @@ def in_options(message: str, options: Mapping[str, Action]) -> str:
     >>> parser = ArgumentParser()
     >>> actions = [parser.add_argument(f"--{name}") for name in ("hidden", "n-latents")]
     >>> options = {action.option_strings[0]: action for action in actions}
-    >>> in_options("n_latents=0: expected more; hidden=(500, 0) too", options)
+    >>> with_cli_option_names("n_latents=0: expected more; hidden=(500, 0) too", options)
     '--n-latents 0: expected more; --hidden 500,0 too'
     """
 

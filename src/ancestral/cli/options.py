@@ -1,4 +1,4 @@
-"""Scoring options of the commands."""
+"""EvaluationSettings options of the commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ancestral.cli.common import training_data
 from ancestral.evaluation.ais import Annealing
 from ancestral.experiments import scoring
 from ancestral.experiments.config import Config
-from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.utils.validation import Natural, parse_field
 
 
@@ -26,20 +26,20 @@ def _second_stage(
     return {"second_stage": stage, "training": training}
 
 
-def _scorings(options: Namespace) -> list[Scoring]:
+def _evaluation_settings(options: Namespace) -> list[EvaluationSettings]:
     """Evaluation settings of the command, one for each binarisation seed."""
-    common = Scoring(
+    common = EvaluationSettings(
         n_importance_samples=options.n_importance_samples,
         split=options.split,
         n_rows=options.rows,
         precision=options.precision,
-        annealing=_annealing(options),
+        annealing=_annealing_settings(options),
     )
     seeds = parse_field("binarize_seed", f"{options.binarize_seed},", tuple[Natural, ...])
     return [replace(common, binarize_seed=seed) for seed in seeds]
 
 
-def _annealing(options: Namespace) -> Annealing | None:
+def _annealing_settings(options: Namespace) -> Annealing | None:
     """Settings of annealed importance sampling; None if it is not requested.
 
     Raises
@@ -57,6 +57,6 @@ def _annealing(options: Namespace) -> Annealing | None:
     return None
 
 
-def _rows(options: Namespace) -> Scoring:
+def _row_settings(options: Namespace) -> EvaluationSettings:
     """Evaluation settings of the command that select rows: split and number of rows."""
-    return Scoring(split=options.split, n_rows=options.rows)
+    return EvaluationSettings(split=options.split, n_rows=options.rows)

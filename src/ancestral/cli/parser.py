@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         """Actions of the parser by option string."""
         return dict(self._option_string_actions)
 
-    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+    def error_unknown(self, unknown: Sequence[str]) -> NoReturn:
         """Exit with an error message that names the unknown arguments."""
         option = unknown[0].partition("=")[0]
         close = get_close_matches(option, self.options(), n=1)
@@ -123,7 +123,7 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
     if "fit" in arguments:
         names = [a for a in arguments if a in registry.METHODS]
         if names:
-            _add_fields(fit, registry.find(names[0]).load())
+            _add_estimator_options(fit, registry.find(names[0]).load())
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +145,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
+def _add_estimator_options(parser: argparse.ArgumentParser, cls: type) -> None:
     """Add an option for each field of an estimator, with help from its docstring."""
     from ancestral.utils.docstrings import field_help
     from ancestral.utils.validation import describe_hint, field_defaults, field_hints
@@ -169,7 +169,7 @@ def _add_evaluate(commands: Any) -> None:
         commands, "evaluate", "score held-out rows: log-likelihood, error rate or other metrics"
     )
     evaluate.add_argument("run", type=Path, help="run folder, or a saved model")
-    _add_scoring(evaluate)
+    _add_evaluation_options(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="CSV file of row-wise values")
     evaluate.add_argument(
         "--two-sided",
@@ -194,7 +194,7 @@ def _add_evaluate(commands: Any) -> None:
     compare = _add(commands, "compare", "compare two models on the same held-out rows, row by row")
     compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
     compare.add_argument("second", type=Path, help="second run folder, or saved model")
-    _add_scoring(compare)
+    _add_evaluation_options(compare)
     compare.add_argument(
         "--out", type=Path, metavar="FILE.json", help="JSON file of the differences"
     )
@@ -237,7 +237,7 @@ def _add_repair(commands: Any) -> None:
     )
     add("--split", choices=["test", "valid", "train"], help="split of the rows")
     add("--rows", type=int, metavar="N", help="use the first N rows only")
-    _add_rounds(repair)
+    _add_imputation_options(repair)
     _add_second_stage(repair)
     add("--seed", type=int, default=0, help="seed of corruption and imputation (default: 0)")
     add(
@@ -268,7 +268,7 @@ def _add_second_stage(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_rounds(parser: argparse.ArgumentParser) -> None:
+def _add_imputation_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of imputation."""
     add = parser.add_argument
     add("--n-iter", type=int, default=100, help="number of imputation iterations (default: 100)")
@@ -292,7 +292,7 @@ def _add_rounds(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_scoring(parser: argparse.ArgumentParser) -> None:
+def _add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     """Add the data, the metric and the options of log-likelihood estimation."""
     parser.add_argument("data", nargs="?", help="data to use instead of the run's own")
     add = parser.add_argument
@@ -451,7 +451,7 @@ def _add_impute(commands: Any) -> None:
         required=True,
         help="output file: .npy, .npz, .csv, .parquet, or .png for images",
     )
-    _add_rounds(impute)
+    _add_imputation_options(impute)
     impute.add_argument("--random-state", type=int, help="seed (default: that of the fit)")
     impute.add_argument(
         "--fill",

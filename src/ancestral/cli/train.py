@@ -14,20 +14,27 @@ from ancestral.estimators import registry
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.experiments import run_metrics
 from ancestral.experiments.config import Config, read_config
-from ancestral.experiments.run import CONFIG, checkpoint_of, look, open_run, run, write_report
+from ancestral.experiments.run import (
+    CONFIG,
+    estimate_metrics,
+    open_run,
+    run_experiment,
+    training_checkpoint_path,
+    write_report,
+)
 from ancestral.utils.distributed import is_main
 from ancestral.utils.validation import field_hints, parse_field
 
 
 def fit(options: Namespace) -> None:
     """Run ``ancestral fit METHOD DATA``."""
-    config = _config(options)
+    config = _read_config(options)
     name = f"{config.method}-{Path(config.data).stem}"
     out = options.out or Path("runs") / name
-    if (checkpoint := checkpoint_of(out)).exists():
+    if (checkpoint := training_checkpoint_path(out)).exists():
         print(f"resuming from {checkpoint}")
     config = replace(config, options={"verbose": 1, "random_state": 0} | config.options)
-    folder = run(config, out, overwrite=options.overwrite, report=not options.no_report)
+    folder = run_experiment(config, out, overwrite=options.overwrite, report=not options.no_report)
     if not is_main():
         return
     estimator, _ = open_run(folder)
@@ -41,10 +48,10 @@ def fit(options: Namespace) -> None:
     print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}")
 
 
-def _config(options: Namespace) -> Config:
+def _read_config(options: Namespace) -> Config:
     """Configuration of the run: the --config file, overridden by command-line options."""
     config = read_config(options.config) if options.config else Config("", "")
-    method, data = options.method or config.method, _place(options.data) or config.data
+    method, data = options.method or config.method, _absolute_path(options.data) or config.data
     if not method or not data:
         raise ValueError(
             "missing METHOD or DATA: expected both, for example `ancestral fit vae digits`, or "
@@ -61,7 +68,7 @@ def _config(options: Namespace) -> Config:
     return Config(method, data, config.options | values, for_data)
 
 
-def _place(data: str | None) -> str | None:
+def _absolute_path(data: str | None) -> str | None:
     """Name of a data set unchanged; a path of a file or folder as an absolute path."""
     if data is None or data in datasets.names() or not Path(data).expanduser().exists():
         return data
@@ -85,12 +92,12 @@ def report(options: Namespace) -> None:
         )
     dataset = config.dataset()
     samples = options.n_importance_samples
-    _, result = look(estimator, dataset, config, n_importance_samples=samples)
+    _, result = estimate_metrics(estimator, dataset, config, n_importance_samples=samples)
     print(write_report(options.run, estimator, dataset, result, config))
 
 
 def demo(options: Namespace) -> None:
     """Run ``ancestral demo``."""
-    from ancestral.experiments.demo import run
+    from ancestral.experiments.demo import run_demo
 
-    print(f"\nopen this page: {run(options.out)}")
+    print(f"\nopen this page: {run_demo(options.out)}")

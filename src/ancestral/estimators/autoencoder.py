@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ancestral.data.columns import ColumnFeatures, Columns
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import decoder, start_at_means
+from ancestral.estimators.base.decoder import decoder, init_output_bias
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
 from ancestral.estimators.base.tabular import CHUNK
 from ancestral.models.deterministic import AutoencoderModel
@@ -132,15 +132,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
         return {"columns_": columns, "model_": model}
 
     def _dense(self, columns: Columns) -> tuple[nn.Module, Conditional]:
-        body, n = self._disturbed(columns.n_features)
+        body, n = self._regularized_layers(columns.n_features)
         likelihood = decoder(
-            columns, (self.n_latents,), tuple(self.hidden)[::-1], self._style(), log_var=0.0
+            columns, (self.n_latents,), tuple(self.hidden)[::-1], self._layer_options(), log_var=0.0
         )
         return nn.Sequential(body, linear(n, self.n_latents)), likelihood
 
     def _convolutional(self, columns: Columns) -> tuple[nn.Module, Conditional]:
-        kinds, style = set(columns.kinds), self._style()
-        self._check_disturbances()
+        kinds, style = set(columns.kinds), self._layer_options()
+        self._check_regularization()
         noise = [GaussianNoise(scale) for scale in self.jitter[:1]]
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(
@@ -148,16 +148,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
                 f"Gaussian, got {', '.join(sorted(kinds))} columns"
             )
         up, down = parse_network(self.network)
-        encoder = ConvNet(up, self._maps(), **style)
+        encoder = ConvNet(up, self._image_maps(), **style)
         mean = ConvNet(down, MapShape(self.n_latents), **style, linear_last=True)
-        self._check_shape(mean.output_shape, self._maps())
+        self._check_shape(mean.output_shape, self._image_maps())
         head = linear(math.prod(encoder.output_shape), self.n_latents)
         likelihood = Bernoulli(mean) if kinds == {"bernoulli"} else Gaussian(mean, 0.0)
         return nn.Sequential(*noise, encoder, head), likelihood
 
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         if self.network == "dense":
-            start_at_means(self.model_.likelihood, self.columns_, data)
+            init_output_bias(self.model_.likelihood, self.columns_, data)
 
     def _players(self) -> Player:
         return Player(self.model_, reconstruction(), self._optimizer())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ancestral.estimators.base.deep_latent import BITS, DeepLatentEstimator
+from ancestral.estimators.base.deep_latent import BERNOULLI_LATENTS, DeepLatentEstimator
 from ancestral.objectives import Objective, reweighted_wake, vimco
 from ancestral.utils.validation import Count, Sizes
 
@@ -50,7 +50,7 @@ class BeliefNet(DeepLatentEstimator):
     n_importance_samples: Count = 10
     gradient: Literal["vimco", "reweighted_wake"] = "vimco"
 
-    _latents = BITS
+    _latent_kind = BERNOULLI_LATENTS
 
     def _check_architecture(self) -> None:
         if self.network != "dense":

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from ancestral.estimators.base.implicit import ClassConditionalGenerator
-from ancestral.estimators.moment_matching import MomentMatcher
+from ancestral.estimators.moment_matching import MomentMatchingEstimator
 from ancestral.objectives import cmmd
 from ancestral.probability.kernels import DeltaKernel
 from ancestral.training import Player
 from ancestral.utils.validation import Count, Positive, Sizes
 
 
-class CGMMN(ClassConditionalGenerator, MomentMatcher):
+class CGMMN(ClassConditionalGenerator, MomentMatchingEstimator):
     """Class-conditional generative moment-matching network (Ren et al., 2016).
 
     Minimises the conditional maximum mean discrepancy between data and generated samples given

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.implicit import WIDTHS, Noise, Variances, kernel_of_rows, noise
+from ancestral.estimators.base.implicit import (
+    VARIANCE_MULTIPLIERS,
+    Noise,
+    Variances,
+    noise,
+    resolve_variances,
+)
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase, check_labelled
 from ancestral.estimators.distillation import DistillationMixin
@@ -93,7 +99,7 @@ class ConditionalMomentMatcher(RegularizedNetworkEstimator, ABC):
 
     _shuffle = "once"
 
-    def _make_generator(
+    def _build_row_generator(
         self, columns: Columns, n_out: int, output_layers: list[nn.Module]
     ) -> Generator:
         """Build the network of inputs and noise, with ``n_out`` outputs."""
@@ -104,9 +110,9 @@ class ConditionalMomentMatcher(RegularizedNetworkEstimator, ABC):
             )
         d = columns.n_features
         if self.network == "dense":
-            body, n = self._disturbed(d + self.n_noise)
+            body, n = self._regularized_layers(d + self.n_noise)
         else:
-            body, n = self._disturbed(d)
+            body, n = self._regularized_layers(d)
             body, n = NoisyBody(body, d), n + self.n_noise
         network = nn.Sequential(body, linear(n, n_out), *output_layers)
         return Generator(network, noise(self.noise, self.n_noise), "x")
@@ -188,14 +194,14 @@ class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMomentMatcher)
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        model = self._make_generator(columns, len(self.classes_), [nn.Sigmoid()])
+        model = self._build_row_generator(columns, len(self.classes_), [nn.Sigmoid()])
         return {"columns_": columns, "model_": model}
 
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         assert data.y is not None
         check_labelled(self, data.y.numpy(force=True))
         n, variances = self.batch_size, self.input_variances
-        self.input_variances_ = kernel_of_rows(
+        self.input_variances_ = resolve_variances(
             "input_variances", variances, data, n, INPUT_VARIANCE_MULTIPLIERS
         )
         check_variances("output_variances", self.output_variances)
@@ -264,7 +270,7 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
     n_draws: Count = 100
     batch_size: Count = 200
 
-    _for_classes: ClassVar[str] = "CGMMNClassifier"
+    _classifier_name: ClassVar[str] = "CGMMNClassifier"
 
     @property
     def _targets_in_unit_interval(self) -> bool:
@@ -304,19 +310,21 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         output: list[nn.Module] = [nn.Sigmoid()] if self.bounded else []
-        model = self._make_generator(columns, len(self.target_scale_), output)
+        model = self._build_row_generator(columns, len(self.target_scale_), output)
         return {"columns_": columns, "model_": model}
 
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         n, variances = self.batch_size, self.input_variances
-        self.input_variances_ = kernel_of_rows(
+        self.input_variances_ = resolve_variances(
             "input_variances", variances, data, n, (REGRESSION_VARIANCE_MULTIPLIER,)
         )
         assert data.y is not None
         if self.bounded:
             set_output_bias(self.model_, logit(data.y.to(self._device()).mean(0)))
         targets, variances = DeviceData(data.y, device=data.device), self.output_variances
-        self.output_variances_ = kernel_of_rows("output_variances", variances, targets, n, WIDTHS)
+        self.output_variances_ = resolve_variances(
+            "output_variances", variances, targets, n, VARIANCE_MULTIPLIERS
+        )
 
     def _players(self) -> Player:
         kernels = (self.input_variances_, self.output_variances_)

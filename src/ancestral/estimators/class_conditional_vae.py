@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import ColumnFeatures
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import decoder, start_at_means
+from ancestral.estimators.base.decoder import decoder, init_output_bias
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.network import NetworkEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, one_hot_classes
@@ -113,7 +113,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         return True
 
     @property
-    def _labelled_rows(self) -> int | Literal["share"]:
+    def _n_labelled_per_batch(self) -> int | Literal["share"]:
         return self.n_labelled
 
     def _sample_conditions(self, n: int, y: Any) -> Tensor | None:
@@ -131,7 +131,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         columns, widths = self._columns(), tuple(self.hidden)[::-1]
         n, sizes = columns.n_features, (len(self.classes_), self.n_latents)
         if self.codes is None:
-            likelihood = decoder(columns, (sum(sizes),), widths, self._style())
+            likelihood = decoder(columns, (sum(sizes),), widths, self._layer_options())
             model = self._make_class_model(n, likelihood, ColumnFeatures(columns))
         else:
             base = load_submodel(
@@ -143,7 +143,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
                     "continuous ones, such as a VAE"
                 )
             n = sum(base._latent_sizes())
-            moments: nn.Module = MLP(sum(sizes), widths, heads=(n, n), **self._style())
+            moments: nn.Module = MLP(sum(sizes), widths, heads=(n, n), **self._layer_options())
             encoder: nn.Module = nn.Identity()
             if self.code_spread > 0:
                 moments, encoder = nn.Sequential(moments, MaskEntries(n)), MaskEntries(n)
@@ -154,7 +154,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
     def _make_class_model(self, n: int, likelihood: Conditional, encoder: nn.Module) -> LatentModel:
         """Build the class-conditional model; its encoder reads n features of the input."""
         sizes = n_classes, n_latents = len(self.classes_), self.n_latents
-        style, widths = self._style(), tuple(self.hidden)
+        style, widths = self._layer_options(), tuple(self.hidden)
         q_y = OneHotConditional(MLP(n, widths, n_classes, **style))
         q_z = Gaussian(MLP(n + n_classes, widths, heads=(n_latents, n_latents), **style))
         prior = ClassThenLatent(uniform_classes(n_classes), StandardNormalLike(n_latents), sizes)
@@ -165,10 +165,10 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         """Class-conditional model, of the data or of the codes: the part that is trained."""
         return self.model_.top if isinstance(self.model_, StackedLatentModel) else self.model_
 
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         assert data.y is not None
         if self.codes is None:
-            start_at_means(self.model_.likelihood, self.columns_, data)
+            init_output_bias(self.model_.likelihood, self.columns_, data)
         elif self.code_spread > 0:
             self._select_active_codes(data)
         self.all_labelled_ = bool((data.y >= 0).all())

@@ -9,7 +9,7 @@ import torch
 
 from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.deep_latent import Modules
-from ancestral.estimators.base.em import ExactEstimator
+from ancestral.estimators.base.em import EMEstimator
 from ancestral.models.factor_analysis import FactorAnalyser, FactorAnalysisModel
 from ancestral.utils.validation import Count
 
@@ -17,7 +17,7 @@ MAX_INIT_SAMPLES = 5000
 """Maximum number of samples in the principal component analysis of the initialisation."""
 
 
-class FactorAnalysis(ExactEstimator):
+class FactorAnalysis(EMEstimator):
     """Factor analysis: x = W z + mu + noise, z ~ N(0, I), fitted by expectation maximisation.
 
     This is the linear VAE with an exact posterior. W is identified up to a rotation of z: compare
@@ -86,7 +86,7 @@ class FactorAnalysis(ExactEstimator):
         return {"columns_": self._columns(), "model_": model}
 
     @torch.no_grad()
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         """Initialise by principal components, with missing values replaced by feature means."""
         d, n = data.n_columns, self.n_latents
         index = torch.linspace(

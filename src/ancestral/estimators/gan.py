@@ -65,7 +65,7 @@ class AdversarialEstimator(ImplicitEstimator, ABC):
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
         critic = self._make_critic(len(columns.kinds), self._n_classes)
-        model = AdversarialPair(self._make_generator(columns), critic)
+        model = AdversarialPair(self._build_row_generator(columns), critic)
         model.sample_log = SampleLog(len(columns.kinds))
         return {"columns_": columns, "model_": model}
 
@@ -76,7 +76,7 @@ class AdversarialEstimator(ImplicitEstimator, ABC):
     def _critic_network(self, n_columns: int, n_classes: int) -> nn.Module:
         if not isinstance(self.critic, str):
             return MLP(n_columns + n_classes, tuple(self.critic), 1, activation="leaky_relu")
-        maps = ClassMaps(self._maps("critic"), n_classes)
+        maps = ClassMaps(self._image_maps("critic"), n_classes)
         stack = ConvNet(
             parse_layers(self.critic, "critic"), maps.output_shape, activation="leaky_relu"
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ancestral.estimators.moment_matching import MomentMatcher
+from ancestral.estimators.moment_matching import MomentMatchingEstimator
 from ancestral.objectives import mmd
 from ancestral.training import Player
 from ancestral.utils.validation import Count
 
 
-class GMMN(MomentMatcher):
+class GMMN(MomentMatchingEstimator):
     """Generative moment-matching network (Li, Swersky and Zemel, 2015).
 
     Minimises the maximum mean discrepancy between a batch of data and as many generated samples, or

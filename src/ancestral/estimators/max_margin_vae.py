@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from ancestral.data.batch import Batch
 from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator, Layer
-from ancestral.estimators.base.supervised import LinearClassifierBase, linear_scores
+from ancestral.estimators.base.supervised import LinearClassifierBase, make_linear_classifier
 from ancestral.estimators.pegasos import fit_linear_svm
 from ancestral.models.latent import LatentModel
 from ancestral.nn import (
@@ -116,7 +116,7 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
     n_labelled: Count | Literal["share"] = "share"
 
     @property
-    def _labelled_rows(self) -> int | Literal["share"]:
+    def _n_labelled_per_batch(self) -> int | Literal["share"]:
         return self.n_labelled
 
     def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002
@@ -126,7 +126,7 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         if self.dense_start == "normal":
             init_normal_(model)
         sizes = self._n_features(), len(self.classes_)
-        model.classifier = linear_scores(*sizes, self.classifier_scale)
+        model.classifier = make_linear_classifier(*sizes, self.classifier_scale)
 
     def _objective(self) -> Objective:
         one_layer = len(self._latent_sizes()) == 1
@@ -156,7 +156,7 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
                 "and bernoulli or gaussian columns"
             )
 
-    def _learn_scores(self, data: DeviceData) -> None:
+    def _fit_classifier(self, data: DeviceData) -> None:
         if self.classifier == "joint":
             return
         rows = data.with_transform(self.columns_.to_model_units)
@@ -203,4 +203,4 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
                     f"hidden={self.hidden!r}: add one, or set features='mean'"
                 )
             return sum(hidden)
-        return math.prod(network_output_shape(parse_encoder(self.network), self._maps()))
+        return math.prod(network_output_shape(parse_encoder(self.network), self._image_maps()))

@@ -12,7 +12,7 @@ from torch import Tensor
 from ancestral.data.columns import ColumnKind, Columns
 from ancestral.data.device_data import DeviceData, rows_per_block
 from ancestral.estimators.base.deep_latent import Modules
-from ancestral.estimators.base.em import ExactEstimator
+from ancestral.estimators.base.em import EMEstimator
 from ancestral.models.exact import Statistics, add_statistics
 from ancestral.models.mixture import MixtureLatentModel
 from ancestral.models.mixture_components import Component, FullCovariance, IndependentColumns
@@ -25,7 +25,7 @@ MAX_INIT_SAMPLES = 20_000
 """Maximum number of samples in the k-means clustering of the initialisation."""
 
 
-class MixtureModel(ExactEstimator):
+class MixtureModel(EMEstimator):
     """Finite mixture model, fitted by expectation maximisation.
 
     Features may be Gaussian, Bernoulli, categorical and Poisson, independent given the component
@@ -133,7 +133,7 @@ class MixtureModel(ExactEstimator):
         )
 
     @torch.no_grad()
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         """Initialise by an M-step on the initial responsibilities; set the average statistics."""
         model, k = self.model_, self.n_components
         if len(data) < k:

@@ -12,7 +12,12 @@ from ancestral.data.columns import Columns
 from ancestral.data.device_data import DeviceData
 from ancestral.estimators.autoencoder import CODE_ACTIVATIONS, Autoencoder
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator
-from ancestral.estimators.base.implicit import WIDTHS, ImplicitEstimator, Variances, kernel_of_rows
+from ancestral.estimators.base.implicit import (
+    VARIANCE_MULTIPLIERS,
+    ImplicitEstimator,
+    Variances,
+    resolve_variances,
+)
 from ancestral.estimators.base.sample_log import SampleLog
 from ancestral.estimators.submodel import load_submodel
 from ancestral.models.implicit import Generator, LatentSpaceGenerator
@@ -22,7 +27,7 @@ AUTOENCODER_CLASSES = (Autoencoder, DeepLatentEstimator)
 """Estimator classes that encode samples and decode codes."""
 
 
-class MomentMatcher(ImplicitEstimator, ABC):
+class MomentMatchingEstimator(ImplicitEstimator, ABC):
     """Generator fitted by a kernel comparison of generated samples, or codes, with those of data.
 
     Parameters
@@ -59,20 +64,20 @@ class MomentMatcher(ImplicitEstimator, ABC):
     def _make_model(self, columns: Columns) -> Generator | LatentSpaceGenerator:
         """Build a generator of samples, or of codes with the decoder of the autoencoder."""
         if self.autoencoder is None:
-            return self._make_generator(columns)
+            return self._build_row_generator(columns)
         coder = load_submodel(
             self, "autoencoder", AUTOENCODER_CLASSES, "a saved autoencoder, plain or variational"
         )
         output = CODE_ACTIVATIONS[coder.code if isinstance(coder, Autoencoder) else "linear"]
         return LatentSpaceGenerator(
-            self._generator_of(MapShape(coder._n_features_out), output()), coder.model_
+            self._build_generator(MapShape(coder._n_features_out), output()), coder.model_
         )
 
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         """Set the variances of the kernel, from the data if ``variances="auto"``."""
         transform = self._codes if isinstance(self.model_, LatentSpaceGenerator) else None
-        self.variances_ = kernel_of_rows(
-            "variances", self.variances, data, self.batch_size, WIDTHS, transform
+        self.variances_ = resolve_variances(
+            "variances", self.variances, data, self.batch_size, VARIANCE_MULTIPLIERS, transform
         )
 
     def _codes(self, batch: Batch) -> Tensor:

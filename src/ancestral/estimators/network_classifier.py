@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import ColumnFeatures
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
-from ancestral.estimators.base.supervised import LinearClassifierBase, linear_scores
+from ancestral.estimators.base.supervised import LinearClassifierBase, make_linear_classifier
 from ancestral.models.deterministic import FeatureModel
 from ancestral.objectives import Objective, gaussian_weight_prior, hinge
 from ancestral.training import Player
@@ -56,9 +56,10 @@ class NetworkClassifier(ClassifierMixin, LinearClassifierBase, RegularizedNetwor
 
     def _build(self) -> dict[str, nn.Module]:
         columns = self._columns()
-        body, n = self._disturbed(columns.n_features)
+        body, n = self._regularized_layers(columns.n_features)
         model = FeatureModel(
-            nn.Sequential(ColumnFeatures(columns), body), linear_scores(n, len(self.classes_))
+            nn.Sequential(ColumnFeatures(columns), body),
+            make_linear_classifier(n, len(self.classes_)),
         )
         return {"columns_": columns, "model_": model}
 

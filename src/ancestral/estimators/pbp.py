@@ -56,8 +56,8 @@ class PBP(RegressorMixin, RegressorBase):
     max_epochs: Count = 40
     likelihood: Literal["gaussian"] = "gaussian"
 
-    _learns_from_gaps = False
-    _several_targets = False
+    _supports_missing = False
+    _multi_output = False
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Mean of p(y | x) for each sample, [n_samples], in the units of the target.
@@ -91,14 +91,14 @@ class PBP(RegressorMixin, RegressorBase):
             Seed; by default the seed of the fit, so that calls are reproducible.
         """
         mean, std = self.predict(X, return_std=True)
-        with self._noise(random_state):
+        with self._seeded_rng(random_state):
             return mean + std * torch.randn(len(mean), dtype=torch.float64).numpy()
 
     def _build(self) -> Modules:
         columns = self._columns()
         return {"columns_": columns, "model_": BayesianMLP(columns.n_features, self.hidden)}
 
-    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
+    def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         self.n_rows_, model = len(data), self.model_.double()
         batch = data.with_dtype(torch.float64).batch_at(torch.arange(len(data), device=data.device))
         assert batch.y is not None

@@ -173,7 +173,7 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
     batch_size: Count = 100
     likelihood: Literal["gaussian"] = "gaussian"
 
-    _learns_from_gaps = False
+    _supports_missing = False
     _standardizes = False
     _semi_supervised = False
 
@@ -188,7 +188,7 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
         return {"columns_": columns, "model_": FeatureModel(ColumnFeatures(columns), linear)}
 
     @torch.no_grad()
-    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
+    def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
         batch = data.batch_at(torch.arange(len(data), device=data.device))
         assert batch.y is not None
         weights = fit_linear_svm(

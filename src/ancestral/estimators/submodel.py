@@ -37,7 +37,7 @@ def load_submodel(
         If the saved model is of another class, or was fitted to other columns.
     """
     attribute = f"{option}_"
-    if estimator._as_described:
+    if estimator._is_loaded:
         model = _from_description(getattr(estimator, attribute), kinds)
     else:
         model = _load_compatible(estimator, option, kinds, description)
@@ -49,7 +49,7 @@ def _from_description(description: dict[str, Any], kinds: type | tuple[type, ...
     cls = find(description["method"]).load()
     assert issubclass(cls, kinds)
     model = persistence.from_description(cls, description)
-    model._adopt(model._build())
+    model._set_modules(model._build())
     return model
 
 

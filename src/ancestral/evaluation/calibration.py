@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def temperature(scores: Float[np.ndarray, "n classes"], y: Int[np.ndarray, " n"]) -> float:
+def fit_temperature(scores: Float[np.ndarray, "n classes"], y: Int[np.ndarray, " n"]) -> float:
     """Return the T that maximises the likelihood of softmax(scores / T).
 
     The log-likelihood is concave in 1 / T. The maximum is searched between 1e-2 and 1e4 times the
@@ -16,7 +16,7 @@ def temperature(scores: Float[np.ndarray, "n classes"], y: Int[np.ndarray, " n"]
     --------
     >>> scores = np.log(np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]] * 5))
     >>> y = np.array([0, 0, 1, 1] * 4 + [0, 1, 0, 1])  # nine of ten are right
-    >>> round(temperature(3 * scores, y), 3)
+    >>> round(fit_temperature(3 * scores, y), 3)
     3.0
     """
     from scipy.optimize import minimize_scalar

@@ -13,7 +13,7 @@ from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.supervised import class_names
 
 
-def aligned(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset:
+def align_columns(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset:
     """Reorder the columns of a table to the order in which the model was fitted.
 
     Raises
@@ -36,7 +36,7 @@ def aligned(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset
     return replace(dataset, feature_names=tuple(model_columns), **splits)
 
 
-def comparable(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset:
+def align_columns_and_classes(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Dataset:
     """Convert the columns of a table to the model's order and the labels to the model's classes.
 
     Classes are matched by name; the name of a numeric class is the number.
@@ -46,7 +46,7 @@ def comparable(dataset: datasets.Dataset, estimator: Estimator) -> datasets.Data
     ValueError
         If the sets of column names differ, or the data contain classes unknown to the model.
     """
-    dataset = aligned(dataset, estimator)
+    dataset = align_columns(dataset, estimator)
     if estimator.target_kind != "classes":
         return dataset
     classes, names = np.asarray(estimator.classes_), dataset.class_names

@@ -13,7 +13,7 @@ from ancestral.estimators import registry
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.utils.validation import as_tuples, check_field, field_hints, suggest
 
-WAYS = ("start", "autoencoder", "codes", "teacher", "verbose", "checkpoint", "log")
+NON_MODEL_OPTIONS = ("start", "autoencoder", "codes", "teacher", "verbose", "checkpoint", "log")
 """Options for paths of other files and for output. They do not change the fitted model."""
 
 
@@ -62,13 +62,18 @@ class Config:
             check_field(name, value, fields[name])
         return cls(**self.options)
 
-    def plain(self) -> Config:
+    def without_run_options(self) -> Config:
         """Configuration without paths of other files and without output options."""
-        return replace(self, options={k: v for k, v in self.options.items() if k not in WAYS})
+        return replace(
+            self, options={k: v for k, v in self.options.items() if k not in NON_MODEL_OPTIONS}
+        )
 
-    def trains_as(self, other: Config) -> bool:
+    def trains_same_model_as(self, other: Config) -> bool:
         """Whether both configurations train the same model."""
-        return bool(as_tuples(vars(self.plain())) == as_tuples(vars(other.plain())))
+        return bool(
+            as_tuples(vars(self.without_run_options()))
+            == as_tuples(vars(other.without_run_options()))
+        )
 
     def dataset(self) -> datasets.Dataset:
         """Load the data."""

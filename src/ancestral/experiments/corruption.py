@@ -24,19 +24,19 @@ from ancestral.evaluation.metrics import (
     classification_errors,
     squared_errors,
 )
-from ancestral.experiments.protocol import Metric, Scoring, labels, measured
-from ancestral.experiments.scoring import learned_afresh
+from ancestral.experiments.protocol import EvaluationSettings, Metric, labels, make_metric
+from ancestral.experiments.scoring import fit_second_stage
 from ancestral.utils import files, serialization
 from ancestral.utils.validation import Count, Natural, check_field, field_hints
 
-Kind = Literal["rect", "random", "half"]
+CorruptionKind = Literal["rect", "random", "half"]
 
-OTHERS = 1000
+MAX_DONOR_ROWS = 1000
 """Number of training rows that replace missing entries of a single row."""
 
 
 @dataclass(frozen=True)
-class Damage:
+class Corruption:
     """Corruption of rows: the entries to remove.
 
     Attributes
@@ -48,15 +48,15 @@ class Damage:
 
     Examples
     --------
-    >>> print(Damage.parse("rect:12"), Damage.parse("half"), sep=", ")
+    >>> print(Corruption.parse("rect:12"), Corruption.parse("half"), sep=", ")
     rect 12, half
     """
 
-    kind: Kind
+    kind: CorruptionKind
     amount: float = 0.0
 
     @classmethod
-    def parse(cls, text: str) -> Damage:
+    def parse(cls, text: str) -> Corruption:
         """Parse ``rect:SIDE``, ``random:PROBABILITY`` or ``half``.
 
         Raises
@@ -100,7 +100,7 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Repair:
+class ImputationSettings:
     """Imputation settings; see ``LatentEstimator.impute``.
 
     Attributes
@@ -127,7 +127,7 @@ class Repair:
 
 
 @dataclass(frozen=True, eq=False)
-class Repaired:
+class ImputationResult:
     """Original, corrupted and imputed rows, with the imputation error.
 
     Attributes
@@ -136,25 +136,25 @@ class Repaired:
         Record for ``metrics.json``.
     errors : SquaredErrors
         Squared errors of the removed entries.
-    truth, damaged, filled : array [n, d]
+    truth, corrupted, filled : array [n, d]
         Original, corrupted and imputed rows in the user's units; bytes as fractions of 255.
     """
 
     metric: Metric
     errors: SquaredErrors
     truth: np.ndarray
-    damaged: np.ndarray
-    filled: np.ndarray
+    corrupted: np.ndarray
+    imputed: np.ndarray
 
 
-def repair(
+def score_imputation(
     estimator: LatentEstimator,
     dataset: Dataset,
-    damage: Damage,
-    how: Repair,
-    rows: Scoring,
-    kept: Path | None = None,
-) -> Repaired:
+    corruption: Corruption,
+    settings: ImputationSettings,
+    rows: EvaluationSettings,
+    cache_dir: Path | None = None,
+) -> ImputationResult:
     """Corrupt rows, impute them and score the mean squared error of the removed entries.
 
     Grey values are not binarised.
@@ -165,13 +165,13 @@ def repair(
         Fitted model.
     dataset : Dataset
         Data set of the rows.
-    damage : Damage
+    damage : Corruption
         Corruption of the rows.
-    how : Repair
+    settings : ImputationSettings
         Imputation settings.
-    rows : Scoring
+    rows : EvaluationSettings
         Evaluation settings: split and number of rows.
-    kept : Path, optional
+    cache_dir : Path, optional
         Folder in which imputed rows of this model are cached.
 
     Raises
@@ -180,31 +180,33 @@ def repair(
         If a setting is invalid, the corruption requires images and the rows are none, or no
         observed entry is removed.
     """
-    for name, hint in field_hints(Repair).items():
-        check_field(name, getattr(how, name), hint)
+    for name, hint in field_hints(ImputationSettings).items():
+        check_field(name, getattr(settings, name), hint)
     split, x = rows.rows(dataset)
-    truth = _values(estimator, x)
-    damaged = _damaged(estimator, dataset, damage, how.seed, truth)
-    options: dict[str, Any] = {f.name: getattr(how, f.name) for f in fields(how)}
+    truth = _to_user_units(estimator, x)
+    corrupted = _corrupt(estimator, dataset, corruption, settings.seed, truth)
+    options: dict[str, Any] = {f.name: getattr(settings, f.name) for f in fields(settings)}
     seed = options.pop("seed")
-    filled, seconds = _filled(estimator, damaged, options | {"random_state": seed}, kept)
-    truth = truth.astype(damaged.dtype)
-    if not (np.isnan(damaged) & ~np.isnan(truth)).any():
-        raise ValueError(f"damage={damage.text!r}: removed no entry of {len(x)} {split} rows")
-    mse = squared_errors(truth, filled, np.isnan(damaged))
-    name, value = f"mean squared error of repairs, {damage}", (mse.mean, mse.standard_error)
-    began = perf_counter() - seconds
-    metric = measured(name, split, len(x), dataset, value, began, **options, seed=seed)
-    return Repaired(metric, mse, truth, damaged, filled)
+    imputed, seconds = _impute_cached(
+        estimator, corrupted, options | {"random_state": seed}, cache_dir
+    )
+    truth = truth.astype(corrupted.dtype)
+    if not (np.isnan(corrupted) & ~np.isnan(truth)).any():
+        raise ValueError(f"damage={corruption.text!r}: removed no entry of {len(x)} {split} rows")
+    mse = squared_errors(truth, imputed, np.isnan(corrupted))
+    name, value = f"mean squared error of repairs, {corruption}", (mse.mean, mse.standard_error)
+    start_time = perf_counter() - seconds
+    metric = make_metric(name, split, len(x), dataset, value, start_time, **options, seed=seed)
+    return ImputationResult(metric, mse, truth, corrupted, imputed)
 
 
-def classify(
+def score_corrupted_classification(
     estimator: Estimator,
     dataset: Dataset,
-    damage: Damage,
-    how: Repair,
-    rows: Scoring,
-    repaired: Repaired | None = None,
+    corruption: Corruption,
+    settings: ImputationSettings,
+    rows: EvaluationSettings,
+    imputation: ImputationResult | None = None,
     *,
     second_stage: Any = None,
     training: Dataset | None = None,
@@ -218,9 +220,9 @@ def classify(
     ----------
     estimator : Estimator
         Fitted classifier.
-    dataset, damage, how, rows
-        As in :func:`repair`.
-    repaired : Repaired, optional
+    dataset, damage, settings, rows
+        As in :func:`score_imputation`.
+    imputation : ImputationResult, optional
         Imputed versions of the same rows, to be classified as well.
     second_stage : classifier, optional
         A classifier with the scikit-learn interface, such as :class:`~ancestral.Pegasos`. A clone
@@ -248,70 +250,75 @@ def classify(
             f"{type(estimator).__name__} on {dataset.name}: error rates require a classifier and "
             "class labels"
         )
-    truth = _values(estimator, x)
-    damaged = _damaged(estimator, dataset, damage, how.seed, truth)
-    noisy = _noisy(estimator, damaged, _and_others(estimator, truth, rows, dataset, training), how)
-    inputs = {"noisy": noisy} | ({} if repaired is None else {"refined": repaired.filled})
+    truth = _to_user_units(estimator, x)
+    corrupted = _corrupt(estimator, dataset, corruption, settings.seed, truth)
+    noisy = _fill_with_noise(
+        estimator, corrupted, _with_donors(estimator, truth, rows, dataset, training), settings
+    )
+    inputs = {"noisy": noisy} | ({} if imputation is None else {"refined": imputation.imputed})
     suffix = ""
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
-        predict = learned_afresh(estimator, training or dataset, second_stage)
+        predict = fit_second_stage(estimator, training or dataset, second_stage)
         suffix = f", by {solver_name(second_stage)}"
     results = []
     for name, values in inputs.items():
-        began = perf_counter()
+        start_time = perf_counter()
         result = classification_errors(predict(values), y[: len(x)])
-        metric = measured(
-            f"error on {name} rows, {damage}{suffix}, %",
+        metric = make_metric(
+            f"error on {name} rows, {corruption}{suffix}, %",
             split,
             len(result.misclassified),
             dataset,
             (result.percent, result.standard_error),
-            began,
-            n_iter=how.n_iter if name == "refined" else 0,
-            batch_statistics=how.batch_statistics and name == "refined",
-            seed=how.seed,
+            start_time,
+            n_iter=settings.n_iter if name == "refined" else 0,
+            batch_statistics=settings.batch_statistics and name == "refined",
+            seed=settings.seed,
         )
         results.append((metric, result))
     return results
 
 
-def _filled(
-    estimator: LatentEstimator, damaged: np.ndarray, options: dict[str, Any], kept: Path | None
+def _impute_cached(
+    estimator: LatentEstimator,
+    corrupted: np.ndarray,
+    options: dict[str, Any],
+    cache_dir: Path | None,
 ) -> tuple[np.ndarray, float]:
     """Imputed rows [n, d], from the cache if possible, and the seconds that imputation took."""
-    key = hashlib.sha256(damaged.tobytes()).hexdigest(), options
-    file = None if kept is None else kept / f"{serialization.digest(key)[:16]}.npz"
+    key = hashlib.sha256(corrupted.tobytes()).hexdigest(), options
+    file = None if cache_dir is None else cache_dir / f"{serialization.digest(key)[:16]}.npz"
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as cache:
             return cache["filled"], float(cache["seconds"])
-    began = perf_counter()
-    filled = estimator.impute(damaged, **options)
-    seconds = perf_counter() - began
+    start_time = perf_counter()
+    imputed = estimator.impute(corrupted, **options)
+    seconds = perf_counter() - start_time
     if file is not None:
         content = io.BytesIO()
-        np.savez(content, filled=filled, seconds=seconds)
+        np.savez(content, imputed=imputed, seconds=seconds)
         files.write_file(file, content.getvalue())
-    return filled, seconds
+    return imputed, seconds
 
 
-def _damaged(
-    estimator: Estimator, dataset: Dataset, damage: Damage, seed: int, x: np.ndarray
+def _corrupt(
+    estimator: Estimator, dataset: Dataset, corruption: Corruption, seed: int, x: np.ndarray
 ) -> np.ndarray:
     """Corrupted copy of the rows, with the image shape of the data or of the estimator."""
     shape = dataset.image_shape or estimator.image_shape
-    return damage.apply(x, None if shape is None else tuple(shape), seed)
+    return corruption.apply(x, None if shape is None else tuple(shape), seed)
 
 
-def _values(estimator: Estimator, x: np.ndarray) -> np.ndarray:
+def _to_user_units(estimator: Estimator, x: np.ndarray) -> np.ndarray:
     """Rows in the user's units: bytes multiplied by the estimator's unit, others unchanged."""
     return x * np.float32(estimator.unit_) if x.dtype == np.uint8 else x
 
 
-def _and_others(
+def _with_donors(
     estimator: Estimator,
     truth: np.ndarray,
-    rows: Scoring,
+    rows: EvaluationSettings,
     dataset: Dataset,
     training: Dataset | None,
 ) -> np.ndarray:
@@ -319,42 +326,44 @@ def _and_others(
     if len(truth) > 1:
         return truth
     same_data = training is None or training is dataset
-    candidates = (training or dataset).x_train[: OTHERS + 1]
+    candidates = (training or dataset).x_train[: MAX_DONOR_ROWS + 1]
     start = 1 if same_data and rows.rows(dataset)[0] == "train" else 0  # skip the row itself
-    return np.concatenate([truth, _values(estimator, candidates[start:])])
+    return np.concatenate([truth, _to_user_units(estimator, candidates[start:])])
 
 
-def _noisy(estimator: Estimator, damaged: np.ndarray, known: np.ndarray, how: Repair) -> np.ndarray:
+def _fill_with_noise(
+    estimator: Estimator, corrupted: np.ndarray, donors: np.ndarray, settings: ImputationSettings
+) -> np.ndarray:
     """Replace missing entries by uninformative values.
 
     Parameters
     ----------
     estimator : Estimator
         Fitted model, for the types of the columns.
-    damaged : array [n, d]
+    corrupted : array [n, d]
         Corrupted rows.
-    known : array [m, d]
+    donors : array [m, d]
         Rows from which values are drawn; the first n are the original rows.
-    how : Repair
+    settings : ImputationSettings
         Imputation settings: initial values and seed.
     """
-    rng = np.random.default_rng([how.seed, 1])
-    if how.gaps == "zero":
-        noise = np.zeros_like(damaged)
+    rng = np.random.default_rng([settings.seed, 1])
+    if settings.gaps == "zero":
+        noise = np.zeros_like(corrupted)
     else:
-        noise = rng.random(damaged.shape, dtype=damaged.dtype)
+        noise = rng.random(corrupted.shape, dtype=corrupted.dtype)
         unbounded = np.array(estimator.likelihood_) != "bernoulli"
         if unbounded.any():
-            noise[:, unbounded] = _of_others(known[:, unbounded], len(damaged), rng)
-    return np.nan_to_num(np.where(np.isnan(damaged), noise, damaged))
+            noise[:, unbounded] = _sample_donors(donors[:, unbounded], len(corrupted), rng)
+    return np.nan_to_num(np.where(np.isnan(corrupted), noise, corrupted))
 
 
-def _of_others(known: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def _sample_donors(donors: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     """Values of the same columns in random other rows, one for each entry of n rows, [n, d]."""
-    if len(known) < 2:
+    if len(donors) < 2:
         raise ValueError(
             "gaps='noise': a single row has no other row to draw replacement values from: give "
             "more rows, or gaps='zero'"
         )
-    steps = rng.integers(1, len(known), (n, known.shape[1]))
-    return np.take_along_axis(known, (np.arange(n)[:, None] + steps) % len(known), axis=0)
+    steps = rng.integers(1, len(donors), (n, donors.shape[1]))
+    return np.take_along_axis(donors, (np.arange(n)[:, None] + steps) % len(donors), axis=0)

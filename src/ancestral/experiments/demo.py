@@ -19,11 +19,11 @@ COMMON = {
 }
 
 
-def run(out: Path) -> Path:
+def run_demo(out: Path) -> Path:
     """Fit a VAE and an IWAE in run folders below ``out``; return the path of the last report."""
     for method, options in (("vae", {}), ("iwae", {"n_importance_samples": 5})):
         config = Config(method, "digits", COMMON | options)
-        folder = experiment_run.run(config, out / f"{method}-digits", overwrite=True)
+        folder = experiment_run.run_experiment(config, out / f"{method}-digits", overwrite=True)
         metric = run_metrics.read_metrics(folder)[-1]
         print(
             f"{method}: test {metric['metric']}: {metric['value']:.2f} "

@@ -44,7 +44,7 @@ class Job:
     @property
     def name(self) -> str:
         """Name of the run folder and of the record, within those of the row."""
-        return records.name_of(self.size, self.seed, self.split, dict(self.changes))
+        return records.record_name(self.size, self.seed, self.split, dict(self.changes))
 
     @property
     def split(self) -> Literal["test", "valid"]:
@@ -67,7 +67,7 @@ class Job:
         """Job that trains the scored model; the job itself unless the recipe has ``of``."""
         if self.recipe.of is None:
             return self
-        return replace(self, recipe=recipe_files.find(self.recipe.of)[0])
+        return replace(self, recipe=recipe_files.find_recipes(self.recipe.of)[0])
 
     def parts(self) -> dict[str, Job]:
         """Jobs that train the models used by this one, by the option that receives each model."""
@@ -76,14 +76,14 @@ class Job:
             return {"start": replace(self, stage=stage - 1)}
         start = self.recipe.size(self.size).start
         rows = self.recipe.parts | ({} if start is None else {"start": start})
-        return {option: self._part(option, row) for option, row in rows.items()}
+        return {option: self._part_job(option, row) for option, row in rows.items()}
 
-    def _part(self, option: str, row: str) -> Job:
+    def _part_job(self, option: str, row: str) -> Job:
         """Job of another row, with the changes named ``option.NAME``."""
-        changes = tuple(self._changed(option).items())
-        return Job(recipe_files.find(row)[0], self.size, self.seed, self.select, changes)
+        changes = tuple(self._part_changes(option).items())
+        return Job(recipe_files.find_recipes(row)[0], self.size, self.seed, self.select, changes)
 
-    def _changed(self, part: str) -> dict[str, Any]:
+    def _part_changes(self, part: str) -> dict[str, Any]:
         """Changes named ``part.NAME``, by NAME."""
         prefix = f"{part}."
         return {k.removeprefix(prefix): v for k, v in self.changes if k.startswith(prefix)}
@@ -91,7 +91,7 @@ class Job:
     def judge(self) -> Job | None:
         """Job that trains the classifier of generated samples; None if there is none."""
         judge = self.recipe.protocol.judge
-        return None if judge is None else self._part("judge", judge)
+        return None if judge is None else self._part_job("judge", judge)
 
     def models(self) -> list[Job]:
         """Jobs that train all models this one requires, in order of dependency."""
@@ -109,7 +109,7 @@ class Job:
         config = recipe.config(self.size, self.seed, select=self.select)
         changes = {k: v for k, v in self.changes if "." not in k}
         if self.stage % len(self.stages) < len(self.stages) - 1:
-            changes |= self._changed("start")
+            changes |= self._part_changes("start")
         config.options |= stage_options | changes | {"verbose": 1}
         config.options |= {option: str(part.folder(runs)) for option, part in self.parts().items()}
         return config

@@ -8,26 +8,26 @@ from typing import Any
 
 from ancestral.experiments import provenance
 from ancestral.experiments.jobs import Job
-from ancestral.experiments.reproduce import run
+from ancestral.experiments.reproduce import run_job
 
 Submit = Callable[[Sequence[Job]], list[Path]]
 
 
-def one_by_one(runs: Path, results: Path) -> Submit:
+def run_serial(runs: Path, results: Path) -> Submit:
     """Launcher that executes jobs one after the other in this process."""
-    return lambda jobs: [run(job, runs, results) for job in jobs]
+    return lambda jobs: [run_job(job, runs, results) for job in jobs]
 
 
-def side_by_side(runs: Path, results: Path, n_jobs: int) -> Submit:
+def run_parallel(runs: Path, results: Path, n_jobs: int) -> Submit:
     """Launcher that executes ``n_jobs`` jobs at a time in local processes that share the cores."""
     from joblib import Parallel, delayed
 
     n_threads = max(1, len(provenance.cores()) // n_jobs)
     parallel = Parallel(n_jobs=n_jobs, batch_size=1)
-    return lambda jobs: parallel(delayed(run)(job, runs, results, n_threads) for job in jobs)
+    return lambda jobs: parallel(delayed(run_job)(job, runs, results, n_threads) for job in jobs)
 
 
-def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submit:
+def run_on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submit:
     """Launcher that submits jobs to SLURM, or to ``"local"`` processes, and waits for them.
 
     Parameters
@@ -54,13 +54,13 @@ def on_cluster(runs: Path, results: Path, cluster: str, **options: Any) -> Submi
     executor.update_parameters(**({"timeout_min": 24 * 60} | options))
 
     def submit(jobs: Sequence[Job]) -> list[Path]:
-        submitted = [executor.submit(run, job, runs, results) for job in jobs]
+        submitted = [executor.submit(run_job, job, runs, results) for job in jobs]
         return [job.result() for job in submitted]
 
     return submit
 
 
-def in_order(jobs: Sequence[Job]) -> list[list[Job]]:
+def schedule(jobs: Sequence[Job]) -> list[list[Job]]:
     """Schedule jobs in rounds such that no two jobs of one round train the same model.
 
     A model required by several jobs is trained by the first of them, in an earlier round than the

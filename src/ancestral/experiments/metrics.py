@@ -21,18 +21,23 @@ from ancestral.evaluation.class_fidelity import (
 from ancestral.evaluation.metrics import ClassificationErrors
 from ancestral.evaluation.parzen import parzen_log_likelihood
 from ancestral.experiments import run_metrics, scoring
-from ancestral.experiments.corruption import Damage, Repair, classify, repair
-from ancestral.experiments.protocol import Metric, Scoring, labelled_rows, measured
+from ancestral.experiments.corruption import (
+    Corruption,
+    ImputationSettings,
+    score_corrupted_classification,
+    score_imputation,
+)
+from ancestral.experiments.protocol import EvaluationSettings, Metric, labelled_rows, make_metric
 from ancestral.experiments.recipes import Protocol
-from ancestral.experiments.scoring import as_values
+from ancestral.experiments.scoring import complete_rows
 from ancestral.utils import files
 
-PARZEN_SAMPLES, PARZEN_ROWS = 10_000, 5000
+PARZEN_SAMPLES, MAX_PARZEN_VALIDATION_ROWS = 10_000, 5000
 """Number of samples of a Parzen window; maximum number of validation rows for its width."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class EvaluationTask:
     """A fitted model and its evaluation protocol.
 
     Attributes
@@ -47,7 +52,7 @@ class Subject:
         Data set of the model.
     protocol : Protocol
         Evaluation protocol of the recipe.
-    rows : Scoring
+    rows : EvaluationSettings
         Evaluation settings.
     judge : classifier, optional
         Fitted classifier of generated samples.
@@ -58,42 +63,44 @@ class Subject:
     estimator: Any
     dataset: Dataset
     protocol: Protocol
-    rows: Scoring
+    rows: EvaluationSettings
     judge: Any = None
 
 
-def measure(subject: Subject) -> list[Metric]:
+def evaluate_task(task: EvaluationTask) -> list[Metric]:
     """Compute the metric of the protocol; the likelihood of bits once per binarisation seed."""
-    if subject.protocol.damage is not None:
-        return [_damaged(subject)]
-    return MEASURES[subject.protocol.metric](subject)
+    if task.protocol.damage is not None:
+        return [_corrupted_metric(task)]
+    return METRIC_FUNCTIONS[task.protocol.metric](task)
 
 
-def _log_likelihood(subject: Subject) -> list[Metric]:
+def _log_likelihood(task: EvaluationTask) -> list[Metric]:
     metrics = []
-    estimator, dataset = subject.estimator, subject.dataset
-    for seed in subject.protocol.binarize_seeds if estimator.draws_bits_ else (0,):
-        settings = replace(subject.rows, binarize_seed=seed)
-        print(f"{subject.name}: {settings}, binarisation seed {seed}")
-        metric, _ = run_metrics.scored(subject.folder, estimator, dataset, settings, progress=True)
+    estimator, dataset = task.estimator, task.dataset
+    for seed in task.protocol.binarize_seeds if estimator.draws_bits_ else (0,):
+        settings = replace(task.rows, binarize_seed=seed)
+        print(f"{task.name}: {settings}, binarisation seed {seed}")
+        metric, _ = run_metrics.evaluate_cached(
+            task.folder, estimator, dataset, settings, progress=True
+        )
         metrics.append(metric)
     return metrics
 
 
-def _damaged(subject: Subject) -> Metric:
+def _corrupted_metric(task: EvaluationTask) -> Metric:
     """Imputation error or error rate on corrupted rows, imputed first if the model can do so."""
-    protocol, estimator, dataset = subject.protocol, subject.estimator, subject.dataset
+    protocol, estimator, dataset = task.protocol, task.estimator, task.dataset
     assert protocol.damage is not None
-    corruption = Damage.parse(protocol.damage)
-    settings = Repair(protocol.n_iter, batch_statistics=protocol.batch_statistics)
+    corruption = Corruption.parse(protocol.damage)
+    settings = ImputationSettings(protocol.n_iter, batch_statistics=protocol.batch_statistics)
     imputation = None
     if isinstance(estimator, LatentEstimator):
-        cache = subject.folder / files.REPAIRS
-        imputation = repair(estimator, dataset, corruption, settings, subject.rows, cache)
+        cache = task.folder / files.REPAIRS
+        imputation = score_imputation(estimator, dataset, corruption, settings, task.rows, cache)
     if protocol.metric == "error":
-        stage = _second_stage(subject)
-        results = classify(
-            estimator, dataset, corruption, settings, subject.rows, imputation, second_stage=stage
+        stage = _second_stage(task)
+        results = score_corrupted_classification(
+            estimator, dataset, corruption, settings, task.rows, imputation, second_stage=stage
         )
         metric = results[-1][0]
         seconds = metric["seconds"] + (imputation.metric["seconds"] if imputation else 0.0)
@@ -106,119 +113,121 @@ def _damaged(subject: Subject) -> Metric:
     return imputation.metric
 
 
-def _second_stage(subject: Subject) -> Any:
+def _second_stage(task: EvaluationTask) -> Any:
     """Linear SVM for second-stage classification; None if the protocol has none."""
-    return scoring.second_stage(subject.protocol.second_stage, subject.estimator, subject.dataset)
+    return scoring.second_stage(task.protocol.second_stage, task.estimator, task.dataset)
 
 
-def _parzen(subject: Subject) -> list[Metric]:
+def _parzen(task: EvaluationTask) -> list[Metric]:
     """Parzen-window log-likelihood, in nats.
 
     The width is chosen on validation rows other than the scored rows, or by halves of the scored
     rows; never on training rows.
     """
-    estimator, dataset = subject.estimator, subject.dataset
-    split, X = subject.rows.rows(dataset)
+    estimator, dataset = task.estimator, task.dataset
+    split, X = task.rows.rows(dataset)
     x_valid = None if split == "valid" else dataset.x_valid
-    began = perf_counter()
+    start_time = perf_counter()
     unit, valid = estimator.unit_, None
     if x_valid is not None:
-        description = f"{dataset.name}, the last {PARZEN_ROWS} valid rows"
-        valid = as_values(x_valid[-PARZEN_ROWS:], unit, description)
+        description = f"{dataset.name}, the last {MAX_PARZEN_VALIDATION_ROWS} valid rows"
+        valid = complete_rows(x_valid[-MAX_PARZEN_VALIDATION_ROWS:], unit, description)
     samples = estimator.sample(PARZEN_SAMPLES, random_state=0)
     window = parzen_log_likelihood(
-        samples, valid, as_values(X, unit, f"{dataset.name}, {split} rows")
+        samples, valid, complete_rows(X, unit, f"{dataset.name}, {split} rows")
     )
     name, value = "log-likelihood of a Parzen window, nats", (window.mean, window.standard_error)
     widths: dict[str, Any] = {
         "widths": list(window.widths),
         "chosen_on": f"halves of {split}" if valid is None else "valid",
     }
-    return [measured(name, split, len(X), dataset, value, began, **widths)]
+    return [make_metric(name, split, len(X), dataset, value, start_time, **widths)]
 
 
-def _classes(subject: Subject) -> list[Metric]:
-    stage = _second_stage(subject)
-    estimator, dataset = subject.estimator, subject.dataset
-    return [scoring.classify(estimator, dataset, subject.rows, second_stage=stage)[0]]
+def _error_rate(task: EvaluationTask) -> list[Metric]:
+    stage = _second_stage(task)
+    estimator, dataset = task.estimator, task.dataset
+    return [scoring.score_classification(estimator, dataset, task.rows, second_stage=stage)[0]]
 
 
-def _target_error(subject: Subject) -> list[Metric]:
-    return [scoring.regress(subject.estimator, subject.dataset, subject.rows)]
+def _target_error(task: EvaluationTask) -> list[Metric]:
+    return [scoring.score_regression(task.estimator, task.dataset, task.rows)]
 
 
-def _target_density(subject: Subject) -> list[Metric]:
-    return [scoring.regress_density(subject.estimator, subject.dataset, subject.rows)]
+def _target_density(task: EvaluationTask) -> list[Metric]:
+    return [scoring.score_target_density(task.estimator, task.dataset, task.rows)]
 
 
-def _reconstruction(subject: Subject) -> list[Metric]:
-    return [scoring.rebuild(subject.estimator, subject.dataset, subject.rows)]
+def _reconstruction(task: EvaluationTask) -> list[Metric]:
+    return [scoring.score_reconstruction(task.estimator, task.dataset, task.rows)]
 
 
-def _resemblance(subject: Subject) -> list[Metric]:
-    return [scoring.resemble(subject.estimator, subject.dataset, subject.rows)]
+def _sample_quality(task: EvaluationTask) -> list[Metric]:
+    return [scoring.score_sample_quality(task.estimator, task.dataset, task.rows)]
 
 
-def _label_error(subject: Subject) -> list[Metric]:
-    return [label_error(subject.estimator, subject.judge, subject.dataset)]
+def _class_consistency_error(task: EvaluationTask) -> list[Metric]:
+    return [class_consistency_error(task.estimator, task.judge, task.dataset)]
 
 
-def _smallest_share(subject: Subject) -> list[Metric]:
-    return [smallest_share(subject.estimator, subject.judge, subject.dataset)]
+def _rarest_class_frequency(task: EvaluationTask) -> list[Metric]:
+    return [rarest_class_frequency(task.estimator, task.judge, task.dataset)]
 
 
-def _retrained_error(subject: Subject) -> list[Metric]:
-    judge = subject.judge
-    return [retrained_error(subject.estimator, judge, subject.dataset, subject.rows)]
+def _error_after_training_on_samples(task: EvaluationTask) -> list[Metric]:
+    judge = task.judge
+    return [error_after_training_on_samples(task.estimator, judge, task.dataset, task.rows)]
 
 
-MEASURES: dict[str, Callable[[Subject], list[Metric]]] = {
+METRIC_FUNCTIONS: dict[str, Callable[[EvaluationTask], list[Metric]]] = {
     "log_likelihood": _log_likelihood,
-    "error": _classes,
+    "error": _error_rate,
     "target_error": _target_error,
     "target_density": _target_density,
     "reconstruction": _reconstruction,
-    "resemblance": _resemblance,
+    "resemblance": _sample_quality,
     "parzen": _parzen,
-    "label_error": _label_error,
-    "smallest_share": _smallest_share,
-    "retrained_error": _retrained_error,
+    "label_error": _class_consistency_error,
+    "smallest_share": _rarest_class_frequency,
+    "retrained_error": _error_after_training_on_samples,
 }
 """Metric functions for uncorrupted rows, by the name of the metric in a protocol."""
 
-DRAWN = 2000
+CLASS_FREQUENCY_SAMPLES = 2000
 """Number of samples for estimating class frequencies."""
 
 
-def label_error(generator: Any, judge: Any, dataset: Dataset) -> Metric:
+def class_consistency_error(generator: Any, judge: Any, dataset: Dataset) -> Metric:
     """Per cent of class-conditional samples assigned to another class, of 100 per class."""
-    began = perf_counter()
+    start_time = perf_counter()
     result = class_consistency_errors(generator, judge)
-    return _errors("label error of drawn rows, %", "drawn", dataset, result, began)
+    return _error_metric("label error of drawn rows, %", "drawn", dataset, result, start_time)
 
 
-def smallest_share(generator: Any, judge: Any, dataset: Dataset) -> Metric:
+def rarest_class_frequency(generator: Any, judge: Any, dataset: Dataset) -> Metric:
     """Frequency of the rarest predicted class among unconditional samples, in per cent."""
-    began = perf_counter()
-    frequencies = predicted_class_frequencies(generator, judge, DRAWN)
+    start_time = perf_counter()
+    frequencies = predicted_class_frequencies(generator, judge, CLASS_FREQUENCY_SAMPLES)
     rarest = int(np.argmin(frequencies.frequencies))
     value = (
         100 * float(frequencies.frequencies[rarest]),
         100 * float(frequencies.standard_errors[rarest]),
     )
-    return measured(
+    return make_metric(
         "smallest share of a class among drawn rows, %",
         "drawn",
         frequencies.n,
         dataset,
         value,
-        began,
+        start_time,
         classes=class_names(judge),
         shares=frequencies.frequencies.tolist(),
     )
 
 
-def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring) -> Metric:
+def error_after_training_on_samples(
+    generator: Any, judge: Any, dataset: Dataset, rows: EvaluationSettings
+) -> Metric:
     """Error rate on real rows of a copy of the classifier trained on samples only, in per cent.
 
     Raises
@@ -227,15 +236,17 @@ def retrained_error(generator: Any, judge: Any, dataset: Dataset, rows: Scoring)
         If the data set has no labels.
     """
     split, X, y = labelled_rows(dataset, rows)
-    began = perf_counter()
-    real = as_values(X, generator.unit_)
+    start_time = perf_counter()
+    real = complete_rows(X, generator.unit_)
     result = train_on_generated_errors(generator, judge, real, y)
-    return _errors("error after training on drawn rows, %", split, dataset, result, began)
+    return _error_metric(
+        "error after training on drawn rows, %", split, dataset, result, start_time
+    )
 
 
-def _errors(
-    name: str, split: str, dataset: Dataset, result: ClassificationErrors, began: float
+def _error_metric(
+    name: str, split: str, dataset: Dataset, result: ClassificationErrors, start_time: float
 ) -> Metric:
     """Record of an error rate."""
     value = result.percent, result.standard_error
-    return measured(name, split, len(result.misclassified), dataset, value, began)
+    return make_metric(name, split, len(result.misclassified), dataset, value, start_time)

@@ -18,7 +18,7 @@ Metric = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Scoring:
+class EvaluationSettings:
     """Evaluation settings: the scored rows and the likelihood estimator.
 
     Attributes
@@ -67,7 +67,7 @@ class Scoring:
         moves = f", {ais.n_leapfrog} leapfrogs, at first of {ais.first_step_size:g}"
         return text if ais == default else text + moves
 
-    def describe_likelihood(self, estimator: LatentEstimator, dataset: datasets.Dataset) -> Metric:
+    def likelihood_identity(self, estimator: LatentEstimator, dataset: datasets.Dataset) -> Metric:
         """Identifying fields of a likelihood evaluation: equal fields imply equal values."""
         split, X = self.rows(dataset)
         return {
@@ -81,14 +81,14 @@ class Scoring:
         }
 
 
-def measured(
+def make_metric(
     name: str,
     split: str,
     n_rows: int,
     dataset: datasets.Dataset,
     value: tuple[float, float],
-    began: float,
-    **more: Any,
+    start_time: float,
+    **extra: Any,
 ) -> Metric:
     """Record of one metric, as written to ``metrics.json``.
 
@@ -104,7 +104,7 @@ def measured(
         Data set of the rows.
     value : (float, float)
         The metric and its standard error.
-    began : float
+    start_time : float
         Time at which the evaluation started, from ``perf_counter``, in seconds.
     **more
         Further fields of the record.
@@ -113,32 +113,32 @@ def measured(
         "metric": name,
         "split": split,
         "n_rows": n_rows,
-        **more,
+        **extra,
         "data": dataset.name,
         "data_checksum": dataset.checksum,
         "value": value[0],
         "standard_error": value[1],
-        "seconds": perf_counter() - began,
+        "seconds": perf_counter() - start_time,
     }
 
 
-def labels(dataset: datasets.Dataset, rows: Scoring) -> np.ndarray | None:
+def labels(dataset: datasets.Dataset, rows: EvaluationSettings) -> np.ndarray | None:
     """Labels of the whole scored split, [n] or [n, d]; None if the data set has none."""
     return getattr(dataset, f"y_{rows.rows(dataset)[0]}")
 
 
 def labelled_rows(
-    dataset: datasets.Dataset, rows: Scoring, what: str = "labels"
+    dataset: datasets.Dataset, rows: EvaluationSettings, description: str = "labels"
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """Name of the scored split, its rows [n, n_features] and their labels [n] or [n, d].
 
     Raises
     ------
     ValueError
-        If the data set has no labels; the message refers to them as ``what``.
+        If the data set has no labels; the message refers to them as ``description``.
     """
     split, X = rows.rows(dataset)
     y = labels(dataset, rows)
     if y is None:
-        raise ValueError(f"the data set {dataset.name} has no {what} for its {split} rows")
+        raise ValueError(f"the data set {dataset.name} has no {description} for its {split} rows")
     return split, X, y[: len(X)]

@@ -11,26 +11,26 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ancestral.experiments.recipes import Protocol, Recipe, Size, Table
+from ancestral.experiments.recipes import Protocol, Recipe, ResultTable, Size
 from ancestral.utils.validation import as_tuples, check_field, field_hints, suggest
 
-HEAD = "table.toml"
+TABLE_FILE = "table.toml"
 
 SIZES = ("smoke", "fast", "paper")
 
 
-def folder() -> Path:
+def recipes_folder() -> Path:
     """Folder of the recipes."""
-    return shipped("recipes")
+    return package_folder("recipes")
 
 
-def shipped(name: str) -> Path:
+def package_folder(name: str) -> Path:
     """Folder distributed with the package, or in the root of its repository."""
     package = Path(str(resources.files("ancestral"))).resolve()
     return package / name if (package / name).is_dir() else package.parents[1] / name
 
 
-def tables(where: Path | None = None) -> Mapping[str, Table]:
+def tables(where: Path | None = None) -> Mapping[str, ResultTable]:
     """Read all tables, by name and in display order.
 
     Parameters
@@ -43,18 +43,20 @@ def tables(where: Path | None = None) -> Mapping[str, Table]:
     ValueError
         If a file is not a valid recipe; the message names the file and the key.
     """
-    return _tables(where or folder())
+    return _cached_tables(where or recipes_folder())
 
 
 @cache
-def _tables(where: Path) -> Mapping[str, Table]:
-    unresolved = [_read_table(head.parent) for head in sorted(where.glob(f"*/{HEAD}"))]
+def _cached_tables(where: Path) -> Mapping[str, ResultTable]:
+    unresolved = [_read_table(head.parent) for head in sorted(where.glob(f"*/{TABLE_FILE}"))]
     trained = {row.row: row for table in unresolved for row in table.rows if row.of is None}
     unresolved.sort(key=lambda table: (table.place, table.name))
-    return {table.name: _resolved(table, trained, where) for table in unresolved}
+    return {table.name: _resolve_references(table, trained, where) for table in unresolved}
 
 
-def _resolved(table: Table, trained: Mapping[str, Recipe], where: Path) -> Table:
+def _resolve_references(
+    table: ResultTable, trained: Mapping[str, Recipe], where: Path
+) -> ResultTable:
     """Copy of a table in which rows with ``of`` have the model settings of the row named there."""
     rows = []
     for row in table.rows:
@@ -67,7 +69,7 @@ def _resolved(table: Table, trained: Mapping[str, Recipe], where: Path) -> Table
     return replace(table, rows=tuple(rows))
 
 
-def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
+def find_recipes(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
     """Recipes of a table, or the one recipe of a row.
 
     Parameters
@@ -84,7 +86,7 @@ def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
 
     Examples
     --------
-    >>> [recipe.title for recipe in find("mnist-density/vae")]
+    >>> [recipe.title for recipe in find_recipes("mnist-density/vae")]
     ['VAE']
     """
     by_name = tables(where)
@@ -101,17 +103,17 @@ def find(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
     return (rows[target],)
 
 
-def _read_table(place: Path) -> Table:
+def _read_table(place: Path) -> ResultTable:
     """Table of a folder, with ``of`` not yet resolved."""
-    head = _read(place / HEAD)
+    head = _read_toml(place / TABLE_FILE)
     order = head.pop("rows", ())
     protocol, selection = head.pop("protocol", {}), head.pop("selection", {})
-    files = {path.stem: path for path in place.glob("*.toml") if path.name != HEAD}
+    files = {path.stem: path for path in place.glob("*.toml") if path.name != TABLE_FILE}
     if set(order) != set(files):
-        raise ValueError(f"{place / HEAD}: rows={order} must name the files {sorted(files)}")
+        raise ValueError(f"{place / TABLE_FILE}: rows={order} must name the files {sorted(files)}")
     groups = (_read_rows(files[name], place.name, protocol, selection) for name in order)
     rows = tuple(row for group in groups for row in group)
-    return _make(Table, place / HEAD, {"name": place.name, "rows": rows} | head)
+    return _build(ResultTable, place / TABLE_FILE, {"name": place.name, "rows": rows} | head)
 
 
 def _read_rows(
@@ -122,23 +124,23 @@ def _read_rows(
     A variant adds to the options and the protocol of the file. An ``also`` entry adds a row that
     scores the same model under another protocol.
     """
-    text = _read(path)
+    text = _read_toml(path)
     variants, also = text.pop("variants", {"": {}}), text.pop("also", {})
     recipes = []
     for name, variant in variants.items():
-        row = _varied(text, name, variant, protocol)
+        row = _merge_variant(text, name, variant, protocol)
         row_name = f"{table}/{'-'.join(filter(None, [path.stem, name]))}"
         same_model = {"title": row.get("title", ""), "of": row_name}
         row_also = row.pop("also", {})
         all_also = {k: also.get(k, {}) | row_also.get(k, {}) for k in also | row_also}
         recipes.append(_read_row(path, row_name, row, selection))
         for suffix, changes in all_also.items():
-            row = _varied(same_model, suffix, changes, protocol)
+            row = _merge_variant(same_model, suffix, changes, protocol)
             recipes.append(_read_row(path, f"{row_name}-{suffix}", row, selection))
     return recipes
 
 
-def _varied(
+def _merge_variant(
     text: dict[str, Any], name: str, variant: dict[str, Any], protocol: dict[str, Any]
 ) -> dict[str, Any]:
     """Keys of a row: those of its file, overridden by a variant, with the complete protocol."""
@@ -151,19 +153,19 @@ def _read_row(path: Path, name: str, row: dict[str, Any], selection: dict[str, A
     """Recipe made of the keys of a row, with all values checked."""
     if "of" in row:
         row = {"method": "", "data": ""} | row
-    sizes = {k: _make(Size, path, v) for k, v in row.pop("sizes", {}).items()}
+    sizes = {k: _build(Size, path, v) for k, v in row.pop("sizes", {}).items()}
     for size in sizes:
         if size not in SIZES:
             raise ValueError(f"{path}: size {size!r}{suggest(size, SIZES)}")
-    protocol = _make(Protocol, path, row.pop("protocol"))
+    protocol = _build(Protocol, path, row.pop("protocol"))
     values = {"row": name, "sizes": sizes, "protocol": protocol}
-    recipe = _make(Recipe, path, {"selection": selection} | row | values)
+    recipe = _build(Recipe, path, {"selection": selection} | row | values)
     for overrides in (recipe.selection, *(size.protocol for size in sizes.values())):
-        _make(Protocol, path, vars(protocol) | overrides)
+        _build(Protocol, path, vars(protocol) | overrides)
     return recipe
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     """Content of a TOML file, with lists as tuples."""
     try:
         return as_tuples(tomllib.loads(path.read_text()))
@@ -171,7 +173,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
 
 
-def _make(cls: type, path: Path, values: dict[str, Any]) -> Any:
+def _build(cls: type, path: Path, values: dict[str, Any]) -> Any:
     """Create a dataclass from a TOML table, with keys and value types checked."""
     keys = field_hints(cls)
     for key, value in values.items():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ancestral.estimators.pegasos import Solver
 from ancestral.experiments.config import Config
-from ancestral.experiments.corruption import Damage
+from ancestral.experiments.corruption import Corruption
 from ancestral.utils.validation import Count, Natural
 
 Metric = Literal[
@@ -31,10 +31,10 @@ Metric = Literal[
     "retrained_error",
 ]
 
-JUDGED = ("label_error", "smallest_share", "retrained_error")
+CLASSIFIER_METRICS = ("label_error", "smallest_share", "retrained_error")
 """Metrics that require a classifier of generated samples."""
 
-DIGITS = {
+DECIMALS = {
     **dict.fromkeys(("repair", "target_error", "reconstruction"), 4),
     **{"target_density": 3, "resemblance": 5, "parzen": 0},
 }
@@ -69,7 +69,7 @@ class Protocol:
     judge : str, optional
         Row whose model, of the same size and seed, classifies generated samples.
     damage : str, optional
-        Corruption of the rows, parsed by :class:`~ancestral.experiments.corruption.Damage`. A
+        Corruption of the rows, parsed by :class:`~ancestral.experiments.corruption.Corruption`. A
         classifier that supports imputation imputes the rows first; others receive noise for missing
         entries.
     n_iter : int
@@ -96,11 +96,11 @@ class Protocol:
     def __post_init__(self) -> None:
         """Check that the fields are consistent with the metric."""
         if self.damage is not None:
-            Damage.parse(self.damage)
-        if (self.metric in JUDGED) != (self.judge is not None):
+            Corruption.parse(self.damage)
+        if (self.metric in CLASSIFIER_METRICS) != (self.judge is not None):
             raise ValueError(
                 f"metric={self.metric!r}, judge={self.judge!r}: a judge is required for, and only "
-                f"allowed with, the metrics {', '.join(JUDGED)}"
+                f"allowed with, the metrics {', '.join(CLASSIFIER_METRICS)}"
             )
         needs = {"repair": True, "error": self.damage is not None}
         if needs.get(self.metric, False) != (self.damage is not None):
@@ -216,19 +216,19 @@ class Recipe:
             self.data_options | settings.data_options | held_out | split,
         )
 
-    def written(self, value: float | None) -> str:
+    def format_value(self, value: float | None) -> str:
         """Format a value of the row's metric; a dash for None."""
-        digits = DIGITS.get(self.protocol.metric, 2)
+        digits = DECIMALS.get(self.protocol.metric, 2)
         return "-" if value is None else f"{value:.{digits}f}"
 
-    def scored(self, size: str, *, select: bool = False) -> Protocol:
+    def protocol_of(self, size: str, *, select: bool = False) -> Protocol:
         """Evaluation protocol of a size, for testing or for model selection."""
         selection = self.selection if select else {}
         return Protocol(**(vars(self.protocol) | selection | self.size(size).protocol))
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ResultTable:
     """A published table.
 
     Attributes

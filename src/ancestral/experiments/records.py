@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.experiments.recipe_files import shipped
+from ancestral.experiments.recipe_files import package_folder
 from ancestral.experiments.recipes import Recipe
 from ancestral.utils import files
 
@@ -26,38 +26,38 @@ Record = dict[str, Any]
 RESULTS = Path("results")
 """Folder of new records, relative to the working directory."""
 
-PLAIN = str.maketrans(dict.fromkeys('" ') | dict.fromkeys(":|<>?*/\\", "_"))
+FILE_NAME_CHARACTERS = str.maketrans(dict.fromkeys('" ') | dict.fromkeys(":|<>?*/\\", "_"))
 """Translation of a setting to characters allowed in file names."""
 
 
-def name_of(size: str, seed: int, split: str, changes: Mapping[str, Any]) -> str:
+def record_name(size: str, seed: int, split: str, changes: Mapping[str, Any]) -> str:
     """Name of a run within its row.
 
-    >>> name_of("fast", 0, "valid", {"batch_size": 250})
+    >>> record_name("fast", 0, "valid", {"batch_size": 250})
     'fast-0-valid-batch_size=250'
-    >>> name_of("fast", 0, "test", {"network": "5:8 | 50"})
+    >>> record_name("fast", 0, "test", {"network": "5:8 | 50"})
     'fast-0-network=5_8_50'
     """
-    suffixes = [f"{k}={json.dumps(v)}".translate(PLAIN) for k, v in changes.items()]
+    suffixes = [f"{k}={json.dumps(v)}".translate(FILE_NAME_CHARACTERS) for k, v in changes.items()]
     return "-".join([size, str(seed), *([] if split == "test" else [split]), *suffixes])
 
 
-def path_of(record: Record, folder: Path) -> Path:
+def record_path(record: Record, folder: Path) -> Path:
     """Path of a record below a folder of results."""
-    name = name_of(record["size"], record["seed"], record["split"], record["changes"])
+    name = record_name(record["size"], record["seed"], record["split"], record["changes"])
     return folder / record["row"] / f"{name}.json"
 
 
 def write(record: Record, folder: Path) -> Path:
     """Write a record; return its path."""
-    path = path_of(record, folder)
+    path = record_path(record, folder)
     files.write_file(path, json.dumps(record, indent=1) + "\n")
     return path
 
 
-def everywhere(own: Path = RESULTS) -> list[Path]:
+def record_folders(own: Path = RESULTS) -> list[Path]:
     """Folders of records: the one distributed with the package, and the user's own."""
-    return [shipped("results"), own]
+    return [package_folder("results"), own]
 
 
 def read(folders: Iterable[Path] | None = None) -> list[Record]:
@@ -69,7 +69,7 @@ def read(folders: Iterable[Path] | None = None) -> list[Record]:
         Folders in ascending priority: of records with the same name the last is returned. By
         default the folder distributed with the package, then ``results/`` in the working directory.
     """
-    folders = everywhere() if folders is None else folders
+    folders = record_folders() if folders is None else folders
     paths = {
         str(path.relative_to(folder)): path
         for folder in folders
@@ -90,7 +90,7 @@ def summary(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ResultSummary:
     """Result of one row and size, summarised over seeds.
 
     Attributes
@@ -130,10 +130,10 @@ class Standing:
         return math.nan if published is None else self.value - published
 
     @property
-    def written_gap(self) -> str:
+    def formatted_gap(self) -> str:
         """Difference from the published value with its sign; empty if there is none."""
         sign = "+" if self.gap >= 0 else ""
-        return "" if math.isnan(self.gap) else sign + self.recipe.written(self.gap)
+        return "" if math.isnan(self.gap) else sign + self.recipe.format_value(self.gap)
 
     @property
     def seconds(self) -> float:
@@ -168,11 +168,11 @@ class Standing:
         return "+".join(map(str, self.records[0]["active_units"]))
 
 
-def standings(
+def summarize_results(
     recipes: Iterable[Recipe], records: Sequence[Record], split: str = "test"
-) -> list[Standing]:
+) -> list[ResultSummary]:
     """Summarise records by row, size and changes; rows without records are omitted."""
-    summaries: list[Standing] = []
+    summaries: list[ResultSummary] = []
     for recipe in recipes:
         of_row = [r for r in records if (r["row"], r["split"]) == (recipe.row, split)]
         groups: dict[tuple[int, str], list[Record]] = {}
@@ -181,11 +181,11 @@ def standings(
             key = (list(recipe.sizes).index(record["size"]), changes)
             groups.setdefault(key, []).append(record)
         sizes = list(recipe.sizes)
-        summaries += [Standing(recipe, sizes[n], groups[n, c]) for n, c in sorted(groups)]
+        summaries += [ResultSummary(recipe, sizes[n], groups[n, c]) for n, c in sorted(groups)]
     return summaries
 
 
-def standing_table(
+def results_table(
     recipes: Sequence[Recipe], records: Sequence[Record] | None = None, split: str = "test"
 ) -> str:
     """Text table of published and measured values, their difference and the command of each row.
@@ -199,13 +199,13 @@ def standing_table(
     split : {"test", "valid"}
         Split of the records: test rows, or the validation rows of model selection.
     """
-    summaries = standings(recipes, read() if records is None else records, split)
+    summaries = summarize_results(recipes, read() if records is None else records, split)
     lines: list[tuple[str, ...]] = [
         ("row", "size", "published", "ours", "", "gap", "seeds", "command")
     ]
     for recipe in recipes:
         of_row = [s for s in summaries if s.recipe is recipe]
-        lines += [_line(s) for s in of_row] or [_line_without(recipe)]
+        lines += [_cells(s) for s in of_row] or [_cells_without_records(recipe)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
@@ -213,23 +213,23 @@ def standing_table(
     )
 
 
-def _line(standing: Standing) -> tuple[str, ...]:
+def _cells(standing: ResultSummary) -> tuple[str, ...]:
     """Cells of a row with records."""
     recipe = standing.recipe
     return (
         recipe.row,
         standing.size,
-        recipe.written(recipe.published),
-        recipe.written(standing.value),
-        f"+- {recipe.written(standing.standard_error)}",
-        standing.written_gap,
+        recipe.format_value(recipe.published),
+        recipe.format_value(standing.value),
+        f"+- {recipe.format_value(standing.standard_error)}",
+        standing.formatted_gap,
         str(standing.n_seeds),
         standing.command,
     )
 
 
-def _line_without(recipe: Recipe) -> tuple[str, ...]:
+def _cells_without_records(recipe: Recipe) -> tuple[str, ...]:
     """Cells of a row without records."""
     size = "fast" if "fast" in recipe.sizes else next(iter(recipe.sizes))
     command = f"ancestral reproduce {recipe.row} --size {size}"
-    return (recipe.row, size, recipe.written(recipe.published), "-", "", "", "0", command)
+    return (recipe.row, size, recipe.format_value(recipe.published), "-", "", "", "0", command)

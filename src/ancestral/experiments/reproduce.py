@@ -16,13 +16,13 @@ from ancestral.experiments import provenance, records, zoo
 from ancestral.experiments import run as experiment_run
 from ancestral.experiments.config import Config
 from ancestral.experiments.jobs import Job
-from ancestral.experiments.metrics import Subject, measure
-from ancestral.experiments.protocol import Scoring
+from ancestral.experiments.metrics import EvaluationTask, evaluate_task
+from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.experiments.records import Record
 from ancestral.utils import files
 
 
-def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Path:
+def run_job(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Path:
     """Execute a job, reusing completed or interrupted work, and write its record.
 
     Parameters
@@ -43,22 +43,22 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     """
     if n_threads is not None:
         torch.set_num_threads(n_threads)
-    folder = fitted(job, runs)
+    folder = ensure_fitted(job, runs)
     estimator, config = experiment_run.open_run(folder)
     assert config is not None
     estimator.to(estimator.device)
-    dataset, protocol = config.dataset(), job.recipe.scored(job.size, select=job.select)
+    dataset, protocol = config.dataset(), job.recipe.protocol_of(job.size, select=job.select)
     judge = job.judge()
-    subject = Subject(
+    task = EvaluationTask(
         name=f"{job.recipe.row}, {job.size}, seed {job.seed}",
         folder=folder,
         estimator=estimator,
         dataset=dataset,
         protocol=protocol,
-        rows=Scoring(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows),
-        judge=None if judge is None else experiment_run.open_run(fitted(judge, runs))[0],
+        rows=EvaluationSettings(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows),
+        judge=None if judge is None else experiment_run.open_run(ensure_fitted(judge, runs))[0],
     )
-    metrics = measure(subject)
+    metrics = evaluate_task(task)
     record = _record(job, runs, estimator, config, metrics)
     if isinstance(estimator, LatentEstimator):
         active = estimator.active_units(dataset.x_train[: protocol.n_training_rows])
@@ -66,7 +66,7 @@ def run(job: Job, runs: Path, results: Path, n_threads: int | None = None) -> Pa
     return records.write(record, results)
 
 
-def fitted(job: Job, runs: Path) -> Path:
+def ensure_fitted(job: Job, runs: Path) -> Path:
     """Run folder of a job, after training its model and the models it requires if necessary."""
     job = job.training()
     folder, config = job.folder(runs), job.config(runs)
@@ -74,14 +74,14 @@ def fitted(job: Job, runs: Path) -> Path:
         _check_same(experiment_run.open_run(folder)[1], config, folder)
     else:
         for part in job.parts().values():
-            fitted(part, runs)
+            ensure_fitted(part, runs)
         print(f"{job.recipe.row}, {job.size}, seed {job.seed}: training")
         split: Literal["valid"] | None = "valid" if job.select else None
-        experiment_run.run(config, folder, report=not job.select, split=split)
+        experiment_run.run_experiment(config, folder, report=not job.select, split=split)
     return folder
 
 
-def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
+def reuse_shipped_models(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
     """Create run folders of required models from shipped models with the same settings.
 
     Parameters
@@ -108,16 +108,16 @@ def reuse(jobs: Sequence[Job], runs: Path, shipped: Path) -> dict[Path, Path]:
     required = {model for job in jobs for model in job.models() if model != job}
     created: dict[Path, Path] = {}
     for model in required - set(jobs):
-        folder, source = model.folder(runs), shipped / zoo.name_of(model.recipe.row)
-        fits = [(fit.recipe.row, _told(fit, runs)) for fit in model.models()]
+        folder, source = model.folder(runs), shipped / zoo.zoo_name(model.recipe.row)
+        fits = [(fit.recipe.row, _fit_options(fit, runs)) for fit in model.models()]
         if not folder.exists() and zoo.unpack(source, model.config(runs), fits, folder):
             created[folder] = source
     return created
 
 
-def _check_same(done: Config | None, asked: Config, folder: Path) -> None:
+def _check_same(existing: Config | None, required: Config, folder: Path) -> None:
     """Check that an existing run folder has the current settings of the recipe."""
-    if done is not None and done.trains_as(asked):
+    if existing is not None and existing.trains_same_model_as(required):
         return
     raise ValueError(
         f"{folder} was created with other settings than the recipe's current ones: remove it, or "
@@ -172,13 +172,13 @@ def _fit(job: Job, runs: Path) -> dict[str, Any]:
         "row": job.recipe.row,
         "shipped": (job.folder(runs) / files.RECORD).is_file(),
         "device": _versions(job.folder(runs)).get("device"),
-        "options": _told(job, runs),
+        "options": _fit_options(job, runs),
         "seconds": history[-1]["seconds"],
         "curve": {name: [epoch.get(name) for epoch in history] for name in history[-1]},
     }
 
 
-def _told(job: Job, runs: Path) -> dict[str, Any]:
+def _fit_options(job: Job, runs: Path) -> dict[str, Any]:
     """Options of a fit, without paths of other models."""
     excluded = ("verbose", *job.parts())
     return {k: v for k, v in job.config(runs).options.items() if k not in excluded}

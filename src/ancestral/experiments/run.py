@@ -23,7 +23,7 @@ from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.evaluation.sample_quality import MIN_SAMPLES
 from ancestral.experiments import provenance, run_metrics, scoring
 from ancestral.experiments.config import Config, read_config
-from ancestral.experiments.protocol import Metric, Scoring
+from ancestral.experiments.protocol import EvaluationSettings, Metric
 from ancestral.utils import distributed, files, serialization
 
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
@@ -32,7 +32,7 @@ QUICK_SAMPLES, QUICK_ROWS = 100, 500
 CONFIG, VERSIONS, REPORT = "config.toml", "versions.json", "report.html"
 
 
-def run(
+def run_experiment(
     config: Config,
     out: Path,
     *,
@@ -72,16 +72,16 @@ def run(
         If the data do not suit the model, for fitting or for evaluation.
     """
     out = out.resolve()
-    if not overwrite and _stopped_after_training(out, config, report):
+    if not overwrite and _needs_evaluation(out, config, report):
         estimator, dataset = open_run(out)[0], config.dataset()
     else:
         files.check_writable(out, overwrite=overwrite)
         estimator, dataset = config.estimator(), config.dataset()
-        _check_suitable(estimator, dataset, _rows_to_look_at(config, split))
+        _check_data(estimator, dataset, _evaluation_settings(config, split))
         _train(estimator, dataset, config, out, overwrite)
     if not distributed.is_main():
         return out  # only the main process evaluates and writes the report
-    metrics, quick = look(estimator, dataset, config, split)
+    metrics, quick = estimate_metrics(estimator, dataset, config, split)
     if not (out / run_metrics.METRICS).is_file():
         run_metrics.add_metrics(out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics])
     if report:
@@ -89,16 +89,16 @@ def run(
     return out
 
 
-def _stopped_after_training(out: Path, config: Config, report: bool) -> bool:
+def _needs_evaluation(out: Path, config: Config, report: bool) -> bool:
     """Whether a run folder contains the trained model but not all of its evaluation files."""
     evaluation_files = [run_metrics.METRICS, *([REPORT] if report else [])]
     complete = all((out / name).is_file() for name in evaluation_files)
     if complete or not (out / CONFIG).is_file() or not (out / files.MODEL).is_dir():
         return False
-    return read_config(out / CONFIG).trains_as(config)
+    return read_config(out / CONFIG).trains_same_model_as(config)
 
 
-def _check_suitable(estimator: Estimator, dataset: datasets.Dataset, rows: Scoring) -> None:
+def _check_data(estimator: Estimator, dataset: datasets.Dataset, rows: EvaluationSettings) -> None:
     """Raise an error for data whose fault would otherwise be detected only after training."""
     name = type(estimator).__name__
     if dataset.y_train is None and estimator.target_kind is not None:
@@ -111,7 +111,7 @@ def _check_suitable(estimator: Estimator, dataset: datasets.Dataset, rows: Scori
         raise ValueError(
             f"{name} requires numeric targets, but {dataset.name} has classes "
             f"({', '.join(dataset.class_names[:3])}, ...): fit the classifier "
-            f"{registry.find(estimator._for_classes).name} instead"
+            f"{registry.find(estimator._classifier_name).name} instead"
         )
     if isinstance(estimator, ImplicitEstimator):
         split, X = rows.rows(dataset)
@@ -137,7 +137,7 @@ def _train(
     if dataset.feature_names is not None:
         estimator.column_names_ = list(dataset.feature_names)
     checkpoint = estimator.checkpoint
-    estimator.checkpoint = checkpoint or str(checkpoint_of(out))
+    estimator.checkpoint = checkpoint or str(training_checkpoint_path(out))
     start = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     estimator.fit_seconds_ = perf_counter() - start
@@ -159,14 +159,16 @@ def _train(
     files.write_folder(out, write, overwrite=overwrite)
 
 
-def _rows_to_look_at(
+def _evaluation_settings(
     config: Config, split: Literal["valid"] | None, n_importance_samples: int = QUICK_SAMPLES
-) -> Scoring:
+) -> EvaluationSettings:
     """Evaluation settings of a run: validation rows if the run has some, else test rows."""
-    return Scoring(n_importance_samples, "valid" if "n_valid" in config.data_options else split)
+    return EvaluationSettings(
+        n_importance_samples, "valid" if "n_valid" in config.data_options else split
+    )
 
 
-def look(
+def estimate_metrics(
     estimator: Estimator,
     dataset: datasets.Dataset,
     config: Config,
@@ -180,11 +182,11 @@ def look(
     (list of dict, LogLikelihood or None)
         The metrics, and the log-likelihood of at most 500 rows where the model has one.
     """
-    rows = _rows_to_look_at(config, split, n_importance_samples)
-    return scoring.look(estimator, dataset, rows, n_likelihoods=QUICK_ROWS)
+    rows = _evaluation_settings(config, split, n_importance_samples)
+    return scoring.score_all(estimator, dataset, rows, n_likelihoods=QUICK_ROWS)
 
 
-def checkpoint_of(out: Path) -> Path:
+def training_checkpoint_path(out: Path) -> Path:
     """Path of the training checkpoint, which exists until the run folder is written."""
     return out.with_name(f".{out.name}.checkpoint")
 
@@ -206,7 +208,7 @@ def write_report(
         if name in ("grayscale", "contrast", "halves"):
             command.append(f"--{name}")
         elif name != "verbose":
-            command += [f"--{name.replace('_', '-')}", _as_argument(value)]
+            command += [f"--{name.replace('_', '-')}", _format_argument(value)]
     report.write(
         path, estimator, dataset, title=title, evaluation=evaluation, command=shlex.join(command)
     )
@@ -233,6 +235,6 @@ def open_run(path: Path | str) -> tuple[Estimator, Config | None]:
     return registry.load(serialization.model_folder(path)), config
 
 
-def _as_argument(value: Any) -> str:
+def _format_argument(value: Any) -> str:
     """Value of an option as a command-line argument."""
     return json.dumps(value).replace(" ", "") if isinstance(value, tuple | list) else str(value)

@@ -10,20 +10,20 @@ import numpy as np
 from ancestral import datasets
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.log_likelihood import LogLikelihood
-from ancestral.experiments.protocol import Metric, Scoring
-from ancestral.experiments.scoring import evaluate
+from ancestral.experiments.protocol import EvaluationSettings, Metric
+from ancestral.experiments.scoring import score_log_likelihood
 from ancestral.utils import files
 
 METRICS, LIKELIHOODS = "metrics.json", "likelihoods"
 
 
-def scored(
+def evaluate_cached(
     folder: Path,
     estimator: LatentEstimator,
     dataset: datasets.Dataset,
-    scoring: Scoring,
+    scoring: EvaluationSettings,
     *,
-    again: bool = False,
+    recompute: bool = False,
     progress: bool = False,
 ) -> tuple[Metric, LogLikelihood]:
     """Estimate the log-likelihood, with results cached in the run folder.
@@ -36,9 +36,9 @@ def scored(
         Fitted model.
     dataset : Dataset
         Data set of the scored rows.
-    scoring : Scoring
+    scoring : EvaluationSettings
         Evaluation settings.
-    again : bool
+    recompute : bool
         Whether to recompute a cached result.
     progress : bool
         Whether to print progress.
@@ -48,23 +48,25 @@ def scored(
     (dict, LogLikelihood)
         The record in ``metrics.json``, and the row-wise values in nats.
     """
-    identity = scoring.describe_likelihood(estimator, dataset)
-    if not again and dataset.checksum:
+    identity = scoring.likelihood_identity(estimator, dataset)
+    if not recompute and dataset.checksum:
         for metric in read_metrics(folder):
             if identity.items() <= metric.items() and "rows" in metric:
-                return metric, _read_rows(folder / metric["rows"], scoring)
+                return metric, _read_likelihoods(folder / metric["rows"], scoring)
     if not (folder / files.MODEL).is_dir():
-        return evaluate(estimator, dataset, scoring, progress=progress)
-    rows = folder / LIKELIHOODS / f"{_name(identity, scoring)}.csv"
+        return score_log_likelihood(estimator, dataset, scoring, progress=progress)
+    rows = folder / LIKELIHOODS / f"{_file_stem(identity, scoring)}.csv"
     rows.parent.mkdir(exist_ok=True)
     checkpoint = str(rows.with_suffix(".checkpoint"))
-    metric, result = evaluate(estimator, dataset, scoring, checkpoint=checkpoint, progress=progress)
-    files.write_file(rows, rows_csv(result))
+    metric, result = score_log_likelihood(
+        estimator, dataset, scoring, checkpoint=checkpoint, progress=progress
+    )
+    files.write_file(rows, likelihoods_to_csv(result))
     add_metric(folder, metric | {"rows": str(rows.relative_to(folder))})
     return metric, result
 
 
-def _name(identity: Metric, scoring: Scoring) -> str:
+def _file_stem(identity: Metric, scoring: EvaluationSettings) -> str:
     """File name of an evaluation, without suffix."""
     parts = [identity["data"], identity["split"], *str(scoring).replace(",", "").split()]
     parts += [str(identity["n_rows"])]
@@ -72,17 +74,17 @@ def _name(identity: Metric, scoring: Scoring) -> str:
     return "-".join(parts if seed is None else [*parts, f"bits{seed}"])
 
 
-ROW_VALUES = ("log_likelihood", "monte_carlo_error", "effective_sample_size")
+LIKELIHOOD_COLUMNS = ("log_likelihood", "monte_carlo_error", "effective_sample_size")
 
 
-def rows_csv(result: LogLikelihood) -> str:
+def likelihoods_to_csv(result: LogLikelihood) -> str:
     """Row-wise log-likelihoods as CSV text, one line per row."""
     columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return files.to_csv([dict(zip(ROW_VALUES, row, strict=True)) for row in rows])
+    return files.to_csv([dict(zip(LIKELIHOOD_COLUMNS, row, strict=True)) for row in rows])
 
 
-def _read_rows(path: Path, scoring: Scoring) -> LogLikelihood:
+def _read_likelihoods(path: Path, scoring: EvaluationSettings) -> LogLikelihood:
     """Row-wise log-likelihoods read from the CSV file of an evaluation."""
     columns = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2).T
     annealing = scoring.annealing

@@ -21,19 +21,25 @@ from ancestral.estimators.pegasos import Solver, make_linear_svm, solver_name
 from ancestral.evaluation.log_likelihood import LogLikelihood, standard_error_of_mean
 from ancestral.evaluation.metrics import ClassificationErrors, classification_errors, squared_errors
 from ancestral.evaluation.sample_quality import sample_quality
-from ancestral.experiments.protocol import Metric, Scoring, labelled_rows, labels, measured
+from ancestral.experiments.protocol import (
+    EvaluationSettings,
+    Metric,
+    labelled_rows,
+    labels,
+    make_metric,
+)
 from ancestral.utils.validation import check_field, field_hints
 
-LIKENESS = "MMD^2 of samples"
+SAMPLE_QUALITY = "MMD^2 of samples"
 
-SAMPLES = 2000
+MAX_SAMPLES = 2000
 """Maximum number of samples that are compared with real rows."""
 
 
-def evaluate(
+def score_log_likelihood(
     estimator: LatentEstimator,
     dataset: datasets.Dataset,
-    scoring: Scoring,
+    scoring: EvaluationSettings,
     *,
     checkpoint: str | None = None,
     progress: bool = False,
@@ -46,7 +52,7 @@ def evaluate(
         Fitted model.
     dataset : Dataset
         Data set of the scored rows.
-    scoring : Scoring
+    scoring : EvaluationSettings
         Evaluation settings.
     checkpoint : str, optional
         Path of a file of finished rows, from which an interrupted evaluation is resumed.
@@ -63,10 +69,10 @@ def evaluate(
     ValueError
         If a setting is invalid, or the data set has no such split.
     """
-    for name, hint in field_hints(Scoring).items():
+    for name, hint in field_hints(EvaluationSettings).items():
         check_field(name, getattr(scoring, name), hint)
     _, X = scoring.rows(dataset)
-    began = perf_counter()
+    start_time = perf_counter()
     result = estimator.log_likelihood(
         X,
         scoring.n_importance_samples,
@@ -79,17 +85,17 @@ def evaluate(
     metric = {
         "value": result.mean,
         "standard_error": result.standard_error,
-        "seconds": perf_counter() - began,
+        "seconds": perf_counter() - start_time,
     }
     if not result.is_exact:
         metric["median_effective_sample_size"] = float(np.median(result.effective_sample_sizes))
-    return scoring.describe_likelihood(estimator, dataset) | metric, result
+    return scoring.likelihood_identity(estimator, dataset) | metric, result
 
 
-def look(
+def score_all(
     estimator: Estimator,
     dataset: datasets.Dataset,
-    rows: Scoring,
+    rows: EvaluationSettings,
     *,
     n_likelihoods: int | None = None,
 ) -> tuple[list[Metric], LogLikelihood | None]:
@@ -106,51 +112,59 @@ def look(
     metrics, likelihoods = [], None
     if isinstance(estimator, LatentEstimator):
         settings = rows if n_likelihoods is None else replace(rows, n_rows=n_likelihoods)
-        metric, likelihoods = evaluate(estimator, dataset, settings)
+        metric, likelihoods = score_log_likelihood(estimator, dataset, settings)
         metrics.append(metric)
     if isinstance(estimator, ClassifierBase) and labels(dataset, rows) is not None:
-        metrics.append(classify(estimator, dataset, rows)[0])
+        metrics.append(score_classification(estimator, dataset, rows)[0])
     if isinstance(estimator, RegressorBase) and labels(dataset, rows) is not None:
-        metrics.append(regress(estimator, dataset, rows))
+        metrics.append(score_regression(estimator, dataset, rows))
     if isinstance(estimator, Autoencoder):
-        metrics.append(rebuild(estimator, dataset, rows))
+        metrics.append(score_reconstruction(estimator, dataset, rows))
     if isinstance(estimator, ImplicitEstimator):
-        metrics.append(resemble(estimator, dataset, rows))
+        metrics.append(score_sample_quality(estimator, dataset, rows))
     return metrics, likelihoods
 
 
-def regress(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
+def score_regression(estimator: Any, dataset: datasets.Dataset, rows: EvaluationSettings) -> Metric:
     """Root mean squared error of predicted targets on one split, in the units of the targets."""
     split, X, y = labelled_rows(dataset, rows, "targets")
-    began = perf_counter()
+    start_time = perf_counter()
     squares = np.square(estimator.predict(X) - y).reshape(len(X), -1).mean(1)
     rmse = float(np.sqrt(squares.mean()))
     value = rmse, standard_error_of_mean(squares) / (2 * rmse or 1.0)
-    return measured("root mean squared error", split, len(X), dataset, value, began)
+    return make_metric("root mean squared error", split, len(X), dataset, value, start_time)
 
 
-def regress_density(estimator: Any, dataset: datasets.Dataset, rows: Scoring) -> Metric:
+def score_target_density(
+    estimator: Any, dataset: datasets.Dataset, rows: EvaluationSettings
+) -> Metric:
     """Mean log p(y | x) of the targets of one split, in nats, for targets in their own units."""
     split, X, y = labelled_rows(dataset, rows, "targets")
-    began = perf_counter()
+    start_time = perf_counter()
     values = estimator.log_density(X, y)
     value = float(values.mean()), standard_error_of_mean(values)
-    return measured("log-likelihood of targets, nats", split, len(X), dataset, value, began)
+    return make_metric("log-likelihood of targets, nats", split, len(X), dataset, value, start_time)
 
 
-def rebuild(estimator: Autoencoder, dataset: datasets.Dataset, rows: Scoring) -> Metric:
+def score_reconstruction(
+    estimator: Autoencoder, dataset: datasets.Dataset, rows: EvaluationSettings
+) -> Metric:
     """Mean squared reconstruction error of an autoencoder on one split, over observed entries."""
     split, X = rows.rows(dataset)
-    began = perf_counter()
+    start_time = perf_counter()
     truth = X.astype(np.float64) * (estimator.unit_ if X.dtype == np.uint8 else 1.0)
     mse = squared_errors(truth, estimator.reconstruct(X), ~np.isnan(truth))
     value = mse.mean, mse.standard_error
     name = "mean squared error of reconstructions"
-    return measured(name, split, len(X), dataset, value, began)
+    return make_metric(name, split, len(X), dataset, value, start_time)
 
 
-def resemble(
-    estimator: ImplicitEstimator, dataset: datasets.Dataset, rows: Scoring, *, seed: int = 0
+def score_sample_quality(
+    estimator: ImplicitEstimator,
+    dataset: datasets.Dataset,
+    rows: EvaluationSettings,
+    *,
+    seed: int = 0,
 ) -> Metric:
     """Sample quality of an implicit model: samples against at most 2,000 rows of one split.
 
@@ -164,20 +178,22 @@ def resemble(
         If a row of the split, or a training row, has missing entries.
     """
     split, X = rows.rows(dataset)
-    real = as_values(X, estimator.unit_, f"{dataset.name}, {split} rows")
-    real = real[np.random.default_rng(0).permutation(len(X))[:SAMPLES]]
-    training = as_values(dataset.x_train, estimator.unit_, f"{dataset.name}, training rows")
-    began = perf_counter()
+    real = complete_rows(X, estimator.unit_, f"{dataset.name}, {split} rows")
+    real = real[np.random.default_rng(0).permutation(len(X))[:MAX_SAMPLES]]
+    training = complete_rows(dataset.x_train, estimator.unit_, f"{dataset.name}, training rows")
+    start_time = perf_counter()
     samples = estimator.sample(len(real), random_state=seed)
-    quality = sample_quality(*(as_seen(estimator, x) for x in (samples, real, training)))
+    quality = sample_quality(*(to_model_units(estimator, x) for x in (samples, real, training)))
     value = quality.mmd2, quality.mmd2_error
-    return measured(LIKENESS, split, len(real), dataset, value, began, **asdict(quality))
+    return make_metric(
+        SAMPLE_QUALITY, split, len(real), dataset, value, start_time, **asdict(quality)
+    )
 
 
-def observe(
+def score_noisy_generator(
     estimator: ImplicitEstimator,
     dataset: datasets.Dataset,
-    rows: Scoring,
+    rows: EvaluationSettings,
     variance: float,
     *,
     progress: bool = False,
@@ -190,7 +206,7 @@ def observe(
         Fitted generator.
     dataset : Dataset
         Data set of the scored rows.
-    rows : Scoring
+    rows : EvaluationSettings
         Evaluation settings, with annealing.
     variance : float
         Variance of the noise added to generated rows.
@@ -204,34 +220,34 @@ def observe(
     """
     split, X = rows.rows(dataset)
     y = labels(dataset, rows) if estimator.target_kind == "classes" else None
-    began = perf_counter()
+    start_time = perf_counter()
     y = None if y is None else y[: len(X)]
     options: dict[str, Any] = {"annealing": rows.annealing, "progress": progress}
     result = estimator.log_likelihood(X, y, variance=variance, **options)
     name = f"log-likelihood {rows} with noise of variance {variance:g}, nats"
     value = result.mean, result.standard_error
-    return measured(name, split, len(X), dataset, value, began), result
+    return make_metric(name, split, len(X), dataset, value, start_time), result
 
 
-def as_seen(estimator: Estimator, rows: np.ndarray) -> np.ndarray:
+def to_model_units(estimator: Estimator, rows: np.ndarray) -> np.ndarray:
     """Rows [n, d] in the input units of the model: real values standardised, others unchanged."""
     return (np.asarray(rows, np.float64) - estimator.location_) / estimator.scale_
 
 
-def as_values(x: np.ndarray, unit: float, what: str = "rows") -> np.ndarray:
+def complete_rows(x: np.ndarray, unit: float, description: str = "rows") -> np.ndarray:
     """Complete rows [n, d] as float64, with bytes multiplied by ``unit``.
 
     Raises
     ------
     ValueError
-        If entries are missing or infinite; the message refers to the rows as ``what``.
+        If entries are missing or infinite; the message refers to the rows as ``description``.
     """
     values = np.asarray(x)
     values = values.astype(np.float64) * (unit if values.dtype == np.uint8 else 1.0)
     incomplete = np.flatnonzero(~np.isfinite(values).all(1))
     if len(incomplete):
         raise ValueError(
-            f"{what}: {len(incomplete)} of {len(values)} rows have missing or infinite entries, "
+            f"{description}: {len(incomplete)} of {len(values)} rows have missing or infinite entries, "
             f"the first at index {incomplete[0]}. Only complete rows can be compared: impute them "
             "(for example with VAE.impute) or drop the rows"
         )
@@ -241,10 +257,10 @@ def as_values(x: np.ndarray, unit: float, what: str = "rows") -> np.ndarray:
 ERROR = "error, %"
 
 
-def classify(
+def score_classification(
     estimator: ClassifierBase,
     dataset: datasets.Dataset,
-    rows: Scoring,
+    rows: EvaluationSettings,
     *,
     second_stage: Any = None,
     training: datasets.Dataset | None = None,
@@ -257,11 +273,11 @@ def classify(
         Fitted classifier.
     dataset : Dataset
         Data set of the scored rows.
-    rows : Scoring
+    rows : EvaluationSettings
         Evaluation settings: split and number of rows.
     second_stage : classifier, optional
         Classifier that is fitted to features of the training rows and predicts the classes instead
-        of the estimator; see :func:`learned_afresh`.
+        of the estimator; see :func:`fit_second_stage`.
     training : Dataset, optional
         Data set of the training rows of the second stage; by default ``dataset``.
 
@@ -276,17 +292,17 @@ def classify(
         If the data set has no labels.
     """
     split, X, y = labelled_rows(dataset, rows)
-    began, name = perf_counter(), ERROR
+    start_time, name = perf_counter(), ERROR
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if second_stage is not None:
-        predict = learned_afresh(estimator, training or dataset, second_stage)
+        predict = fit_second_stage(estimator, training or dataset, second_stage)
         name = f"error by {solver_name(second_stage)}, %"
     result = classification_errors(predict(X), y)
     value = result.percent, result.standard_error
-    return measured(name, split, len(result.misclassified), dataset, value, began), result
+    return make_metric(name, split, len(result.misclassified), dataset, value, start_time), result
 
 
-def learned_afresh(
+def fit_second_stage(
     estimator: ClassifierBase, dataset: datasets.Dataset, classifier: Any
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Fit a clone of a classifier to features of the training rows; return its predict function.
@@ -296,7 +312,7 @@ def learned_afresh(
     ValueError
         If the estimator has no features, or the training rows have no labels.
     """
-    model, x, y = _lessons(solver_name(classifier), estimator, dataset)
+    model, x, y = _second_stage_data(solver_name(classifier), estimator, dataset)
     head = clone(classifier).fit(model.features_of(x), y)
     return lambda rows: head.predict(model.features_of(rows))
 
@@ -313,24 +329,24 @@ def second_stage(
     """
     if solver is None:
         return None
-    _, _, y = _lessons(solver, estimator, training)
+    _, _, y = _second_stage_data(solver, estimator, training)
     return make_linear_svm(solver, len(y))
 
 
-def _lessons(
-    named: str, estimator: ClassifierBase, dataset: datasets.Dataset
+def _second_stage_data(
+    solver: str, estimator: ClassifierBase, dataset: datasets.Dataset
 ) -> tuple[LinearClassifierBase, np.ndarray, np.ndarray]:
     """Training data of a second stage: the feature model, labelled rows [n, d] and labels [n]."""
     if not isinstance(estimator, LinearClassifierBase):
         raise ValueError(
-            f"second_stage={named!r}: {type(estimator).__name__} has no features: expected a model "
+            f"second_stage={solver!r}: {type(estimator).__name__} has no features: expected a model "
             "whose scores are linear in features, such as MaxMarginVAE"
         )
     y = dataset.y_train
     labelled = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
     if y is None or not len(labelled):
         raise ValueError(
-            f"second_stage={named!r}: the training rows of {dataset.name} have no labels: name "
+            f"second_stage={solver!r}: the training rows of {dataset.name} have no labels: name "
             "labelled data"
         )
     return estimator, dataset.x_train[labelled], y[labelled]

@@ -23,15 +23,15 @@ from ancestral.utils import files
 from ancestral.utils.quantization import Bits
 from ancestral.utils.validation import as_tuples
 
-LARGEST, COSTLIEST, MOST_FLIPS, FARTHEST = 3_000_000, 0.01, 2e-4, 1e-3
+MAX_BYTES, MAX_NLL_CHANGE, MAX_DECISION_CHANGE, MAX_VALUE_CHANGE = 3_000_000, 0.01, 2e-4, 1e-3
 """Maximum size of the weights in bytes, and tolerances of quantisation: change of the mean
 log-likelihood in nats; fraction of changed decisions; mean absolute change of samples,
 reconstructions or predictions as a fraction of their range."""
 
-UNSEEN = 0.1
+MAX_ERROR_CHANGE = 0.1
 """Change of an error rate, in its standard errors, that quantisation may always cause."""
 
-FEWER: tuple[Bits, ...] = (16, 12, 8)
+BIT_WIDTHS: tuple[Bits, ...] = (16, 12, 8)
 """Bits per weight, in order of preference."""
 
 N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 10_000
@@ -39,7 +39,7 @@ N_ROWS, N_SAMPLES, N_DECISIONS = 1000, 500, 10_000
 quantisation."""
 
 
-def name_of(row: str) -> str:
+def zoo_name(row: str) -> str:
     """Folder name of the model of a row: ``mnist-density-vae`` for ``mnist-density/vae``."""
     return row.replace("/", "-")
 
@@ -79,20 +79,20 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     if config is None:
         raise ValueError(f"{run} has no {CONFIG}: expected a run folder")
     measure_change: Callable[..., tuple[bool, str]] = (
-        _likelihoods if isinstance(estimator, LatentEstimator) else _values
+        _likelihood_change if isinstance(estimator, LatentEstimator) else _value_change
     )
     content = json.loads(record.read_text())
     if content["metric"] == ERROR:
-        limit = max(MOST_FLIPS, UNSEEN * content["standard_error"] / 100)
-        measure_change = partial(_decisions, most=limit)
+        limit = max(MAX_DECISION_CHANGE, MAX_ERROR_CHANGE * content["standard_error"] / 100)
+        measure_change = partial(_decision_change, most=limit)
     with TemporaryDirectory() as temporary:
         quantized = Path(temporary) / "model"
-        bits = _bits_that_fit(estimator, quantized, run)
+        bits = _save_within_limit(estimator, quantized, run)
         x_train = config.dataset().x_train
         tolerable, change = measure_change(registry.load(quantized), estimator, x_train)
     if not tolerable:
         raise ValueError(f"{run}: weights in {bits} bits change {change}")
-    model_config = config.plain()
+    model_config = config.without_run_options()
 
     def write(folder: Path) -> None:
         estimator._write(folder, bits, whole=False)
@@ -130,7 +130,7 @@ def unpack(
     estimator, shipped_config = open_run(shipped)
     if shipped_config is None:
         return False
-    if as_tuples(vars(shipped_config)) != as_tuples(vars(config.plain())):
+    if as_tuples(vars(shipped_config)) != as_tuples(vars(config.without_run_options())):
         return False
     if as_tuples([(fit["row"], fit["options"]) for fit in record["fits"]]) != as_tuples(fits):
         return False
@@ -146,42 +146,44 @@ def unpack(
     return True
 
 
-def _bits_that_fit(estimator: Any, small: Path, run: Path) -> Bits:
+def _save_within_limit(estimator: Any, quantized: Path, run: Path) -> Bits:
     """Save a model at the largest bit width within the size limit; return the bit width."""
     size = 0
-    for bits in FEWER:
-        estimator.save(small, bits=bits, overwrite=True, whole=False)
-        size = (small / files.WEIGHTS).stat().st_size
-        if size <= LARGEST:
+    for bits in BIT_WIDTHS:
+        estimator.save(quantized, bits=bits, overwrite=True, whole=False)
+        size = (quantized / files.WEIGHTS).stat().st_size
+        if size <= MAX_BYTES:
             return bits
     raise ValueError(
         f"{run}: {size / 1e6:.2f} MB of weights at {bits} bits: expected at most "
-        f"{LARGEST / 1e6:g} MB"
+        f"{MAX_BYTES / 1e6:g} MB"
     )
 
 
-def _likelihoods(rounded: Any, original: Any, x: np.ndarray) -> tuple[bool, str]:
+def _likelihood_change(quantized: Any, original: Any, x: np.ndarray) -> tuple[bool, str]:
     """Whether the change of the log-likelihood by quantisation is tolerable; its description."""
-    results = [e.log_likelihood(x[:N_ROWS], N_SAMPLES) for e in (rounded, original)]
+    results = [e.log_likelihood(x[:N_ROWS], N_SAMPLES) for e in (quantized, original)]
     change = compare(*results)
-    return abs(change.mean) < COSTLIEST, f"the log-likelihood by {change}"
+    return abs(change.mean) < MAX_NLL_CHANGE, f"the log-likelihood by {change}"
 
 
-def _decisions(rounded: Any, original: Any, x: np.ndarray, *, most: float) -> tuple[bool, str]:
+def _decision_change(
+    quantized: Any, original: Any, x: np.ndarray, *, most: float
+) -> tuple[bool, str]:
     """Whether the number of decisions changed by quantisation is tolerable; its description."""
     x = x[:N_DECISIONS]
-    n = int((rounded.predict(x) != original.predict(x)).sum())
+    n = int((quantized.predict(x) != original.predict(x)).sum())
     return n <= most * len(x), f"{n} of {len(x):,} decisions"
 
 
-def _values(rounded: Any, original: Any, x: np.ndarray) -> tuple[bool, str]:
+def _value_change(quantized: Any, original: Any, x: np.ndarray) -> tuple[bool, str]:
     """Whether the change of model outputs by quantisation is tolerable; its description."""
-    after, before = (_answers(estimator, x[:N_ROWS]) for estimator in (rounded, original))
+    after, before = (_outputs(estimator, x[:N_ROWS]) for estimator in (quantized, original))
     change = float(np.abs(after - before).mean() / (np.ptp(before) or 1.0))
-    return change < FARTHEST, f"values by {change:.1e} of their range"
+    return change < MAX_VALUE_CHANGE, f"values by {change:.1e} of their range"
 
 
-def _answers(estimator: Any, x: np.ndarray) -> np.ndarray:
+def _outputs(estimator: Any, x: np.ndarray) -> np.ndarray:
     """Outputs of a model without a likelihood: reconstructions, predicted targets or samples."""
     if isinstance(estimator, Autoencoder):
         return estimator.reconstruct(x)

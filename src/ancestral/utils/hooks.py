@@ -16,8 +16,8 @@ def hook(method: Method) -> Method:
     Examples
     --------
     >>> @hook
-    ... def _initialise(self, data): ...
-    >>> is_hook(_initialise)
+    ... def _init_parameters(self, data): ...
+    >>> is_hook(_init_parameters)
     True
     """
     method.is_hook = True  # type: ignore[attr-defined]

@@ -77,7 +77,7 @@ def _head(
     return Bernoulli(network, clip) if kind == "bernoulli" else Poisson(network)
 
 
-def start_at_means(likelihood: Conditional, columns: Columns, data: DeviceData) -> None:
+def init_output_bias(likelihood: Conditional, columns: Columns, data: DeviceData) -> None:
     """Set the output biases to those of the best decoder that ignores z."""
     dtype = engine.widest_float_dtype(data.device)
     total, count = torch.zeros(2, data.n_columns, dtype=dtype, device=data.device)

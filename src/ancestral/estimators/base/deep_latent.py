@@ -15,7 +15,7 @@ from torch import nn
 
 from ancestral.data.columns import ColumnFeatures, Columns
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import decoder, start_at_means
+from ancestral.estimators.base.decoder import decoder, init_output_bias
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.network import NetworkEstimator
 from ancestral.models.latent import LatentModel
@@ -67,9 +67,9 @@ def bits(n_in: int, widths: tuple[int, ...], n_out: int, style: Mapping[str, Any
     return Bernoulli(MLP(n_in, widths, n_out, **style))
 
 
-GAUSSIAN = LatentKind(standard_normal, gaussian)
+GAUSSIAN_LATENTS = LatentKind(standard_normal, gaussian)
 
-BITS = LatentKind(lambda n: Bernoulli(Constant(torch.zeros(n))), bits)
+BERNOULLI_LATENTS = LatentKind(lambda n: Bernoulli(Constant(torch.zeros(n))), bits)
 
 
 class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
@@ -97,7 +97,7 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
     hidden: Sizes | tuple[Sizes, ...] = (500, 500)  # type: ignore[assignment]
     clip_means: BelowHalf = 0.0
 
-    _latents: ClassVar[LatentKind] = GAUSSIAN
+    _latent_kind: ClassVar[LatentKind] = GAUSSIAN_LATENTS
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -151,8 +151,8 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
 
     def _dense(self, columns: Columns) -> LatentModel:
         """Return a model of dense networks, with one or more stochastic layers."""
-        style, sizes, hidden = self._style(), self._latent_sizes(), self._hidden_sizes()
-        given = self._latents.given
+        style, sizes, hidden = self._layer_options(), self._latent_sizes(), self._hidden_sizes()
+        given = self._latent_kind.given
         lowest = style | {"layer_transform": self._encoder_layer}
         bottom = given(columns.n_features, hidden[0], sizes[0], lowest)
         bottom.network = nn.Sequential(ColumnFeatures(columns), bottom.network)
@@ -161,7 +161,7 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
         below = [given(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
         furnished, clip = style | {"layer_transform": self._decoder_layer}, self.clip_means
         return LatentModel(
-            prior=stack([self._latents.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
+            prior=stack([self._latent_kind.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
             likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
             posterior=stack([bottom, *above], sizes),
         )
@@ -169,7 +169,7 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
     def _convolutional(self, columns: Columns) -> LatentModel:
         """Return a model of convolutional networks, with a tap on the features of the encoder."""
         sizes, kinds = self._latent_sizes(), set(columns.kinds)
-        shape = self._maps()
+        shape = self._image_maps()
         if len(sizes) > 1:
             raise ValueError(
                 f"network={self.network!r} needs a single stochastic layer: n_latents=int"
@@ -177,7 +177,7 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(f"network={self.network!r} is for images, all bits or all real values")
         up, down = parse_network(self.network)
-        style = self._style()
+        style = self._layer_options()
         encoder = ConvNet(up, shape, **style)
         n = math.prod(encoder.output_shape)
         network = nn.Sequential(encoder, ActivationTap("feature0"), Heads(n, (sizes[0], sizes[0])))
@@ -194,9 +194,9 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
             Gaussian(nn.Sequential(ColumnFeatures(columns), network)),
         )
 
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         if self.network == "dense":
-            start_at_means(self.model_.likelihood, self.columns_, data)
+            init_output_bias(self.model_.likelihood, self.columns_, data)
 
 
 def stack(layers: list[Conditional], sizes: Sequence[int], reverse: bool = False) -> Conditional:

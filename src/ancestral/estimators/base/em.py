@@ -12,11 +12,11 @@ from ancestral.training import engine, expectation_maximisation, has_converged
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.utils.validation import Count, Positive
 
-ENTRIES = 2**22
+MAX_ENTRIES = 2**22
 """Numbers of expected statistics held in memory at once."""
 
 
-class ExactEstimator(LatentEstimator, ABC):
+class EMEstimator(LatentEstimator, ABC):
     """A model with exact posterior and likelihood, fitted by expectation maximisation.
 
     ``score_samples`` returns log p(x) itself, ``impute`` returns E[x_missing | x_observed], and
@@ -50,9 +50,9 @@ class ExactEstimator(LatentEstimator, ABC):
         """Return the number of expected statistics per row."""
 
     def _chunk_size(self, data: DeviceData) -> int:
-        return max(1, ENTRIES // self._n_statistics(data))
+        return max(1, MAX_ENTRIES // self._n_statistics(data))
 
-    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
+    def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         self.n_rows_ = len(data)
         wide = engine.widest_float_dtype(data.device)
         self.model_.to(wide)

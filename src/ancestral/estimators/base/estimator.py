@@ -37,7 +37,7 @@ class Estimator(BaseEstimator, ABC):
 
     The fields of a subclass are its hyper-parameters: they become the constructor (every subclass
     is made a dataclass), are checked against their type hints by ``fit`` and are the options of the
-    command line. A subclass implements ``_build`` and ``_learn``; methods marked with ``hook`` do
+    command line. A subclass implements ``_build`` and ``_fit_model``; methods marked with ``hook`` do
     nothing by default and may be overridden; all other methods are final.
 
     Parameters
@@ -93,7 +93,7 @@ class Estimator(BaseEstimator, ABC):
     target_kind: ClassVar[Literal["classes", "values"] | None] = None
     """Kind of ``y`` that the estimator reads: class labels, real values, or none."""
 
-    _learns_from_gaps: ClassVar[bool] = True
+    _supports_missing: ClassVar[bool] = True
     """Whether X may contain NaN."""
 
     _has_density: ClassVar[bool] = False
@@ -128,17 +128,17 @@ class Estimator(BaseEstimator, ABC):
         """Return new modules by attribute name, ``model_`` among them.
 
         Called by ``fit`` and by ``load``, with the hyper-parameters and the fitted attributes that
-        :meth:`_prepare` sets.
+        :meth:`_prepare_data` sets.
         """
 
     @abstractmethod
-    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
+    def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         """Fit ``model_`` to the training data on its device and set ``history_``."""
 
     # ---- hooks
 
     @hook
-    def _check_combination(self) -> None:
+    def _check_params(self) -> None:
         """Raise ``ValueError`` for hyper-parameters that contradict one another."""
 
     @hook
@@ -152,7 +152,7 @@ class Estimator(BaseEstimator, ABC):
         return None
 
     @hook
-    def _initialise(self, data: DeviceData) -> None:
+    def _init_parameters(self, data: DeviceData) -> None:
         """Initialise parameters from the training data."""
 
     @hook
@@ -189,19 +189,19 @@ class Estimator(BaseEstimator, ABC):
             engine.log_to_stderr()
         device = engine.resolve_device(self.device)
         distributed.init_process_group(device)
-        self.seed_, self._left_out = draw_seed(self.random_state), ()
-        data = self._prepare(X, y, device)
-        self._as_described = False
+        self.seed_, self._omitted_weights = draw_seed(self.random_state), ()
+        data = self._prepare_data(X, y, device)
+        self._is_loaded = False
         with engine.fork_rng(device):
             engine.seed(self.seed_)
             with engine.single_precision():
-                self._adopt(self._build())
-            self._initialise(data)
+                self._set_modules(self._build())
+            self._init_parameters(data)
         if self.start is not None:
             persistence.load_parameters(self, self.start)
         checkpoint = self._checkpoint(data)
-        self._move(device)
-        self._learn(data, checkpoint)
+        self._move_modules(device)
+        self._fit_model(data, checkpoint)
         if checkpoint is not None and distributed.is_main():
             checkpoint.remove()
         return self
@@ -271,7 +271,7 @@ class Estimator(BaseEstimator, ABC):
             If the estimator is not fitted.
         """
         self._check_fitted()
-        self._move(engine.resolve_device(device))
+        self._move_modules(engine.resolve_device(device))
         return self
 
     @property
@@ -282,7 +282,7 @@ class Estimator(BaseEstimator, ABC):
 
     # ---- internals
 
-    def _prepare(self, X: Any, y: Any, device: torch.device) -> DeviceData:
+    def _prepare_data(self, X: Any, y: Any, device: torch.device) -> DeviceData:
         """Validate the training rows, fit the columns to them and move them to the device."""
         X, y = self._training_rows(self._validate(X, fit=True), y)
         targets = self._encode_targets(y, len(X))
@@ -291,7 +291,7 @@ class Estimator(BaseEstimator, ABC):
     def _check_fields(self) -> None:
         for name, hint in field_hints(type(self)).items():
             check_field(name, getattr(self, name), hint)
-        self._check_combination()
+        self._check_params()
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_")
@@ -308,18 +308,18 @@ class Estimator(BaseEstimator, ABC):
     def _modules(self) -> dict[str, nn.Module]:
         return {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}
 
-    def _adopt(self, modules: Mapping[str, nn.Module]) -> None:
+    def _set_modules(self, modules: Mapping[str, nn.Module]) -> None:
         for name, module in modules.items():
             setattr(self, name, module)
 
-    def _move(self, device: torch.device) -> None:
+    def _move_modules(self, device: torch.device) -> None:
         for module in self._modules().values():
             engine.move_to(module, device)
 
     def _device(self) -> torch.device:
         return next(self.model_.parameters()).device
 
-    def _noise(self, random_state: RandomState) -> Any:
+    def _seeded_rng(self, random_state: RandomState) -> Any:
         """Return a context in which random numbers have the given seed, or that of the fit."""
         check_field("random_state", random_state, RandomState)
         seed = self.seed_ if random_state is None else draw_seed(random_state)
@@ -342,7 +342,7 @@ class Estimator(BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Tags:
         """NaN is allowed where the model handles it, and float32 input gives float32 output."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self._learns_from_gaps
+        tags.input_tags.allow_nan = self._supports_missing
         if tags.transformer_tags is not None:
             tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -362,5 +362,5 @@ class Estimator(BaseEstimator, ABC):
         n_features_in_: int = field(init=False)
         classes_: np.ndarray = field(init=False)
         class_names_: list[str] = field(init=False)
-        _left_out: tuple[str, ...] = field(init=False)
-        _as_described: bool = field(init=False)
+        _omitted_weights: tuple[str, ...] = field(init=False)
+        _is_loaded: bool = field(init=False)

@@ -67,13 +67,15 @@ class GenerativeEstimator(Estimator, ABC):
         check_field("n_samples", n_samples, Count)
         if y is not None and not self.is_class_conditional_:
             raise ValueError(f"y={y!r}: {type(self).__name__} does not generate rows of a class")
-        with self._noise(random_state), torch.no_grad():
+        with self._seeded_rng(random_state), torch.no_grad():
             conditions = self._sample_conditions(n_samples, y)
             parts = []
             for index in torch.arange(n_samples).split(MAX_SAMPLES):
                 c = None if conditions is None else conditions[index]
                 parts.append(
-                    self.columns_.to_data_units(self._draw(len(index), c, mean)).cpu().numpy()
+                    self.columns_.to_data_units(self._sample_batch(len(index), c, mean))
+                    .cpu()
+                    .numpy()
                 )
         return np.concatenate(parts)
 
@@ -149,7 +151,7 @@ class GenerativeEstimator(Estimator, ABC):
         return None
 
     @abstractmethod
-    def _draw(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:
+    def _sample_batch(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:
         """Generate n rows as the model has them, [n, d]."""
 
     @abstractmethod

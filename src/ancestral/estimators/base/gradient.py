@@ -106,7 +106,7 @@ class GradientEstimator(Estimator, ABC):
     _criterion: ClassVar[str] = "loss"
     """Name of the validation record that early stopping minimises."""
 
-    _fewest_held_out: ClassVar[int] = 1
+    _min_held_out: ClassVar[int] = 1
     """Smallest number of held-out rows."""
 
     @abstractmethod
@@ -114,13 +114,15 @@ class GradientEstimator(Estimator, ABC):
         """Return the players: parameters of ``model_`` with their objective and optimiser."""
 
     @hook
-    def _look(self, progress: Progress, held_out: DeviceData | None) -> Mapping[str, float]:  # noqa: ARG002
+    def _epoch_metrics(
+        self, progress: Progress, held_out: DeviceData | None
+    ) -> Mapping[str, float]:
         """Return metrics of the model after an epoch; see ``watch`` of :func:`train`."""
         return {}
 
     @property
     @hook
-    def _labelled_rows(self) -> LabelledCount:
+    def _n_labelled_per_batch(self) -> LabelledCount:
         """Number of labelled rows per batch of a semi-supervised estimator."""
         return None
 
@@ -128,18 +130,18 @@ class GradientEstimator(Estimator, ABC):
         """Return a new optimiser; of several players, each has its own learning rate."""
         return build_optimizer(self, learning_rate)
 
-    def _check_combination(self) -> None:
+    def _check_params(self) -> None:
         if self.patience is not None and self.validation_fraction == 0:
             raise ValueError(
                 f"patience={self.patience} compares held-out rows: set validation_fraction too"
             )
         check_optimizer_params(self)
 
-    def _learn(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
+    def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
         training, validation = self._split(data)
         self.n_rows_ = len(training)
-        sampler = training.make_batch_sampler(self.batch_size, self._labelled_rows)
-        watches = type(self)._look is not GradientEstimator._look
+        sampler = training.make_batch_sampler(self.batch_size, self._n_labelled_per_batch)
+        watches = type(self)._epoch_metrics is not GradientEstimator._epoch_metrics
         self.history_ = train(
             self.model_,
             self._players(),
@@ -150,13 +152,13 @@ class GradientEstimator(Estimator, ABC):
             validation=validation,
             patience=self.patience,
             criterion=self._criterion,
-            epoch_metrics=self._look if watches else None,
+            epoch_metrics=self._epoch_metrics if watches else None,
             callbacks=self._callbacks(),
             checkpoint=checkpoint,
             compile=self.compile,
             precision=self.precision,
             shuffle=self._shuffle,
-            n_labelled=self._labelled_rows,
+            n_labelled=self._n_labelled_per_batch,
         )
         self._calibrate(training)
         self._after_training(training, validation)
@@ -171,10 +173,10 @@ class GradientEstimator(Estimator, ABC):
                 f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves "
                 "nothing to train on or nothing to hold out"
             )
-        if n_held_out < self._fewest_held_out:
+        if n_held_out < self._min_held_out:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} holds out {n_held_out} rows: "
-                f"{type(self).__name__} needs at least {self._fewest_held_out}"
+                f"{type(self).__name__} needs at least {self._min_held_out}"
             )
         order = np.random.default_rng(self.seed_).permutation(len(data))
         # held-out rows stay shuffled: a prefix of them is a random sample
@@ -185,7 +187,7 @@ class GradientEstimator(Estimator, ABC):
 
         def run_all() -> None:
             batches = data.batch_indices(
-                self.batch_size, seed=self.seed_, n_labelled=self._labelled_rows
+                self.batch_size, seed=self.seed_, n_labelled=self._n_labelled_per_batch
             )
             with engine.fork_rng(data.device):
                 for number, index in enumerate(batches):

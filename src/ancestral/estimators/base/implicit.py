@@ -47,7 +47,7 @@ Noise = Literal["uniform", "unit", "centred", "normal", "bits"]
 BOUNDS = {"uniform": (-1.0, 1.0), "unit": (0.0, 1.0), "centred": (-0.5, 0.5)}
 """Ranges of uniform noise."""
 
-WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+VARIANCE_MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Variances of an automatic kernel, as multiples of that of the median heuristic."""
 
 
@@ -101,8 +101,8 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
     batch_norm: bool = False
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
-    _learns_from_gaps = False
-    _fewest_held_out = MIN_VALIDATION_SAMPLES
+    _supports_missing = False
+    _min_held_out = MIN_VALIDATION_SAMPLES
 
     # ---- hooks of class-conditional generators
 
@@ -192,8 +192,8 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
 
     # ---- internals
 
-    def _draw(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:  # noqa: ARG002
-        return self._source.sample(n, conditions)
+    def _sample_batch(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:  # noqa: ARG002
+        return self._generator.sample(n, conditions)
 
     def _density_model(self, variance: float | None, annealing: Annealing | None) -> LatentModel:
         name = type(self).__name__
@@ -207,10 +207,10 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
                 f"annealing: start={annealing.start!r} needs a posterior, and {name} has none: "
                 "chains start at 'prior'"
             )
-        return NoisyGenerator(self._source, variance).eval().to(self._device())
+        return NoisyGenerator(self._generator, variance).eval().to(self._device())
 
-    def _look(self, progress: Progress, held_out: DeviceData | None) -> dict[str, float]:
-        source, log = self._source, self._sample_log
+    def _epoch_metrics(self, progress: Progress, held_out: DeviceData | None) -> dict[str, float]:
+        source, log = self._generator, self._sample_log
         if progress.epoch == 1:
             log.clear()  # samples of the model that initialised this training
         if log.is_logged(progress.epoch, progress.n_epochs):
@@ -232,14 +232,14 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
         return log
 
     @property
-    def _source(self) -> Generator | LatentSpaceGenerator:
+    def _generator(self) -> Generator | LatentSpaceGenerator:
         """The module that generates rows."""
         model = self.model_
         source = model.generator if isinstance(model, AdversarialPair) else model
         assert isinstance(source, Generator | LatentSpaceGenerator)
         return source
 
-    def _make_generator(self, columns: Columns) -> Generator:
+    def _build_row_generator(self, columns: Columns) -> Generator:
         """Return a generator of rows with the given columns."""
         unsupported = sorted(set(columns.kinds) - {"bernoulli", "gaussian"})
         if unsupported:
@@ -247,17 +247,17 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
                 f"likelihood: {type(self).__name__} generates bernoulli and gaussian columns, and "
                 f"some are {', '.join(unsupported)}"
             )
-        shape = MapShape(len(columns.kinds)) if self.network == "dense" else self._maps()
-        return self._generator_of(shape, Output(columns))
+        shape = MapShape(len(columns.kinds)) if self.network == "dense" else self._image_maps()
+        return self._build_generator(shape, Output(columns))
 
-    def _generator_of(self, shape: MapShape, output: nn.Module) -> Generator:
+    def _build_generator(self, shape: MapShape, output: nn.Module) -> Generator:
         """Return a generator with outputs of a shape, whose last module is ``output``."""
         n_in = self.n_noise + self._n_classes
         if self.network == "dense":
-            body, width = self._body(n_in)
+            body, width = self._hidden_layers(n_in)
             layers: list[nn.Module] = [body, linear(width, math.prod(shape))]
         else:
-            options = {"linear_last": True, **self._style()}
+            options = {"linear_last": True, **self._layer_options()}
             stack = ConvNet(parse_layers(self.network), MapShape(n_in), **options)
             self._check_shape(stack.output_shape, shape)
             layers = [stack]
@@ -316,7 +316,7 @@ class ClassConditionalGenerator(ImplicitEstimator, ABC):
         class_shares_: list[float]
 
 
-def kernel_of_rows(
+def resolve_variances(
     option: str,
     variances: Variances,
     data: DeviceData,

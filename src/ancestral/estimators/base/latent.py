@@ -127,7 +127,7 @@ class LatentEstimator(
         n = self.n_evaluation_samples if n_importance_samples is None else n_importance_samples
         check_field("n_importance_samples", n, Count)
         check_field("precision", precision, Literal["float32", "bfloat16", "auto"])
-        data, seed = self._scored(X, binarize_seed), mix_seed(self.seed_, 1)
+        data, seed = self._evaluation_data(X, binarize_seed), mix_seed(self.seed_, 1)
         model = self._density_model(None, annealing)
         if isinstance(model, ExactModel):
             return tabular.in_user_units(
@@ -157,7 +157,7 @@ class LatentEstimator(
             Seed of the binarisation of grey values.
         """
         self._check_fitted()
-        data = self._scored(X, binarize_seed)
+        data = self._evaluation_data(X, binarize_seed)
         return evaluation_active_units.unit_variances(
             self.model_, data, seed=mix_seed(self.seed_, 3)
         )
@@ -242,9 +242,9 @@ class LatentEstimator(
         X = self._validate(X, fit=False)
 
         def impute_batch(batch: Batch) -> Tensor:
-            return self._fill(batch, n_chains, gaps, n_iter=n_iter, fill=fill)
+            return self._impute_batch(batch, n_chains, gaps, n_iter=n_iter, fill=fill)
 
-        with self._noise(random_state):
+        with self._seeded_rng(random_state):
             if batch_statistics:
                 imputed = tabular.map_batches(self, X, impute_batch, BATCH_STATISTICS_SIZE)
             else:
@@ -253,17 +253,17 @@ class LatentEstimator(
             return imputed
         return np.where(np.isnan(X), imputed, X)
 
-    def _fill(self, batch: Batch, n_chains: int, gaps: str, **options: Any) -> Tensor:
+    def _impute_batch(self, batch: Batch, n_chains: int, gaps: str, **options: Any) -> Tensor:
         if batch.mask is None:
             return self.columns_.to_data_units(batch.x)
         if isinstance(self.model_, ExactModel) and options["fill"] == "mean":
             return self.columns_.to_data_units(self.model_.impute(batch))
-        chains = torch.stack([self._chain(batch, gaps, **options) for _ in range(n_chains)])
+        chains = torch.stack([self._impute_chain(batch, gaps, **options) for _ in range(n_chains)])
         imputed, codes = chains.mean(0), self.columns_.column_indices("categorical")
         imputed[:, codes] = chains[:, :, codes].mode(0).values
         return self.columns_.to_data_units(imputed)
 
-    def _chain(self, batch: Batch, gaps: str, **options: Any) -> Tensor:
+    def _impute_chain(self, batch: Batch, gaps: str, **options: Any) -> Tensor:
         assert batch.mask is not None
         if isinstance(self.model_, ExactModel):
             return self.model_.impute(batch, sample=True)
@@ -273,21 +273,21 @@ class LatentEstimator(
             start = torch.rand_like(batch.x)
         else:
             start = self.model_.sample(len(batch.x))
-        options["bounds"] = self._seen(batch.x)
+        options["bounds"] = self._value_range(batch.x)
         return pseudo_gibbs(self.model_, batch.x, batch.mask, start, **options)
 
-    def _seen(self, like: Tensor) -> Tensor | None:
+    def _value_range(self, like: Tensor) -> Tensor | None:
         """Return minimum and maximum of every column at fit, as the model has them, [2, d]."""
         if self.range_ is None:
             return None
         return self.columns_.to_model_units(torch.tensor(self.range_).to(like)).to(like)
 
-    def _scored(self, X: Any, binarize_seed: int) -> DeviceData:
+    def _evaluation_data(self, X: Any, binarize_seed: int) -> DeviceData:
         """Return rows as the model scores them, grey values binarised once."""
         check_field("binarize_seed", binarize_seed, int)
         return tabular.evaluation_data(self, self._validate(X, fit=False), binarize_seed)
 
-    def _draw(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:
+    def _sample_batch(self, n: int, conditions: Tensor | None, mean: bool) -> Tensor:
         if conditions is None:
             return self.model_.sample(n, mean=mean)
         z = rsample_or_sample(self.model_.prior().condition_on_first(conditions))

@@ -38,13 +38,13 @@ class NetworkEstimator(GradientEstimator, ABC):
     batch_norm: bool = True
     network: str = "dense"
 
-    def _style(self) -> dict[str, Any]:
+    def _layer_options(self) -> dict[str, Any]:
         """Return the options of all layers."""
         if self.batch_norm and self.batch_size == 1:
             raise ValueError("batch_size=1: batch_norm=True needs at least 2 rows per batch")
         return {"activation": self.activation, "batch_norm": self.batch_norm}
 
-    def _maps(self, field: str = "network") -> MapShape:
+    def _image_maps(self, field: str = "network") -> MapShape:
         """Return the image shape of a row, for the convolutional layers of a field."""
         if self.image_shape is None:
             raise ValueError(
@@ -62,13 +62,17 @@ class NetworkEstimator(GradientEstimator, ABC):
                 f"{output.width}: expected {shape.n} x {shape.height} x {shape.width}, as the rows"
             )
 
-    def _body(self, n_in: int) -> tuple[nn.Module, int]:
+    def _hidden_layers(self, n_in: int) -> tuple[nn.Module, int]:
         """Return the hidden layers on ``n_in`` features and the number of their outputs."""
         if self.network != "dense":
-            stack = ConvNet(parse_encoder(self.network), self._maps(), **self._style())
+            stack = ConvNet(
+                parse_encoder(self.network), self._image_maps(), **self._layer_options()
+            )
             return stack, math.prod(stack.output_shape)
         widths = tuple(self.hidden)
-        return nn.Sequential(*dense_layers(n_in, widths, **self._style())), [n_in, *widths][-1]
+        return nn.Sequential(*dense_layers(n_in, widths, **self._layer_options())), [n_in, *widths][
+            -1
+        ]
 
 
 class RegularizedNetworkEstimator(NetworkEstimator, ABC):
@@ -87,13 +91,13 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
     dropout: tuple[Fraction, ...] = ()
     jitter: tuple[Weight, ...] = ()
 
-    def _disturbed(self, n_in: int) -> tuple[nn.Module, int]:
-        """Return the hidden layers of :meth:`_body` with dropout and noise."""
-        self._check_disturbances()
+    def _regularized_layers(self, n_in: int) -> tuple[nn.Module, int]:
+        """Return the hidden layers of :meth:`_hidden_layers` with dropout and noise."""
+        self._check_regularization()
         below: list[nn.Module] = [GaussianNoise(scale) for scale in self.jitter[:1]]
         below += [Dropout(rate) for rate in self.dropout[:1]]
         if self.network != "dense":
-            body, n = self._body(n_in)
+            body, n = self._hidden_layers(n_in)
             return nn.Sequential(*below, body), n
 
         def layer_transform(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
@@ -103,10 +107,12 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
             return [*linear, *inside, activation, *after]
 
         widths = tuple(self.hidden)
-        layers = dense_layers(n_in, widths, **self._style(), layer_transform=layer_transform)
+        layers = dense_layers(
+            n_in, widths, **self._layer_options(), layer_transform=layer_transform
+        )
         return nn.Sequential(*below, *layers), [n_in, *widths][-1]
 
-    def _check_disturbances(self) -> None:
+    def _check_regularization(self) -> None:
         """Raise if there are more rates than layers, or rates that belong into ``network``."""
         if self.network != "dense":
             if self.dropout:

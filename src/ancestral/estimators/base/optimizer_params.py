@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from ancestral.estimators.base.gradient import GradientEstimator
 
 
-LEAST_EPOCHS, MOST_EPOCHS, ENOUGH_STEPS = 20, 1000, 2000
+MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 20, 1000, 2000
 """Limits of ``max_epochs="auto"``, and the number of steps that it aims at."""
 
-SECOND_MOMENTS = 0.999
+ADAM_BETA2 = 0.999
 """Adam's decay of second moments where that of first moments is given."""
 
 
@@ -80,7 +80,7 @@ def n_epochs(params: GradientEstimator, n_batches: int) -> int:
     """Return the number of epochs of ``n_batches`` steps each."""
     if params.max_epochs != "auto":
         return params.max_epochs
-    return min(max(LEAST_EPOCHS, -(-ENOUGH_STEPS // n_batches)), MOST_EPOCHS)
+    return min(max(MIN_EPOCHS, -(-TARGET_STEPS // n_batches)), MAX_EPOCHS)
 
 
 def _drop_fractions(params: GradientEstimator) -> list[float]:
@@ -102,4 +102,4 @@ def _momentum_options(params: GradientEstimator) -> dict[str, Any]:
         return {"momentum": lambda step, n: momentum(max(0, step - warmup), n - warmup)}
     if params.optimizer == "sgd":
         return {"momentum": params.momentum}
-    return {"betas": (params.momentum, SECOND_MOMENTS)}
+    return {"betas": (params.momentum, ADAM_BETA2)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound="Estimator")
 
-UNIDENTIFYING = ("checkpoint", "verbose", "random_state", "log")
+NON_IDENTIFYING_PARAMS = ("checkpoint", "verbose", "random_state", "log")
 """Parameters that do not change a training, or are part of its identity in another form."""
 
 
@@ -28,7 +28,7 @@ def save(
     estimator: Estimator, path: Path | str, *, overwrite: bool, bits: Bits, whole: bool
 ) -> None:
     """Write the weights and the description of a fitted estimator; see ``Estimator.save``."""
-    left_out = estimator._left_out if whole else estimator._training_only_prefixes
+    left_out = estimator._omitted_weights if whole else estimator._training_only_prefixes
     weights = {
         f"{name}.{key}": value
         for name, module in estimator._modules().items()
@@ -57,10 +57,10 @@ def load(cls: type[E], path: Path | str) -> E:
         estimator = from_description(cls, description)
         estimator.history_ = History(description["history"])
         with engine.single_precision():
-            estimator._adopt(estimator._build())
-        estimator._left_out = tuple(description.get("left_out", ()))
+            estimator._set_modules(estimator._build())
+        estimator._omitted_weights = tuple(description.get("left_out", ()))
         for name, module in estimator._modules().items():
-            _load_weights(module, f"{name}.", weights, estimator._left_out)
+            _load_weights(module, f"{name}.", weights, estimator._omitted_weights)
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise serialization.ModelFileError(
@@ -98,14 +98,14 @@ def from_description(cls: type[E], description: Mapping[str, Any]) -> E:
     estimator = cls(**{k: as_tuples(v) for k, v in description["params"].items()})
     estimator.__dict__.update(description["fitted"])
     estimator.seed_ = int(estimator.seed_)
-    estimator._as_described = True
+    estimator._is_loaded = True
     return estimator
 
 
 def training_identity(estimator: Estimator, data: DeviceData) -> str:
     """Return a digest of everything that determines the result of a training."""
     params = estimator.get_params(deep=False)
-    identifying = {k: v for k, v in params.items() if k not in UNIDENTIFYING}
+    identifying = {k: v for k, v in params.items() if k not in NON_IDENTIFYING_PARAMS}
     training = [type(estimator).__name__, identifying, estimator.seed_, data.fingerprint()]
     return serialization.digest([*training, serialization.versions()])
 

@@ -18,7 +18,7 @@ from ancestral.data.batch import Batch
 from ancestral.data.device_data import DeviceData
 from ancestral.data.labels import UNLABELLED, class_name, has_label
 from ancestral.estimators.base.estimator import Estimator
-from ancestral.evaluation.calibration import temperature
+from ancestral.evaluation.calibration import fit_temperature
 from ancestral.nn import one_hot
 from ancestral.utils.hooks import hook
 
@@ -140,10 +140,10 @@ class RegressorBase(Estimator, ABC):
 
     target_kind = "values"
 
-    _several_targets: ClassVar[bool] = True
+    _multi_output: ClassVar[bool] = True
     """Whether a row may have several targets."""
 
-    _for_classes: ClassVar[str] = "NetworkClassifier"
+    _classifier_name: ClassVar[str] = "NetworkClassifier"
     """Name of a classifier of the same family, for messages."""
 
     @property
@@ -163,10 +163,10 @@ class RegressorBase(Estimator, ABC):
             if "could not convert" not in str(error):
                 raise
             raise ValueError(
-                f"y: {error}. {name} is a regressor; for classes use {self._for_classes}"
+                f"y: {error}. {name} is a regressor; for classes use {self._classifier_name}"
             ) from None
-        if not self._several_targets:
-            checked = self._only_target(checked)
+        if not self._multi_output:
+            checked = self._single_target(checked)
         if len(checked) != n_rows:
             check_consistent_length(np.empty(n_rows), checked)
         self.one_target_ = checked.ndim == 1
@@ -189,7 +189,7 @@ class RegressorBase(Estimator, ABC):
             )
         return np.zeros_like(location), np.zeros_like(scale)
 
-    def _only_target(self, y: np.ndarray) -> np.ndarray:
+    def _single_target(self, y: np.ndarray) -> np.ndarray:
         """Return the target of every row, [n], from a vector or a single column."""
         if y.ndim == 2 and y.shape[1] > 1:
             raise ValueError(
@@ -234,7 +234,7 @@ class RegressorBase(Estimator, ABC):
     def __sklearn_tags__(self) -> Any:
         """Several targets are allowed for most regressors."""
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = self._several_targets
+        tags.target_tags.multi_output = self._multi_output
         return tags
 
     if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class ClassifierBase(Estimator, ABC):
         """Return a score for every class, [batch, n_classes]."""
 
     @hook
-    def _learn_scores(self, data: DeviceData) -> None:
+    def _fit_classifier(self, data: DeviceData) -> None:
         """Fit the parts of the classifier that are not trained with the model."""
 
     def _encode_targets(self, y: Any, n_rows: int) -> np.ndarray:
@@ -296,21 +296,23 @@ class ClassifierBase(Estimator, ABC):
 
     def _after_training(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit the classifier and its temperature."""
-        self._learn_scores(training)
-        self._learn_temperature(training, held_out)
+        self._fit_classifier(training)
+        self._fit_temperature(training, held_out)
 
     @torch.no_grad()
-    def _learn_temperature(self, training: DeviceData, held_out: DeviceData | None) -> None:
+    def _fit_temperature(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit the temperature to at most 10,000 labelled rows, evenly spaced."""
         usable = held_out is not None and held_out.y is not None and bool((held_out.y >= 0).any())
         data = held_out if usable and held_out is not None else training
         assert data.y is not None
         labelled = torch.nonzero(data.y >= 0).flatten()
-        evenly = torch.linspace(0, len(labelled) - 1, min(TEMPERED, len(labelled)))
+        evenly = torch.linspace(0, len(labelled) - 1, min(MAX_CALIBRATION_ROWS, len(labelled)))
         labelled = labelled[evenly.long().to(labelled.device)]
         rows = data.subset(labelled.cpu().numpy()).with_transform(self.columns_.to_model_units)
         parts = [self._scores(batch)[:n].double().cpu() for batch, n in rows.padded_chunks(CHUNK)]
-        self.temperature_ = temperature(torch.cat(parts).numpy(), data.y[labelled].cpu().numpy())
+        self.temperature_ = fit_temperature(
+            torch.cat(parts).numpy(), data.y[labelled].cpu().numpy()
+        )
 
     if TYPE_CHECKING:
         temperature_: float = field(init=False)
@@ -343,7 +345,7 @@ class LinearClassifierBase(ClassifierBase, ABC):
         return classifier
 
 
-def linear_scores(n_features: int, n_classes: int, scale: float = 0.0) -> nn.Linear:
+def make_linear_classifier(n_features: int, n_classes: int, scale: float = 0.0) -> nn.Linear:
     """Return a linear map from features to scores, initialised at zero or N(0, scale^2)."""
     classifier = nn.Linear(n_features, n_classes)
     for parameter in classifier.parameters():
@@ -351,5 +353,5 @@ def linear_scores(n_features: int, n_classes: int, scale: float = 0.0) -> nn.Lin
     return classifier
 
 
-CHUNK, TEMPERED = 1024, 10_000
+CHUNK, MAX_CALIBRATION_ROWS = 1024, 10_000
 """Rows scored at once, and greatest number of rows, when the temperature is fitted."""

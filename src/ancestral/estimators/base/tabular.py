@@ -66,7 +66,7 @@ def validate(estimator: Estimator, X: Any, *, fit: bool) -> np.ndarray:
         )
     except ValueError as error:
         raise ValueError(f"{error}{_hint(str(error))}") from None
-    if not estimator._learns_from_gaps and has_missing(checked):
+    if not estimator._supports_missing and has_missing(checked):
         raise ValueError(
             f"X contains NaN. {type(estimator).__name__} does not support missing values: impute "
             "them first (for example with VAE.impute) or drop the rows"
@@ -198,7 +198,7 @@ def _concatenate(parts: Sequence[np.ndarray], X: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(X.dtype if X.dtype.kind == "f" else np.float32)
 
 
-HINTS = {
+ERROR_HINTS = {
     "could not convert string": " Encode text as codes 0, 1, ... and name them 'categorical'.",
     "array with dim": " Give images as rows, X.reshape(len(X), -1), and their image_shape.",
     "contains infinity": " Mark missing values by NaN.",
@@ -207,4 +207,4 @@ HINTS = {
 
 
 def _hint(message: str) -> str:
-    return next((hint for key, hint in HINTS.items() if key in message), "")
+    return next((hint for key, hint in ERROR_HINTS.items() if key in message), "")

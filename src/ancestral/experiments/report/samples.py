@@ -21,7 +21,7 @@ from ancestral.experiments.report.elements import (
     short,
 )
 from ancestral.experiments.report.figures import sheet, tiles
-from ancestral.experiments.scoring import as_seen
+from ancestral.experiments.scoring import to_model_units
 
 SIDE, STRIP = 10, 14
 
@@ -31,7 +31,7 @@ def _found(subject: Subject) -> tuple[np.ndarray, SampleQuality]:
     """Draw as many samples as there are whole rows, and compare them: once for a page."""
     real, training = _whole(subject.x), _whole(subject.reference)
     drawn = subject.estimator.sample(len(real), random_state=subject.seed)
-    compared = (as_seen(subject.estimator, rows) for rows in (drawn, real, training))
+    compared = (to_model_units(subject.estimator, rows) for rows in (drawn, real, training))
     return drawn, sample_quality(*compared, random_state=subject.seed)
 
 
