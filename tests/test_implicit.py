@@ -45,7 +45,7 @@ from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import score_noisy_generator, score_sample_quality
 from ancestral.models.implicit import Generator
 from ancestral.models.noisy_generator import NoisyGenerator
-from ancestral.models.run import Run
+from ancestral.models.run import GeneratorRun
 from ancestral.nn import SpectralNorm, linear, parse_layers
 from ancestral.nn.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
@@ -148,7 +148,7 @@ def test_generators_raise_on_missing_values(cls):
 
 
 def test_too_few_validation_samples_raise():
-    with pytest.raises(ValueError, match=r"validation_fraction=0.1 leaves 3 rows"):
+    with pytest.raises(ValueError, match=r"validation_fraction=0.1 holds out 3 rows: GAN needs"):
         GAN(**QUICK[GAN], validation_fraction=0.1).fit(X[:30])
 
 
@@ -438,10 +438,10 @@ def test_label_smoothing_and_gradient_penalty_match_formulas():
     game.critic = torch.nn.Linear(3, 1)
     x = torch.randn(6, 3)
     d = torch.sigmoid(game.critic(x))
-    loss = critic_loss(0.1).terms["real"](game, Run(Batch(x)))
+    loss = critic_loss(0.1).terms["real"](game, GeneratorRun(Batch(x), sample=x))
     expected = -(0.9 * d.log() + 0.1 * (1 - d).log()).mean()
     torch.testing.assert_close(loss, expected)
-    penalty = gradient_penalty(3.0).terms["penalty"](game, Run(Batch(x)))
+    penalty = gradient_penalty(3.0).terms["penalty"](game, GeneratorRun(Batch(x), sample=x))
     torch.testing.assert_close(penalty, 1.5 * game.critic.weight.square().sum())
 
 
@@ -744,10 +744,16 @@ def test_predict_accepts_tables_without_dropped_columns(tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (CGMMNClassifier(output_variances=()), r"^output_variances=\(\): expected positive"),
-        (CGMMNClassifier(input_variances=()), r"^input_variances=\(\): expected positive"),
+        (
+            CGMMNClassifier(output_variances=()),
+            r"^output_variances=\(\): expected at least one number",
+        ),
+        (
+            CGMMNClassifier(input_variances=()),
+            r"^input_variances=\(\): expected at least one number",
+        ),
         (CGMMNClassifier(output_variances=(math.inf,)), "^output_variances="),
-        (CGMMN(variances=()), r"^variances=\(\): expected positive"),
+        (CGMMN(variances=()), r"^variances=\(\): expected at least one number"),
         (GMMN(batch_size=1), "^batch_size=1: variances='auto'"),
         (CGMMN(batch_size=1), "^batch_size=1: variances='auto'"),
         (CGMMNClassifier(batch_size=1), "^batch_size=1: input_variances='auto'"),
@@ -763,7 +769,7 @@ def test_invalid_kernel_variances_raise(model, message):
 def test_singular_kernel_matrix_raises(form):
     twice = np.repeat(X[:30], 2, axis=0)
     model = CGMMNClassifier(regularization=1e-14, form=form, hidden=(4,), max_epochs=1)
-    with pytest.raises(ValueError, match=r"singular with regularization=1e-14: raise it"):
+    with pytest.raises(ValueError, match=r"singular with regularization=1e-14: increase"):
         model.fit(twice, np.repeat(Y[:30], 2) % 2)
     with pytest.raises(ValueError, match=r"regularization=inf: expected a number"):
         model.set_params(regularization=math.inf).fit(twice, np.repeat(Y[:30], 2) % 2)

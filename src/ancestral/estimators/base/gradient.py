@@ -115,9 +115,11 @@ class GradientEstimator(Estimator, ABC):
 
     @hook
     def _epoch_metrics(
-        self, progress: Progress, held_out: DeviceData | None
+        self,
+        progress: Progress,  # noqa: ARG002
+        held_out: DeviceData | None,  # noqa: ARG002
     ) -> Mapping[str, float]:
-        """Return metrics of the model after an epoch; see ``watch`` of :func:`train`."""
+        """Return metrics of the model after an epoch; see ``epoch_metrics`` of :func:`train`."""
         return {}
 
     @property
