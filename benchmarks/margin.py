@@ -38,7 +38,7 @@ def ours(x: np.ndarray, y: np.ndarray, precision: str = "auto") -> float:
     """Train for three epochs and return the mean of a step of the last two."""
     model = MaxMarginVAE(
         network="mnist", image_shape=(28, 28), batch_norm=False, binarize="none", c=1.0,
-        bound_weight=BOUND, margin=1.0, batch_size=BATCH, learning_rate=RATE, max_epochs=3,
+        elbo_weight=BOUND, margin=1.0, batch_size=BATCH, learning_rate=RATE, max_epochs=3,
         schedule="constant", random_state=0, precision=precision,
     )  # fmt: skip
     history = model.fit(x, y).history_

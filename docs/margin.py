@@ -17,7 +17,7 @@ NONE = 0.1
 def weight(s: ResultSummary) -> float:
     """C: how much the hinge counts beside the bound."""
     options = s.records[0]["fits"][-1]["options"]
-    return options["c"] / options.get("bound_weight", 1.0)
+    return options["c"] / options.get("elbo_weight", 1.0)
 
 
 def effect(measured: Sequence[ResultSummary]) -> Figure:

@@ -148,7 +148,7 @@ def duration(seconds: float) -> str:
 
 def trains(measured: Iterable[ResultSummary]) -> list[ResultSummary]:
     """Return the standings of rows with models of their own."""
-    return [s for s in measured if s.recipe.of is None]
+    return [s for s in measured if s.recipe.model_from is None]
 
 
 def published_units(s: ResultSummary) -> str:

@@ -57,7 +57,7 @@ def test_linear_autoencoder_matches_pca_reconstruction_error():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(500, 2)) @ rng.normal(size=(2, 6)) + 0.3 * rng.normal(size=(500, 6))
     rows = (rows - rows.mean(0)) / rows.std(0)
-    kwargs = {"n_latents": 2, "hidden": (), "code": "linear", "likelihood": "gaussian"}
+    kwargs = {"n_latents": 2, "hidden": (), "code_activation": "linear", "likelihood": "gaussian"}
     linear = Autoencoder(**kwargs, max_epochs=40, learning_rate=0.1, random_state=0).fit(rows)
     pca = PCA(2).fit(rows)
     best = np.square(rows - pca.inverse_transform(pca.transform(rows))).sum(1).mean()
@@ -102,7 +102,7 @@ def test_mixed_column_types_and_missing_values():
 
 def test_gmmn_on_autoencoder_codes_matches_moments(fitted, saved, tmp_path):
     kwargs = {"hidden": (64,), "batch_size": 200, "learning_rate": 1e-2, "random_state": 0}
-    model = GMMN(**kwargs, variances=(0.3,), autoencoder=saved, max_epochs=12).fit(X)
+    model = GMMN(**kwargs, kernel_variances=(0.3,), autoencoder=saved, max_epochs=12).fit(X)
     torch.testing.assert_close(
         model.model_.autoencoder.state_dict(), fitted.model_.state_dict(), rtol=0, atol=0
     )
@@ -121,7 +121,7 @@ def test_gmmn_on_autoencoder_codes_matches_moments(fitted, saved, tmp_path):
 
 def test_cgmmn_on_autoencoder_codes_generates_requested_classes(saved):
     kwargs = {"hidden": (64,), "batch_size": 200, "learning_rate": 1e-2, "random_state": 0}
-    model = CGMMN(**kwargs, variances=(0.3,), autoencoder=saved, max_epochs=10).fit(X, Y)
+    model = CGMMN(**kwargs, kernel_variances=(0.3,), autoencoder=saved, max_epochs=10).fit(X, Y)
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
     samples = model.sample(100, np.repeat(model.classes_, 10))
     assert (nearest_neighbors(samples, centres)[1] == np.repeat(np.arange(10), 10)).mean() > 0.75
@@ -132,7 +132,7 @@ def test_cgmmn_on_vae_codes_uses_posterior_means(n_latents, tmp_path):
     kwargs = {"hidden": (40,), "max_epochs": 15, "learning_rate": 1e-2, "random_state": 0}
     vae = VAE(n_latents=n_latents, **kwargs).fit(X)
     vae.save(tmp_path / "vae")
-    model = CGMMN(**kwargs, batch_size=200, variances=(2.0,), autoencoder=str(tmp_path / "vae"))
+    model = CGMMN(**kwargs, batch_size=200, kernel_variances=(2.0,), autoencoder=str(tmp_path / "vae"))
     model.fit(X, Y)
     columns = torch.from_numpy(X[:9]).float()
     codes = model.model_.codes(Batch(columns)).numpy()

@@ -84,9 +84,9 @@ INVALID_PARAMETERS = [
     (VAE, {"validation_fraction": 0.001}, "nothing to hold out"),
     (VAE, {"device": "mps"}, "device='mps' can't be used here"),
     (VAE, {"patience": 3}, "validation_fraction"),
-    (VAE, {"max_epochs": 10, "drops": (10,)}, "drops"),
-    (VAE, {"max_epochs": "auto", "drops": (3,)}, "max_epochs=auto"),
-    (VAE, {"drop_factor": 0.0}, "drop_factor=0.0"),
+    (VAE, {"max_epochs": 10, "lr_milestones": (10,)}, "lr_milestones"),
+    (VAE, {"max_epochs": "auto", "lr_milestones": (3,)}, "max_epochs=auto"),
+    (VAE, {"lr_decay": 0.0}, "lr_decay=0.0"),
     (VAE, {"momentum": 1.0}, "momentum=1.0"),
     (
         VAE,
@@ -103,8 +103,8 @@ INVALID_PARAMETERS = [
     (VAE, {"binarize": True}, "binarize=True"),
     (VAE, {"verbose": 7}, "verbose=7"),
     (IWAE, {"n_importance_samples": 0}, "n_importance_samples=0"),
-    (IWAE, {"gradient": "triply"}, "gradient='triply'"),
-    (IWAE, {"gradient": "doubly", "n_latents": (2, 2)}, "single stochastic layer"),
+    (IWAE, {"gradient_estimator": "triply"}, "gradient_estimator='triply'"),
+    (IWAE, {"gradient_estimator": "doubly", "n_latents": (2, 2)}, "single stochastic layer"),
 ]
 
 

@@ -161,7 +161,7 @@ def test_hinge_weight_is_independent_of_number_of_labels(n_labelled):
     y = few(400, 40)
     y[np.flatnonzero(y < 0)[::40]] = 3  # additional labelled rows, for the validation set
     sizes = {"validation_fraction": 0.3, "n_labelled": n_labelled, "batch_size": 60}
-    (record,) = MaxMarginVAE(**SMALL | FROZEN | sizes, c=15.0, margin=3.0).fit(X[:400], y).history_
+    (record,) = MaxMarginVAE(**SMALL | FROZEN | sizes, C=15.0, margin=3.0).fit(X[:400], y).history_
     assert record["hinge"] == pytest.approx(45)
     assert record["validation.hinge"] == pytest.approx(45)
 

@@ -193,7 +193,7 @@ def test_pbp_resumes_from_checkpoint_identically(tmp_path, monkeypatch):
     x, y = toy()
     kwargs = {"hidden": (5,), "max_epochs": 5, "random_state": 0}
     expected = PBP(**kwargs).fit(x, y)
-    interrupted = PBP(**kwargs, checkpoint=str(tmp_path / "state"))
+    interrupted = PBP(**kwargs, checkpoint_path=str(tmp_path / "state"))
 
     def interrupt(progress):
         if progress.event == "step" and progress.step == 2:
@@ -283,7 +283,7 @@ def test_distilled_cgmmn_matches_teacher_mean_and_std(teacher_and_path):
     teacher, path = teacher_and_path
     x, y = toy()
     kwargs = {"hidden": (50, 50), "learning_rate": 1e-2, "max_epochs": 20, "random_state": 0}
-    student = ancestral.CGMMNRegressor(teacher=path, form="unbiased", **kwargs).fit(x, 0 * y)
+    student = ancestral.CGMMNRegressor(teacher=path, objective="unbiased", **kwargs).fit(x, 0 * y)
     inputs = np.linspace(-2.5, 2.5, 50)[:, None]
     (mean, std), (teacher_mean, teacher_std) = (
         e.predict(inputs, return_std=True) for e in (student, teacher)

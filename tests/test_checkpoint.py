@@ -57,7 +57,7 @@ def stop_at(monkeypatch, step):
 def test_interrupted_fit_resumes_to_identical_result(tmp_path, monkeypatch, step):
     uninterrupted = VAE(**QUICK, binarize="epoch", validation_fraction=0.1).fit(X)
     path = tmp_path / "vae.checkpoint"
-    vae = VAE(**QUICK, binarize="epoch", validation_fraction=0.1, checkpoint=str(path))
+    vae = VAE(**QUICK, binarize="epoch", validation_fraction=0.1, checkpoint_path=str(path))
     if step < 36:  # of 4 epochs of 9 steps
         with monkeypatch.context() as patch:
             stop_at(patch, step)
@@ -77,7 +77,7 @@ def test_interrupted_semi_supervised_fit_resumes_to_identical_result(tmp_path, m
     params = QUICK | {"n_labelled": 3, "validation_fraction": 0.1}
     uninterrupted = MaxMarginVAE(**params).fit(X, y)
     assert uninterrupted.history_[-1]["step"] > 36  # the number of steps without n_labelled
-    mmva = MaxMarginVAE(**params, checkpoint=str(tmp_path / "mmva.checkpoint"))
+    mmva = MaxMarginVAE(**params, checkpoint_path=str(tmp_path / "mmva.checkpoint"))
     with monkeypatch.context() as patch:
         stop_at(patch, step)
         with pytest.raises(StoppedError):
@@ -94,7 +94,7 @@ def test_checkpoint_of_fit_to_other_targets_is_rejected(tmp_path, monkeypatch):
     params = {"hidden": (8,), "max_epochs": 4, "random_state": 0, "batch_size": 20}
     y = X.sum(1)
     uninterrupted = CGMMNRegressor(**params).fit(X, y)
-    regressor = CGMMNRegressor(**params, checkpoint=str(tmp_path / "cgmmn.checkpoint"))
+    regressor = CGMMNRegressor(**params, checkpoint_path=str(tmp_path / "cgmmn.checkpoint"))
     with monkeypatch.context() as patch:
         stop_at(patch, 13)
         with pytest.raises(StoppedError):
@@ -107,7 +107,7 @@ def test_checkpoint_of_fit_to_other_targets_is_rejected(tmp_path, monkeypatch):
 def test_keyboard_interrupt_saves_last_completed_step(tmp_path, monkeypatch):
     uninterrupted = VAE(**QUICK).fit(X)
     path = tmp_path / "vae.checkpoint"
-    vae = VAE(**QUICK, checkpoint=str(path))
+    vae = VAE(**QUICK, checkpoint_path=str(path))
     handler = signal.getsignal(signal.SIGINT)
 
     def send_sigint(progress):
@@ -129,19 +129,19 @@ def test_checkpoint_of_another_training_run_is_rejected(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, 5)
         with pytest.raises(StoppedError):
-            VAE(**QUICK, checkpoint=path).fit(X)
+            VAE(**QUICK, checkpoint_path=path).fit(X)
     for params in (QUICK | {"random_state": 1}, QUICK | {"learning_rate": 0.1}):
         with pytest.raises(CheckpointError, match="another training"):
-            VAE(**params, checkpoint=path).fit(X)
+            VAE(**params, checkpoint_path=path).fit(X)
     with pytest.raises(CheckpointError, match="another training"):
-        VAE(**QUICK, checkpoint=path).fit(X[::-1])
+        VAE(**QUICK, checkpoint_path=path).fit(X[::-1])
 
 
 def test_corrupt_checkpoint_is_rejected(tmp_path):
     path = tmp_path / "vae.checkpoint"
     path.write_bytes(b"half")
     with pytest.raises(CheckpointError, match="delete it"):
-        VAE(**QUICK, checkpoint=str(path)).fit(X)
+        VAE(**QUICK, checkpoint_path=str(path)).fit(X)
 
 
 def test_full_disk_leaves_previous_checkpoint_and_warns(tmp_path, monkeypatch):

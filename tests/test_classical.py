@@ -68,7 +68,7 @@ def test_isotropic_factor_analysis_matches_ppca_closed_form():
     deviance = (
         d * np.log(2 * np.pi) + np.log(eigenvalues[:q]).sum() + (d - q) * np.log(residual) + d
     )
-    fitted = FactorAnalysis(n_latents=q, noise="isotropic", **EXACT).fit(x)
+    fitted = FactorAnalysis(n_latents=q, noise_covariance="isotropic", **EXACT).fit(x)
     assert fitted.score(x) == pytest.approx(-deviance / 2, abs=1e-5)
     np.testing.assert_allclose(fitted.noise_variance_, residual, rtol=1e-3)
 
@@ -78,10 +78,10 @@ def test_factor_analysis_em_is_monotone_and_uses_incomplete_samples(noise):
     incomplete = with_missing(WINE)
     for rows in (WINE, incomplete):
         assert_em_is_monotone(
-            FactorAnalysis(n_latents=2, noise=noise, tol=1e-7, random_state=0).fit(rows)
+            FactorAnalysis(n_latents=2, noise_covariance=noise, tol=1e-7, random_state=0).fit(rows)
         )
-    fitted = FactorAnalysis(n_latents=2, noise=noise, random_state=0).fit(incomplete)
-    dropped = FactorAnalysis(n_latents=2, noise=noise, random_state=0)
+    fitted = FactorAnalysis(n_latents=2, noise_covariance=noise, random_state=0).fit(incomplete)
+    dropped = FactorAnalysis(n_latents=2, noise_covariance=noise, random_state=0)
     dropped.fit(incomplete[~np.isnan(incomplete).any(1)])
     assert fitted.score(WINE) > dropped.score(WINE)
 
@@ -136,7 +136,7 @@ def test_factor_analysis_imputation_draws_have_conditional_variance():
 def test_gaussian_mixture_matches_sklearn(covariance):
     """From the fitted parameters scikit-learn stays at the same maximum of the likelihood."""
     x = standardised(IRIS)
-    fitted = MixtureModel(n_components=3, covariance=covariance, smoothing=0, **EXACT).fit(x)
+    fitted = MixtureModel(n_components=3, covariance_type=covariance, prior_count=0, **EXACT).fit(x)
     reference = mixture.GaussianMixture(
         3, covariance_type=COVARIANCES[covariance], tol=1e-11, max_iter=3000, random_state=0,
         weights_init=fitted.weights_ / fitted.weights_.sum(), means_init=fitted.means_,
@@ -150,16 +150,16 @@ def test_gaussian_mixture_matches_sklearn(covariance):
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_mixture_em_is_monotone_with_missing_values(covariance):
-    kwargs = {"n_components": 3, "covariance": covariance, "smoothing": 0}
+    kwargs = {"n_components": 3, "covariance_type": covariance, "prior_count": 0}
     for rows in (IRIS, with_missing(IRIS)):
         assert_em_is_monotone(
-            MixtureModel(**kwargs, initialise="random", tol=1e-7, random_state=1).fit(rows)
+            MixtureModel(**kwargs, init_params="random", tol=1e-7, random_state=1).fit(rows)
         )
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied"])
 def test_one_component_fits_mean_and_covariance_in_one_step(covariance):
-    kwargs = {"n_components": 1, "covariance": covariance, "smoothing": 0}
+    kwargs = {"n_components": 1, "covariance_type": covariance, "prior_count": 0}
     fitted = MixtureModel(**kwargs, max_iter=1, random_state=0).fit(WINE)
     expected = multivariate_normal(WINE.mean(0), np.cov(WINE.T, bias=True)).logpdf(WINE)
     np.testing.assert_allclose(fitted.score_samples(WINE), expected, atol=2e-3)
@@ -168,7 +168,7 @@ def test_one_component_fits_mean_and_covariance_in_one_step(covariance):
 
 def test_mixture_marginals_and_imputation_match_gaussian_mixture():
     incomplete = with_missing(standardised(WINE), 0.3)
-    fitted = MixtureModel(n_components=3, covariance="full", random_state=0).fit(incomplete)
+    fitted = MixtureModel(n_components=3, covariance_type="full", random_state=0).fit(incomplete)
     p = fitted.model_.decode(torch.eye(3))
     scale = np.outer(fitted.scale_, fitted.scale_)
     covariances = p.covariance_matrix.detach().double().numpy() * scale
@@ -199,7 +199,7 @@ KINDS = ("bernoulli", "categorical", "poisson", "gaussian")
 
 def test_mixture_of_mixed_column_types_recovers_classes():
     rows, y = mixed_table()
-    fitted = MixtureModel(n_components=2, likelihood=KINDS, smoothing=0, **EXACT).fit(rows)
+    fitted = MixtureModel(n_components=2, likelihood=KINDS, prior_count=0, **EXACT).fit(rows)
     assert_em_is_monotone(fitted)
     agree = (fitted.predict(rows) == y).mean()
     assert max(agree, 1 - agree) > 0.93
@@ -209,7 +209,7 @@ def test_mixture_of_mixed_column_types_recovers_classes():
     np.testing.assert_array_equal(fitted.means_[order][:, 1], [0, 2])
     incomplete = with_missing(rows, 0.3)
     assert_em_is_monotone(
-        MixtureModel(n_components=2, likelihood=KINDS, smoothing=0, random_state=0).fit(incomplete)
+        MixtureModel(n_components=2, likelihood=KINDS, prior_count=0, random_state=0).fit(incomplete)
     )
     filled = fitted.impute(incomplete)
     wrong = (filled[:, 1] != rows[:, 1])[np.isnan(incomplete[:, 1])].mean()
@@ -253,12 +253,12 @@ def test_smoothing_prevents_component_collapse():
     """Without smoothing, a component shrinks to five equal outliers."""
     rows = np.concatenate([IRIS, np.full((5, 4), 40.0)])
     kwargs = {"n_components": 4, "random_state": 0}
-    free, smoothed = (MixtureModel(**kwargs, smoothing=s).fit(rows) for s in (0, 1))
+    free, smoothed = (MixtureModel(**kwargs, prior_count=s).fit(rows) for s in (0, 1))
     stds = [e.model_.decode(torch.eye(4)).stddev.min().item() for e in (free, smoothed)]
     assert stds[0] < 2e-3 < 0.02 < stds[1]
     assert smoothed.weights_.min() > 0.5 / len(rows)
     assert np.isfinite(smoothed.score_samples(np.full((1, 4), 500.0))).all()
-    bernoulli = MixtureModel(n_components=2, likelihood="bernoulli", smoothing=1, random_state=0)
+    bernoulli = MixtureModel(n_components=2, likelihood="bernoulli", prior_count=1, random_state=0)
     rare = np.zeros((20, 3))
     rare[0] = 1
     assert np.isfinite(bernoulli.fit(rare).score_samples(1 - rare)).all()
@@ -296,7 +296,7 @@ def test_belief_net_fits_dependent_bits_to_true_likelihood(gradient):
     rng = np.random.default_rng(0)
     rows = (rng.random((1000, 1)) < 0.5) ^ (rng.random((1000, 8)) < 0.05)
     kwargs = {"n_latents": 1, "max_epochs": 150, "learning_rate": 0.05, "random_state": 0}
-    net = BeliefNet(gradient=gradient, **kwargs).fit(rows.astype(float))
+    net = BeliefNet(gradient_estimator=gradient, **kwargs).fit(rows.astype(float))
     n = rows.sum(1)
     by_cause = [k * np.log(0.95) + (8 - k) * np.log(0.05) for k in (n, 8 - n)]
     truth = np.logaddexp(*by_cause).mean() - np.log(2)
@@ -328,7 +328,7 @@ def test_deep_belief_net_shapes_of_latent_layers():
             "network='mnist': BeliefNet supports",
         ),
         (lambda: MixtureModel(n_components=5000), "n_components=5000: expected at most"),
-        (lambda: MixtureModel(covariance="full"), "covariance='full' requires Gaussian columns"),
+        (lambda: MixtureModel(covariance_type="full"), "covariance_type='full' requires Gaussian columns"),
         (lambda: MixtureModel(binarize="batch"), "binarize='batch': expected"),
         (lambda: FactorAnalysis(likelihood="bernoulli"), "likelihood='bernoulli': expected"),
         (lambda: FactorAnalysis(tol=0), "tol=0: expected"),
@@ -366,7 +366,7 @@ def test_non_finite_likelihood_stops_fit():
 def test_em_resumes_from_checkpoint_identically(kind, tmp_path, monkeypatch):
     kwargs = {"random_state": 0, "tol": 1e-7, "max_iter": 60}
     expected = kind(**kwargs).fit(WINE)
-    interrupted = kind(**kwargs, checkpoint=str(tmp_path / "state"))
+    interrupted = kind(**kwargs, checkpoint_path=str(tmp_path / "state"))
 
     def interrupt(progress):
         if progress.event == "step" and progress.step == 4:

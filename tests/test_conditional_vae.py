@@ -156,7 +156,7 @@ def test_sampling_of_given_classes(fitted):
 def test_unlabelled_samples_improve_accuracy():
     partial_labels = Y[:1000].copy()
     partial_labels[60:] = -1
-    kwargs = QUICK | {"hidden": (50,), "alpha": 5.0, "decision": "network"}
+    kwargs = QUICK | {"hidden": (50,), "alpha": 5.0, "decision_rule": "network"}
     m2 = ClassConditionalVAE(**kwargs | {"max_epochs": 30}).fit(X[:1000], partial_labels)
     supervised = {"max_epochs": 50, "batch_size": 20}
     supervised = ClassConditionalVAE(**kwargs | supervised).fit(X[:60], partial_labels[:60])
@@ -217,7 +217,7 @@ def base_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def m1m2(base_path):
     kwargs = SMALL | {"hidden": (50,), "max_epochs": 60, "batch_norm": False}
-    model = ClassConditionalVAE(**kwargs, n_decision_samples=20, codes=base_path)
+    model = ClassConditionalVAE(**kwargs, n_decision_samples=20, base_model=base_path)
     return model.fit(X[:1000], Y[:1000])
 
 
@@ -258,13 +258,13 @@ def vae_with_inactive_codes(base_path, tmp_path_factory):
 
 def test_code_spread_excludes_inactive_codes(vae_with_inactive_codes, tmp_path):
     vae, path = vae_with_inactive_codes
-    kwargs = SMALL | {"hidden": (50,), "max_epochs": 40, "batch_norm": False, "codes": path}
-    model = ClassConditionalVAE(**kwargs, n_decision_samples=10, code_spread=0.1)
+    kwargs = SMALL | {"hidden": (50,), "max_epochs": 40, "batch_norm": False, "base_model": path}
+    model = ClassConditionalVAE(**kwargs, n_decision_samples=10, min_code_std=0.1)
     model.fit(X[:1000], Y[:1000])
     spread = vae.transform(X[:1000]).std(0)
     active = np.flatnonzero(spread > 0.1)
-    assert model.codes_kept_ == active.tolist()
-    assert set(range(10)) - set(model.codes_kept_) == {2, 7}
+    assert model.active_codes_ == active.tolist()
+    assert set(range(10)) - set(model.active_codes_) == {2, 7}
     top = model.model_.top
     latent = top.sample_prior(30)
     p = top.decode(latent)
@@ -282,21 +282,21 @@ def test_code_spread_excludes_inactive_codes(vae_with_inactive_codes, tmp_path):
     model.save(tmp_path / "both")
     loaded = ancestral.load(tmp_path / "both")
     np.testing.assert_array_equal(loaded.decision_function(X[:9]), model.decision_function(X[:9]))
-    assert loaded.codes_kept_ == model.codes_kept_
+    assert loaded.active_codes_ == model.active_codes_
     assert loaded.score(X[1000:], Y[1000:]) > 0.5
     plain = vae.log_likelihood(X[:200], 100).mean  # prior N(0, 1) of all codes
     assert plain < loaded.log_likelihood(X[:200], 100).mean < plain + 2
 
 
 def test_invalid_code_spread_raises(base_path):
-    with pytest.raises(ValueError, match=r"code_spread=50\.0 exceeds the standard deviation of ev"):
-        ClassConditionalVAE(**QUICK, codes=base_path, code_spread=50.0).fit(X[:100], Y[:100])
-    with pytest.raises(ValueError, match=r"code_spread=0\.1 requires codes"):
-        ClassConditionalVAE(**QUICK, code_spread=0.1).fit(X[:100], Y[:100])
+    with pytest.raises(ValueError, match=r"min_code_std=50\.0 exceeds the standard deviation of ev"):
+        ClassConditionalVAE(**QUICK, base_model=base_path, min_code_std=50.0).fit(X[:100], Y[:100])
+    with pytest.raises(ValueError, match=r"min_code_std=0\.1 requires codes"):
+        ClassConditionalVAE(**QUICK, min_code_std=0.1).fit(X[:100], Y[:100])
 
 
 def test_base_model_is_reloaded_after_failed_fit(base_path):
-    model = ClassConditionalVAE(**QUICK | {"max_epochs": 1}, codes=base_path, batch_size=1)
+    model = ClassConditionalVAE(**QUICK | {"max_epochs": 1}, base_model=base_path, batch_size=1)
     with pytest.raises(ValueError, match="batch"):
         model.fit(X, Y)
     model.set_params(batch_size=100).fit(X, Y)
@@ -305,8 +305,8 @@ def test_base_model_is_reloaded_after_failed_fit(base_path):
 
 
 def test_codes_of_other_data_raise(base_path, fitted, tmp_path):
-    with pytest.raises(ValueError, match=r"codes=.*was fitted to 64 columns"):
-        ClassConditionalVAE(**QUICK, codes=base_path).fit(X[:, :30], Y)
+    with pytest.raises(ValueError, match=r"base_model=.*was fitted to 64 columns"):
+        ClassConditionalVAE(**QUICK, base_model=base_path).fit(X[:, :30], Y)
     ancestral.Autoencoder(n_latents=2, hidden=(5,), max_epochs=1).fit(X).save(tmp_path / "coder")
     with pytest.raises(ValueError, match="Autoencoder: expected a saved model with latent"):
-        ClassConditionalVAE(**QUICK, codes=str(tmp_path / "coder")).fit(X, Y)
+        ClassConditionalVAE(**QUICK, base_model=str(tmp_path / "coder")).fit(X, Y)

@@ -257,7 +257,7 @@ def test_diagonal_cmmd_is_a_weighted_regression_loss():
     inverse = torch.linalg.inv(gram + 0.1 * torch.eye(7).double())
     weights = gram.diagonal() * inverse.diagonal() ** 2
     grams = kernel(y1, y1) + kernel(y2, y2) - kernel(y1, y2)
-    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="diagonal").terms.values()
+    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, estimator="diagonal").terms.values()
     got = term(EMPTY_MODEL, GeneratorRun(Batch(x, y1), sample=y2))
     torch.testing.assert_close(got, (weights * grams.diagonal()).sum())
 
@@ -277,7 +277,7 @@ def test_unbiased_cmmd_estimates_the_discrepancy_of_the_generator_distribution()
     # with fair Bernoulli noise, the mean over all pairs of samples is the discrepancy of the mean
     # embedding of the generator's distribution at each row, computed here from all its outputs
     (x, y), bits = (rand(3, 1), rand(3, 1, seed=1)), list(product([0.0, 1.0], repeat=3))
-    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="unbiased").terms.values()
+    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, estimator="unbiased").terms.values()
     noise = [torch.tensor(b).double()[:, None] for b in bits]
     values = [
         term(FixedNoiseGenerator(b), GeneratorRun(Batch(x, y), sample=x + a))
@@ -294,7 +294,7 @@ def test_unbiased_cmmd_estimates_the_discrepancy_of_the_generator_distribution()
 
 
 def test_unbiased_cmmd_requires_a_generator():
-    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, form="unbiased").terms.values()
+    (term,) = cmmd("x", "y", [1.0], [2.0], 0.1, estimator="unbiased").terms.values()
     with pytest.raises(TypeError, match=r"needs a Generator.*got Module"):
         term(EMPTY_MODEL, GeneratorRun(Batch(rand(3, 1), rand(3, 1)), sample=rand(3, 1)))
 
@@ -302,7 +302,7 @@ def test_unbiased_cmmd_requires_a_generator():
 def test_classwise_cmmd_is_sum_of_mmd2_per_class():
     y = torch.tensor([0, 1, 0, 2, 1, 0, 2, 2, 1, 0])
     x, sample = rand(10, 4), rand(10, 4, seed=1)
-    objective = cmmd("y", "x", [1.0], [1.0, 10.0], n_classes=3, form="classwise")
+    objective = cmmd("y", "x", [1.0], [1.0, 10.0], n_classes=3, estimator="classwise")
     (term,) = objective.terms.values()
     got = term(EMPTY_MODEL, GeneratorRun(Batch(x, y), sample=sample))
     classes = [mmd2(x[y == c], sample[y == c], [1.0, 10.0]) for c in range(3)]
@@ -322,7 +322,7 @@ def test_conditional_mmd2_increases_with_noise_on_the_outputs():
 
 def test_mmd_root_loss_value_and_finite_gradient_at_equal_samples():
     x, sample = rand(9, 2), rand(9, 2, seed=1)
-    (term,) = mmd([1.0], root=True).terms.values()
+    (term,) = mmd([1.0], sqrt_loss=True).terms.values()
     got = term(EMPTY_MODEL, GeneratorRun(Batch(x), sample=sample))
     torch.testing.assert_close(got, (mmd2(x, sample, [1.0]) / 2).sqrt(), atol=1e-8, rtol=1e-8)
     equal_sample = x.clone().requires_grad_()
@@ -350,7 +350,7 @@ def test_mmd2_of_nearly_equal_samples_is_nonnegative_with_finite_gradient():
         a = torch.randn(40, 5, generator=generator)
         b = a + 1e-5 * torch.randn(40, 5, generator=generator)
         assert mmd2(a, b.requires_grad_(), [1.0, 1e4]).item() >= 0
-        term = mmd([1.0, 1e4], root=True).terms["mmd"](
+        term = mmd([1.0, 1e4], sqrt_loss=True).terms["mmd"](
             EMPTY_MODEL, GeneratorRun(Batch(a), sample=b)
         )
         assert torch.autograd.grad(term, b)[0].isfinite().all()
@@ -489,7 +489,7 @@ def test_conditional_mmd2_and_cmmd2_are_nonnegative():
         assert cmmd2(operator, y, y + 1e-9, [1.0]).item() >= 0
 
 
-@pytest.mark.parametrize(("setting", "value"), [("form", "diag"), ("inputs", "z")])
+@pytest.mark.parametrize(("setting", "value"), [("estimator", "diag"), ("inputs", "z")])
 def test_cmmd_rejects_unknown_options(setting, value):
     kwargs = {"inputs": "x", "outputs": "y", "input_kernel": [1.0], "output_kernel": [1.0]}
     with pytest.raises((ValueError, TypeCheckError), match=value):

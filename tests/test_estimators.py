@@ -67,7 +67,7 @@ def expected_failures(estimator):
         ancestral.FactorAnalysis(n_latents=1, random_state=0),
         MixtureModel(n_components=2, random_state=0),
         MixtureModel(
-            n_components=2, covariance="full", likelihood="gaussian", max_iter=20, random_state=0
+            n_components=2, covariance_type="full", likelihood="gaussian", max_iter=20, random_state=0
         ),
         MaxMarginVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
         ClassConditionalVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
@@ -132,7 +132,7 @@ def test_global_random_streams_and_torch_settings_are_unchanged():
         BeliefNet(n_latents=(3, 2), max_epochs=1, n_evaluation_samples=10, random_state=0),
         ancestral.FactorAnalysis(n_latents=2, random_state=0),
         MixtureModel(n_components=3, random_state=0),
-        MixtureModel(n_components=2, covariance="tied", likelihood="gaussian", random_state=0),
+        MixtureModel(n_components=2, covariance_type="tied", likelihood="gaussian", random_state=0),
     ],
     ids=[
         "vae",
@@ -388,7 +388,7 @@ def test_start_initialises_from_saved_model(tmp_path):
     first.save(tmp_path / "run/model")
     frozen = {"max_epochs": 1, "learning_rate": 1e-12}
     for path in ("run", "run/model"):
-        restarted = IWAE(**shape, **frozen, start=str(tmp_path / path)).fit(x)
+        restarted = IWAE(**shape, **frozen, init_from=str(tmp_path / path)).fit(x)
         for name, value in first.model_.state_dict().items():
             if "running" not in name and not name.endswith((".mean", ".var")):
                 torch.testing.assert_close(
@@ -396,19 +396,19 @@ def test_start_initialises_from_saved_model(tmp_path):
                 )
     restarted.save(tmp_path / "again")
     assert IWAE.load(tmp_path / "again").start is None
-    wider = VAE(n_latents=2, hidden=(9,), start=str(tmp_path / "run"))
-    with pytest.raises(ValueError, match=r"start=.* another shape"):
+    wider = VAE(n_latents=2, hidden=(9,), init_from=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"init_from=.* another shape"):
         wider.fit(x)
-    with pytest.raises(ModelFileError, match=r"^start='.*nowhere': .* no saved model"):
-        VAE(start=str(tmp_path / "nowhere")).fit(x)
+    with pytest.raises(ModelFileError, match=r"^init_from='.*nowhere': .* no saved model"):
+        VAE(init_from=str(tmp_path / "nowhere")).fit(x)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "stale_adam", "adagrad", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "iwae_adam", "adagrad", "sgd"])
 def test_optimizers_reduce_loss(optimizer):
     x = np.random.default_rng(0).integers(0, 2, (200, 1)) * np.ones((1, 6))
-    rate = {"adam": 0.01, "stale_adam": 0.05, "adagrad": 0.1, "sgd": 0.01}[optimizer]
+    rate = {"adam": 0.01, "iwae_adam": 0.05, "adagrad": 0.1, "sgd": 0.01}[optimizer]
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=60, random_state=0, optimizer=optimizer)
-    vae.set_params(learning_rate=rate, warmup=5, clip_norm=5.0, clip_value=1.0, schedule="late")
+    vae.set_params(learning_rate=rate, warmup_steps=5, clip_norm=5.0, clip_value=1.0, schedule="late")
     history = vae.fit(x).history_
     assert history[-1]["loss"] < history[0]["loss"] - 0.5
 
@@ -417,10 +417,10 @@ def test_optimizers_reduce_loss(optimizer):
     ("fields", "rule"),
     [
         ({"momentum": 0.5}, adam(1e-3, (0.5, 0.999))),
-        ({"momentum": 0.5, "optimizer": "stale_adam"}, iwae_adam(1e-3, (0.5, 0.999))),
+        ({"momentum": 0.5, "optimizer": "iwae_adam"}, iwae_adam(1e-3, (0.5, 0.999))),
         ({"momentum": 0.5, "optimizer": "sgd"}, sgd(1e-3, 0.5)),
         ({"optimizer": "sgd"}, sgd(1e-3)),
-        ({"optimizer": "stale_adam", "epsilon": 0.1}, iwae_adam(1e-3, eps=0.1)),
+        ({"optimizer": "iwae_adam", "eps": 0.1}, iwae_adam(1e-3, eps=0.1)),
     ],
 )
 def test_momentum_and_epsilon_are_passed_to_optimizer(fields, rule):
@@ -436,13 +436,13 @@ def test_momentum_and_epsilon_are_passed_to_optimizer(fields, rule):
     assert not torch.equal(results[0], torch.ones(3))
 
 
-@pytest.mark.parametrize("warmup", [0, 7])
-def test_momentum_changes_at_learning_rate_drops(warmup):
-    vae = VAE(optimizer="sgd", momentum=(0.5, 0.9, 0.99), drops=(2, 3), max_epochs=4)
-    vae.set_params(schedule="constant", learning_rate=1.0, drop_factor=10.0, warmup=warmup)
+@pytest.mark.parametrize("warmup_steps", [0, 7])
+def test_momentum_changes_at_learning_rate_drops(warmup_steps):
+    vae = VAE(optimizer="sgd", momentum=(0.5, 0.9, 0.99), lr_milestones=(2, 3), max_epochs=4)
+    vae.set_params(schedule="constant", learning_rate=1.0, lr_decay=10.0, warmup_steps=warmup_steps)
     optimizer, n_steps = vae._optimizer(), 40
-    rates = [optimizer.rates(step, n_steps) for step in range(warmup, n_steps)]
-    n = n_steps - warmup
+    rates = [optimizer.rates(step, n_steps) for step in range(warmup_steps, n_steps)]
+    n = n_steps - warmup_steps
     assert rates[0] == pytest.approx((1.0, 0.5))
     changes = [i for i, pair in enumerate(pairwise(rates)) if pair[0] != pair[1]]
     assert [i + 1 for i in changes] == [-(-n // 2), -(-3 * n // 4)]
@@ -463,5 +463,5 @@ def test_weight_decay_is_scaled_by_learning_rate():
 
 
 def test_epsilon_with_sgd_raises():
-    with pytest.raises(ValueError, match=r"epsilon=0\.1: optimizer='sgd'"):
-        VAE(optimizer="sgd", epsilon=0.1).fit(np.zeros((4, 2)))
+    with pytest.raises(ValueError, match=r"eps=0\.1: optimizer='sgd'"):
+        VAE(optimizer="sgd", eps=0.1).fit(np.zeros((4, 2)))

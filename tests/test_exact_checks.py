@@ -607,7 +607,7 @@ def test_linear_denoising_autoencoder_matches_closed_form_shrinkage():
     x = rng.normal(size=(4000, 2)) * [1.3, 0.4] @ rotation.T
     scale, centred = x.std(0), x - x.mean(0)
     covariance = np.cov((centred / scale).T, ddof=0)
-    kwargs = {"n_latents": 2, "hidden": (), "code": "linear", "jitter": (s,), "random_state": 0}
+    kwargs = {"n_latents": 2, "hidden": (), "code": "linear", "noise_std": (s,), "random_state": 0}
     coder = Autoencoder(**kwargs, learning_rate=0.02, max_epochs=30).fit(x)
     got = np.linalg.lstsq(centred / scale, (coder.reconstruct(x) - x.mean(0)) / scale)[0]
     t2, u = np.linalg.eigh(covariance)

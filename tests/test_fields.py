@@ -99,7 +99,7 @@ def test_docstring_inherits_parameter_entries_of_base_classes():
 
         Parameters
         ----------
-        warmup, heat : int
+        warmup_steps, heat : int
             Annealing parameters.
 
         References
@@ -107,13 +107,13 @@ def test_docstring_inherits_parameter_entries_of_base_classes():
         None.
         """
 
-        warmup: Count = 5
+        warmup_steps: Count = 5
         heat: Count = 1
 
     docstring = Annealed.__doc__
     entries = parse_parameters(docstring)
-    assert list(entries)[:3] == ["warmup", "heat", "n_latent_samples"]
-    expected = "warmup, heat : int\n    Annealing parameters.\n"
-    assert entries["warmup"] == entries["heat"] == expected
+    assert list(entries)[:3] == ["warmup_steps", "heat", "n_latent_samples"]
+    expected = "warmup_steps, heat : int\n    Annealing parameters.\n"
+    assert entries["warmup_steps"] == entries["heat"] == expected
     assert docstring.count("Other Parameters") == docstring.count("References") == 1
     assert docstring.endswith("None.")

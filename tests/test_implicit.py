@@ -98,7 +98,7 @@ def test_gan_saved_without_critic_samples_but_cannot_start_training(tmp_path):
     shipped.save(tmp_path / "again")
     np.testing.assert_array_equal(load(tmp_path / "again").sample(20), model.sample(20))
     with pytest.raises(ValueError, match="critic"):
-        fitted(GAN, start=str(tmp_path / "again"))
+        fitted(GAN, init_from=str(tmp_path / "again"))
 
 
 @pytest.mark.parametrize("cls", GENERATORS)
@@ -136,7 +136,7 @@ def test_validation_metrics_use_batch_norm_statistics():
 
 def test_sample_log_is_cleared_when_training_starts(tmp_path):
     fitted(GAN, max_epochs=9).save(tmp_path / "first")
-    refitted = fitted(GAN, max_epochs=3, start=str(tmp_path / "first"))
+    refitted = fitted(GAN, max_epochs=3, init_from=str(tmp_path / "first"))
     assert refitted.sample_log()[0] == [1, 2, 3]
 
 
@@ -229,9 +229,9 @@ def test_ais_of_generators_api_and_command_line(tmp_path, capsys):
     with pytest.raises(ValueError, match="variance"):
         model.log_likelihood(X[:4], Y[:4], variance=0.0)
     with pytest.raises(ValueError, match="'prior'"):
-        model.log_likelihood(X[:4], Y[:4], variance=0.1, annealing=Annealing(start="posterior"))
+        model.log_likelihood(X[:4], Y[:4], variance=0.1, annealing=Annealing(init_from="posterior"))
     with pytest.raises(ValueError, match="bernoulli"):
-        fitted(GMMN, noise="bits").log_likelihood(X[:4], variance=0.1)
+        fitted(GMMN, noise_distribution="bits").log_likelihood(X[:4], variance=0.1)
     with pytest.raises(ValueError, match="GMMN is not class-conditional"):
         fitted(GMMN).log_likelihood(X[:4], Y[:4], variance=0.1)
     table = datasets.Dataset(name="t", x_train=X[:4], y_train=Y[:4] + 1)
@@ -284,11 +284,11 @@ def test_convolutional_generator_from_text_specification(cls):
     ("cls", "settings", "message"),
     [
         (GMMN, {"variances": (1.0, -1.0)}, "variances"),
-        (CGMMN, {"form": "diagonal"}, "form='diagonal'"),
+        (CGMMN, {"objective": "diagonal"}, "objective='diagonal'"),
         (CGMMNClassifier, {"regularization": 0.0}, "regularization=0.0"),
-        (GAN, {"game": "zero-sum"}, "game='zero-sum'"),
+        (GAN, {"loss": "zero-sum"}, "loss='zero-sum'"),
         (GAN, {"critic_steps": 0}, "critic_steps=0"),
-        (GAN, {"noise": "pink"}, "noise='pink'"),
+        (GAN, {"noise_distribution": "pink"}, "noise_distribution='pink'"),
     ],
 )
 def test_invalid_parameters_raise(cls, settings, message):
@@ -324,7 +324,7 @@ def test_gmmn_samples_match_moments_of_data():
 
 @pytest.mark.parametrize("form", ["cmmd", "classwise"])
 def test_cgmmn_generates_requested_classes(form):
-    model = fitted(CGMMN, form=form, max_epochs=40, learning_rate=5e-3, hidden=(64, 64))
+    model = fitted(CGMMN, objective=form, max_epochs=40, learning_rate=5e-3, hidden=(64, 64))
     samples = model.sample(10 * len(model.classes_), np.repeat(model.classes_, 10))
     centres = np.stack([X[c == Y].mean(0) for c in range(10)])
     _, predicted = nearest_neighbors(samples, centres)
@@ -348,7 +348,7 @@ def test_cgmmn_classifier_accuracy_and_output_moments(settings, tmp_path):
 
 
 def test_cgmmn_classifier_diagonal_form_accuracy():
-    model = fitted(CGMMNClassifier, form="diagonal", max_epochs=25, learning_rate=5e-3)
+    model = fitted(CGMMNClassifier, objective="diagonal", max_epochs=25, learning_rate=5e-3)
     assert model.score(X, Y) > 0.8
 
 
@@ -360,9 +360,9 @@ def ring(n, seed):
 
 def test_gan_covers_all_modes_of_gaussian_ring():
     centres, rows = ring(2560, 0)
-    kwargs = {"n_noise": 8, "noise": "normal", "hidden": (128, 128), "critic": (128, 128)}
+    kwargs = {"n_noise": 8, "noise_distribution": "normal", "hidden": (128, 128), "critic": (128, 128)}
     gan = GAN(
-        **kwargs, batch_size=256, learning_rate=2e-3, penalty=0.1, max_epochs=80, random_state=0
+        **kwargs, batch_size=256, learning_rate=2e-3, gradient_penalty=0.1, max_epochs=80, random_state=0
     )
     assert count_covered_modes(gan.fit(rows).sample(2000), centres, radius=0.15) == 8
     assert {"critic.loss", "critic.penalty", "generator.loss"} <= set(gan.history_[0])
@@ -429,7 +429,7 @@ def conv(n_in, n_out):
 
 def test_averaging_smoothing_and_critic_steps_change_samples():
     plain = fitted(GAN, max_epochs=5).sample(5)
-    for settings in ({"averaging": 0.9}, {"smoothing": 0.1}, {"critic_steps": 2}):
+    for settings in ({"ema_decay": 0.9}, {"label_smoothing": 0.1}, {"critic_steps": 2}):
         assert not np.allclose(fitted(GAN, max_epochs=5, **settings).sample(5), plain)
 
 
@@ -745,18 +745,18 @@ def test_predict_accepts_tables_without_dropped_columns(tmp_path):
     ("model", "message"),
     [
         (
-            CGMMNClassifier(output_variances=()),
-            r"^output_variances=\(\): expected at least one number",
+            CGMMNClassifier(output_kernel_variances=()),
+            r"^output_kernel_variances=\(\): expected at least one number",
         ),
         (
-            CGMMNClassifier(input_variances=()),
-            r"^input_variances=\(\): expected at least one number",
+            CGMMNClassifier(input_kernel_variances=()),
+            r"^input_kernel_variances=\(\): expected at least one number",
         ),
-        (CGMMNClassifier(output_variances=(math.inf,)), "^output_variances="),
+        (CGMMNClassifier(output_kernel_variances=(math.inf,)), "^output_kernel_variances="),
         (CGMMN(variances=()), r"^variances=\(\): expected at least one number"),
         (GMMN(batch_size=1), "^batch_size=1: variances='auto'"),
         (CGMMN(batch_size=1), "^batch_size=1: variances='auto'"),
-        (CGMMNClassifier(batch_size=1), "^batch_size=1: input_variances='auto'"),
+        (CGMMNClassifier(batch_size=1), "^batch_size=1: input_kernel_variances='auto'"),
     ],
     ids=repr,
 )
@@ -768,7 +768,7 @@ def test_invalid_kernel_variances_raise(model, message):
 @pytest.mark.parametrize("form", ["cmmd", "diagonal"])
 def test_singular_kernel_matrix_raises(form):
     twice = np.repeat(X[:30], 2, axis=0)
-    model = CGMMNClassifier(regularization=1e-14, form=form, hidden=(4,), max_epochs=1)
+    model = CGMMNClassifier(regularization=1e-14, objective=form, hidden=(4,), max_epochs=1)
     with pytest.raises(ValueError, match=r"singular with regularization=1e-14: increase"):
         model.fit(twice, np.repeat(Y[:30], 2) % 2)
     with pytest.raises(ValueError, match=r"regularization=inf: expected a number"):
@@ -822,7 +822,7 @@ def test_automatic_kernel_variance_is_robust_to_row_order():
     shuffled = np.random.default_rng(0).permutation(400)
     kwargs = {"hidden": (5,), "max_epochs": 1, "batch_size": 50, "random_state": 0}
     variances = [
-        CGMMNRegressor(**kwargs).fit(x[rows], x[rows, 0]).input_variances_[0]
+        CGMMNRegressor(**kwargs).fit(x[rows], x[rows, 0]).input_kernel_variances_[0]
         for rows in (np.arange(400), shuffled)
     ]
     assert 0.6 < variances[0] / variances[1] < 1.6
@@ -904,7 +904,7 @@ def test_unbiased_cmmd_fits_conditional_std_and_plain_cmmd_does_not(form, least,
         "random_state": 0,
         "n_draws": 500,
     }
-    model = CGMMNRegressor(form=form, regularization=1.0, max_epochs=40, **kwargs).fit(x, y)
+    model = CGMMNRegressor(objective=form, regularization=1.0, max_epochs=40, **kwargs).fit(x, y)
     inputs = np.array([[-0.6], [0.0], [0.6]])
     _, std = model.predict(inputs, return_std=True)
     ratio = std / (0.5 + 0.4 * inputs[:, 0])

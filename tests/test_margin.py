@@ -60,14 +60,14 @@ def fitted(**settings):
 # ---- the objective
 
 
-@pytest.mark.parametrize("settings", [{}, {"bound_weight": 0.01, "c": 2.0, "margin": 1.0}])
+@pytest.mark.parametrize("settings", [{}, {"elbo_weight": 0.01, "C": 2.0, "margin": 1.0}])
 def test_objective_terms_match_formulas(settings):
     """With one batch and a learning rate near 0 the history holds the initial loss."""
     frozen = {"batch_size": 400, "learning_rate": 1e-12, "max_epochs": 1, "binarize": "none"}
     model = fitted(**frozen, **settings, batch_norm=False, precision="float32")
     x, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
     scores = torch.zeros(400, 10)  # scores of the zero-initialised classifier
-    weight, c = settings.get("bound_weight", 1.0), settings.get("c", 15.0)
+    weight, c = settings.get("elbo_weight", 1.0), settings.get("c", 15.0)
     logged = model.history_[0]
     assert logged["hinge"] == pytest.approx(
         c * hinge_loss(scores, y, settings.get("margin", 3.0)).mean().item()
@@ -96,11 +96,11 @@ def test_sparsity_penalty_matches_bernoulli_kl():
     (penalty,) = (t(model.model_, run) for t in sparsity_penalty(3.0).terms.values())
     assert penalty.item() == pytest.approx(3 * expected.sum().item() / 50, rel=1e-4)
     assert (
-        fitted(sparsity=3.0).history_[-1]["sparsity"]
-        < fitted(sparsity=1e-6).history_[-1]["sparsity"] * 3e6
+        fitted(sparsity_weight=3.0).history_[-1]["sparsity_weight"]
+        < fitted(sparsity_weight=1e-6).history_[-1]["sparsity_weight"] * 3e6
     )  # a larger weight reduces the penalty
-    with pytest.raises(ValueError, match=r"sparsity=1\.0 requires network='dense'"):
-        MaxMarginVAE(**SMALL, **PICTURES, sparsity=1.0).fit(X[:50], Y[:50])
+    with pytest.raises(ValueError, match=r"sparsity_weight=1\.0 requires network='dense'"):
+        MaxMarginVAE(**SMALL, **PICTURES, sparsity_weight=1.0).fit(X[:50], Y[:50])
 
 
 def test_mean_hinge_over_minibatches_equals_full_batch():
@@ -118,7 +118,7 @@ def test_mean_hinge_over_minibatches_equals_full_batch():
 
 
 def test_scores_on_mean_features_equal_expected_scores():
-    model = fitted(features="mean")
+    model = fitted(classifier_features="mean")
     batch = Batch(torch.as_tensor(X[:3], dtype=torch.float32))
     with engine.seeded_rng(0), torch.no_grad():
         z = model.model_.encode(batch).sample((40_000,))
@@ -158,7 +158,7 @@ def test_two_class_hinge_minimum_matches_svm_solution():
 
 
 def test_labels_are_unused_without_hinge():
-    two_stage = MaxMarginVAE(**SMALL, c=0.0, classifier="pegasos", regularization=1e-2)
+    two_stage = MaxMarginVAE(**SMALL, C=0.0, classifier="pegasos", regularization=1e-2)
     plain = clone(two_stage).fit(X[:400], Y[:400])
     shuffled = clone(two_stage).fit(X[:400], Y[:400][::-1])
     assert plain.history_[-1]["loss"] == shuffled.history_[-1]["loss"]
@@ -177,7 +177,7 @@ def test_hinge_averages_over_labelled_samples():
     assert model.classes_.tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("settings", [{}, {"features": "mean"}, {"n_latents": (4, 3)}, PICTURES])
+@pytest.mark.parametrize("settings", [{}, {"classifier_features": "mean"}, {"n_latents": (4, 3)}, PICTURES])
 def test_max_margin_vae_on_digits_accuracy_and_likelihood(settings):
     kwargs = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (40,)}
     model = MaxMarginVAE(**SMALL | kwargs | settings).fit(X[:1500], Y[:1500])
@@ -194,7 +194,7 @@ def test_max_margin_vae_on_digits_accuracy_and_likelihood(settings):
 @pytest.mark.parametrize("settings", [{"hidden": (200, 300)}, PICTURES])
 def test_normal_and_glorot_initialisation(settings):
     frozen = {"max_epochs": 1, "learning_rate": 1e-12, "batch_norm": False} | settings
-    normal = fitted(**frozen, dense_start="normal", classifier_scale=0.01).model_
+    normal = fitted(**frozen, init="normal", classifier_init_std=0.01).model_
     plain = fitted(**frozen).model_
     zero = pytest.approx(0, abs=1e-9)
     assert [p.abs().max().item() for p in plain.classifier.parameters()] == [zero, zero]
@@ -280,15 +280,15 @@ def test_temperature_recovers_scale_of_scores():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"c": -1.0}, "c=-1.0"),
+        ({"C": -1.0}, "C=-1.0"),
         ({"margin": 0.0}, "margin=0.0"),
-        ({"features": "all"}, "features='all'"),
+        ({"classifier_features": "all"}, "classifier_features='all'"),
         ({"network": "mnist"}, "set image_shape"),
         ({"network": "resnet", "image_shape": (8, 8)}, "expected one of dense, mnist, svhn"),
         ({"network": "mnist", "image_shape": (8, 8)}, "too small"),
         ({"network": "20 -> 8x4x4 | 3:1", "image_shape": (8, 8)}, "has outputs of 1 x 4 x 4"),
         (PICTURES | {"n_latents": (3, 2)}, "single stochastic layer"),
-        ({"hidden": ()}, r"features='hidden' requires .* hidden=\(\)"),
+        ({"hidden": ()}, r"classifier_features='hidden' requires .* hidden=\(\)"),
         ({"n_latents": ()}, r"n_latents=\(\): expected one"),
     ],
 )
@@ -488,7 +488,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
 
 def test_dropout_and_noise_are_applied_in_training_only():
     kwargs = {"hidden": (30, 20), "max_epochs": 3, "learning_rate": 5e-3, "random_state": 0}
-    kinds = {"dropout": (0.2, 0.5), "jitter": (0.3, 0.3, 0.3)}
+    kinds = {"dropout": (0.2, 0.5), "noise_std": (0.3, 0.3, 0.3)}
     plain = NetworkClassifier(**kwargs).fit(X, Y)
     for name, value in kinds.items():
         model = NetworkClassifier(**kwargs, **{name: value}).fit(X, Y)
@@ -504,7 +504,7 @@ def test_dropout_and_noise_are_applied_in_training_only():
             NetworkClassifier(**kwargs, **{name: (0.1,) * 4}).fit(X, Y)
     text = {"network": "3:4 p2 | 10", "image_shape": (8, 8)}
     with pytest.raises(ValueError, match="expected one number, of the input"):
-        NetworkClassifier(**kwargs, **text, jitter=(0.1, 0.1)).fit(X, Y)
+        NetworkClassifier(**kwargs, **text, noise_std=(0.1, 0.1)).fit(X, Y)
 
 
 def test_noise_initialisation_of_real_values_uses_other_samples():
@@ -709,8 +709,8 @@ def test_predictions_in_npy_are_class_names(iris_folder):
 
 def test_zero_hinge_weight_with_joint_classifier_raises():
     x, y = load_digits(return_X_y=True)
-    with pytest.raises(ValueError, match="c=0 leaves the classifier"):
-        MaxMarginVAE(c=0).fit(x / 16, y)
+    with pytest.raises(ValueError, match="C=0 leaves the classifier"):
+        MaxMarginVAE(C=0).fit(x / 16, y)
 
 
 def test_continuous_labels_raise():

@@ -690,7 +690,7 @@ def test_regression_operator_rejects_singular_gram_matrix():
         regression_operator(torch.ones(3, 3), 0.0)
 
 
-@pytest.mark.parametrize("form", ["cmmd", "diagonal", "classwise"])
+@pytest.mark.parametrize("estimator", ["cmmd", "diagonal", "classwise"])
 def test_cmmd_class_blocks_match_full_delta_kernel_matrix(form):
     """The class blocks of a delta kernel give the same result as its full matrix."""
 
@@ -732,7 +732,7 @@ def test_cmmd_diagonal_form_with_non_constant_kernel_diagonal():
             return a @ b.mT
 
     x, y, sample = rand(12, 2), rand(12, 3, seed=1), rand(12, 3, seed=2)
-    term = ConditionalMMD("x", "y", (1.0,), Product(), 0.1, form="diagonal")
+    term = ConditionalMMD("x", "y", (1.0,), Product(), 0.1, estimator="diagonal")
     gram = gaussian_gram(x, x, [1.0])
     weights = (
         gram.diagonal() * torch.linalg.inv(gram + 0.1 * torch.eye(12).double()).diagonal() ** 2

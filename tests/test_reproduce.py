@@ -584,7 +584,7 @@ def test_ship_raises_for_model_above_size_limit(workdir, monkeypatch):
 def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, bits):
     path = run_job(job("vae"), workdir / "runs", workdir / "results")
     folder = workdir / "runs/digits/vae/smoke-0"
-    monkeypatch.setattr("ancestral.utils.quantization.LARGE", 100)
+    monkeypatch.setattr("ancestral.utils.quantization.MIN_QUANTIZED_SIZE", 100)
     ancestral.load(folder / "model").save(workdir / "larger", bits={12: 16, 8: 12}[bits])
     limit = (workdir / "larger" / files.WEIGHTS).stat().st_size
     monkeypatch.setattr("ancestral.experiments.zoo.MAX_BYTES", limit - 1)

@@ -1,4 +1,4 @@
-"""Tests of the training loop, early stopping, weight averaging and loggers."""
+"""Tests of the training loop, early stopping, weight ema_decay and loggers."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_seeded_noise_depends_only_on_seed_and_step():
     assert not torch.equal(draws[0], draws[3])
 
 
-# ---- early stopping, weight averaging and loggers
+# ---- early stopping, weight ema_decay and loggers
 
 
 def model_with_validation_losses(losses):

@@ -78,8 +78,8 @@ def _parse_change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
     name, _, text = change.partition("=")
     part, dot, part_name = name.partition(".")
     if dot:
-        start = row.row if len(row.size(size).stages) > 1 else row.size(size).start
-        parts = row.parts | ({} if start is None else {"start": start})
+        start = row.row if len(row.size(size).stages) > 1 else row.size(size).init_from
+        parts = row.submodels | ({} if start is None else {"init_from": start})
         if part not in parts or (parts[part] == row.row and "." in part_name):
             raise ValueError(f"--set {change}: {row.row} has no other row as its {part}")
         name, value = _parse_change(

@@ -41,9 +41,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
         Length of a code.
     hidden : list of int
         Widths of the encoder's hidden layers, mirrored in the decoder.
-    code : {"sigmoid", "linear"}
+    code_activation : {"sigmoid", "linear"}
         Output activation of the encoder: codes in [0, 1], or unbounded codes.
-    dropout, jitter : list of float
+    dropout, noise_std : list of float
         Dropout rates, and standard deviations of Gaussian noise, in training: at the encoder's
         input, then at each of its hidden layers. The paper uses ``dropout=(0.2, 0.5)``.
     network : str
@@ -67,7 +67,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
 
     n_latents: Count = 32
     hidden: Sizes = (1024,)
-    code: Literal["sigmoid", "linear"] = "sigmoid"
+    code_activation: Literal["sigmoid", "linear"] = "sigmoid"
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
     def transform(self, X: Any) -> np.ndarray:
@@ -126,7 +126,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
             self._dense(columns) if self.network == "dense" else self._convolutional(columns)
         )
         model = AutoencoderModel(
-            nn.Sequential(ColumnFeatures(columns), encoder, CODE_ACTIVATIONS[self.code]()),
+            nn.Sequential(ColumnFeatures(columns), encoder, CODE_ACTIVATIONS[self.code_activation]()),
             likelihood,
         )
         return {"columns_": columns, "model_": model}
@@ -141,7 +141,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
     def _convolutional(self, columns: Columns) -> tuple[nn.Module, Conditional]:
         kinds, style = set(columns.kinds), self._layer_options()
         self._check_regularization()
-        noise = [GaussianNoise(scale) for scale in self.jitter[:1]]
+        noise = [GaussianNoise(scale) for scale in self.noise_std[:1]]
         if len(kinds) > 1 or not kinds <= {"bernoulli", "gaussian"}:
             raise ValueError(
                 f"network={self.network!r}: expected images whose pixels are all Bernoulli or all "

@@ -26,7 +26,7 @@ class BeliefNet(DeepLatentEstimator):
         layers; an empty list gives the classical network.
     n_importance_samples : int
         K: importance samples per data point and step, at least 2.
-    gradient : {"vimco", "reweighted_wake"}
+    gradient_estimator : {"vimco", "reweighted_wake"}
         Gradient estimator of q: the unbiased gradient of L_K (Mnih and Rezende, 2016), or the wake
         phase of reweighted wake-sleep (Bornschein and Bengio, 2015), which fits q to the posterior.
 
@@ -48,7 +48,7 @@ class BeliefNet(DeepLatentEstimator):
     n_latents: Count | Sizes = 200
     hidden: Sizes | tuple[Sizes, ...] = ()
     n_importance_samples: Count = 10
-    gradient: Literal["vimco", "reweighted_wake"] = "vimco"
+    gradient_estimator: Literal["vimco", "reweighted_wake"] = "vimco"
 
     _latent_kind = BERNOULLI_LATENTS
 
@@ -63,4 +63,4 @@ class BeliefNet(DeepLatentEstimator):
                 "the gradient compares importance samples"
             )
         objectives = {"vimco": vimco, "reweighted_wake": reweighted_wake}
-        return objectives[self.gradient](self.n_importance_samples)
+        return objectives[self.gradient_estimator](self.n_importance_samples)

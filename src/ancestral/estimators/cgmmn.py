@@ -20,14 +20,14 @@ class CGMMN(ClassConditionalGenerator, MomentMatchingEstimator):
 
     Parameters
     ----------
-    noise : {"uniform", "unit", "centred", "normal", "bits"}
+    noise_distribution : {"uniform", "unit", "centred", "normal", "bits"}
         Distribution of the noise; the default is that of :class:`GMMN`. The paper states uniform
         noise on [0, 1], the authors' generation script uses [-1/2, 1/2]. The first layer can map
         one to the other, so the choice affects only the initialisation: the wider the noise, the
         further apart the initial samples.
     regularization : float
         lambda > 0 of the regression in feature space; classes have the delta kernel.
-    form : {"cmmd", "classwise"}
+    objective : {"cmmd", "classwise"}
         The published formula, or the one that the authors' generation script computes: the sum of
         the discrepancies within each class; see ``objectives.cmmd``.
     batch_size : int
@@ -55,7 +55,7 @@ class CGMMN(ClassConditionalGenerator, MomentMatchingEstimator):
     n_noise: Count = 5
     hidden: Sizes = (64, 256, 256, 512)
     regularization: Positive = 1e-3
-    form: Literal["cmmd", "classwise"] = "cmmd"
+    objective: Literal["cmmd", "classwise"] = "cmmd"
     batch_size: Count = 500
 
     _shuffle = "once"
@@ -65,9 +65,9 @@ class CGMMN(ClassConditionalGenerator, MomentMatchingEstimator):
             "y",
             "x",
             DeltaKernel(),
-            self.variances_,
+            self.kernel_variances_,
             self.regularization,
             len(self.classes_),
-            self.form,
+            self.objective,
         )
         return Player(self._trained_module, objective, self._optimizer())

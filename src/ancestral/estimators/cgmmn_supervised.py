@@ -68,16 +68,16 @@ class ConditionalMomentMatcher(RegularizedNetworkEstimator, ABC):
     n_noise : int
         Dimension of the noise, which enters a dense network at the input and a convolutional one at
         the last layer. With 0 the network is deterministic, as the authors' CNN.
-    noise : {"uniform", "unit", "centred", "normal", "bits"}
+    noise_distribution : {"uniform", "unit", "centred", "normal", "bits"}
         Distribution of the noise: uniform on [-1, 1], on [0, 1] (as published) or on [-1/2, 1/2],
         standard normal, or Bernoulli(1/2) (as in the authors' classification script).
-    input_variances : list of float, or "auto"
+    input_kernel_variances : list of float, or "auto"
         Variances of the Gaussians in the kernel of inputs. ``"auto"`` selects five multiples of the
         median heuristic's variance, from 0.02 on, as narrow as the authors' on MNIST.
     regularization : float
         lambda > 0 of the regression in feature space. The smaller it is, the larger the weight of
         differences between similar inputs; the authors' 0.001 suits narrow kernels.
-    prior : float
+    weight_prior_precision : float
         Precision of the Gaussian prior on every parameter, for the sum over all batches.
     n_draws : int
         Number of generated outputs per sample; a prediction is their mean.
@@ -87,12 +87,12 @@ class ConditionalMomentMatcher(RegularizedNetworkEstimator, ABC):
     """
 
     n_noise: Natural = 20
-    noise: Noise = "unit"
+    noise_distribution: Noise = "unit"
     hidden: Sizes = (500, 200, 100)
     batch_norm: bool = False
-    input_variances: Variances = "auto"
+    input_kernel_variances: Variances = "auto"
     regularization: Positive = 0.1
-    prior: Weight = 1.0
+    weight_prior_precision: Weight = 1.0
     n_draws: Count = 20
     batch_size: Count = 500
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
@@ -115,13 +115,13 @@ class ConditionalMomentMatcher(RegularizedNetworkEstimator, ABC):
             body, n = self._regularized_layers(d)
             body, n = NoisyBody(body, d), n + self.n_noise
         network = nn.Sequential(body, linear(n, n_out), *output_layers)
-        return Generator(network, noise(self.noise, self.n_noise), "x")
+        return Generator(network, noise(self.noise_distribution, self.n_noise), "x")
 
     def _make_player(self, objective: Objective) -> Player:
         """Return the player that minimises the objective plus the prior."""
-        if self.prior > 0:
+        if self.weight_prior_precision > 0:
             n_batches = -(-self.n_rows_ // min(self.batch_size, self.n_rows_))
-            objective = objective + gaussian_weight_prior(self.prior / n_batches)
+            objective = objective + gaussian_weight_prior(self.weight_prior_precision / n_batches)
         return Player(self.model_, objective, self._optimizer())
 
     def _outputs(self, batch: Batch) -> Tensor:
@@ -145,9 +145,9 @@ class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMomentMatcher)
 
     Parameters
     ----------
-    output_variances : list of float
+    output_kernel_variances : list of float
         Variances of the Gaussians in the kernel of classes.
-    form : {"cmmd", "diagonal"}
+    objective : {"cmmd", "diagonal"}
         The published formula, or the one that the authors' classification script computes; see
         ``objectives.cmmd``. Their script for convolutional networks computes the published formula
         without noise (``n_noise=0``).
@@ -173,8 +173,8 @@ class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMomentMatcher)
     True
     """
 
-    output_variances: tuple[Positive, ...] = (1.0, 3.0, 5.0, 7.0, 9.0)
-    form: Literal["cmmd", "diagonal"] = "cmmd"
+    output_kernel_variances: tuple[Positive, ...] = (1.0, 3.0, 5.0, 7.0, 9.0)
+    objective: Literal["cmmd", "diagonal"] = "cmmd"
 
     def output_moments(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the generated outputs, both [n_samples, n_classes].
@@ -200,17 +200,17 @@ class CGMMNClassifier(ClassifierMixin, ClassifierBase, ConditionalMomentMatcher)
     def _init_parameters(self, data: DeviceData) -> None:
         assert data.y is not None
         check_labelled(self, data.y.numpy(force=True))
-        n, variances = self.batch_size, self.input_variances
-        self.input_variances_ = resolve_variances(
-            "input_variances", variances, data, n, INPUT_VARIANCE_MULTIPLIERS
+        n, variances = self.batch_size, self.input_kernel_variances
+        self.input_kernel_variances_ = resolve_variances(
+            "input_kernel_variances", variances, data, n, INPUT_VARIANCE_MULTIPLIERS
         )
-        check_variances("output_variances", self.output_variances)
+        check_variances("output_kernel_variances", self.output_kernel_variances)
 
     def _players(self) -> Player:
-        kernels = (self.input_variances_, self.output_variances)
+        kernels = (self.input_kernel_variances_, self.output_kernel_variances)
         n_classes = len(self.classes_)
         return self._make_player(
-            cmmd("x", "y", *kernels, self.regularization, n_classes, self.form)
+            cmmd("x", "y", *kernels, self.regularization, n_classes, self.objective)
         )
 
     def _scores(self, batch: Batch) -> Tensor:
@@ -224,25 +224,25 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
     similar inputs with one another. The discrepancy weights the eigenvectors of the input kernel,
     with eigenvalues e, by e / (e + lambda)^2. A small lambda, as for classification, emphasises
     single samples; each has only one target, so that a deterministic output is then optimal. The
-    default lambda is therefore large, and ``form="unbiased"`` removes the remaining bias of the
+    default lambda is therefore large, and ``objective="unbiased"`` removes the remaining bias of the
     variance.
 
     Parameters
     ----------
-    input_variances : list of float, or "auto"
+    input_kernel_variances : list of float, or "auto"
         Variances of the Gaussians in the kernel of inputs; ``"auto"`` selects one, 0.1 times the
         median heuristic's.
     regularization : float
         lambda > 0 of the regression in feature space; about a twentieth of ``batch_size``.
-    form : {"cmmd", "unbiased"}
+    objective : {"cmmd", "unbiased"}
         The published formula, with one generated output per sample and step, which underestimates
         the conditional variance; or its unbiased form with two independent outputs. See
         ``objectives.ConditionalMMD``.
-    prior : float
+    weight_prior_precision : float
         Precision of the Gaussian prior on every parameter, for the sum over all batches. The
         default is 0, because the prior would dominate the discrepancy, which a large lambda makes
         small.
-    output_variances : list of float, or "auto"
+    output_kernel_variances : list of float, or "auto"
         Variances of the Gaussians in the kernel of standardised targets; ``"auto"`` selects five
         multiples, from a quarter to four times, of the median heuristic's.
     bounded : bool
@@ -263,9 +263,9 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
     """
 
     regularization: Positive = 10.0
-    form: Literal["cmmd", "unbiased"] = "cmmd"
-    prior: Weight = 0.0
-    output_variances: Variances = "auto"
+    objective: Literal["cmmd", "unbiased"] = "cmmd"
+    weight_prior_precision: Weight = 0.0
+    output_kernel_variances: Variances = "auto"
     bounded: bool = False
     n_draws: Count = 100
     batch_size: Count = 200
@@ -314,18 +314,18 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
         return {"columns_": columns, "model_": model}
 
     def _init_parameters(self, data: DeviceData) -> None:
-        n, variances = self.batch_size, self.input_variances
-        self.input_variances_ = resolve_variances(
-            "input_variances", variances, data, n, (REGRESSION_VARIANCE_MULTIPLIER,)
+        n, variances = self.batch_size, self.input_kernel_variances
+        self.input_kernel_variances_ = resolve_variances(
+            "input_kernel_variances", variances, data, n, (REGRESSION_VARIANCE_MULTIPLIER,)
         )
         assert data.y is not None
         if self.bounded:
             set_output_bias(self.model_, logit(data.y.to(self._device()).mean(0)))
-        targets, variances = DeviceData(data.y, device=data.device), self.output_variances
-        self.output_variances_ = resolve_variances(
-            "output_variances", variances, targets, n, VARIANCE_MULTIPLIERS
+        targets, variances = DeviceData(data.y, device=data.device), self.output_kernel_variances
+        self.output_kernel_variances_ = resolve_variances(
+            "output_kernel_variances", variances, targets, n, VARIANCE_MULTIPLIERS
         )
 
     def _players(self) -> Player:
-        kernels = (self.input_variances_, self.output_variances_)
-        return self._make_player(cmmd("x", "y", *kernels, self.regularization, form=self.form))
+        kernels = (self.input_kernel_variances_, self.output_kernel_variances_)
+        return self._make_player(cmmd("x", "y", *kernels, self.regularization, estimator=self.objective))

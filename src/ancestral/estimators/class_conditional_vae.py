@@ -47,7 +47,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
     The joint distribution is p(y) p(z) p(x | y, z). The bound of a labelled sample is conditioned
     on its class; that of an unlabelled sample (label -1) sums over all classes, weighted by
     q(y | x). Likelihoods are those of x: the class is summed out by importance sampling. With
-    ``codes`` the model is M1+M2, p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x) are
+    ``base_model`` the model is M1+M2, p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x) are
     fitted beforehand.
 
     Parameters
@@ -56,16 +56,16 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         Dimension of z.
     alpha : float
         Weight of -log q(y | x) at the labels, relative to the bound.
-    decision : {"likelihood", "network"}
+    decision_rule : {"likelihood", "network"}
         Decision rule: the class of the largest log p(x, y), estimated by importance sampling from
         q(z | x, y), or of the largest q(y | x).
     n_decision_samples : int
         Number of importance samples per class in that estimate.
-    codes : str, optional
+    base_model : str, optional
         Folder of a saved VAE of the same data (M1), or of its run. The class-conditional model then
         describes codes c drawn from its q(c | x), with q(y | c) and q(z | c, y) on top. The VAE
         becomes part of the model and is saved with it.
-    code_spread : float
+    min_code_std : float
         Minimum standard deviation of E_q[c | x], over at most 1,000 samples, of a code that is
         modelled; the authors' code uses 0.1. The other codes carry no information about x and keep
         their prior N(0, 1). 0 models all codes.
@@ -78,8 +78,8 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
 
     Attributes
     ----------
-    codes_kept_ : list of int
-        Indices of the modelled codes, with ``code_spread``.
+    active_codes_ : list of int
+        Indices of the modelled codes, with ``min_code_std``.
     classes_ : array [n_classes]
         Sorted class labels.
     temperature_ : float
@@ -101,10 +101,10 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
 
     n_latents: Count = 50
     alpha: Weight = 0.1
-    decision: Literal["likelihood", "network"] = "likelihood"
+    decision_rule: Literal["likelihood", "network"] = "likelihood"
     n_decision_samples: Count = 100
-    codes: str | None = None
-    code_spread: Weight = 0.0
+    base_model: str | None = None
+    min_code_std: Weight = 0.0
     n_labelled: Count | Literal["share"] = "share"
 
     @property
@@ -124,13 +124,13 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
             raise ValueError(
                 f"network={self.network!r}: ClassConditionalVAE supports only network='dense'"
             )
-        if self.code_spread > 0 and self.codes is None:
+        if self.min_code_std > 0 and self.base_model is None:
             raise ValueError(
-                f"code_spread={self.code_spread} requires codes: give the folder of a saved VAE"
+                f"min_code_std={self.min_code_std} requires codes: give the folder of a saved VAE"
             )
         columns, widths = self._columns(), tuple(self.hidden)[::-1]
         n, sizes = columns.n_features, (len(self.classes_), self.n_latents)
-        if self.codes is None:
+        if self.base_model is None:
             likelihood = decoder(columns, (sum(sizes),), widths, self._layer_options())
             model = self._make_class_model(n, likelihood, ColumnFeatures(columns))
         else:
@@ -139,13 +139,13 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
             )
             if not base.model_.prior().has_rsample:
                 raise ValueError(
-                    f"codes={self.codes!r} has discrete latent variables: expected a model with "
+                    f"base_model={self.base_model!r} has discrete latent variables: expected a model with "
                     "continuous ones, such as a VAE"
                 )
             n = sum(base._latent_sizes())
             moments: nn.Module = MLP(sum(sizes), widths, heads=(n, n), **self._layer_options())
             encoder: nn.Module = nn.Identity()
-            if self.code_spread > 0:
+            if self.min_code_std > 0:
                 moments, encoder = nn.Sequential(moments, MaskEntries(n)), MaskEntries(n)
             top = self._make_class_model(n, Gaussian(moments), encoder)
             model = StackedLatentModel(top, base.model_, (sum(sizes), n))
@@ -167,9 +167,9 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
 
     def _init_parameters(self, data: DeviceData) -> None:
         assert data.y is not None
-        if self.codes is None:
+        if self.base_model is None:
             init_output_bias(self.model_.likelihood, self.columns_, data)
-        elif self.code_spread > 0:
+        elif self.min_code_std > 0:
             self._select_active_codes(data)
         self.all_labelled_ = bool((data.y >= 0).all())
         shares = data.y[data.y >= 0].bincount(minlength=len(self.classes_))
@@ -186,13 +186,13 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         assert isinstance(self.model_, StackedLatentModel)
         with torch.no_grad():
             std = mean_or_mode(self.model_.bottom.encode(cpu_batch)).std(0, correction=0)
-        selection = std > self.code_spread
+        selection = std > self.min_code_std
         if not selection.any():
             raise ValueError(
-                f"code_spread={self.code_spread} exceeds the standard deviation of every code of "
-                f"codes={self.codes!r} (largest: {std.max():.3g}): decrease code_spread"
+                f"min_code_std={self.min_code_std} exceeds the standard deviation of every code of "
+                f"base_model={self.base_model!r} (largest: {std.max():.3g}): decrease min_code_std"
             )
-        self.codes_kept_ = selection.nonzero().flatten().tolist()
+        self.active_codes_ = selection.nonzero().flatten().tolist()
         for module in self._class_model.modules():
             if isinstance(module, MaskEntries):
                 module.chosen.copy_(selection)
@@ -201,7 +201,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         bound = semi_supervised_bound(self.alpha, all_classes=not self.all_labelled_)
         if not self.all_labelled_:
             bound = replace(bound, n_samples=len(self.classes_))
-        return bound if self.codes is None else objective_on_codes(bound)
+        return bound if self.base_model is None else objective_on_codes(bound)
 
     def _players(self) -> Player:
         return Player(self._class_model, self._objective(), self._optimizer())
@@ -216,7 +216,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         q = self._class_model.encode(batch)
         assert isinstance(q, ChainDistribution)
         log_qy = q.first.logits  # type: ignore[attr-defined]
-        if self.decision == "network":
+        if self.decision_rule == "network":
             return log_qy
         with engine.seeded_rng(mix_seed(self.seed_, 4), device=batch.x.device):
             shape = (self.n_decision_samples, 1, self.n_latents)

@@ -19,7 +19,7 @@ class DistillationMixin(Estimator, ABC):
 
     The teacher draws targets from its posterior predictive p(y | x) at inputs near the training
     data. A single network fitted to them approximates the posterior predictive (Korattikara et al.,
-    2015). With ``form="unbiased"`` it reproduces the teacher's predictive variance too.
+    2015). With ``objective="unbiased"`` it reproduces the teacher's predictive variance too.
 
     Parameters
     ----------
@@ -27,16 +27,16 @@ class DistillationMixin(Estimator, ABC):
         Folder of a saved regressor with predictive standard deviations, such as
         :class:`~ancestral.estimators.pbp.PBP`, or of its run, fitted to the same columns. Its draws
         replace ``y``, which is then ignored.
-    n_questions : int
+    n_teacher_queries : int
         Number of inputs at which the teacher draws targets: training inputs, sampled with
         replacement, plus noise.
-    question_spread : float
+    query_noise_std : float
         Standard deviation of that noise, in units of the standard deviations of the columns.
     """
 
     teacher: str | None = None
-    n_questions: Count = 3000
-    question_spread: Weight = 0.05
+    n_teacher_queries: Count = 3000
+    query_noise_std: Weight = 0.05
 
     def _training_rows(self, X: np.ndarray, y: Any) -> tuple[np.ndarray, Any]:
         if self.teacher is None:
@@ -55,7 +55,7 @@ class DistillationMixin(Estimator, ABC):
                 f"{argument} was fitted to {teacher.n_features_in_} columns, but X has {X.shape[1]}"
             )
         rng = np.random.default_rng([self.seed_, 7])
-        inputs = X[rng.integers(0, len(X), self.n_questions)].astype(np.float64)
-        inputs += self.question_spread * X.std(0) * rng.normal(size=inputs.shape)
+        inputs = X[rng.integers(0, len(X), self.n_teacher_queries)].astype(np.float64)
+        inputs += self.query_noise_std * X.std(0) * rng.normal(size=inputs.shape)
         mean, std = teacher.predict(inputs, return_std=True)
         return inputs, mean + std * rng.normal(size=mean.shape)

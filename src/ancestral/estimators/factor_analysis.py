@@ -25,9 +25,9 @@ class FactorAnalysis(EMEstimator):
 
     Parameters
     ----------
-    n_latents : int
+    n_components : int
         Number of factors.
-    noise : {"diagonal", "isotropic"}
+    noise_covariance : {"diagonal", "isotropic"}
         Noise covariance: a variance for each feature, or one for all standardised features
         (probabilistic principal component analysis).
     likelihood : {"gaussian"}
@@ -58,8 +58,8 @@ class FactorAnalysis(EMEstimator):
     True
     """
 
-    n_latents: Count = 10
-    noise: Literal["diagonal", "isotropic"] = "diagonal"
+    n_components: Count = 10
+    noise_covariance: Literal["diagonal", "isotropic"] = "diagonal"
     likelihood: Literal["gaussian"] = "gaussian"
 
     @property
@@ -81,14 +81,14 @@ class FactorAnalysis(EMEstimator):
 
     def _build(self) -> Modules:
         d = len(self.likelihood_)
-        analyser = FactorAnalyser(torch.zeros(d, self.n_latents), torch.zeros(d), torch.zeros(d))
-        model = FactorAnalysisModel(analyser, isotropic=self.noise == "isotropic")
+        analyser = FactorAnalyser(torch.zeros(d, self.n_components), torch.zeros(d), torch.zeros(d))
+        model = FactorAnalysisModel(analyser, isotropic=self.noise_covariance == "isotropic")
         return {"columns_": self._columns(), "model_": model}
 
     @torch.no_grad()
     def _init_parameters(self, data: DeviceData) -> None:
         """Initialise by principal components, with missing values replaced by feature means."""
-        d, n = data.n_columns, self.n_latents
+        d, n = data.n_columns, self.n_components
         index = torch.linspace(
             0, len(data) - 1, min(len(data), MAX_INIT_SAMPLES), device=data.device
         )
@@ -103,10 +103,10 @@ class FactorAnalysis(EMEstimator):
         analyser.log_psi.fill_(residual.clamp(min=1e-3).log())
 
     def _latent_sizes(self) -> tuple[int, ...]:
-        return (self.n_latents,)
+        return (self.n_components,)
 
     def _n_statistics(self, data: DeviceData) -> int:
-        return max(data.n_columns, (self.n_latents + 1) ** 2)
+        return max(data.n_columns, (self.n_components + 1) ** 2)
 
     if TYPE_CHECKING:
         model_: FactorAnalysisModel

@@ -25,39 +25,39 @@ class AdversarialEstimator(ImplicitEstimator, ABC):
     critic : list of int, or str
         Widths of the critic's hidden layers; for images also a text specification of its layers, as
         in ``network``. A class enters as one-hot input features, or as constant feature maps.
-    game : {"non-saturating", "minimax"}
+    loss : {"non-saturating", "minimax"}
         Loss of the generator: it maximises log D(G(z)), or minimises log(1 - D(G(z))).
     critic_steps : int
         Updates of the critic per update of the generator.
-    critic_rate : float, optional
+    critic_learning_rate : float, optional
         Learning rate of the critic; by default that of the generator.
-    momentum : float
+    beta1 : float
         Decay rate of Adam's first moments (beta1); 0.5 stabilises adversarial training.
-    smoothing : float
+    label_smoothing : float
         One-sided label smoothing: the critic's target for data is 1 minus this.
-    penalty : float
+    gradient_penalty : float
         Weight of the squared gradient of the critic at the data (Mescheder et al., 2018). With 0,
         the original loss, generators tend to collapse to a single sample within a thousand steps.
     spectral_norm : bool
         Divide every weight matrix of the critic by its largest singular value, which bounds the
         gradient of the critic.
-    averaging : float, optional
+    ema_decay : float, optional
         Decay of an exponential moving average of the parameters, with which samples are generated.
     """
 
     n_noise: Count = 100
     hidden: Sizes = (512, 512)
     critic: Sizes | str = (512, 512)
-    game: Literal["non-saturating", "minimax"] = "non-saturating"
+    loss: Literal["non-saturating", "minimax"] = "non-saturating"
     critic_steps: Count = 1
-    critic_rate: Positive | None = None
-    momentum: Fraction = 0.5
-    smoothing: Fraction = 0.0
-    penalty: Weight = 1.0
+    critic_learning_rate: Positive | None = None
+    beta1: Fraction | None = 0.5
+    label_smoothing: Fraction = 0.0
+    gradient_penalty: Weight = 1.0
     spectral_norm: bool = False
     optimizer: Literal["adam"] = "adam"
     learning_rate: Positive = 2e-4
-    schedule: Literal["cosine", "constant", "late", "stages"] = "constant"
+    schedule: Literal["cosine", "constant", "delayed_exponential", "iwae_stages"] = "constant"
 
     _training_only_prefixes = ("model_.critic.",)
     _criterion = "mmd2"  # adversarial losses do not measure progress
@@ -83,15 +83,15 @@ class AdversarialEstimator(ImplicitEstimator, ABC):
         return nn.Sequential(maps, stack, linear(math.prod(stack.output_shape), 1))
 
     def _players(self) -> dict[str, Player]:
-        objective = critic_loss(self.smoothing)
-        if self.penalty > 0:
-            objective = objective + gradient_penalty(self.penalty)
+        objective = critic_loss(self.label_smoothing)
+        if self.gradient_penalty > 0:
+            objective = objective + gradient_penalty(self.gradient_penalty)
         model = self.model_
         assert isinstance(model, AdversarialPair)
-        optimizers = [self._optimizer(rate) for rate in (self.critic_rate, None)]
+        optimizers = [self._optimizer(rate) for rate in (self.critic_learning_rate, None)]
         return {
             "critic": Player(model.critic, objective, optimizers[0], repeat=self.critic_steps),
-            "generator": Player(model.generator, generator_loss(self.game), optimizers[1]),
+            "generator": Player(model.generator, generator_loss(self.loss), optimizers[1]),
         }
 
 

@@ -16,7 +16,7 @@ class GMMN(MomentMatchingEstimator):
 
     Parameters
     ----------
-    root : bool
+    sqrt_loss : bool
         Minimise the square root of the squared discrepancy, as the authors do.
     batch_size : int
         Number of data samples, and of generated samples, per step; estimates of moments need large
@@ -35,8 +35,8 @@ class GMMN(MomentMatchingEstimator):
     (3, 64)
     """
 
-    root: bool = True
+    sqrt_loss: bool = True
     batch_size: Count = 1000
 
     def _players(self) -> Player:
-        return Player(self._trained_module, mmd(self.variances_, root=self.root), self._optimizer())
+        return Player(self._trained_module, mmd(self.kernel_variances_, sqrt_loss=self.sqrt_loss), self._optimizer())

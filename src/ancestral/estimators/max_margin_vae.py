@@ -38,22 +38,22 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
 
     Minimises, per sample, D * (negative ELBO) + C * hinge + lambda / (2 N) * (squared norm of all
     parameters), with the hinge of Crammer and Singer on scores that are linear in features of the
-    encoder. Samples with label -1 are unlabelled and enter only the bound. With ``c=0`` the model
+    encoder. Samples with label -1 are unlabelled and enter only the bound. With ``C=0`` the model
     is the VAE of the two-stage baselines, and the joint classifier is not trained.
 
     Parameters
     ----------
-    c : float
+    C : float
         C: weight of the hinge. Up to the prior, only C / D matters with Adam.
-    bound_weight : float
+    elbo_weight : float
         D: weight of the negative ELBO.
     margin : float
         Cost of a wrong class in the hinge.
-    features : {"hidden", "mean"}
+    classifier_features : {"hidden", "mean"}
         Features of the classifier: hidden units of the encoder (all layers of a dense network, the
         last one of a convolutional network), as in the authors' code and tables; or E_q[z | x], as
         in the paper's equations.
-    prior : float
+    weight_prior_precision : float
         lambda: precision of the Gaussian prior on every parameter.
     classifier : {"joint", "pegasos", "adagrad"}
         Fit of the classifier: jointly with the features, or in a second stage on the features of a
@@ -63,15 +63,15 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         lambda > 0 of the second stage.
     n_latent_samples : int
         Number of samples of z per data point and step.
-    sparsity : float
+    sparsity_weight : float
         Weight, per batch, of a penalty on the mean activation of the hidden units of a dense
         encoder. The authors' code uses 3; the paper does not mention the term. 0 omits it.
-    dense_start : {"glorot", "normal"}
+    init : {"glorot", "normal"}
         Initialisation of dense layers: Glorot's uniform weights and zero biases, or, as in the
         authors' code, weights from N(0, 1 / n_in) and biases from N(0, 0.01^2). In both cases the
         output layers of log-variances start at zero, and the output biases of a dense decoder at
         the means of the data.
-    classifier_scale : float
+    classifier_init_std : float
         Standard deviation of the normal initialisation of the classifier's parameters; the authors'
         convolutional models use 0.01. 0 initialises with zeros.
     n_labelled : int or "share"
@@ -102,17 +102,17 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
     True
     """
 
-    c: Weight = 15.0
-    bound_weight: Weight = 1.0
+    C: Weight = 15.0
+    elbo_weight: Weight = 1.0
     margin: Positive = 3.0
-    features: Literal["hidden", "mean"] = "hidden"
-    prior: Weight = 1.0
+    classifier_features: Literal["hidden", "mean"] = "hidden"
+    weight_prior_precision: Weight = 1.0
     classifier: Literal["joint", "pegasos", "adagrad"] = "joint"
     regularization: Positive = 1e-4
     n_latent_samples: Count = 1
-    sparsity: Weight = 0.0
-    dense_start: Literal["glorot", "normal"] = "glorot"
-    classifier_scale: Weight = 0.0
+    sparsity_weight: Weight = 0.0
+    init: Literal["glorot", "normal"] = "glorot"
+    classifier_init_std: Weight = 0.0
     n_labelled: Count | Literal["share"] = "share"
 
     @property
@@ -123,36 +123,36 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         return [*layer, ActivationTap(f"feature{depth}")]
 
     def _extend_model(self, model: LatentModel) -> None:
-        if self.dense_start == "normal":
+        if self.init == "normal":
             init_normal_(model)
         sizes = self._n_features(), len(self.classes_)
-        model.classifier = make_linear_classifier(*sizes, self.classifier_scale)
+        model.classifier = make_linear_classifier(*sizes, self.classifier_init_std)
 
     def _objective(self) -> Objective:
         one_layer = len(self._latent_sizes()) == 1
         bound = elbo(self.n_latent_samples, "analytic" if one_layer else "sampled")
-        objective = self.bound_weight * bound
-        if self.c == 0 and self.classifier == "joint":
+        objective = self.elbo_weight * bound
+        if self.C == 0 and self.classifier == "joint":
             raise ValueError(
-                "c=0 leaves the classifier of classifier='joint' untrained: expected c > 0, or "
+                "C=0 leaves the classifier of classifier='joint' untrained: expected c > 0, or "
                 "classifier='pegasos', which is fitted in a second stage"
             )
-        if self.c > 0 and self.classifier == "joint":
+        if self.C > 0 and self.classifier == "joint":
             objective = objective + hinge(
-                self.c, self.margin, lambda run: self._features_from(run.q, run.activations)
+                self.C, self.margin, lambda run: self._features_from(run.q, run.activations)
             )
-        if self.sparsity > 0:
+        if self.sparsity_weight > 0:
             self._check_sparsity()
-            objective = objective + sparsity_penalty(self.sparsity)
-        if self.prior == 0:
+            objective = objective + sparsity_penalty(self.sparsity_weight)
+        if self.weight_prior_precision == 0:
             return objective
-        return objective + gaussian_weight_prior(self.prior / self.n_rows_)
+        return objective + gaussian_weight_prior(self.weight_prior_precision / self.n_rows_)
 
     def _check_sparsity(self) -> None:
         recodes = self.columns_.needs_encoding
         if self.network != "dense" or len(self._latent_sizes()) > 1 or recodes:
             raise ValueError(
-                f"sparsity={self.sparsity} requires network='dense', a single stochastic layer, "
+                f"sparsity_weight={self.sparsity_weight} requires network='dense', a single stochastic layer, "
                 "and bernoulli or gaussian columns"
             )
 
@@ -184,7 +184,7 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
 
     def _features_from(self, q: Distribution, activations: Mapping[str, Tensor]) -> Tensor:
         """Return the features of a batch from its q(z | x) and the activations of the encoder."""
-        if self.features == "mean":
+        if self.classifier_features == "mean":
             return mean_or_mode(q)
         names = sorted(name for name in activations if name.startswith("feature"))
         # Concatenate in float32. In the reduced precision of matrix products, the compiled step
@@ -194,12 +194,12 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         return torch.cat([at_least_float32(activations[name]) for name in names], -1)
 
     def _n_features(self) -> int:
-        if self.features == "mean":
+        if self.classifier_features == "mean":
             return sum(self._latent_sizes())
         if self.network == "dense":
             if not (hidden := self._hidden_sizes()[0]):
                 raise ValueError(
-                    "features='hidden' requires a hidden layer next to the data, got "
+                    "classifier_features='hidden' requires a hidden layer next to the data, got "
                     f"hidden={self.hidden!r}: add one, or set features='mean'"
                 )
             return sum(hidden)

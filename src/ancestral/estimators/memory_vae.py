@@ -40,7 +40,7 @@ class MemoryVAE(DeepLatentEstimator):
     local_weight : float or list of float
         lambda: weight of the local reconstruction error, one for all hidden layers or one for
         each, from the data upward; 0 omits it.
-    gradient : {"reparameterised", "doubly"}
+    gradient_estimator : {"reparameterised", "doubly"}
         Gradient estimator: that of the paper, or one whose signal-to-noise ratio for the encoder
         does not decrease with K (Tucker et al., 2018; for K = 1, Roeder et al., 2017).
     n_resampled : int, optional
@@ -66,7 +66,7 @@ class MemoryVAE(DeepLatentEstimator):
     attention: Attention = "sigmoid"
     composition: Composition = "ladder"
     local_weight: Weight | Weights = 0.1
-    gradient: Literal["reparameterised", "doubly"] = "reparameterised"
+    gradient_estimator: Literal["reparameterised", "doubly"] = "reparameterised"
     n_resampled: Count | None = None
 
     def attend(self, X: Any, memory: int = 0) -> np.ndarray:
@@ -192,14 +192,14 @@ class MemoryVAE(DeepLatentEstimator):
         return self._bound() + local_reconstruction(pairs)
 
     def _bound(self) -> Objective:
-        doubly, one_layer = self.gradient == "doubly", len(self._latent_sizes()) == 1
+        doubly, one_layer = self.gradient_estimator == "doubly", len(self._latent_sizes()) == 1
         if doubly and not one_layer:
             raise ValueError(
-                "gradient='doubly' requires a single stochastic layer, got "
+                "gradient_estimator='doubly' requires a single stochastic layer, got "
                 f"n_latents={self.n_latents!r}"
             )
         if self.n_importance_samples > 1:
-            return iwae(self.n_importance_samples, self.gradient, self.n_resampled)
+            return iwae(self.n_importance_samples, self.gradient_estimator, self.n_resampled)
         if self.n_resampled is not None:
             raise ValueError(
                 f"n_resampled={self.n_resampled!r}: expected None, or a number below "

@@ -36,14 +36,14 @@ class MixtureModel(EMEstimator):
     ----------
     n_components : int
         Number of components.
-    covariance : {"diagonal", "spherical", "full", "tied"}
+    covariance_type : {"diagonal", "spherical", "full", "tied"}
         Covariance of Gaussian features given the component: a variance for each feature, one for
         all features, a full matrix, or a full matrix shared by the components.
-    smoothing : float
+    prior_count : float
         Number of pseudo-samples, with the statistics of the average sample, added to every
         component. They prevent components from vanishing or from shrinking to a single sample,
         where the likelihood is unbounded. 0 gives maximum likelihood.
-    initialise : {"kmeans", "random"}
+    init_params : {"kmeans", "random"}
         Initial responsibilities: k-means clusters, or the softmax of normal random numbers.
 
     Attributes
@@ -68,9 +68,9 @@ class MixtureModel(EMEstimator):
     """
 
     n_components: Count = 10
-    covariance: Literal["diagonal", "spherical", "full", "tied"] = "diagonal"
-    smoothing: Weight = 0.1
-    initialise: Literal["kmeans", "random"] = "kmeans"
+    covariance_type: Literal["diagonal", "spherical", "full", "tied"] = "diagonal"
+    prior_count: Weight = 0.1
+    init_params: Literal["kmeans", "random"] = "kmeans"
 
     @property
     def weights_(self) -> np.ndarray:
@@ -109,25 +109,25 @@ class MixtureModel(EMEstimator):
     def _build(self) -> Modules:
         columns, k = self._columns(), self.n_components
         kinds = sorted(set(columns.kinds))
-        if self.covariance in ("full", "tied"):
+        if self.covariance_type in ("full", "tied"):
             if kinds != ["gaussian"]:
                 raise ValueError(
-                    f"covariance={self.covariance!r} requires Gaussian columns, got "
+                    f"covariance_type={self.covariance_type!r} requires Gaussian columns, got "
                     f"{', '.join(kinds)}: set covariance='diagonal', or likelihood='gaussian'"
                 )
-            tied = self.covariance == "tied"
+            tied = self.covariance_type == "tied"
             parts: list[Component] = [FullCovariance(k, len(columns.kinds), tied=tied)]
         else:
             parts = [self._independent_columns(kind, columns) for kind in kinds]
         model = MixtureLatentModel(
-            parts, [columns.column_indices(j) for j in kinds], self.smoothing
+            parts, [columns.column_indices(j) for j in kinds], self.prior_count
         )
         return {"columns_": columns, "model_": model}
 
     def _independent_columns(self, kind: ColumnKind, columns: Columns) -> IndependentColumns:
         index = columns.column_indices(kind)
         n_categories = [columns.n_categories[j] for j in index]
-        spherical = self.covariance == "spherical"
+        spherical = self.covariance_type == "spherical"
         return IndependentColumns(
             kind, self.n_components, len(index), n_categories, spherical=spherical
         )
@@ -162,7 +162,7 @@ class MixtureModel(EMEstimator):
     def _initial_responsibilities(self, data: DeviceData) -> Tensor:
         """Initial responsibilities of the components for each sample, [n, k]; rows sum to one."""
         k = self.n_components
-        if self.initialise == "random":
+        if self.init_params == "random":
             return torch.softmax(torch.randn(len(data), k), -1)
         from sklearn.cluster import KMeans
 
@@ -181,7 +181,7 @@ class MixtureModel(EMEstimator):
         return (self.n_components,)
 
     def _n_statistics(self, data: DeviceData) -> int:
-        d, full = self.columns_.n_features, self.covariance in ("full", "tied")
+        d, full = self.columns_.n_features, self.covariance_type in ("full", "tied")
         return self.n_components * d * d if full and data.missing else max(d, self.n_components)
 
     if TYPE_CHECKING:

@@ -32,7 +32,7 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
 
     Parameters
     ----------
-    variances : list of float, or "auto"
+    kernel_variances : list of float, or "auto"
         Variances of the Gaussians whose sum is the kernel, in the units of the model: values in
         [0, 1] as given, other values standardised. ``"auto"`` selects five multiples, from a
         quarter to four times, of the variance of the median heuristic.
@@ -44,11 +44,11 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
 
     Attributes
     ----------
-    variances_ : list of float
+    kernel_variances_ : list of float
         Variances of the kernel in use.
     """
 
-    variances: Variances = "auto"
+    kernel_variances: Variances = "auto"
     autoencoder: str | None = None
 
     _training_only_prefixes = tuple(
@@ -74,10 +74,10 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
         )
 
     def _init_parameters(self, data: DeviceData) -> None:
-        """Set the variances of the kernel, from the data if ``variances="auto"``."""
+        """Set the variances of the kernel, from the data if ``kernel_variances="auto"``."""
         transform = self._codes if isinstance(self.model_, LatentSpaceGenerator) else None
-        self.variances_ = resolve_variances(
-            "variances", self.variances, data, self.batch_size, VARIANCE_MULTIPLIERS, transform
+        self.kernel_variances_ = resolve_variances(
+            "variances", self.kernel_variances, data, self.batch_size, VARIANCE_MULTIPLIERS, transform
         )
 
     def _codes(self, batch: Batch) -> Tensor:

@@ -27,7 +27,7 @@ class NetworkClassifier(ClassifierMixin, LinearClassifierBase, RegularizedNetwor
     ----------
     margin : float
         Cost of a wrong class in the hinge.
-    prior : float
+    weight_prior_precision : float
         lambda: precision of the Gaussian prior on every parameter.
 
     Attributes
@@ -51,7 +51,7 @@ class NetworkClassifier(ClassifierMixin, LinearClassifierBase, RegularizedNetwor
     """
 
     margin: Positive = 1.0
-    prior: Weight = 1.0
+    weight_prior_precision: Weight = 1.0
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
 
     def _build(self) -> dict[str, nn.Module]:
@@ -65,8 +65,8 @@ class NetworkClassifier(ClassifierMixin, LinearClassifierBase, RegularizedNetwor
 
     def _players(self) -> Player:
         objective: Objective = hinge(1.0, self.margin, lambda run: run.features)
-        if self.prior > 0:
-            objective = objective + gaussian_weight_prior(self.prior / self.n_rows_)
+        if self.weight_prior_precision > 0:
+            objective = objective + gaussian_weight_prior(self.weight_prior_precision / self.n_rows_)
         return Player(self.model_, objective, self._optimizer())
 
     def _features(self, batch: Batch) -> Tensor:

@@ -55,7 +55,7 @@ class IWAE(DeepLatentEstimator):
     ----------
     n_importance_samples : int
         K: number of importance samples of z per data point and step; the bound tightens with K.
-    gradient : {"reparameterised", "doubly"}
+    gradient_estimator : {"reparameterised", "doubly"}
         Gradient estimator: that of the paper, or the doubly reparameterised one of Tucker et al.
         (2018), whose signal-to-noise ratio for the encoder does not decrease with K.
     n_resampled : int, optional
@@ -76,13 +76,13 @@ class IWAE(DeepLatentEstimator):
     """
 
     n_importance_samples: Count = 5
-    gradient: Literal["reparameterised", "doubly"] = "reparameterised"
+    gradient_estimator: Literal["reparameterised", "doubly"] = "reparameterised"
     n_resampled: Count | None = None
 
     def _objective(self) -> Objective:
-        if self.gradient == "doubly" and len(self._latent_sizes()) > 1:
+        if self.gradient_estimator == "doubly" and len(self._latent_sizes()) > 1:
             raise ValueError(
-                "gradient='doubly' requires a single stochastic layer, got "
+                "gradient_estimator='doubly' requires a single stochastic layer, got "
                 f"n_latents={self.n_latents!r}"
             )
-        return iwae(self.n_importance_samples, self.gradient, self.n_resampled)
+        return iwae(self.n_importance_samples, self.gradient_estimator, self.n_resampled)

@@ -13,7 +13,15 @@ from ancestral.estimators import registry
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.utils.validation import as_tuples, check_field, field_hints, suggest
 
-NON_MODEL_OPTIONS = ("start", "autoencoder", "codes", "teacher", "verbose", "checkpoint", "log")
+NON_MODEL_OPTIONS = (
+    "init_from",
+    "autoencoder",
+    "base_model",
+    "teacher",
+    "verbose",
+    "checkpoint_path",
+    "log_path",
+)
 """Options for paths of other files and for output. They do not change the fitted model."""
 
 

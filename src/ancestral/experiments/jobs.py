@@ -28,8 +28,8 @@ class Job:
         them instead of the test rows.
     changes : tuple of (name, value)
         Options that override the recipe's. ``PART.NAME`` is an option of another row's run, such as
-        ``start.NAME`` of the run that initialises this one. In a size with several stages,
-        ``start.NAME`` applies to the stages before the last and other options to all stages.
+        ``init_from.NAME`` of the run that initialises this one. In a size with several stages,
+        ``init_from.NAME`` applies to the stages before the last and other options to all stages.
     stage : int
         Index of the stage in a size with several; negative indices count from the last.
     """
@@ -60,22 +60,22 @@ class Job:
         """Run folder below ``runs``."""
         number = self.stage % len(self.stages) + 1
         last = number == len(self.stages)
-        row = self.recipe.of or self.recipe.row
+        row = self.recipe.model_from or self.recipe.row
         return runs / row / (self.name if last else f"{self.name}-stage{number}")
 
     def training(self) -> Job:
-        """Job that trains the scored model; the job itself unless the recipe has ``of``."""
-        if self.recipe.of is None:
+        """Job that trains the scored model; the job itself unless the recipe has ``model_from``."""
+        if self.recipe.model_from is None:
             return self
-        return replace(self, recipe=recipe_files.find_recipes(self.recipe.of)[0])
+        return replace(self, recipe=recipe_files.find_recipes(self.recipe.model_from)[0])
 
     def parts(self) -> dict[str, Job]:
         """Jobs that train the models used by this one, by the option that receives each model."""
         stage = self.stage % len(self.stages)
         if stage > 0:
-            return {"start": replace(self, stage=stage - 1)}
-        start = self.recipe.size(self.size).start
-        rows = self.recipe.parts | ({} if start is None else {"start": start})
+            return {"init_from": replace(self, stage=stage - 1)}
+        start = self.recipe.size(self.size).init_from
+        rows = self.recipe.submodels | ({} if start is None else {"init_from": start})
         return {option: self._part_job(option, row) for option, row in rows.items()}
 
     def _part_job(self, option: str, row: str) -> Job:
@@ -109,7 +109,7 @@ class Job:
         config = recipe.config(self.size, self.seed, select=self.select)
         changes = {k: v for k, v in self.changes if "." not in k}
         if self.stage % len(self.stages) < len(self.stages) - 1:
-            changes |= self._part_changes("start")
+            changes |= self._part_changes("init_from")
         config.options |= stage_options | changes | {"verbose": 1}
         config.options |= {option: str(part.folder(runs)) for option, part in self.parts().items()}
         return config

@@ -69,7 +69,7 @@ class EvaluationTask:
 
 def evaluate_task(task: EvaluationTask) -> list[Metric]:
     """Compute the metric of the protocol; the likelihood of bits once per binarisation seed."""
-    if task.protocol.damage is not None:
+    if task.protocol.corruption is not None:
         return [_corrupted_metric(task)]
     return METRIC_FUNCTIONS[task.protocol.metric](task)
 
@@ -90,8 +90,8 @@ def _log_likelihood(task: EvaluationTask) -> list[Metric]:
 def _corrupted_metric(task: EvaluationTask) -> Metric:
     """Imputation error or error rate on corrupted rows, imputed first if the model can do so."""
     protocol, estimator, dataset = task.protocol, task.estimator, task.dataset
-    assert protocol.damage is not None
-    corruption = Corruption.parse(protocol.damage)
+    assert protocol.corruption is not None
+    corruption = Corruption.parse(protocol.corruption)
     settings = ImputationSettings(protocol.n_iter, batch_statistics=protocol.batch_statistics)
     imputation = None
     if isinstance(estimator, LatentEstimator):
@@ -115,7 +115,7 @@ def _corrupted_metric(task: EvaluationTask) -> Metric:
 
 def _second_stage(task: EvaluationTask) -> Any:
     """Linear SVM for second-stage classification; None if the protocol has none."""
-    return scoring.second_stage(task.protocol.second_stage, task.estimator, task.dataset)
+    return scoring.second_stage(task.protocol.linear_classifier, task.estimator, task.dataset)
 
 
 def _parzen(task: EvaluationTask) -> list[Metric]:
@@ -185,11 +185,11 @@ METRIC_FUNCTIONS: dict[str, Callable[[EvaluationTask], list[Metric]]] = {
     "target_error": _target_error,
     "target_density": _target_density,
     "reconstruction": _reconstruction,
-    "resemblance": _sample_quality,
+    "mmd2": _sample_quality,
     "parzen": _parzen,
-    "label_error": _class_consistency_error,
-    "smallest_share": _rarest_class_frequency,
-    "retrained_error": _error_after_training_on_samples,
+    "class_consistency_error": _class_consistency_error,
+    "rarest_class_frequency": _rarest_class_frequency,
+    "train_on_generated_error": _error_after_training_on_samples,
 }
 """Metric functions for uncorrupted rows, by the name of the metric in a protocol."""
 

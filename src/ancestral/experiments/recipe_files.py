@@ -49,22 +49,22 @@ def tables(where: Path | None = None) -> Mapping[str, ResultTable]:
 @cache
 def _cached_tables(where: Path) -> Mapping[str, ResultTable]:
     unresolved = [_read_table(head.parent) for head in sorted(where.glob(f"*/{TABLE_FILE}"))]
-    trained = {row.row: row for table in unresolved for row in table.rows if row.of is None}
-    unresolved.sort(key=lambda table: (table.place, table.name))
+    trained = {row.row: row for table in unresolved for row in table.rows if row.model_from is None}
+    unresolved.sort(key=lambda table: (table.order, table.name))
     return {table.name: _resolve_references(table, trained, where) for table in unresolved}
 
 
 def _resolve_references(
     table: ResultTable, trained: Mapping[str, Recipe], where: Path
 ) -> ResultTable:
-    """Copy of a table in which rows with ``of`` have the model settings of the row named there."""
+    """Copy of a table in which rows with ``model_from`` have the model settings of the row named there."""
     rows = []
     for row in table.rows:
-        if row.of is not None and row.of not in trained:
-            hint = suggest(row.of, trained)
-            raise ValueError(f"{where / row.row}: of={row.of!r} is not a row with a model{hint}")
-        shared = ("method", "data", "options", "data_options", "seeded", "sizes", "parts")
-        settings = {} if row.of is None else {k: getattr(trained[row.of], k) for k in shared}
+        if row.model_from is not None and row.model_from not in trained:
+            hint = suggest(row.model_from, trained)
+            raise ValueError(f"{where / row.row}: model_from={row.model_from!r} is not a row with a model{hint}")
+        shared = ("method", "data", "options", "data_options", "seed_option", "sizes", "submodels")
+        settings = {} if row.model_from is None else {k: getattr(trained[row.model_from], k) for k in shared}
         rows.append(replace(row, **settings))
     return replace(table, rows=tuple(rows))
 
@@ -104,10 +104,10 @@ def find_recipes(target: str, where: Path | None = None) -> tuple[Recipe, ...]:
 
 
 def _read_table(place: Path) -> ResultTable:
-    """Table of a folder, with ``of`` not yet resolved."""
+    """Table of a folder, with ``model_from`` not yet resolved."""
     head = _read_toml(place / TABLE_FILE)
     order = head.pop("rows", ())
-    protocol, selection = head.pop("protocol", {}), head.pop("selection", {})
+    protocol, selection = head.pop("protocol", {}), head.pop("validation_protocol", {})
     files = {path.stem: path for path in place.glob("*.toml") if path.name != TABLE_FILE}
     if set(order) != set(files):
         raise ValueError(f"{place / TABLE_FILE}: rows={order} must name the files {sorted(files)}")
@@ -119,19 +119,19 @@ def _read_table(place: Path) -> ResultTable:
 def _read_rows(
     path: Path, table: str, protocol: dict[str, Any], selection: dict[str, Any]
 ) -> list[Recipe]:
-    """Rows of one file: one row, or one per variant, each followed by its ``also`` rows.
+    """Rows of one file: one row, or one per variant, each followed by its ``also_score`` rows.
 
-    A variant adds to the options and the protocol of the file. An ``also`` entry adds a row that
+    A variant adds to the options and the protocol of the file. An ``also_score`` entry adds a row that
     scores the same model under another protocol.
     """
     text = _read_toml(path)
-    variants, also = text.pop("variants", {"": {}}), text.pop("also", {})
+    variants, also = text.pop("variants", {"": {}}), text.pop("also_score", {})
     recipes = []
     for name, variant in variants.items():
         row = _merge_variant(text, name, variant, protocol)
         row_name = f"{table}/{'-'.join(filter(None, [path.stem, name]))}"
-        same_model = {"title": row.get("title", ""), "of": row_name}
-        row_also = row.pop("also", {})
+        same_model = {"title": row.get("title", ""), "model_from": row_name}
+        row_also = row.pop("also_score", {})
         all_also = {k: also.get(k, {}) | row_also.get(k, {}) for k in also | row_also}
         recipes.append(_read_row(path, row_name, row, selection))
         for suffix, changes in all_also.items():
@@ -151,7 +151,7 @@ def _merge_variant(
 
 def _read_row(path: Path, name: str, row: dict[str, Any], selection: dict[str, Any]) -> Recipe:
     """Recipe made of the keys of a row, with all values checked."""
-    if "of" in row:
+    if "model_from" in row:
         row = {"method": "", "data": ""} | row
     sizes = {k: _build(Size, path, v) for k, v in row.pop("sizes", {}).items()}
     for size in sizes:
@@ -159,8 +159,8 @@ def _read_row(path: Path, name: str, row: dict[str, Any], selection: dict[str, A
             raise ValueError(f"{path}: size {size!r}{suggest(size, SIZES)}")
     protocol = _build(Protocol, path, row.pop("protocol"))
     values = {"row": name, "sizes": sizes, "protocol": protocol}
-    recipe = _build(Recipe, path, {"selection": selection} | row | values)
-    for overrides in (recipe.selection, *(size.protocol for size in sizes.values())):
+    recipe = _build(Recipe, path, {"validation_protocol": selection} | row | values)
+    for overrides in (recipe.validation_protocol, *(size.protocol for size in sizes.values())):
         _build(Protocol, path, vars(protocol) | overrides)
     return recipe
 

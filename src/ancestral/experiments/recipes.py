@@ -2,8 +2,8 @@
 
 A folder of ``recipes/`` is a table: ``table.toml`` describes it and its evaluation protocol, every
 other file is a row. The file of a row gives its architecture and objective once; each size adds
-the training length and settings. A row may score the model of another row (``of``) under another
-protocol, or under several (``variants``, each of which becomes a row); ``also`` in the file of a
+the training length and settings. A row may score the model of another row (``model_from``) under another
+protocol, or under several (``variants``, each of which becomes a row); ``also_score`` in the file of a
 row adds rows that score its model under further protocols.
 """
 
@@ -22,21 +22,21 @@ Metric = Literal[
     "error",
     "target_error",
     "target_density",
-    "repair",
+    "imputation_error",
     "reconstruction",
-    "resemblance",
+    "mmd2",
     "parzen",
-    "label_error",
-    "smallest_share",
-    "retrained_error",
+    "class_consistency_error",
+    "rarest_class_frequency",
+    "train_on_generated_error",
 ]
 
-CLASSIFIER_METRICS = ("label_error", "smallest_share", "retrained_error")
+CLASSIFIER_METRICS = ("class_consistency_error", "rarest_class_frequency", "train_on_generated_error")
 """Metrics that require a classifier of generated samples."""
 
 DECIMALS = {
-    **dict.fromkeys(("repair", "target_error", "reconstruction"), 4),
-    **{"target_density": 3, "resemblance": 5, "parzen": 0},
+    **dict.fromkeys(("imputation_error", "target_error", "reconstruction"), 4),
+    **{"target_density": 3, "mmd2": 5, "parzen": 0},
 }
 """Number of decimals of a metric in tables, where it is not two."""
 
@@ -50,13 +50,13 @@ class Protocol:
     metric : str
         ``log_likelihood``: L_S in nats, higher is better. ``error``: error rate of a classifier in
         per cent. ``target_error``: root mean squared error of predicted targets.
-        ``target_density``: their log-likelihood in nats, higher is better. ``repair``: mean squared
+        ``target_density``: their log-likelihood in nats, higher is better. ``imputation_error``: mean squared
         error of imputed entries. ``reconstruction``: mean squared reconstruction error of an
-        autoencoder. ``resemblance``: squared MMD between samples and real rows. ``parzen``:
+        autoencoder. ``mmd2``: squared MMD between samples and real rows. ``parzen``:
         log-likelihood by a Parzen window on 10,000 samples, in nats, for comparison with older
-        work. With a ``judge``, a classifier of generated samples: ``label_error``, per cent of
-        class-conditional samples that it assigns to another class; ``smallest_share``, frequency of
-        the rarest predicted class among unconditional samples in per cent; ``retrained_error``,
+        work. With a ``judge``, a classifier of generated samples: ``class_consistency_error``, per cent of
+        class-conditional samples that it assigns to another class; ``rarest_class_frequency``, frequency of
+        the rarest predicted class among unconditional samples in per cent; ``train_on_generated_error``,
         error rate in per cent on real rows after training on samples alone.
     n_importance_samples : int
         Number S of importance samples of L_S, in float32.
@@ -68,7 +68,7 @@ class Protocol:
         Number of training rows for counting active units.
     judge : str, optional
         Row whose model, of the same size and seed, classifies generated samples.
-    damage : str, optional
+    corruption : str, optional
         Corruption of the rows, parsed by :class:`~ancestral.experiments.corruption.Corruption`. A
         classifier that supports imputation imputes the rows first; others receive noise for missing
         entries.
@@ -77,7 +77,7 @@ class Protocol:
     batch_statistics : bool
         Whether batch normalisation uses the statistics of the imputed rows during imputation, as in
         the paper on memory-augmented models.
-    second_stage : {"pegasos", "adagrad", "liblinear"}, optional
+    linear_classifier : {"pegasos", "adagrad", "liblinear"}, optional
         Solver of a linear SVM fitted to features of the training rows, which then predicts the
         classes instead of the model; see ``methods.pegasos.svm``.
     """
@@ -88,29 +88,29 @@ class Protocol:
     n_rows: Count | None = None
     n_training_rows: Count = 500
     judge: str | None = None
-    damage: str | None = None
+    corruption: str | None = None
     n_iter: Count = 100
     batch_statistics: bool = False
-    second_stage: Solver | None = None
+    linear_classifier: Solver | None = None
 
     def __post_init__(self) -> None:
         """Check that the fields are consistent with the metric."""
-        if self.damage is not None:
-            Corruption.parse(self.damage)
+        if self.corruption is not None:
+            Corruption.parse(self.corruption)
         if (self.metric in CLASSIFIER_METRICS) != (self.judge is not None):
             raise ValueError(
                 f"metric={self.metric!r}, judge={self.judge!r}: a judge is required for, and only "
                 f"allowed with, the metrics {', '.join(CLASSIFIER_METRICS)}"
             )
-        needs = {"repair": True, "error": self.damage is not None}
-        if needs.get(self.metric, False) != (self.damage is not None):
+        needs = {"imputation_error": True, "error": self.corruption is not None}
+        if needs.get(self.metric, False) != (self.corruption is not None):
             raise ValueError(
-                f"metric={self.metric!r}, damage={self.damage!r}: damage is required for "
-                "metric='repair', optional for metric='error' and not allowed otherwise"
+                f"metric={self.metric!r}, corruption={self.corruption!r}: corruption is required for "
+                "metric='imputation_error', optional for metric='error' and not allowed otherwise"
             )
-        if self.second_stage is not None and self.metric != "error":
+        if self.linear_classifier is not None and self.metric != "error":
             raise ValueError(
-                f"second_stage={self.second_stage!r}: requires metric='error', not {self.metric!r}"
+                f"linear_classifier={self.linear_classifier!r}: requires metric='error', not {self.metric!r}"
             )
 
 
@@ -126,7 +126,7 @@ class Size:
         Options of successive fits, each initialised from the previous model; empty for one fit.
     protocol : dict
         Fields of the protocol that this size overrides.
-    start : str, optional
+    init_from : str, optional
         Row whose model, of the same size and seed, initialises this one.
     n_valid : int
         Number of training rows held out for model selection; 0 if the data set has validation rows.
@@ -138,7 +138,7 @@ class Size:
     data_options: dict[str, Any] = field(default_factory=dict)
     stages: tuple[dict[str, Any], ...] = ()
     protocol: dict[str, Any] = field(default_factory=dict)
-    start: str | None = None
+    init_from: str | None = None
     n_valid: Natural = 10_000
     note: str = ""
 
@@ -159,12 +159,12 @@ class Recipe:
         Published value of the metric, if there is one.
     published_active_units : list of int, optional
         Published numbers of active units, by stochastic layer.
-    parts : dict
+    submodels : dict
         Options whose values are models of other rows of the same size and seed (for example an
         autoencoder): from the name of the option to the name of the row.
-    seeded : str, optional
+    seed_option : str, optional
         Data option that is set to the seed of a run, for example the index of a split.
-    of : str, optional
+    model_from : str, optional
         Row whose model this one scores. It then shares that row's sizes, and no model is trained.
     options, data_options : dict
         Architecture and objective, the same in every size.
@@ -172,7 +172,7 @@ class Recipe:
         Training settings by name of the size.
     protocol : Protocol
         Evaluation protocol.
-    selection : dict
+    validation_protocol : dict
         Fields of the protocol that are overridden during model selection.
     """
 
@@ -182,12 +182,12 @@ class Recipe:
     data: str
     sizes: dict[str, Size]
     protocol: Protocol
-    selection: dict[str, Any] = field(default_factory=dict)
+    validation_protocol: dict[str, Any] = field(default_factory=dict)
     published: float | None = None
     published_active_units: tuple[Natural, ...] | None = None
-    parts: dict[str, str] = field(default_factory=dict)
-    seeded: str | None = None
-    of: str | None = None
+    submodels: dict[str, str] = field(default_factory=dict)
+    seed_option: str | None = None
+    model_from: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
 
@@ -208,7 +208,7 @@ class Recipe:
         """Configuration of one run; with ``select``, validation rows are held out."""
         settings = self.size(size)
         held_out = {"n_valid": settings.n_valid} if select and settings.n_valid else {}
-        split = {} if self.seeded is None else {self.seeded: seed}
+        split = {} if self.seed_option is None else {self.seed_option: seed}
         return Config(
             self.method,
             self.data,
@@ -223,7 +223,7 @@ class Recipe:
 
     def protocol_of(self, size: str, *, select: bool = False) -> Protocol:
         """Evaluation protocol of a size, for testing or for model selection."""
-        selection = self.selection if select else {}
+        selection = self.validation_protocol if select else {}
         return Protocol(**(vars(self.protocol) | selection | self.size(size).protocol))
 
 
@@ -241,7 +241,7 @@ class ResultTable:
         Remarks on the protocol.
     rows : list of Recipe
         Rows in the order of the table.
-    place : int
+    order : int
         Sort key among the tables, in ascending order.
     """
 
@@ -250,4 +250,4 @@ class ResultTable:
     source: str
     rows: tuple[Recipe, ...]
     note: str = ""
-    place: int = 100
+    order: int = 100

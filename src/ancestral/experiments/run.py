@@ -136,12 +136,12 @@ def _train(
         estimator.image_shape = dataset.image_shape
     if dataset.feature_names is not None:
         estimator.column_names_ = list(dataset.feature_names)
-    checkpoint = estimator.checkpoint
-    estimator.checkpoint = checkpoint or str(training_checkpoint_path(out))
+    checkpoint = estimator.checkpoint_path
+    estimator.checkpoint_path = checkpoint or str(training_checkpoint_path(out))
     start = perf_counter()
     estimator.fit(dataset.x_train, dataset.y_train)
     estimator.fit_seconds_ = perf_counter() - start
-    estimator.checkpoint = checkpoint
+    estimator.checkpoint_path = checkpoint
     if not distributed.is_main():
         return
     device = next(estimator.model_.parameters()).device

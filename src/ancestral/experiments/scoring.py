@@ -262,7 +262,7 @@ def score_classification(
     dataset: datasets.Dataset,
     rows: EvaluationSettings,
     *,
-    second_stage: Any = None,
+    linear_classifier: Any = None,
     training: datasets.Dataset | None = None,
 ) -> tuple[Metric, ClassificationErrors]:
     """Error rate of a classifier on the labelled rows of one split, in per cent.
@@ -275,7 +275,7 @@ def score_classification(
         Data set of the scored rows.
     rows : EvaluationSettings
         Evaluation settings: split and number of rows.
-    second_stage : classifier, optional
+    linear_classifier : classifier, optional
         Classifier that is fitted to features of the training rows and predicts the classes instead
         of the estimator; see :func:`fit_second_stage`.
     training : Dataset, optional
@@ -339,14 +339,14 @@ def _second_stage_data(
     """Training data of a second stage: the feature model, labelled rows [n, d] and labels [n]."""
     if not isinstance(estimator, LinearClassifierBase):
         raise ValueError(
-            f"second_stage={solver!r}: {type(estimator).__name__} has no features: expected a model "
+            f"linear_classifier={solver!r}: {type(estimator).__name__} has no features: expected a model "
             "whose scores are linear in features, such as MaxMarginVAE"
         )
     y = dataset.y_train
     labelled = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
     if y is None or not len(labelled):
         raise ValueError(
-            f"second_stage={solver!r}: the training rows of {dataset.name} have no labels: name "
+            f"linear_classifier={solver!r}: the training rows of {dataset.name} have no labels: name "
             "labelled data"
         )
     return estimator, dataset.x_train[labelled], y[labelled]

@@ -95,7 +95,7 @@ def ship(run: Path, record: Path, out: Path, *, overwrite: bool = False) -> str:
     model_config = config.without_run_options()
 
     def write(folder: Path) -> None:
-        estimator._write(folder, bits, whole=False)
+        persistence.write_model(estimator, folder, bits, whole=False)
         files.write_file(folder / CONFIG, model_config.to_toml())
         files.write_file(folder / files.RECORD, record.read_text())
 

@@ -16,20 +16,20 @@ from ancestral.probability.cmmd import regression_operator, ridge_inverse
 from ancestral.probability.kernels import DeltaKernel, as_kernel
 from ancestral.probability.mmd import KernelLike, biased_mmd2
 
-Form = Literal["cmmd", "unbiased", "diagonal", "classwise"]
+CMMDEstimator = Literal["cmmd", "unbiased", "diagonal", "classwise"]
 
 SQRT_EPS = 1e-10
 """Constant under the square root of a discrepancy, which keeps it differentiable at zero."""
 
 
-def mmd(kernel: KernelLike, *, root: bool = False) -> Objective:
+def mmd(kernel: KernelLike, *, sqrt_loss: bool = False) -> Objective:
     """Squared MMD between a batch and a generated batch of the same size.
 
     Parameters
     ----------
     kernel : Kernel or sequence of float
         Kernel, or the variances of a sum of Gaussian kernels.
-    root : bool
+    sqrt_loss : bool
         Whether to minimise sqrt(MMD^2 / 2), as Li, Swersky and Zemel (2015) do for GMMNs; its
         gradient does not vanish as the discrepancy decreases.
 
@@ -42,7 +42,7 @@ def mmd(kernel: KernelLike, *, root: bool = False) -> Objective:
 
     def term(_: nn.Module, run: GeneratorRun) -> Tensor:
         value = biased_mmd2(run.batch.x, run.sample, k)
-        return (value / 2 + SQRT_EPS).sqrt() if root else value
+        return (value / 2 + SQRT_EPS).sqrt() if sqrt_loss else value
 
     return Objective({"mmd": term}, separable=False)
 
@@ -69,7 +69,7 @@ class ConditionalMMD:
         Regularization constant lambda of the kernel regression, positive.
     n_classes : int, optional
         Number of classes; encodes the class indices in ``y`` one-hot.
-    form : {"cmmd", "unbiased", "diagonal", "classwise"}
+    estimator : {"cmmd", "unbiased", "diagonal", "classwise"}
         Estimator. ``"cmmd"``: Tr(W (L_d + L_s - 2 L_ds)) with one generated output per input.
         ``"unbiased"``: the same with two independent outputs per input, compared with each other
         in L_s; see Notes. The other two are those of the CMMD authors' scripts. ``"diagonal"``
@@ -80,9 +80,9 @@ class ConditionalMMD:
     Raises
     ------
     ValueError
-        If ``inputs``, ``outputs`` or ``form`` is unknown; at the first step, if a field is None.
+        If ``inputs``, ``outputs`` or ``estimator`` is unknown; at the first step, if a field is None.
     TypeError
-        At the first step, if ``form="unbiased"`` and the model is not a ``Generator``.
+        At the first step, if ``estimator="unbiased"`` and the model is not a ``Generator``.
 
     Notes
     -----
@@ -103,19 +103,19 @@ class ConditionalMMD:
         output_kernel: KernelLike,
         regularization: float = 1e-3,
         n_classes: int | None = None,
-        form: Form = "cmmd",
+        estimator: CMMDEstimator = "cmmd",
     ) -> None:
         for name, value, choices in (
             ("inputs", inputs, ("x", "y")),
             ("outputs", outputs, ("x", "y")),
-            ("form", form, get_args(Form)),
+            ("estimator", estimator, get_args(CMMDEstimator)),
         ):
             if value not in choices:
                 raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
         self.inputs, self.outputs, self.n_classes = inputs, outputs, n_classes
-        self.input_kernel = as_kernel(input_kernel if form != "classwise" else DeltaKernel())
+        self.input_kernel = as_kernel(input_kernel if estimator != "classwise" else DeltaKernel())
         self.output_kernel = as_kernel(output_kernel)
-        self.regularization, self.form = regularization, form
+        self.regularization, self.estimator = regularization, estimator
         self._cache: dict[tuple[int, ...], _BatchConstants] = {}
 
     def __call__(self, model: nn.Module, run: GeneratorRun) -> Tensor:
@@ -124,13 +124,13 @@ class ConditionalMMD:
         targets = self._field(run, self.outputs).to(sample.dtype)
         constants = self._constants(run, targets)
         real, fake = _gather_rows(constants.rows, targets), _gather_rows(constants.rows, sample)
-        if self.form == "unbiased":
+        if self.estimator == "unbiased":
             second = _gather_rows(constants.rows, _second_sample(model, run))
             l_s = self.output_kernel(fake, second)
             l_ds = (self.output_kernel(real, fake) + self.output_kernel(real, second)) / 2
         else:
             l_s, l_ds = self.output_kernel(fake, fake), self.output_kernel(real, fake)
-        if self.form == "diagonal":
+        if self.estimator == "diagonal":
             difference = l_s.diagonal(dim1=-2, dim2=-1) - l_ds.diagonal(dim1=-2, dim2=-1)
         else:
             difference = l_s - 2 * l_ds  # W is symmetric: L_ds and its transpose have one trace
@@ -165,7 +165,7 @@ class ConditionalMMD:
         operator = torch.stack([_zero_pad(operator, size) for operator in operators])
         real = _gather_rows(rows, targets)
         gram = self.output_kernel(real, real)
-        if self.form == "diagonal":
+        if self.estimator == "diagonal":
             gram = gram.diagonal(dim1=-2, dim2=-1)
         return _BatchConstants(inputs, targets, rows, operator, (operator * gram).sum())
 
@@ -180,10 +180,10 @@ class ConditionalMMD:
         # float64 throughout: W amplifies rounding errors by up to 1 / lambda^2
         inputs = inputs.double()
         gram = self.input_kernel(inputs, inputs)
-        if self.form == "classwise":
+        if self.estimator == "classwise":
             share = gram.sum(1) / n
             return gram / (share * share.unsqueeze(1))
-        if self.form in ("cmmd", "unbiased"):
+        if self.estimator in ("cmmd", "unbiased"):
             return regression_operator(gram, self.regularization)
         inverse = ridge_inverse(gram, self.regularization)
         return gram.diagonal() * inverse.diagonal() ** 2
@@ -193,7 +193,7 @@ def _second_sample(model: nn.Module, run: GeneratorRun) -> Tensor:
     """Return a second, independent sample at the conditions of a run."""
     if not isinstance(model, Generator):
         raise TypeError(
-            "form='unbiased' needs a Generator, which can be sampled twice at the same inputs; got "
+            "estimator='unbiased' needs a Generator, which can be sampled twice at the same inputs; got "
             f"{type(model).__name__}"
         )
     return model.sample(len(run.batch.x), model.condition_of(run.batch))
@@ -220,7 +220,7 @@ class _BatchConstants:
     rows : Tensor [groups, m]
         Row indices of each diagonal block of W.
     operator : Tensor [groups, m, m]
-        Blocks of W; in the diagonal form its weights [groups, m].
+        Blocks of W; in the diagonal estimator its weights [groups, m].
     data_trace : Tensor []
         Constant Tr(W L_d).
     """
@@ -243,7 +243,7 @@ def cmmd(
     output_kernel: KernelLike,
     regularization: float = 1e-3,
     n_classes: int | None = None,
-    form: Form = "cmmd",
+    estimator: CMMDEstimator = "cmmd",
 ) -> Objective:
     """Objective of conditional moment matching; parameters as in :class:`ConditionalMMD`.
 
@@ -253,6 +253,6 @@ def cmmd(
         Term ``cmmd``.
     """
     term = ConditionalMMD(
-        inputs, outputs, input_kernel, output_kernel, regularization, n_classes, form
+        inputs, outputs, input_kernel, output_kernel, regularization, n_classes, estimator
     )
     return Objective({"cmmd": term}, separable=False, compilable=False)

@@ -55,15 +55,15 @@ class Estimator(BaseEstimator, ABC):
     device : str
         ``auto`` (CUDA if available, otherwise MPS, otherwise the CPU), ``cpu``, ``cuda`` or
         ``mps``.
-    start : str, optional
+    init_from : str, optional
         Folder of a saved model or run of the same architecture whose parameters initialise
         training.
     random_state : int, RandomState, Generator or None
         Seed of all random numbers; with ``None`` every fit differs.
-    log : str, optional
+    log_path : str, optional
         Destination of the learning curves, written after every epoch: a file ending in ``.csv``,
         or a folder for TensorBoard (``pip install ancestral[tensorboard]``).
-    checkpoint : str, optional
+    checkpoint_path : str, optional
         File that stores the training state during ``fit``. After an interruption the same call
         resumes from it and, with a fixed ``random_state``, returns the same model to the bit. The
         file is removed when training ends.
@@ -84,10 +84,10 @@ class Estimator(BaseEstimator, ABC):
     binarize: Literal["batch", "epoch", "once", "none"] = "batch"
     image_shape: Sizes | None = None
     device: str = "auto"
-    start: str | None = None
+    init_from: str | None = None
     random_state: RandomState = None
-    log: str | None = None
-    checkpoint: str | None = None
+    log_path: str | None = None
+    checkpoint_path: str | None = None
     verbose: Literal[0, 1] = 0
 
     target_kind: ClassVar[Literal["classes", "values"] | None] = None
@@ -182,7 +182,7 @@ class Estimator(BaseEstimator, ABC):
         NonFiniteError
             If training diverges.
         CheckpointError
-            If ``checkpoint`` is damaged or belongs to another training.
+            If ``checkpoint_path`` is damaged or belongs to another training.
         """
         self._check_fields()
         if self.verbose:
@@ -197,8 +197,8 @@ class Estimator(BaseEstimator, ABC):
             with engine.single_precision():
                 self._set_modules(self._build())
             self._init_parameters(data)
-        if self.start is not None:
-            persistence.load_parameters(self, self.start)
+        if self.init_from is not None:
+            persistence.load_parameters(self, self.init_from)
         checkpoint = self._checkpoint(data)
         self._move_modules(device)
         self._fit_model(data, checkpoint)
@@ -298,12 +298,12 @@ class Estimator(BaseEstimator, ABC):
 
     def _callbacks(self) -> list[Callback]:
         bar: list[Callback] = [ProgressBar(type(self).__name__)] if self.verbose else []
-        return bar if self.log is None else [*bar, curve_logger(self.log)]
+        return bar if self.log_path is None else [*bar, curve_logger(self.log_path)]
 
     def _checkpoint(self, data: DeviceData) -> Checkpoint | None:
-        if self.checkpoint is None:
+        if self.checkpoint_path is None:
             return None
-        return Checkpoint(self.checkpoint, identity=persistence.training_identity(self, data))
+        return Checkpoint(self.checkpoint_path, identity=persistence.training_identity(self, data))
 
     def _modules(self) -> dict[str, nn.Module]:
         return {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}

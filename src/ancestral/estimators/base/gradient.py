@@ -36,26 +36,27 @@ class GradientEstimator(Estimator, ABC):
         steps need, at most 1,000.
     batch_size : int
         Rows per step.
-    optimizer : {"adam", "stale_adam", "adagrad", "sgd"}
-        Update rule; ``"stale_adam"`` is Adam as in the IWAE authors' code.
+    optimizer : {"adam", "iwae_adam", "adagrad", "sgd"}
+        Update rule; ``"iwae_adam"`` is Adam as in the IWAE authors' code.
     learning_rate : float
         Initial learning rate.
-    epsilon : float, optional
+    eps : float, optional
         Constant added to the root of the second moments; by default that of the update rule.
-    schedule : {"cosine", "constant", "late", "stages"}
+    schedule : {"cosine", "constant", "delayed_exponential", "iwae_stages"}
         Learning-rate schedule: half a cosine to zero, constant, exponential decay to a fiftieth
         over the last two thirds as in the memory networks' code, or the eight stages of the IWAE
         paper down to a tenth.
-    drops : list of int
-        Epochs after which the learning rate is divided by ``drop_factor``, on top of the schedule,
+    lr_milestones : list of int
+        Epochs after which the learning rate is divided by ``lr_decay``, on top of the schedule,
         as in the max-margin models' code.
-    drop_factor : float
+    lr_decay : float
         Divisor of the learning rate at each drop.
     momentum : float or list of float, optional
-        Momentum of ``"sgd"`` (none by default), or decay of Adam's first moments (by default that
-        of the rule). A list, for ``"sgd"``, has one value up to the first of the ``drops`` and one
-        after each, as in the schedule of the moment-matching paper.
-    warmup : int
+        Momentum of ``"sgd"``; by default none. A list has one value up to the first of the
+        ``lr_milestones`` and one after each, as in the schedule of the moment-matching paper.
+    beta1 : float, optional
+        Decay of Adam's first moments; by default that of the update rule.
+    warmup_steps : int
         Steps of linear increase of the learning rate at the start.
     weight_decay : float
         Decoupled weight decay, as in AdamW (Loshchilov and Hutter, 2019): every update multiplies
@@ -64,7 +65,7 @@ class GradientEstimator(Estimator, ABC):
         Maximum norm of the gradient; longer gradients are rescaled.
     clip_value : float, optional
         Entries of the gradient are clipped to [-clip_value, clip_value], after ``clip_norm``.
-    averaging : float, optional
+    ema_decay : float, optional
         Decay of an exponential moving average of the parameters, used for evaluation; say 0.999.
     validation_fraction : float
         Fraction of the training rows held out for a validation curve in ``history_``.
@@ -83,18 +84,19 @@ class GradientEstimator(Estimator, ABC):
 
     max_epochs: Count | Literal["auto"] = "auto"
     batch_size: Count = 100
-    optimizer: Literal["adam", "stale_adam", "adagrad", "sgd"] = "adam"
+    optimizer: Literal["adam", "iwae_adam", "adagrad", "sgd"] = "adam"
     learning_rate: Positive = 1e-3
-    epsilon: Positive | None = None
-    schedule: Literal["cosine", "constant", "late", "stages"] = "cosine"
-    drops: tuple[Count, ...] = ()
-    drop_factor: Positive = 3.0
+    eps: Positive | None = None
+    schedule: Literal["cosine", "constant", "delayed_exponential", "iwae_stages"] = "cosine"
+    lr_milestones: tuple[Count, ...] = ()
+    lr_decay: Positive = 3.0
     momentum: Fraction | tuple[Fraction, ...] | None = None
-    warmup: Natural = 0
+    beta1: Fraction | None = None
+    warmup_steps: Natural = 0
     weight_decay: Weight = 0.0
     clip_norm: Positive | None = None
     clip_value: Positive | None = None
-    averaging: Fraction | None = None
+    ema_decay: Fraction | None = None
     validation_fraction: Fraction = 0.0
     patience: Count | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

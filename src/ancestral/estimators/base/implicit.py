@@ -87,7 +87,7 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
     ----------
     n_noise : int
         Number of independent noise variables per row.
-    noise : {"uniform", "unit", "centred", "normal", "bits"}
+    noise_distribution : {"uniform", "unit", "centred", "normal", "bits"}
         Distribution of the noise: uniform on [-1, 1], on [0, 1] or on [-1/2, 1/2], standard normal,
         or fair bits.
     network : str
@@ -96,7 +96,7 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
     """
 
     n_noise: Count = 10
-    noise: Noise = "uniform"
+    noise_distribution: Noise = "uniform"
     hidden: Sizes = (64, 256, 256, 1024)
     batch_norm: bool = False
     binarize: Literal["batch", "epoch", "once", "none"] = "none"
@@ -263,7 +263,7 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
             layers = [stack]
         network = nn.Sequential(*layers, output)
         condition = ("y", self._n_classes) if self._n_classes else ()
-        return Generator(network, noise(self.noise, self.n_noise), *condition)
+        return Generator(network, noise(self.noise_distribution, self.n_noise), *condition)
 
 
 class ClassConditionalGenerator(ImplicitEstimator, ABC):
@@ -273,7 +273,7 @@ class ClassConditionalGenerator(ImplicitEstimator, ABC):
     ----------
     classes_ : array [n_classes]
         Sorted classes.
-    class_shares_ : list of float
+    class_frequencies_ : list of float
         Frequencies of the classes in the training rows.
     """
 
@@ -292,13 +292,13 @@ class ClassConditionalGenerator(ImplicitEstimator, ABC):
         """Set classes and class frequencies, after checking that every row is labelled."""
         self.classes_, codes = encode_classes(y, n_rows, type(self).__name__)
         check_labelled(self, codes)
-        self.class_shares_ = (torch.from_numpy(codes).bincount() / len(codes)).tolist()
+        self.class_frequencies_ = (torch.from_numpy(codes).bincount() / len(codes)).tolist()
         return codes
 
     def _sample_conditions(self, n: int, y: Any) -> Tensor:
         if y is not None:
             return one_hot_classes(y, n, self.classes_, self._device())
-        shares = torch.tensor(self.class_shares_, device=self._device())
+        shares = torch.tensor(self.class_frequencies_, device=self._device())
         return one_hot(torch.multinomial(shares, n, replacement=True), self._n_classes)
 
     def _class_cycle(self, n: int) -> Tensor:
@@ -313,7 +313,7 @@ class ClassConditionalGenerator(ImplicitEstimator, ABC):
         return one_hot_classes(y, n, self.classes_, self._device()).argmax(1).cpu().numpy()
 
     if TYPE_CHECKING:
-        class_shares_: list[float]
+        class_frequencies_: list[float]
 
 
 def resolve_variances(

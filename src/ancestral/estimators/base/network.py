@@ -83,18 +83,18 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
     dropout : list of float
         Dropout rate of the input, then of each hidden layer. Convolutional networks have their
         rates in ``network``, as in ``"5:32 p2 d.5"``.
-    jitter : list of float
+    noise_std : list of float
         Standard deviation of Gaussian noise added in training to the input, then to each hidden
         layer before its activation; for convolutional networks to the input only.
     """
 
     dropout: tuple[Fraction, ...] = ()
-    jitter: tuple[Weight, ...] = ()
+    noise_std: tuple[Weight, ...] = ()
 
     def _regularized_layers(self, n_in: int) -> tuple[nn.Module, int]:
         """Return the hidden layers of :meth:`_hidden_layers` with dropout and noise."""
         self._check_regularization()
-        below: list[nn.Module] = [GaussianNoise(scale) for scale in self.jitter[:1]]
+        below: list[nn.Module] = [GaussianNoise(scale) for scale in self.noise_std[:1]]
         below += [Dropout(rate) for rate in self.dropout[:1]]
         if self.network != "dense":
             body, n = self._hidden_layers(n_in)
@@ -102,7 +102,7 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
 
         def layer_transform(depth: int, _: int, layer: list[nn.Module]) -> list[nn.Module]:
             *linear, activation = layer
-            inside = [GaussianNoise(scale) for scale in self.jitter[depth + 1 : depth + 2]]
+            inside = [GaussianNoise(scale) for scale in self.noise_std[depth + 1 : depth + 2]]
             after = [Dropout(rate) for rate in self.dropout[depth + 1 : depth + 2]]
             return [*linear, *inside, activation, *after]
 
@@ -119,12 +119,12 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
                 raise ValueError(
                     f"dropout={self.dropout}: specify it in network, as in '5:32 p2 d.5'"
                 )
-            if len(self.jitter) > 1:
+            if len(self.noise_std) > 1:
                 raise ValueError(
-                    f"jitter={self.jitter}: expected one number, of the input, as network is text"
+                    f"noise_std={self.noise_std}: expected one number, of the input, as network is text"
                 )
         n_max = len(self.hidden) + 1
-        for name in ("dropout", "jitter"):
+        for name in ("dropout", "noise_std"):
             if len(getattr(self, name)) > n_max:
                 raise ValueError(
                     f"{name}={getattr(self, name)}: expected at most {n_max} numbers, one for the "

@@ -29,26 +29,27 @@ ADAM_BETA2 = 0.999
 
 def check_optimizer_params(params: GradientEstimator) -> None:
     """Raise ``ValueError`` for optimiser parameters that contradict one another."""
-    drops, max_epochs = params.drops, params.max_epochs
-    if drops and (max_epochs == "auto" or max(drops) >= max_epochs):
-        raise ValueError(f"drops={drops}: expected epochs before max_epochs={max_epochs}")
-    if params.epsilon is not None and params.optimizer == "sgd":
-        raise ValueError(f"epsilon={params.epsilon}: optimizer='sgd' has no second moments")
-    _check_momentum(params)
-
-
-def _check_momentum(params: GradientEstimator) -> None:
-    given, drops = f"momentum={params.momentum}", params.drops
-    if params.momentum is not None and params.optimizer == "adagrad":
-        raise ValueError(f"{given}: optimizer='adagrad' has no momentum; leave it out")
-    if not isinstance(params.momentum, tuple | list):
-        return
-    if params.optimizer != "sgd":
-        raise ValueError(f"{given}: expected one number, or optimizer='sgd'")
-    if len(params.momentum) != len(drops) + 1:
+    milestones, max_epochs, rule = params.lr_milestones, params.max_epochs, params.optimizer
+    if milestones and (max_epochs == "auto" or max(milestones) >= max_epochs):
         raise ValueError(
-            f"{given}: expected {len(drops) + 1} numbers, one up to the first of the drops "
-            f"({len(drops)} of them) and one after each"
+            f"lr_milestones={milestones}: expected epochs before max_epochs={max_epochs}"
+        )
+    if params.eps is not None and rule == "sgd":
+        raise ValueError(f"eps={params.eps}: optimizer='sgd' has no second moments")
+    if params.beta1 is not None and rule not in ("adam", "iwae_adam"):
+        raise ValueError(f"beta1={params.beta1} is for Adam and optimizer={rule!r}: leave it out")
+    if params.momentum is None:
+        return
+    if rule != "sgd":
+        raise ValueError(
+            f"momentum={params.momentum} is for optimizer='sgd' and optimizer={rule!r}: leave it "
+            "out (Adam's decay of first moments is beta1)"
+        )
+    n = len(milestones) + 1
+    if isinstance(params.momentum, tuple | list) and len(params.momentum) != n:
+        raise ValueError(
+            f"momentum={params.momentum}: expected one number, or {n} numbers, one up to the first "
+            "of the lr_milestones and one after each"
         )
 
 
@@ -63,17 +64,17 @@ def build_optimizer(params: GradientEstimator, learning_rate: float | None = Non
         Initial learning rate of one of several players; by default that of ``params``.
     """
     rate = SCHEDULES[params.schedule](learning_rate or params.learning_rate)
-    if params.drops:
-        rate = step_decay(rate, _drop_fractions(params), params.drop_factor)
-    if params.warmup:
-        rate = with_warmup(rate, params.warmup)
-    options: dict[str, Any] = {} if params.epsilon is None else {"eps": params.epsilon}
+    if params.lr_milestones:
+        rate = step_decay(rate, _milestone_fractions(params), params.lr_decay)
+    if params.warmup_steps:
+        rate = with_warmup(rate, params.warmup_steps)
+    options: dict[str, Any] = {} if params.eps is None else {"eps": params.eps}
     optimizer = RULES[params.optimizer](rate, **options | _momentum_options(params))
     if params.clip_norm is not None or params.clip_value is not None:
         optimizer = clip(optimizer, params.clip_norm, params.clip_value)
     if params.weight_decay:
         optimizer = weight_decay(optimizer, lambda step, n: params.weight_decay * rate(step, n))
-    return optimizer if params.averaging is None else ema(optimizer, params.averaging)
+    return optimizer if params.ema_decay is None else ema(optimizer, params.ema_decay)
 
 
 def n_epochs(params: GradientEstimator, n_batches: int) -> int:
@@ -83,23 +84,23 @@ def n_epochs(params: GradientEstimator, n_batches: int) -> int:
     return min(max(MIN_EPOCHS, -(-TARGET_STEPS // n_batches)), MAX_EPOCHS)
 
 
-def _drop_fractions(params: GradientEstimator) -> list[float]:
+def _milestone_fractions(params: GradientEstimator) -> list[float]:
     """Return the fractions of training after which the learning rate drops."""
     assert params.max_epochs != "auto"
-    return [epoch / params.max_epochs for epoch in params.drops]
+    return [epoch / params.max_epochs for epoch in params.lr_milestones]
 
 
 def _momentum_options(params: GradientEstimator) -> dict[str, Any]:
     """Return the options of the update rule that set its momentum."""
+    if params.beta1 is not None:
+        return {"betas": (params.beta1, ADAM_BETA2)}
     if params.momentum is None:
         return {}
-    if isinstance(params.momentum, tuple | list):
-        momentum, warmup = (
-            piecewise_constant(params.momentum, _drop_fractions(params)),
-            params.warmup,
-        )
-        # changes with the drops, which a warm-up delays
-        return {"momentum": lambda step, n: momentum(max(0, step - warmup), n - warmup)}
-    if params.optimizer == "sgd":
+    if not isinstance(params.momentum, tuple | list):
         return {"momentum": params.momentum}
-    return {"betas": (params.momentum, ADAM_BETA2)}
+    momentum, warmup = (
+        piecewise_constant(params.momentum, _milestone_fractions(params)),
+        params.warmup_steps,
+    )
+    # changes with the milestones, which a warm-up delays
+    return {"momentum": lambda step, n: momentum(max(0, step - warmup), n - warmup)}

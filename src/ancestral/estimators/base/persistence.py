@@ -20,29 +20,32 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound="Estimator")
 
-NON_IDENTIFYING_PARAMS = ("checkpoint", "verbose", "random_state", "log")
+NON_IDENTIFYING_PARAMS = ("checkpoint_path", "verbose", "random_state", "log_path")
 """Parameters that do not change a training, or are part of its identity in another form."""
 
 
 def save(
     estimator: Estimator, path: Path | str, *, overwrite: bool, bits: Bits, whole: bool
 ) -> None:
-    """Write the weights and the description of a fitted estimator; see ``Estimator.save``."""
-    left_out = estimator._omitted_weights if whole else estimator._training_only_prefixes
+    """Save a fitted estimator as a new folder; see ``Estimator.save``."""
+    if distributed.is_main():
+        files.write_folder(
+            path, lambda folder: write_model(estimator, folder, bits, whole), overwrite=overwrite
+        )
+
+
+def write_model(estimator: Estimator, folder: Path, bits: Bits = 32, whole: bool = True) -> None:
+    """Write the weights and the description of a fitted estimator into an existing folder."""
+    omitted = estimator._omitted_weights if whole else estimator._training_only_prefixes
     weights = {
         f"{name}.{key}": value
         for name, module in estimator._modules().items()
         for key, value in module.state_dict().items()
-        if not f"{name}.{key}".startswith(left_out)
+        if not f"{name}.{key}".startswith(omitted)
     }
     details = {"history": list(estimator.history_), "versions": serialization.versions()}
-    details |= {"left_out": list(left_out)} if left_out else {}
-
-    def write(folder: Path) -> None:
-        serialization.save_model(folder, quantize(weights, bits), describe(estimator) | details)
-
-    if distributed.is_main():
-        files.write_folder(path, write, overwrite=overwrite)
+    details |= {"left_out": list(omitted)} if omitted else {}
+    serialization.save_model(folder, quantize(weights, bits), describe(estimator) | details)
 
 
 def load(cls: type[E], path: Path | str) -> E:
@@ -88,7 +91,12 @@ def describe(estimator: Estimator) -> dict[str, Any]:
         for k, v in vars(estimator).items()
         if k.endswith("_") and k != "history_" and not isinstance(v, nn.Module)
     }
-    local = {"random_state": estimator.seed_, "checkpoint": None, "log": None, "start": None}
+    local = {
+        "random_state": estimator.seed_,
+        "checkpoint_path": None,
+        "log_path": None,
+        "init_from": None,
+    }
     params = estimator.get_params(deep=False) | local
     return {"method": type(estimator).__name__, "params": params, "fitted": fitted}
 
@@ -118,7 +126,7 @@ def load_parameters(estimator: Estimator, path: str) -> None:
     ValueError
         If the saved model has other parameters or shapes.
     """
-    with serialization.prefix_errors(f"start={path!r}"):
+    with serialization.prefix_errors(f"init_from={path!r}"):
         weights, description = serialization.load_model(serialization.model_folder(path))
     prefix = "model_."
     saved = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -127,6 +135,6 @@ def load_parameters(estimator: Estimator, path: str) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise ValueError(
-            f"start={path!r} holds a {description['method']} of another shape than this one: "
+            f"init_from={path!r} holds a {description['method']} of another shape than this one: "
             f"{reason}"
         ) from None

@@ -183,7 +183,7 @@ def sgld(rate: float | Schedule, n_rows: int) -> Optimizer:
 
 RULES: dict[str, Callable[..., Optimizer]] = {
     "adam": adam,
-    "stale_adam": iwae_adam,
+    "iwae_adam": iwae_adam,
     "adagrad": adagrad,
     "sgd": sgd,
 }

@@ -167,8 +167,8 @@ def with_warmup(schedule: Schedule, n_steps: int) -> Schedule:
 SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "constant": constant,
     "cosine": cosine,
-    "late": delayed_exponential,
-    "stages": iwae_stages,
+    "delayed_exponential": delayed_exponential,
+    "iwae_stages": iwae_stages,
 }
 
 
