@@ -60,7 +60,11 @@ def gmmn() -> float:
 def cgmmn() -> float:
     """Match moments of the classes of 500 images given the images."""
     how: dict[str, Any] = {"hidden": (500, 200, 100), "n_noise": 20, "noise": "bits"}
-    how |= {"input_kernel_variances": OF_INPUTS, "output_kernel_variances": OF_CLASSES, "regularization": RIDGE}
+    how |= {
+        "input_kernel_variances": OF_INPUTS,
+        "output_kernel_variances": OF_CLASSES,
+        "regularization": RIDGE,
+    }
     model = CGMMNClassifier(**how, batch_size=500, learning_rate=RATE, max_epochs=3)
     return seconds_per_step(model, *rows(500))
 

@@ -30,7 +30,9 @@ def gone_on(rows: np.ndarray, n_resampled: int | None, n_passes: int) -> tuple[I
     """Return the model after some passes, and the seconds of one after the first."""
     settings: dict[str, Any] = ancestral.load(MODEL).get_params()
     settings |= {"n_importance_samples": K, "n_resampled": n_resampled, "start": str(MODEL)}
-    iwae = IWAE(**settings | {"max_epochs": n_passes, "warmup_steps": 20, "random_state": 0}).fit(rows)
+    iwae = IWAE(**settings | {"max_epochs": n_passes, "warmup_steps": 20, "random_state": 0}).fit(
+        rows
+    )
     first, *_, last = iwae.history_
     return iwae, (last["seconds"] - first["seconds"]) / (n_passes - 1)
 

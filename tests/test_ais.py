@@ -20,7 +20,7 @@ from ancestral.training import engine
 
 W = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 0.3]], dtype=torch.float64)
 PSI = torch.tensor([0.5, 0.2, 1.0], dtype=torch.float64)
-QUICK = Annealing(n_steps=30, n_chains=16, n_leapfrog=5, first_step_size=0.2)
+QUICK = Annealing(n_steps=30, n_chains=16, n_leapfrog=5, initial_step_size=0.2)
 
 
 def conjugate():
@@ -67,7 +67,7 @@ def pixels():
 
 def test_ais_mean_weight_is_unbiased():
     x = torch.full((2000, 1), 1.5, dtype=torch.float64)
-    annealing = Annealing(n_steps=4, n_chains=1, n_leapfrog=3, first_step_size=0.3)
+    annealing = Annealing(n_steps=4, n_chains=1, n_leapfrog=3, initial_step_size=0.3)
     result = annealed_log_likelihood(conjugate(), DeviceData(x, dtype=torch.float64), annealing)
     weights = np.exp(result.values)
     error = weights.std() / math.sqrt(len(weights))
@@ -79,7 +79,7 @@ def test_ais_mean_weight_is_unbiased():
 def test_bidirectional_bounds_hold_and_tighten_with_more_distributions():
     exact, gaps = [], []
     for n_steps in (3, 20, 120):
-        annealing = Annealing(n_steps=n_steps, n_chains=4, n_leapfrog=5, first_step_size=0.2)
+        annealing = Annealing(n_steps=n_steps, n_chains=4, n_leapfrog=5, initial_step_size=0.2)
         bounds = bidirectional_bounds(analyser(), 200, annealing, seed=1)
         with engine.seeded_rng(1):
             _, x = analyser().sample_joint(200)
@@ -95,7 +95,9 @@ def test_bidirectional_bounds_hold_and_tighten_with_more_distributions():
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_ais_matches_closed_form_marginal_of_factor_analysis(start):
     x = MARGINAL.sample((50,))
-    annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, start=start, first_step_size=0.2)
+    annealing = Annealing(
+        n_steps=100, n_chains=32, n_leapfrog=5, initial_distribution=start, initial_step_size=0.2
+    )
     result = annealed_log_likelihood(analyser(), DeviceData(x, dtype=torch.float64), annealing)
     exact = MARGINAL.log_prob(x).numpy()
     np.testing.assert_allclose(result.values, exact, atol=0.35)
@@ -106,7 +108,7 @@ def test_ais_matches_closed_form_marginal_of_factor_analysis(start):
 def test_ais_integrates_out_missing_entries():
     x = MARGINAL.sample((50,))
     x[:, 1] = math.nan
-    annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, first_step_size=0.2)
+    annealing = Annealing(n_steps=100, n_chains=32, n_leapfrog=5, initial_step_size=0.2)
     data = DeviceData(x, missing=True, dtype=torch.float64)
     result = annealed_log_likelihood(analyser(), data, annealing)
     observed = [0, 2]
@@ -127,7 +129,7 @@ def test_ais_and_importance_sampling_match_quadrature_for_network_decoder():
         exact = (torch.logsumexp(joint, 1) + math.log(18 / 20_000)).numpy()
     data = DeviceData(x, dtype=torch.float64)
     sampled = log_likelihood(model, data, 5000)
-    annealed = annealed_log_likelihood(model, data, Annealing(n_leapfrog=5, first_step_size=0.1))
+    annealed = annealed_log_likelihood(model, data, Annealing(n_leapfrog=5, initial_step_size=0.1))
     for result in (sampled, annealed):
         errors = result.monte_carlo_errors
         assert (np.abs(result.values - exact) < 4 * errors).all()
@@ -164,10 +166,10 @@ def test_discrete_latents_and_invalid_annealing_settings_raise():
     for invalid in (
         {"n_steps": 0},
         {"n_chains": -1},
-        {"start": "middle"},
-        {"first_step_size": 0.0},
+        {"initial_distribution": "middle"},
+        {"initial_step_size": 0.0},
         {"n_chains": 2.5},
-        {"first_step_size": math.nan},
+        {"initial_step_size": math.nan},
     ):
         with pytest.raises(ValueError, match=next(iter(invalid))):
             Annealing(**invalid)
@@ -176,7 +178,7 @@ def test_discrete_latents_and_invalid_annealing_settings_raise():
 def test_compiled_ais_matches_eager_ais():
     model = pixels()
     x = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (4, 6)).astype(float))
-    annealing = Annealing(n_steps=3, n_chains=2, n_leapfrog=2, first_step_size=0.1)
+    annealing = Annealing(n_steps=3, n_chains=2, n_leapfrog=2, initial_step_size=0.1)
     data = DeviceData(x, dtype=torch.float64)
     eager, compiled = (
         annealed_log_likelihood(model, data, annealing, compile=compile)
@@ -188,7 +190,7 @@ def test_compiled_ais_matches_eager_ais():
 def test_estimator_ais_uses_the_units_of_the_data():
     x = np.random.default_rng(0).normal(5, 3, (60, 2))
     vae = VAE(n_latents=1, hidden=(8,), max_epochs=30, random_state=0).fit(x)
-    annealing = Annealing(n_steps=200, n_chains=8, n_leapfrog=5, first_step_size=0.2)
+    annealing = Annealing(n_steps=200, n_chains=8, n_leapfrog=5, initial_step_size=0.2)
     annealed, sampled = vae.log_likelihood(x, annealing=annealing), vae.log_likelihood(x, 5000)
     assert annealed.estimator == "AIS"
     assert annealed.mean == pytest.approx(sampled.mean, abs=0.05)
@@ -203,7 +205,7 @@ def test_estimator_ais_uses_the_units_of_the_data():
 def test_scoring_description_distinguishes_annealing_settings():
     names = [
         str(EvaluationSettings(annealing=annealing))
-        for annealing in (Annealing(), Annealing(n_leapfrog=5), Annealing(first_step_size=0.01))
+        for annealing in (Annealing(), Annealing(n_leapfrog=5), Annealing(initial_step_size=0.01))
     ]
     assert names[0] == "AIS_16, 1000 steps from the prior"
     assert len(set(names)) == 3

@@ -81,7 +81,7 @@ def test_convolutional_text_specification():
     assert Autoencoder(**kwargs, network=text).fit(X).reconstruct(X[:2]).shape == (2, 64)
     with pytest.raises(ValueError, match="has outputs of 1 x 16 x 16: expected 1 x 8 x 8"):
         Autoencoder(**kwargs, network="3:4 p2 -> 8x8x8 | u2 3:1").fit(X)
-    with pytest.raises(ValueError, match="write it into network"):
+    with pytest.raises(ValueError, match="specify it in network"):
         Autoencoder(**kwargs, network=text, dropout=(0.5,)).fit(X)
 
 
@@ -132,7 +132,9 @@ def test_cgmmn_on_vae_codes_uses_posterior_means(n_latents, tmp_path):
     kwargs = {"hidden": (40,), "max_epochs": 15, "learning_rate": 1e-2, "random_state": 0}
     vae = VAE(n_latents=n_latents, **kwargs).fit(X)
     vae.save(tmp_path / "vae")
-    model = CGMMN(**kwargs, batch_size=200, kernel_variances=(2.0,), autoencoder=str(tmp_path / "vae"))
+    model = CGMMN(
+        **kwargs, batch_size=200, kernel_variances=(2.0,), autoencoder=str(tmp_path / "vae")
+    )
     model.fit(X, Y)
     columns = torch.from_numpy(X[:9]).float()
     codes = model.model_.codes(Batch(columns)).numpy()

@@ -137,8 +137,8 @@ def test_fitted_model_rejects_invalid_arguments():
         vae.sample(0)
     with pytest.raises(ValueError, match="n_iter=0"):
         vae.impute(GOOD, n_iter=0)
-    with pytest.raises(ValueError, match="fill='median'"):
-        vae.impute(GOOD, fill="median")
+    with pytest.raises(ValueError, match="return_mean='median'"):
+        vae.impute(GOOD, return_mean="median")
     with pytest.raises(ValueError, match="n_importance_samples=0"):
         vae.log_likelihood(GOOD, 0)
     codes = VAE(**QUICK, likelihood="categorical").fit(GOOD.round())

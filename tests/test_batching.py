@@ -38,7 +38,7 @@ def partly_labelled_data(n, n_labelled):
 @given(st.data(), st.integers(2, 60), st.integers(2, 70), SHUFFLES)
 def test_batches_have_given_number_of_labelled_rows_and_cover_all_rows(draw, n, size, shuffle):
     n_all_labelled = draw.draw(st.integers(1, n - 1))
-    n_labelled = draw.draw(st.sampled_from(["share", *range(1, min(size, n))]))
+    n_labelled = draw.draw(st.sampled_from(["proportional", *range(1, min(size, n))]))
     data = partly_labelled_data(n, n_all_labelled)
     options = {"n_labelled": n_labelled, "shuffle": shuffle, "seed": 1}
     batches = [b.numpy() for b in data.batch_indices(size, epoch=2, **options)]
@@ -47,7 +47,7 @@ def test_batches_have_given_number_of_labelled_rows_and_cover_all_rows(draw, n, 
     labelled = data.y.numpy() >= 0
     counts = {int(labelled[b].sum()) for b in batches}
     share = min(-(-n_all_labelled * min(size, n) // n), min(size, n) - 1)
-    assert counts == {share if n_labelled == "share" else n_labelled}
+    assert counts == {share if n_labelled == "proportional" else n_labelled}
     visits = np.bincount(np.concatenate(batches), minlength=n)
     assert visits.min() == 1  # every row is visited, in the smallest number of batches
     for group in (labelled, ~labelled):  # visit counts differ by the last, incomplete cycle only
@@ -155,7 +155,7 @@ def test_supervised_term_is_unbiased_over_epoch(n_labelled):
     assert np.mean(unbalanced) < expected
 
 
-@pytest.mark.parametrize("n_labelled", ["share", 5, 30])
+@pytest.mark.parametrize("n_labelled", ["proportional", 5, 30])
 def test_hinge_weight_is_independent_of_number_of_labels(n_labelled):
     """With a zero-initialised classifier and no parameter updates every hinge is C times margin."""
     y = few(400, 40)
@@ -186,7 +186,7 @@ def test_digits_are_classified_with_forty_labels():
     model = MaxMarginVAE(**options, n_labelled=20).fit(X[:700], y)
     assert model.score(X[700:], Y[700:]) > 0.65
     assert model.history_[-1]["step"] == 10 * -(-660 // 30)
-    model.set_params(n_labelled="share").fit(X[:700], y)
+    model.set_params(n_labelled="proportional").fit(X[:700], y)
     assert model.score(X[700:], Y[700:]) > 0.5
     assert model.history_[-1]["step"] == 10 * -(-660 // 47)
 

@@ -121,7 +121,7 @@ def assert_matches_gaussian_mixture(row, value, imputed, weights, means, covaria
 def test_factor_analysis_imputation_draws_have_conditional_variance():
     fitted = FactorAnalysis(n_latents=2, random_state=0).fit(IRIS)
     row = np.tile([[np.nan, 3.0, 4.0, 1.2]], (4000, 1))
-    draws = fitted.impute(row, fill="sample", random_state=1)[:, 0]
+    draws = fitted.impute(row, return_mean=False, random_state=1)[:, 0]
     _, covariance = gaussian_moments(fitted)
     gain = np.linalg.solve(covariance[1:, 1:], covariance[1:, 0])
     assert draws.mean() == pytest.approx(fitted.impute(row[:1])[0, 0], abs=0.03)
@@ -178,7 +178,7 @@ def test_mixture_marginals_and_imputation_match_gaussian_mixture():
             row, value, imputed, fitted.weights_, fitted.means_, covariances
         )
     many = np.tile(incomplete[:1], (4000, 1))
-    draws = fitted.impute(many, fill="sample", random_state=0)
+    draws = fitted.impute(many, return_mean=False, random_state=0)
     gaps = np.isnan(incomplete[0])
     np.testing.assert_array_equal(draws[:, ~gaps], many[:, ~gaps])
     np.testing.assert_allclose(draws[:, gaps].mean(0), filled[0, gaps], atol=0.1)
@@ -209,7 +209,9 @@ def test_mixture_of_mixed_column_types_recovers_classes():
     np.testing.assert_array_equal(fitted.means_[order][:, 1], [0, 2])
     incomplete = with_missing(rows, 0.3)
     assert_em_is_monotone(
-        MixtureModel(n_components=2, likelihood=KINDS, prior_count=0, random_state=0).fit(incomplete)
+        MixtureModel(n_components=2, likelihood=KINDS, prior_count=0, random_state=0).fit(
+            incomplete
+        )
     )
     filled = fitted.impute(incomplete)
     wrong = (filled[:, 1] != rows[:, 1])[np.isnan(incomplete[:, 1])].mean()
@@ -328,7 +330,10 @@ def test_deep_belief_net_shapes_of_latent_layers():
             "network='mnist': BeliefNet supports",
         ),
         (lambda: MixtureModel(n_components=5000), "n_components=5000: expected at most"),
-        (lambda: MixtureModel(covariance_type="full"), "covariance_type='full' requires Gaussian columns"),
+        (
+            lambda: MixtureModel(covariance_type="full"),
+            "covariance_type='full' requires Gaussian columns",
+        ),
         (lambda: MixtureModel(binarize="batch"), "binarize='batch': expected"),
         (lambda: FactorAnalysis(likelihood="bernoulli"), "likelihood='bernoulli': expected"),
         (lambda: FactorAnalysis(tol=0), "tol=0: expected"),

@@ -53,7 +53,7 @@ def test_fit_writes_complete_run_folder_and_config_reproduces_model(workdir, cap
     config = tomllib.loads((workdir / "run/config.toml").read_text())
     assert config["options"]["hidden"] == [16]
 
-    assert run("evaluate", "run", "--n-importance-samples", 20, "--rows", 50) == 0
+    assert run("evaluate", "run", "--n-importance-samples", 20, "--n-rows", 50) == 0
     metrics = json.loads((workdir / "run/metrics.json").read_text())
     assert metrics[1]["n_rows"] == 50
     assert metrics[1]["metric"] == "log-likelihood L_20, nats"
@@ -73,7 +73,7 @@ def test_evaluate_writes_rowwise_values_and_compare_reports_paired_difference(wo
     for method in ("vae", "iwae"):
         assert run("fit", method, "digits", *TINY, "--out", method, "--no-report") == 0
     capsys.readouterr()
-    options = ("--n-importance-samples", 20, "--rows", 40)
+    options = ("--n-importance-samples", 20, "--n-rows", 40)
     assert run("evaluate", "vae", *options, "--binarize-seed", "0,1", "--out", "rows.csv") == 0
     assert "mean over 2 binarisations" in capsys.readouterr().out
     rows = list(csv.DictReader((workdir / "rows.csv").read_text().splitlines()))
@@ -100,14 +100,14 @@ def test_evaluate_writes_rowwise_values_and_compare_reports_paired_difference(wo
 def test_evaluate_annealed_and_two_sided_and_count_active_units(workdir, capsys):
     assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
     short = ("--n-steps", 5, "--n-chains", 2)
-    assert run("evaluate", "run", "--annealed", "--rows", 20, *short) == 0
+    assert run("evaluate", "run", "--annealed", "--n-rows", 20, *short) == 0
     metric = json.loads((workdir / "run/metrics.json").read_text())[-1]
     assert metric["metric"] == "log-likelihood AIS_2, 5 steps from the prior, nats"
-    assert run("evaluate", "run", "--two-sided", 10, *short) == 0
+    assert run("evaluate", "run", "--bidirectional", 10, *short) == 0
     out = capsys.readouterr().out
     assert "from below" in out
     assert "gap" in out
-    assert run("units", "run", "--rows", 50) == 0
+    assert run("active-units", "run", "--n-rows", 50) == 0
     assert " of 2" in capsys.readouterr().out
     assert run("evaluate", "run", "--n-steps", 5) == 2
     assert "requires --annealed" in capsys.readouterr().err
@@ -157,8 +157,8 @@ def test_evaluate_and_predict_with_classifier(workdir, capsys):
 
 def test_repair_scores_imputation_and_writes_image(workdir, capsys):
     assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
-    arguments = ("repair", "run", "--rows", 40, "--n-iter", 3, "--batch-statistics")
-    assert run(*arguments, "--damage", "rect:3,half", "--out", "repairs.png") == 0
+    arguments = ("evaluate-imputation", "run", "--n-rows", 40, "--n-iter", 3, "--batch-statistics")
+    assert run(*arguments, "--corruption", "square:3,half", "--out", "repairs.png") == 0
     out = capsys.readouterr().out
     metrics = json.loads((workdir / "run/metrics.json").read_text())[1:]
     assert [m["metric"] for m in metrics] == [
@@ -207,8 +207,11 @@ def test_invalid_output_options_fail_before_computation(workdir, table, capsys, 
         (["sample", "r", "-n", 0, "--out", "s.csv"], "n=0: expected"),
         (["sample", "r", "--out", "s.png"], "--out s.png: the rows are not images"),
         (["impute", "r", table, "--out", "s.png"], "--out s.png: the rows are not images"),
-        (["repair", "r", "--damage", "random:0.5", "--out", "s.png"], "the rows are not images"),
-        (["evaluate", "r", "--two-sided", 0], "--two-sided 0: expected"),
+        (
+            ["evaluate-imputation", "r", "--corruption", "random:0.5", "--out", "s.png"],
+            "the rows are not images",
+        ),
+        (["evaluate", "r", "--bidirectional", 0], "--bidirectional 0: expected"),
     ):
         assert run(*command) == 2
         assert message in capsys.readouterr().err
@@ -221,7 +224,7 @@ def test_drop_column_name_with_comma_and_metric_of_one_row(workdir, capsys):
     fit = ("fit", "vae", "comma.csv", *TINY, "--no-report")
     assert run(*fit, "--drop", '"a,b"', "--out", "r") == 0
     assert ancestral.load("r").n_features_in_ == 2
-    assert run("evaluate", "r", "--n-importance-samples", 5, "--rows", 1) == 0
+    assert run("evaluate", "r", "--n-importance-samples", 5, "--n-rows", 1) == 0
     assert "NaN" not in (workdir / "r/metrics.json").read_text()
 
 
@@ -279,10 +282,10 @@ def test_split_option_of_predict_and_impute(workdir, capsys):
     assert run("sample", "vae", "--label", 1, "--out", "s.npy") == 2
     error = capsys.readouterr().err
     assert "--label 1: vae contains a VAE, which is not class-conditional" in error
-    for damage, message in (("rect:12", "for images of 8x8"), ("random:2", "from 0 to 1")):
-        assert run("repair", "classifier", "--damage", damage) == 2
+    for damage, message in (("square:12", "for images of 8x8"), ("random:2", "from 0 to 1")):
+        assert run("evaluate-imputation", "classifier", "--corruption", damage) == 2
         error = capsys.readouterr().err
-        assert f"--damage {damage}: " in error
+        assert f"--corruption {damage}: " in error
         assert message in error
 
 
@@ -311,7 +314,7 @@ def test_impute_with_draws_writes_integer_counts(workdir):
     pl.DataFrame(counts, schema=["a", "b"], orient="row").write_csv("counts.csv")
     fit = ("fit", "vae", "counts.csv", *TINY, "--likelihood", "poisson", "--out", "r")
     assert run(*fit, "--no-report") == 0
-    assert run("impute", "r", "counts.csv", "--fill", "sample", "--out", "f.csv") == 0
+    assert run("impute", "r", "counts.csv", "--result", "sample", "--out", "f.csv") == 0
     assert pl.read_csv("f.csv").dtypes == [pl.Int64, pl.Int64]
 
 
@@ -441,18 +444,30 @@ INVALID = [
     (["evaluate", "nowhere"], "nowhere does not exist"),
     (["fit", "vae", "digits", "--test-fraction", "2"], "digits has no option test_fraction"),
     (["evaluate", "full"], "contains no saved model"),
-    (["evaluate", "full", "--rows", "0"], "--rows 0: expected a whole number of at least 1"),
-    (["repair", "full", "--rows", "-3"], "--rows -3: expected a whole number of at least 1"),
-    (["compare", "full", "full", "--rows", "0"], "--rows 0: expected a whole number"),
-    (["repair", "full", "--damage", "round:3"], "--damage round:3: expected rect:SIDE"),
-    (["fit", "vae", "digits", "--start", "nowhere"], "--start nowhere: nowhere contains no saved"),
+    (["evaluate", "full", "--n-rows", "0"], "--n-rows 0: expected a whole number of at least 1"),
+    (
+        ["evaluate-imputation", "full", "--n-rows", "-3"],
+        "--n-rows -3: expected a whole number of at least 1",
+    ),
+    (["compare", "full", "full", "--n-rows", "0"], "--n-rows 0: expected a whole number"),
+    (
+        ["evaluate-imputation", "full", "--corruption", "round:3"],
+        "--corruption round:3: expected square:SIDE",
+    ),
+    (
+        ["fit", "vae", "digits", "--initial-distribution", "nowhere"],
+        "--start nowhere: nowhere contains no saved",
+    ),
     (["fit", "vae", "digits", "--network", "5:3w -> 3:1"], "--network '5:3w -> 3:1': layer '5:3w'"),
     (["fit", "vae", "few.csv", "--network", "mnist"], "set --image-shape height,width"),
     (["fit", "max-margin-vae", "digits", "--c", "inf"], "--c inf: expected a number"),
     (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
     (["sample", "full", "--out", "no/s.npy"], "the folder no does not exist"),
-    (["repair", "full", "--damage", "round:3"], "expected rect:SIDE, random:PROBABILITY or half"),
-    (["repair", "full", "--out", "strips.csv"], "expected a name ending in .png"),
+    (
+        ["evaluate-imputation", "full", "--corruption", "round:3"],
+        "expected square:SIDE, random:PROBABILITY or half",
+    ),
+    (["evaluate-imputation", "full", "--out", "strips.csv"], "expected a name ending in .png"),
     (["impute", "full", "digits", "--out", "s"], "expected a name ending in"),
 ]
 

@@ -289,7 +289,9 @@ def test_code_spread_excludes_inactive_codes(vae_with_inactive_codes, tmp_path):
 
 
 def test_invalid_code_spread_raises(base_path):
-    with pytest.raises(ValueError, match=r"min_code_std=50\.0 exceeds the standard deviation of ev"):
+    with pytest.raises(
+        ValueError, match=r"min_code_std=50\.0 exceeds the standard deviation of ev"
+    ):
         ClassConditionalVAE(**QUICK, base_model=base_path, min_code_std=50.0).fit(X[:100], Y[:100])
     with pytest.raises(ValueError, match=r"min_code_std=0\.1 requires codes"):
         ClassConditionalVAE(**QUICK, min_code_std=0.1).fit(X[:100], Y[:100])

@@ -67,7 +67,11 @@ def expected_failures(estimator):
         ancestral.FactorAnalysis(n_latents=1, random_state=0),
         MixtureModel(n_components=2, random_state=0),
         MixtureModel(
-            n_components=2, covariance_type="full", likelihood="gaussian", max_iter=20, random_state=0
+            n_components=2,
+            covariance_type="full",
+            likelihood="gaussian",
+            max_iter=20,
+            random_state=0,
         ),
         MaxMarginVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
         ClassConditionalVAE(**QUICK | {"max_epochs": 6, "learning_rate": 0.05}),
@@ -408,7 +412,9 @@ def test_optimizers_reduce_loss(optimizer):
     x = np.random.default_rng(0).integers(0, 2, (200, 1)) * np.ones((1, 6))
     rate = {"adam": 0.01, "iwae_adam": 0.05, "adagrad": 0.1, "sgd": 0.01}[optimizer]
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=60, random_state=0, optimizer=optimizer)
-    vae.set_params(learning_rate=rate, warmup_steps=5, clip_norm=5.0, clip_value=1.0, schedule="late")
+    vae.set_params(
+        learning_rate=rate, warmup_steps=5, clip_norm=5.0, clip_value=1.0, schedule="late"
+    )
     history = vae.fit(x).history_
     assert history[-1]["loss"] < history[0]["loss"] - 0.5
 

@@ -240,15 +240,15 @@ def test_ais_of_generators_api_and_command_line(tmp_path, capsys):
     metric, _ = score_noisy_generator(other, table, rows, 0.1)
     assert metric["value"] == pytest.approx(other.log_likelihood(X[:4], Y[:4] + 1, **kwargs).mean)
     model.save(tmp_path / "m")
-    command = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--rows", 4)
+    command = ("evaluate", tmp_path / "m", "digits", "--n-steps", 3, "--n-chains", 2, "--n-rows", 4)
     noisy_command = (*command, "--observation-variance", 0.1)
     out = tmp_path / "rows.csv"
     assert main([str(a) for a in (*noisy_command, "--annealed", "--out", out)]) == 0
     assert "with noise of variance 0.1" in capsys.readouterr().out
     assert len(out.read_text().splitlines()) == 5
-    assert main([str(a) for a in (*noisy_command, "--two-sided", 4)]) == 0
+    assert main([str(a) for a in (*noisy_command, "--bidirectional", 4)]) == 0
     assert "gap" in capsys.readouterr().out
-    for arguments in (noisy_command, (*command, "--annealed"), (*command, "--two-sided", 4)):
+    for arguments in (noisy_command, (*command, "--annealed"), (*command, "--bidirectional", 4)):
         assert main([str(a) for a in arguments]) == 2
         assert "observation" in capsys.readouterr().err
 
@@ -360,9 +360,19 @@ def ring(n, seed):
 
 def test_gan_covers_all_modes_of_gaussian_ring():
     centres, rows = ring(2560, 0)
-    kwargs = {"n_noise": 8, "noise_distribution": "normal", "hidden": (128, 128), "critic": (128, 128)}
+    kwargs = {
+        "n_noise": 8,
+        "noise_distribution": "normal",
+        "hidden": (128, 128),
+        "critic": (128, 128),
+    }
     gan = GAN(
-        **kwargs, batch_size=256, learning_rate=2e-3, gradient_penalty=0.1, max_epochs=80, random_state=0
+        **kwargs,
+        batch_size=256,
+        learning_rate=2e-3,
+        gradient_penalty=0.1,
+        max_epochs=80,
+        random_state=0,
     )
     assert count_covered_modes(gan.fit(rows).sample(2000), centres, radius=0.15) == 8
     assert {"critic.loss", "critic.penalty", "generator.loss"} <= set(gan.history_[0])
@@ -566,7 +576,7 @@ def test_sample_quality_standardises_columns(unit):
     rng = np.random.default_rng(0)
     scale = np.array([1.0, unit])
     rows = rng.normal(size=(400, 2)) * scale + [3.0, 5 * unit]
-    table = datasets.Dataset(name="units", x_train=rows[:200], x_test=rows[200:])
+    table = datasets.Dataset(name="active-units", x_train=rows[:200], x_test=rows[200:])
 
     def correct(rng, n):
         return rng.normal(size=(n, 2)) * scale + [3.0, 5 * unit]

@@ -79,7 +79,12 @@ def stationary(fill, mask, n_iter=60):
     x = X.expand(N_CHAINS, 4)
     with engine.seeded_rng(0):
         imputed = pseudo_gibbs(
-            model, x, mask.expand_as(x), torch.full_like(x, 5.0), n_iter=n_iter, fill=fill
+            model,
+            x,
+            mask.expand_as(x),
+            torch.full_like(x, 5.0),
+            n_iter=n_iter,
+            return_mean=fill == "mean",
         )
     observed = mask > 0
     assert torch.equal(imputed[:, observed], x[:, observed])
@@ -110,7 +115,7 @@ def test_single_long_pseudo_gibbs_chain_matches_gaussian_conditional():
     state, path = X.unsqueeze(0), []
     with engine.seeded_rng(1):
         for _ in range(900):
-            state = pseudo_gibbs(model, X[None], MASKS[0][None], state, n_iter=1, fill="sample")
+            state = pseudo_gibbs(model, X[None], MASKS[0][None], state, n_iter=1, return_mean=False)
             path.append(state[0, missing])
     path = torch.stack(path)
     blocks = path.view(30, 30, -1).mean(1)
@@ -152,7 +157,9 @@ def test_pseudo_gibbs_leaves_observed_entries_unchanged(n, d, fill, n_iter, seed
     mask = torch.from_numpy(rng.integers(0, 2, (n, d))).double()
     incomplete = torch.where(mask > 0, x, torch.full_like(x, math.nan))
     copy = incomplete.clone()
-    imputed = pseudo_gibbs(model, incomplete, mask, torch.zeros_like(x), n_iter=n_iter, fill=fill)
+    imputed = pseudo_gibbs(
+        model, incomplete, mask, torch.zeros_like(x), n_iter=n_iter, return_mean=fill == "mean"
+    )
     assert torch.equal(imputed[mask > 0], x[mask > 0])
     assert torch.equal(incomplete.nan_to_num(9.0), copy.nan_to_num(9.0))
     values = imputed[mask == 0]
@@ -177,7 +184,7 @@ def fitted_digits(n=120):
 
 def test_imputation_averaged_over_chains_has_smaller_error():
     vae, x = fitted_digits()
-    corrupted = corrupt(x, "rect", 4, image_shape=(8, 8))
+    corrupted = corrupt(x, "square", 4, image_shape=(8, 8))
     missing, single = np.isnan(corrupted), vae.impute(corrupted, n_iter=3, random_state=1)
     averaged = vae.impute(corrupted, n_iter=3, n_chains=20, random_state=1)
     np.testing.assert_array_equal(averaged[~missing], x[~missing])
@@ -191,15 +198,15 @@ def test_imputation_averaged_over_chains_has_smaller_error():
 def test_zero_initialisation_of_missing_entries(monkeypatch, x):
     """Zero in the original units, also if the model standardises features."""
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(x)
-    assert np.isfinite(vae.impute(corrupt(x, "rect", 4, image_shape=(8, 8)), gaps="zero")).all()
+    assert np.isfinite(vae.impute(corrupt(x, "square", 4, image_shape=(8, 8)), init="zero")).all()
     initial_values = lambda model, x, mask, start, **_: torch.where(mask > 0, x, start)  # noqa: E731
     monkeypatch.setattr("ancestral.estimators.base.latent.pseudo_gibbs", initial_values)
-    corrupted = corrupt(x, "rect", 4, image_shape=(8, 8))
-    imputed, missing = vae.impute(corrupted, gaps="zero"), np.isnan(corrupted)
+    corrupted = corrupt(x, "square", 4, image_shape=(8, 8))
+    imputed, missing = vae.impute(corrupted, init="zero"), np.isnan(corrupted)
     np.testing.assert_allclose(imputed[missing], 0, atol=1e-5)
     assert np.abs(vae.impute(corrupted)[missing]).max() > 0.1
-    with pytest.raises(ValueError, match="gaps='none': expected"):
-        vae.impute(corrupted, gaps="none")
+    with pytest.raises(ValueError, match="init='none': expected"):
+        vae.impute(corrupted, init="none")
 
 
 @pytest.mark.parametrize("fill", ["mean", "sample"])
@@ -208,11 +215,11 @@ def test_imputed_values_are_clipped_to_the_training_range(fill):
     x = rng.normal(size=(120, 1)) * [1, 2, 3, 4] + rng.normal(size=(120, 4)) + [5, 0, 0, -3]
     vae = VAE(n_latents=2, hidden=(16,), max_epochs=5, batch_norm=True, random_state=0).fit(x)
     incomplete = np.where(rng.random(x.shape) < 0.3, np.nan, x)
-    imputed = vae.impute(incomplete, n_iter=30, fill=fill)
+    imputed = vae.impute(incomplete, n_iter=30, return_mean=fill == "mean")
     assert (imputed >= x.min(0) - 1e-5).all()
     assert (imputed <= x.max(0) + 1e-5).all()
     del vae.range_  # as in models saved without the range: the iterations diverge
-    assert np.abs(vae.impute(incomplete, n_iter=30, fill=fill)).max() > 1e3
+    assert np.abs(vae.impute(incomplete, n_iter=30, return_mean=fill == "mean")).max() > 1e3
 
 
 def test_imputed_categorical_codes_of_several_chains_are_valid_codes():
@@ -225,7 +232,7 @@ def test_imputed_categorical_codes_of_several_chains_are_valid_codes():
     ).fit(table)  # fmt: skip
     incomplete = table.copy()
     incomplete[:40, 0] = np.nan
-    imputed = vae.impute(incomplete, n_iter=3, n_chains=5, fill="sample")
+    imputed = vae.impute(incomplete, n_iter=3, n_chains=5, return_mean=False)
     assert set(np.unique(imputed[:40, 0])) <= {0.0, 1.0, 2.0}
 
 

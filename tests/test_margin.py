@@ -177,7 +177,9 @@ def test_hinge_averages_over_labelled_samples():
     assert model.classes_.tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("settings", [{}, {"classifier_features": "mean"}, {"n_latents": (4, 3)}, PICTURES])
+@pytest.mark.parametrize(
+    "settings", [{}, {"classifier_features": "mean"}, {"n_latents": (4, 3)}, PICTURES]
+)
 def test_max_margin_vae_on_digits_accuracy_and_likelihood(settings):
     kwargs = {"max_epochs": 12, "learning_rate": 1e-2, "hidden": (40,)}
     model = MaxMarginVAE(**SMALL | kwargs | settings).fit(X[:1500], Y[:1500])
@@ -417,8 +419,8 @@ def test_network_classifier_accuracy_report_and_command_errors(tmp_path, capsys,
     html = report.page(loaded, datasets.load("digits"), title="t")
     assert "Which class?" in html
     assert "log-likelihood" not in html
-    imputation = ["repair", "digits", "--out", str(tmp_path / "x.png")]
-    for arguments in (["sample", "--out", "x.npy"], ["units", "digits"], imputation):
+    imputation = ["evaluate-imputation", "digits", "--out", str(tmp_path / "x.png")]
+    for arguments in (["sample", "--out", "x.npy"], ["active-units", "digits"], imputation):
         assert main([arguments[0], str(tmp_path / "n"), *arguments[1:]]) == 2
         expected = (
             "does not generate samples" if arguments[0] == "sample" else "has no latent variables"
@@ -446,7 +448,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     model = MaxMarginVAE(**SMALL | kwargs | {"n_latents": 8}).fit(digits.x_train, digits.y_train)
     plain = NetworkClassifier(**kwargs, random_state=0).fit(digits.x_train, digits.y_train)
     square, settings, rows = (
-        Corruption("rect", 4),
+        Corruption("square", 4),
         ImputationSettings(n_iter=20),
         EvaluationSettings(split="test"),
     )
@@ -473,8 +475,8 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     assert two_stage["value"] < noisy["value"]
     model.save(tmp_path / "m")
     plain.save(tmp_path / "p")
-    command = ["--damage", "rect:4", "--n-iter", "3", "--second-stage", "liblinear"]
-    assert main(["repair", str(tmp_path / "m"), "digits", *command]) == 0
+    command = ["--corruption", "square:4", "--n-iter", "3", "--linear-classifier", "liblinear"]
+    assert main(["evaluate-imputation", str(tmp_path / "m"), "digits", *command]) == 0
     output = capsys.readouterr().out
     for words in (
         "mean squared error of repairs",
@@ -482,7 +484,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
         "error on refined rows, rect 4, by L",
     ):
         assert words in output
-    assert main(["repair", str(tmp_path / "p"), "digits", *command[:4]]) == 0
+    assert main(["evaluate-imputation", str(tmp_path / "p"), "digits", *command[:4]]) == 0
     assert "refined" not in capsys.readouterr().out
 
 
@@ -524,7 +526,7 @@ def test_noise_initialisation_of_real_values_uses_other_samples():
     (noisy,) = inputs
     assert 90 < noisy.min() < noisy.max() < 110
     assert 0.4 < (noisy != rows).mean() < 0.6
-    settings = ImputationSettings(gaps="zero")
+    settings = ImputationSettings(init="zero")
     score_corrupted_classification(
         model, table, Corruption("random", 0.5), settings, EvaluationSettings(split="train")
     )
@@ -558,7 +560,7 @@ def test_noise_initialisation_excludes_the_sample_itself():
     np.testing.assert_array_equal(noise_initialisation(model, bits), 1 - bits)
     replaced = noise_initialisation(model, rows, EvaluationSettings(split="train", n_rows=1))
     assert all(replaced[0, j] in rows[1:, j] for j in range(9))
-    with pytest.raises(ValueError, match=r"^gaps='noise': a single row"):
+    with pytest.raises(ValueError, match=r"^init='noise': a single row"):
         noise_initialisation(model, rows[:1])
     single = noise_initialisation(model, rows[:1], training=datasets.Dataset("u", rows + 10))
     assert all(single[0, j] in rows[:, j] + 10 for j in range(9))
@@ -619,7 +621,7 @@ def test_evaluate_matches_classes_of_other_table_by_name(iris_folder):
 
 def test_evaluate_with_second_stage_classifier(iris_folder, capsys):
     command = ["evaluate", "run", "all.csv", "--target", "kind", "--metric", "error"]
-    assert main([*command, "--second-stage", "liblinear"]) == 0
+    assert main([*command, "--linear-classifier", "liblinear"]) == 0
     assert "train error by LinearSVC: " in capsys.readouterr().out
 
 
@@ -632,7 +634,7 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
     expected = 100 * (stage.predict(model.features_of(subset)) != y[y > 0]).mean()
     refitted = make_linear_svm("liblinear", len(subset)).fit(model.features_of(subset), y[y > 0])
     assert expected != 100 * (refitted.predict(model.features_of(subset)) != y[y > 0]).mean()
-    arguments = ["two.csv", "--target", "kind", "--second-stage", "liblinear"]
+    arguments = ["two.csv", "--target", "kind", "--linear-classifier", "liblinear"]
     assert main(["evaluate", "run", *arguments, "--metric", "error"]) == 0
     metrics = json.loads((folder / "run" / "metrics.json").read_text())
     assert metrics[-1]["metric"] == "error by LinearSVC, %"
@@ -654,7 +656,20 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
     )
     predicted = stage.predict(model.features_of(imputation.imputed))
     np.testing.assert_array_equal(stage_errors.misclassified, predicted != data.y_train)
-    assert main(["repair", "run", *arguments, "--damage", "random:0.1", "--n-iter", "1"]) == 0
+    assert (
+        main(
+            [
+                "evaluate-imputation",
+                "run",
+                *arguments,
+                "--corruption",
+                "random:0.1",
+                "--n-iter",
+                "1",
+            ]
+        )
+        == 0
+    )
     *_, stored = json.loads((folder / "run" / "metrics.json").read_text())
     assert stored["metric"] == metric["metric"]
     assert stored["value"] == metric["value"]

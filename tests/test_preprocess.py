@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def test_corrupt_rect_removes_centred_square():
-    missing = np.isnan(corrupt(np.zeros((2, 784)), "rect", 12, image_shape=(28, 28)))
+    missing = np.isnan(corrupt(np.zeros((2, 784)), "square", 12, image_shape=(28, 28)))
     image = missing[0].reshape(28, 28)
     assert image[8:20, 8:20].all()  # rows and columns 8 to 19, as in the papers
     assert image.sum() == 144
@@ -32,7 +32,7 @@ def test_corrupt_random_has_given_probability_and_is_reproducible():
     np.testing.assert_array_equal(missing, repeated)
 
 
-@pytest.mark.parametrize(("kind", "amount"), [("rect", 2), ("half", 0), ("random", 0.5)])
+@pytest.mark.parametrize(("kind", "amount"), [("square", 2), ("half", 0), ("random", 0.5)])
 def test_corrupt_removes_all_channels_of_a_pixel(kind, amount):
     x = np.zeros((5, 48))
     missing = np.isnan(corrupt(x, kind, amount, image_shape=(3, 4, 4))).reshape(5, 3, 16)
@@ -53,8 +53,8 @@ def test_corrupt_copies_input_and_scales_bytes_to_unit_interval():
     [
         (("blur", 1), "kind='blur'"),
         (("random", 1.5), "amount=1.5"),
-        (("rect", 3), "image_shape=None"),
-        (("rect", 9, (2, 2)), "amount=9"),
+        (("square", 3), "image_shape=None"),
+        (("square", 9, (2, 2)), "amount=9"),
         (("half", 0, (3, 3)), r"image_shape=\(3, 3\)"),
     ],
 )

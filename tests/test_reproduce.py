@@ -288,7 +288,7 @@ def test_shipped_model_reproduces_record(workdir, capsys):
     original = workdir / "runs/reproduce/digits/vae/smoke-0/model" / files.WEIGHTS
     assert (folder / files.WEIGHTS).stat().st_size < 0.7 * original.stat().st_size
     capsys.readouterr()
-    arguments = ("--n-importance-samples", 20, "--rows", 50, "--binarize-seed", "0,1")
+    arguments = ("--n-importance-samples", 20, "--n-rows", 50, "--binarize-seed", "0,1")
     assert call("evaluate", folder, *arguments) == 0
     out = capsys.readouterr().out
     assert f"{record['evaluations'][1]['value']:.3f}" in out
@@ -379,11 +379,11 @@ title = "VAE"
 of = "digits/vae"
 [variants.half]
 published = 0.0123
-protocol = { metric = "repair", damage = "half", n_iter = 2 }
+protocol = { metric = "evaluate-imputation", damage = "half", n_iter = 2 }
 [variants.wrong]
 title = "VAE, a square of 4"
 published = 3.5
-protocol = { metric = "error", damage = "rect:4", n_iter = 2, second_stage = "liblinear" }
+protocol = { metric = "error", damage = "square:4", n_iter = 2, second_stage = "liblinear" }
 [variants.error]
 protocol = { metric = "error", damage = "half", n_iter = 2 }
 """
@@ -610,7 +610,7 @@ def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, 
         ("table", '"iwae"]', '"gan"]', "must name the files"),
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
         ("table", "n_rows = 50", 'metric = "repair"', "damage is required for metric='repair'"),
-        ("table", "n_rows = 50", 'damage = "disc:3"', "expected rect:SIDE"),
+        ("table", "n_rows = 50", 'damage = "disc:3"', "expected square:SIDE"),
         ("table", "n_rows = 50", 'metric = "label_error"', "a judge is required for"),
         ("table", "n_rows = 50", 'second_stage = "pegasos"', "requires metric='error'"),
         ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),

@@ -27,7 +27,7 @@ from ancestral.probability.class_conditional import (
 from ancestral.probability.conditionals import Gaussian
 
 CLASSES, LATENT, COLUMNS, NOISE = 3, 2, 4, 0.5
-SETTINGS = Annealing(n_steps=150, n_chains=32, n_leapfrog=5, first_step_size=0.2)
+SETTINGS = Annealing(n_steps=150, n_chains=32, n_leapfrog=5, initial_step_size=0.2)
 
 
 def mixture():
@@ -56,7 +56,7 @@ def test_ais_over_classes_matches_closed_form_mixture(start):
     model = mixture()
     x = model.sample(60)
     result = annealed_marginal_log_likelihood(
-        model, DeviceData(x), Annealing(**vars(SETTINGS) | {"start": start})
+        model, DeviceData(x), Annealing(**vars(SETTINGS) | {"initial_distribution": start})
     )
     assert len(result.values) == 60
     assert result.monte_carlo_errors.shape == result.effective_sample_sizes.shape == (60,)

@@ -231,7 +231,8 @@ def test_early_stopping_on_user_defined_metric():
 
     history = train(
         model, Player(model, objective, sgd(1.0)), DeviceData(torch.zeros(4, 1)), max_epochs=5,
-        validation=DeviceData(torch.zeros(2, 1)), patience=2, criterion="metric", epoch_metrics=epoch_metrics,
+        validation=DeviceData(torch.zeros(2, 1)), patience=2, criterion="metric",
+        epoch_metrics=epoch_metrics,
     )  # fmt: skip
     assert history.curve("validation.metric") == [2.0, 1.0, 1.5, 1.2]
     assert model.epoch.item() == 2.0
@@ -311,8 +312,8 @@ def test_convolutional_training_matches_plain_torch_loop():
 
     x, model, reference = rand(12, 32), net(), net()
     energy = Objective({"energy": lambda m, run: m(run).square().mean()}, lambda m, batch: batch.x)
-    train(model, Player(model, energy, adam(0.03)), DeviceData(x, dtype=torch.float64), max_epochs=5,
-          batch_size=12, shuffle=False)  # fmt: skip
+    train(model, Player(model, energy, adam(0.03)), DeviceData(x, dtype=torch.float64),
+          max_epochs=5, batch_size=12, shuffle=False)  # fmt: skip
     optimizer = torch.optim.Adam(reference.parameters(), 0.03)
     for _ in range(5):
         optimizer.zero_grad()

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from ancestral.cli.compare import compare
-from ancestral.cli.evaluate import evaluate, units
+from ancestral.cli.evaluate import active_units, evaluate
 from ancestral.cli.generate import impute, predict, sample
 from ancestral.cli.messages import with_cli_option_names
-from ancestral.cli.repair import repair
+from ancestral.cli.imputation import evaluate_imputation
 from ancestral.cli.reproduce import reproduce
 from ancestral.cli.train import demo, fit, report
 from ancestral.training import NonFiniteError
 from ancestral.training.engine import flush_denormals, log_to_stderr
 
 COMMANDS = {
-    command.__name__: command
+    command.__name__.replace("_", "-"): command
     for command in (
         fit,
         evaluate,
         compare,
-        units,
+        active_units,
         sample,
         predict,
-        repair,
+        evaluate_imputation,
         impute,
         report,
         reproduce,

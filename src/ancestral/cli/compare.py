@@ -28,7 +28,7 @@ from ancestral.utils.validation import Count, check_field
 
 def compare(options: Namespace) -> None:
     """Run ``ancestral compare FIRST SECOND``."""
-    check_field("rows", options.rows, Count | None)
+    check_field("n_rows", options.n_rows, Count | None)
     if options.out is not None:
         check_folder(options.out)
     compare_models = _compare_errors if options.metric == "error" else _compare_likelihoods

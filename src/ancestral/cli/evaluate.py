@@ -51,17 +51,17 @@ AGGREGATE_METRICS: dict[type, Callable[[Any, datasets.Dataset, EvaluationSetting
 
 def evaluate(options: Namespace) -> None:
     """Run ``ancestral evaluate RUN``."""
-    check_field("rows", options.rows, Count | None)
-    check_field("two_sided", options.two_sided, Count | None)
+    check_field("n_rows", options.n_rows, Count | None)
+    check_field("bidirectional", options.bidirectional, Count | None)
     estimator, config = open_run(options.run)
     noise = _observation_noise(options, estimator)
-    if options.second_stage is not None:
+    if options.linear_classifier is not None:
         require_classifier(options.run, estimator)
-    if options.two_sided is not None:
+    if options.bidirectional is not None:
         model = estimator if noise else require_likelihood(options.run, estimator)
         annealing = _annealing_settings(options)
         _print_bidirectional_bounds(
-            model.bidirectional_bounds(options.two_sided, annealing, **noise, progress=True)
+            model.bidirectional_bounds(options.bidirectional, annealing, **noise, progress=True)
         )
         return
     dataset = load_dataset(options.run, options, config, estimator)
@@ -102,7 +102,7 @@ def _observation_noise(options: Namespace, estimator: Any) -> dict[str, float]:
         evaluation.
     """
     variance, implicit = options.observation_variance, isinstance(estimator, ImplicitEstimator)
-    annealed = options.annealed or options.two_sided is not None
+    annealed = options.annealed or options.bidirectional is not None
     if variance is None and not (implicit and annealed):
         return {}
     content = f"{options.run} contains a {type(estimator).__name__}"
@@ -110,7 +110,7 @@ def _observation_noise(options: Namespace, estimator: Any) -> dict[str, float]:
         raise ValueError(f"{content}, which has no likelihood without an --observation-variance")
     if not (implicit and annealed):
         raise ValueError(
-            f"observation_variance={variance}: requires a generator and --annealed or --two-sided; "
+            f"observation_variance={variance}: requires a generator and --annealed or --bidirectional; "
             f"{content}"
         )
     return {"variance": variance}
@@ -188,13 +188,13 @@ def _applicable_metrics(estimator: Any, dataset: datasets.Dataset) -> list[str]:
     return metrics
 
 
-def units(options: Namespace) -> None:
-    """Run ``ancestral units RUN``."""
-    check_field("rows", options.rows, Count)
+def active_units(options: Namespace) -> None:
+    """Run ``ancestral active-units RUN``."""
+    check_field("n_rows", options.n_rows, Count)
     estimator, config = open_run(options.run)
     estimator = require_likelihood(options.run, estimator)
     dataset = load_dataset(options.run, options, config, estimator)
-    active = estimator.active_units(dataset.x_train[: options.rows])
+    active = estimator.active_units(dataset.x_train[: options.n_rows])
     sizes = estimator._latent_sizes()
     print(f"active units: {' + '.join(map(str, active))} of {' + '.join(map(str, sizes))}")
 
@@ -233,7 +233,7 @@ def evaluate_class_fidelity(options: Namespace, estimator: Any, dataset: dataset
         raise ValueError(
             f"--retrain requires a class-conditional model, but {options.run} contains a {name}"
         )
-    rows = EvaluationSettings(split=options.split, n_rows=options.rows)
+    rows = EvaluationSettings(split=options.split, n_rows=options.n_rows)
     metric = rarest_class_frequency(estimator, judge, dataset)
     pairs = zip(metric["classes"], metric["shares"], strict=True)
     print(

@@ -1,4 +1,4 @@
-"""Command-line interface: fit, evaluate, compare, units, sample, predict, repair, impute, ...
+"""Command-line interface: fit, evaluate, compare, sample, predict, impute and others.
 
 The options of ``fit METHOD`` are the constructor parameters of the estimator. torch is imported
 only by commands that compute, so that ``--help`` is fast.

@@ -19,11 +19,11 @@ def _second_stage(
     options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
 ) -> dict[str, Any]:
     """Keyword arguments of second-stage classification: the SVM and its training data."""
-    if options.second_stage is None:
+    if options.linear_classifier is None:
         return {}
     training = training_data(options.run, options, config, dataset)
-    stage = scoring.second_stage(options.second_stage, estimator, training)
-    return {"second_stage": stage, "training": training}
+    stage = scoring.make_second_stage(options.linear_classifier, estimator, training)
+    return {"linear_classifier": stage, "training": training}
 
 
 def _evaluation_settings(options: Namespace) -> list[EvaluationSettings]:
@@ -31,7 +31,7 @@ def _evaluation_settings(options: Namespace) -> list[EvaluationSettings]:
     common = EvaluationSettings(
         n_importance_samples=options.n_importance_samples,
         split=options.split,
-        n_rows=options.rows,
+        n_rows=options.n_rows,
         precision=options.precision,
         annealing=_annealing_settings(options),
     )
@@ -45,7 +45,7 @@ def _annealing_settings(options: Namespace) -> Annealing | None:
     Raises
     ------
     ValueError
-        If a setting is given without ``--annealed`` or ``--two-sided``.
+        If a setting is given without ``--annealed`` or ``--bidirectional``.
     """
     values = {field.name: getattr(options, field.name) for field in fields(Annealing)}
     values = {name: value for name, value in values.items() if value is not None}
@@ -59,4 +59,4 @@ def _annealing_settings(options: Namespace) -> Annealing | None:
 
 def _row_settings(options: Namespace) -> EvaluationSettings:
     """Evaluation settings of the command that select rows: split and number of rows."""
-    return EvaluationSettings(split=options.split, n_rows=options.rows)
+    return EvaluationSettings(split=options.split, n_rows=options.n_rows)

@@ -54,7 +54,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     _add_evaluate(commands)
     _add_sample(commands)
     _add_predict(commands)
-    _add_repair(commands)
+    _add_evaluate_imputation(commands)
     _add_impute(commands)
     report = _add(commands, "report", "rewrite the report page of a run")
     report.add_argument("run", type=Path, help="run folder")
@@ -164,7 +164,7 @@ def _add_estimator_options(parser: argparse.ArgumentParser, cls: type) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    """Add the subcommands ``evaluate``, ``compare`` and ``units``."""
+    """Add the subcommands ``evaluate``, ``compare`` and ``active-units``."""
     evaluate = _add(
         commands, "evaluate", "score held-out rows: log-likelihood, error rate or other metrics"
     )
@@ -172,7 +172,7 @@ def _add_evaluate(commands: Any) -> None:
     _add_evaluation_options(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="CSV file of row-wise values")
     evaluate.add_argument(
-        "--two-sided",
+        "--bidirectional",
         type=int,
         metavar="N",
         help="draw N samples from the model and bound their log-likelihood from below and above "
@@ -198,13 +198,17 @@ def _add_evaluate(commands: Any) -> None:
     compare.add_argument(
         "--out", type=Path, metavar="FILE.json", help="JSON file of the differences"
     )
-    units = _add(commands, "units", "count the active latent units of a model")
-    units.add_argument("run", type=Path, help="run folder, or a saved model")
-    units.add_argument("data", nargs="?", help="data to use instead of the run's own")
-    units.add_argument(
-        "--rows", type=int, default=500, metavar="N", help="number of training rows (default: 500)"
+    active_units = _add(commands, "active-units", "count the active latent units of a model")
+    active_units.add_argument("run", type=Path, help="run folder, or a saved model")
+    active_units.add_argument("data", nargs="?", help="data to use instead of the run's own")
+    active_units.add_argument(
+        "--n-rows",
+        type=int,
+        default=500,
+        metavar="N",
+        help="number of training rows (default: 500)",
     )
-    _add_data_options(units)
+    _add_data_options(active_units)
 
 
 def _add_predict(commands: Any) -> None:
@@ -222,23 +226,27 @@ def _add_predict(commands: Any) -> None:
     _add_data_options(predict)
 
 
-def _add_repair(commands: Any) -> None:
+def _add_evaluate_imputation(commands: Any) -> None:
     """Add the subcommand ``repair``."""
-    repair = _add(commands, "repair", "corrupt rows and score their imputation and classification")
-    add = repair.add_argument
+    imputation = _add(
+        commands,
+        "evaluate-imputation",
+        "corrupt rows and score their imputation and classification",
+    )
+    add = imputation.add_argument
     add("run", type=Path, help="run folder, or a saved model")
     add("data", nargs="?", help="data to use instead of the run's own")
     add(
-        "--damage",
-        default="rect:12,random:0.6,half",
+        "--corruption",
+        default="square:12,random:0.6,half",
         metavar="WAYS",
-        help="comma-separated corruptions: rect:SIDE, random:PROBABILITY or half "
+        help="comma-separated corruptions: square:SIDE, random:PROBABILITY or half "
         "(default: %(default)s)",
     )
     add("--split", choices=["test", "valid", "train"], help="split of the rows")
-    add("--rows", type=int, metavar="N", help="use the first N rows only")
-    _add_imputation_options(repair)
-    _add_second_stage(repair)
+    add("--n-rows", type=int, metavar="N", help="use the first N rows only")
+    _add_imputation_options(imputation)
+    _add_second_stage(imputation)
     add("--seed", type=int, default=0, help="seed of corruption and imputation (default: 0)")
     add(
         "--out",
@@ -246,7 +254,7 @@ def _add_repair(commands: Any) -> None:
         metavar="FILE.png",
         help="image of original, corrupted and imputed rows for each corruption",
     )
-    _add_data_options(repair)
+    _add_data_options(imputation)
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +270,7 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 def _add_second_stage(parser: argparse.ArgumentParser) -> None:
     """Add the option of second-stage classification."""
     parser.add_argument(
-        "--second-stage",
+        "--linear-classifier",
         choices=["pegasos", "adagrad", "liblinear"],
         help="classify by a linear SVM fitted to features of the run's training rows",
     )
@@ -280,7 +288,7 @@ def _add_imputation_options(parser: argparse.ArgumentParser) -> None:
         help="number of imputation chains to average (default: 1)",
     )
     add(
-        "--gaps",
+        "--init",
         choices=["noise", "zero"],
         default="noise",
         help="initial values of missing entries (default: noise)",
@@ -315,7 +323,7 @@ def _add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="precision of matrix products; use float32 for published results (default: float32)",
     )
-    add("--rows", type=int, metavar="N", help="use the first N rows only")
+    add("--n-rows", type=int, metavar="N", help="use the first N rows only")
     add(
         "--binarize-seed",
         default="0",
@@ -328,13 +336,13 @@ def _add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     add("--n-steps", type=int, metavar="T", help="number of distributions (default: 1000)")
     add("--n-chains", type=int, metavar="C", help="chains per row (default: 16)")
     add(
-        "--start",
+        "--initial-distribution",
         choices=["prior", "posterior"],
         help="initial distribution of the chains (default: prior)",
     )
     add("--n-leapfrog", type=int, metavar="L", help="leapfrog steps per trajectory (default: 10)")
     add(
-        "--first-step-size",
+        "--initial-step-size",
         type=float,
         metavar="E",
         help="initial leapfrog step size, before adaptation (default: 0.1)",
@@ -454,7 +462,7 @@ def _add_impute(commands: Any) -> None:
     _add_imputation_options(impute)
     impute.add_argument("--random-state", type=int, help="seed (default: that of the fit)")
     impute.add_argument(
-        "--fill",
+        "--result",
         choices=["mean", "sample"],
         default="mean",
         help="impute expected values (fractions for bits and counts) or draws "

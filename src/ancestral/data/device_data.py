@@ -174,7 +174,7 @@ class DeviceData:
         ----------
         batch_size : int
             Number of rows per minibatch; larger values are clipped to the number of rows.
-        n_labelled : int, "share" or None
+        n_labelled : int, "proportional" or None
             Number of labelled rows per minibatch of a partly labelled data set; see
             :func:`ancestral.data.sampling.make_batch_sampler`.
 
@@ -209,7 +209,7 @@ class DeviceData:
         shuffle : bool or "once"
             Random order per epoch (True), stored order (False), or one random order for all
             epochs ("once").
-        n_labelled : int, "share" or None
+        n_labelled : int, "proportional" or None
             Number of labelled rows per minibatch, which come first; see
             :func:`ancestral.data.sampling.make_batch_sampler`.
         """

@@ -52,7 +52,7 @@ def binarize(x: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def corrupt(
     x: np.ndarray,
-    kind: Literal["rect", "random", "half"],
+    kind: Literal["square", "random", "half"],
     amount: float = 12,
     *,
     image_shape: tuple[int, ...] | None = None,
@@ -64,7 +64,7 @@ def corrupt(
     ----------
     x : array [n, d]
         Rows, not modified; flattened images of ``image_shape`` for ``rect`` and ``half``.
-    kind : {"rect", "random", "half"}
+    kind : {"square", "random", "half"}
         Missing entries: a centred square of side ``amount``; each entry (each pixel of an image)
         independently with probability ``amount``; or the left half of the image.
     amount : float
@@ -90,8 +90,8 @@ def corrupt(
     >>> corrupt(np.zeros((1, 4)), "half", image_shape=(2, 2))
     array([[nan,  0., nan,  0.]])
     """
-    if kind not in ("rect", "random", "half"):
-        raise ValueError(f"kind={kind!r}: expected 'rect', 'random' or 'half'")
+    if kind not in ("square", "random", "half"):
+        raise ValueError(f"kind={kind!r}: expected 'square', 'random' or 'half'")
     if image_shape is None and kind == "random":
         image_shape = (1, x.shape[1])
     if image_shape is None or np.prod(image_shape) != x.shape[1]:

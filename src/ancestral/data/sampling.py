@@ -13,7 +13,7 @@ import numpy as np
 
 Shuffle = bool | Literal["once"]
 
-LabelledCount = int | Literal["share"] | None
+LabelledCount = int | Literal["proportional"] | None
 
 
 class BatchSampler(NamedTuple):
@@ -98,8 +98,8 @@ def make_batch_sampler(
         True for labelled rows of a partly labelled data set; ``None`` for any other data set.
     size : int
         Number of rows per minibatch, from 1 to ``n_rows``.
-    n_labelled : int, "share" or None
-        Number of labelled rows per minibatch. ``"share"`` is the proportion of labelled rows in
+    n_labelled : int, "proportional" or None
+        Number of labelled rows per minibatch. ``"proportional"`` is the proportion of labelled rows in
         the data set times ``size``, rounded up. With ``None``, or if ``labelled`` is ``None``,
         labels do not affect the sampling.
 
@@ -124,7 +124,7 @@ def make_batch_sampler(
         raise ValueError(
             "batch_size=1: expected at least 2, one labelled and one unlabelled row per minibatch"
         )
-    if n_labelled == "share":
+    if n_labelled == "proportional":
         n_labelled = min(-(-size * int(labelled.sum()) // n_rows), size - 1)
     if not 1 <= n_labelled < size:
         raise ValueError(

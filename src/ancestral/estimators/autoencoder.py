@@ -126,7 +126,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Regularized
             self._dense(columns) if self.network == "dense" else self._convolutional(columns)
         )
         model = AutoencoderModel(
-            nn.Sequential(ColumnFeatures(columns), encoder, CODE_ACTIVATIONS[self.code_activation]()),
+            nn.Sequential(
+                ColumnFeatures(columns), encoder, CODE_ACTIVATIONS[self.code_activation]()
+            ),
             likelihood,
         )
         return {"columns_": columns, "model_": model}

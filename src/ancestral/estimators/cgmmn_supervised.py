@@ -328,4 +328,6 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
 
     def _players(self) -> Player:
         kernels = (self.input_kernel_variances_, self.output_kernel_variances_)
-        return self._make_player(cmmd("x", "y", *kernels, self.regularization, estimator=self.objective))
+        return self._make_player(
+            cmmd("x", "y", *kernels, self.regularization, estimator=self.objective)
+        )

@@ -69,8 +69,8 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         Minimum standard deviation of E_q[c | x], over at most 1,000 samples, of a code that is
         modelled; the authors' code uses 0.1. The other codes carry no information about x and keep
         their prior N(0, 1). 0 models all codes.
-    n_labelled : int or "share"
-        Number of labelled rows per batch, if some rows are unlabelled; ``"share"`` is their share
+    n_labelled : int or "proportional"
+        Number of labelled rows per batch, if some rows are unlabelled; ``"proportional"`` is their share
         of the training rows, rounded up. Supervised terms average over the labelled rows of a
         batch, so their weight does not depend on this number. Labelled rows are visited in a
         separate order; with more than their share they also count more in the bound. An epoch
@@ -105,7 +105,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
     n_decision_samples: Count = 100
     base_model: str | None = None
     min_code_std: Weight = 0.0
-    n_labelled: Count | Literal["share"] = "share"
+    n_labelled: Count | Literal["proportional"] = "proportional"
 
     @property
     def is_class_conditional_(self) -> bool:
@@ -113,7 +113,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         return True
 
     @property
-    def _n_labelled_per_batch(self) -> int | Literal["share"]:
+    def _n_labelled_per_batch(self) -> int | Literal["proportional"]:
         return self.n_labelled
 
     def _sample_conditions(self, n: int, y: Any) -> Tensor | None:

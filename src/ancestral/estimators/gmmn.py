@@ -39,4 +39,8 @@ class GMMN(MomentMatchingEstimator):
     batch_size: Count = 1000
 
     def _players(self) -> Player:
-        return Player(self._trained_module, mmd(self.kernel_variances_, sqrt_loss=self.sqrt_loss), self._optimizer())
+        return Player(
+            self._trained_module,
+            mmd(self.kernel_variances_, sqrt_loss=self.sqrt_loss),
+            self._optimizer(),
+        )

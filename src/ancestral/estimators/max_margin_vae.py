@@ -74,8 +74,8 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
     classifier_init_std : float
         Standard deviation of the normal initialisation of the classifier's parameters; the authors'
         convolutional models use 0.01. 0 initialises with zeros.
-    n_labelled : int or "share"
-        Number of labelled rows per batch, if some rows are unlabelled; ``"share"`` is their share
+    n_labelled : int or "proportional"
+        Number of labelled rows per batch, if some rows are unlabelled; ``"proportional"`` is their share
         of the training rows, rounded up. Supervised terms average over the labelled rows of a
         batch, so their weight does not depend on this number. Labelled rows are visited in a
         separate order; with more than their share they also count more in the bound. An epoch
@@ -113,10 +113,10 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
     sparsity_weight: Weight = 0.0
     init: Literal["glorot", "normal"] = "glorot"
     classifier_init_std: Weight = 0.0
-    n_labelled: Count | Literal["share"] = "share"
+    n_labelled: Count | Literal["proportional"] = "proportional"
 
     @property
-    def _n_labelled_per_batch(self) -> int | Literal["share"]:
+    def _n_labelled_per_batch(self) -> int | Literal["proportional"]:
         return self.n_labelled
 
     def _encoder_layer(self, depth: int, width: int, layer: Layer) -> Layer:  # noqa: ARG002

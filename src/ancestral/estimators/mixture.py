@@ -36,7 +36,7 @@ class MixtureModel(EMEstimator):
     ----------
     n_components : int
         Number of components.
-    covariance_type : {"diagonal", "spherical", "full", "tied"}
+    covariance_type : {"diag", "spherical", "full", "tied"}
         Covariance of Gaussian features given the component: a variance for each feature, one for
         all features, a full matrix, or a full matrix shared by the components.
     prior_count : float
@@ -68,7 +68,7 @@ class MixtureModel(EMEstimator):
     """
 
     n_components: Count = 10
-    covariance_type: Literal["diagonal", "spherical", "full", "tied"] = "diagonal"
+    covariance_type: Literal["diag", "spherical", "full", "tied"] = "diag"
     prior_count: Weight = 0.1
     init_params: Literal["kmeans", "random"] = "kmeans"
 
@@ -113,7 +113,7 @@ class MixtureModel(EMEstimator):
             if kinds != ["gaussian"]:
                 raise ValueError(
                     f"covariance_type={self.covariance_type!r} requires Gaussian columns, got "
-                    f"{', '.join(kinds)}: set covariance='diagonal', or likelihood='gaussian'"
+                    f"{', '.join(kinds)}: set covariance='diag', or likelihood='gaussian'"
                 )
             tied = self.covariance_type == "tied"
             parts: list[Component] = [FullCovariance(k, len(columns.kinds), tied=tied)]

@@ -52,7 +52,7 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
     autoencoder: str | None = None
 
     _training_only_prefixes = tuple(
-        f"model_.coder.{m}." for m in ("encoder", "posterior", "classifier")
+        f"model_.autoencoder.{m}." for m in ("encoder", "posterior", "classifier")
     )
 
     def _build(self) -> dict[str, nn.Module]:
@@ -77,7 +77,12 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
         """Set the variances of the kernel, from the data if ``kernel_variances="auto"``."""
         transform = self._codes if isinstance(self.model_, LatentSpaceGenerator) else None
         self.kernel_variances_ = resolve_variances(
-            "variances", self.kernel_variances, data, self.batch_size, VARIANCE_MULTIPLIERS, transform
+            "variances",
+            self.kernel_variances,
+            data,
+            self.batch_size,
+            VARIANCE_MULTIPLIERS,
+            transform,
         )
 
     def _codes(self, batch: Batch) -> Tensor:

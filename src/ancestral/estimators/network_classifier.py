@@ -66,7 +66,9 @@ class NetworkClassifier(ClassifierMixin, LinearClassifierBase, RegularizedNetwor
     def _players(self) -> Player:
         objective: Objective = hinge(1.0, self.margin, lambda run: run.features)
         if self.weight_prior_precision > 0:
-            objective = objective + gaussian_weight_prior(self.weight_prior_precision / self.n_rows_)
+            objective = objective + gaussian_weight_prior(
+                self.weight_prior_precision / self.n_rows_
+            )
         return Player(self.model_, objective, self._optimizer())
 
     def _features(self, batch: Batch) -> Tensor:

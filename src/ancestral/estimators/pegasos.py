@@ -245,8 +245,8 @@ def solver_name(classifier: Any) -> str:
 
     Examples
     --------
-    >>> solver_name(make_linear_svm("pegasos")), solver_name(make_linear_svm("adagrad")), solver_name(make_linear_svm("liblinear"))
-    ('Pegasos', 'AdaGrad', 'LinearSVC')
+    >>> [solver_name(make_linear_svm(solver)) for solver in ("pegasos", "adagrad", "liblinear")]
+    ['Pegasos', 'AdaGrad', 'LinearSVC']
     """
     rule = getattr(classifier, "rule", None)
     return "AdaGrad" if rule == "adagrad" else type(classifier).__name__

@@ -53,9 +53,9 @@ class Annealing:
         Number of chains per row, over which the weights are averaged.
     n_leapfrog : int
         Number of leapfrog steps of a Hamiltonian trajectory; each distribution has one trajectory.
-    start : {"prior", "posterior"}
+    initial_distribution : {"prior", "posterior"}
         Initial distribution f_0: p(z), or the model's q(z | x).
-    first_step_size : float
+    initial_step_size : float
         Initial leapfrog step size, positive. A preliminary run adapts it to an acceptance rate of
         0.65; the weights are computed with the step sizes fixed, which leaves the estimate
         unbiased.
@@ -69,14 +69,14 @@ class Annealing:
     n_steps: int = 1000
     n_chains: int = 16
     n_leapfrog: int = 10
-    start: InitialDistribution = "prior"
-    first_step_size: float = 0.1
+    initial_distribution: InitialDistribution = "prior"
+    initial_step_size: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_chains", "n_leapfrog"):
             check_field(name, getattr(self, name), Count)
-        check_field("first_step_size", self.first_step_size, Positive)
-        check_field("start", self.start, InitialDistribution)
+        check_field("initial_step_size", self.initial_step_size, Positive)
+        check_field("initial_distribution", self.initial_distribution, InitialDistribution)
 
     @property
     def n_trajectories(self) -> int:
@@ -284,7 +284,7 @@ class _AnnealingPath:
                 "latent variables; use importance sampling for a model with discrete ones"
             )
         z = self.sample_initial(batch, max(2, self.annealing.n_chains // 8))
-        size = z.new_full((z.shape[1],), self.annealing.first_step_size)
+        size = z.new_full((z.shape[1],), self.annealing.initial_step_size)
         sizes = []
         for beta in self.betas[1:]:
             sizes.append(size)
@@ -336,7 +336,9 @@ class _AnnealingPath:
         return _hmc_transition(value_and_grad, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
 
     def _posterior(self, batch: Batch) -> Distribution | None:
-        return self.model.encode(batch) if self.annealing.start == "posterior" else None
+        return (
+            self.model.encode(batch) if self.annealing.initial_distribution == "posterior" else None
+        )
 
     def _value_and_grad(self, z: Tensor, batch: Batch, beta: Tensor) -> tuple[Tensor, Tensor]:
         def log_f(z: Tensor) -> Tensor:

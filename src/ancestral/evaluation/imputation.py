@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,7 +19,7 @@ def pseudo_gibbs(
     init: Float[Tensor, "batch d"],
     *,
     n_iter: int = 100,
-    fill: Literal["mean", "sample"] = "mean",
+    return_mean: bool = True,
     y: Tensor | None = None,
     bounds: Float[Tensor, "2 d"] | None = None,
 ) -> Float[Tensor, "batch d"]:
@@ -40,7 +38,7 @@ def pseudo_gibbs(
         Initial values of the missing entries.
     n_iter : int
         Number of iterations.
-    fill : {"mean", "sample"}
+    return_mean : bool
         Replacement of missing entries: E[x | z], as in the papers, or a sample of p(x | z). Only
         with samples can the stationary distribution of the chain be the conditional distribution
         of the missing entries.
@@ -59,7 +57,7 @@ def pseudo_gibbs(
     imputed = torch.where(observed, x, init)
     for _ in range(n_iter):
         p = model.decode(rsample_or_sample(model.encode(Batch(imputed, y))), y)
-        proposal = mean_or_mode(p) if fill == "mean" else p.sample()
+        proposal = mean_or_mode(p) if return_mean else p.sample()
         proposal = proposal if bounds is None else proposal.clamp(*bounds)
         imputed = torch.where(observed, x, proposal)
     return imputed

@@ -29,7 +29,7 @@ from ancestral.experiments.scoring import fit_second_stage
 from ancestral.utils import files, serialization
 from ancestral.utils.validation import Count, Natural, check_field, field_hints
 
-CorruptionKind = Literal["rect", "random", "half"]
+CorruptionKind = Literal["square", "random", "half"]
 
 MAX_DONOR_ROWS = 1000
 """Number of training rows that replace missing entries of a single row."""
@@ -41,14 +41,14 @@ class Corruption:
 
     Attributes
     ----------
-    kind : {"rect", "random", "half"}
+    kind : {"square", "random", "half"}
         A centred square, entries independently at random, or the left half.
     amount : float
         Side of the square in pixels, or probability of removal in [0, 1].
 
     Examples
     --------
-    >>> print(Corruption.parse("rect:12"), Corruption.parse("half"), sep=", ")
+    >>> print(Corruption.parse("square:12"), Corruption.parse("half"), sep=", ")
     rect 12, half
     """
 
@@ -57,7 +57,7 @@ class Corruption:
 
     @classmethod
     def parse(cls, text: str) -> Corruption:
-        """Parse ``rect:SIDE``, ``random:PROBABILITY`` or ``half``.
+        """Parse ``square:SIDE``, ``random:PROBABILITY`` or ``half``.
 
         Raises
         ------
@@ -66,11 +66,11 @@ class Corruption:
         """
         kind, _, amount = text.partition(":")
         try:
-            if (kind == "half") == (amount == "") and kind in ("rect", "random", "half"):
+            if (kind == "half") == (amount == "") and kind in ("square", "random", "half"):
                 return cls(kind, float(amount or 0))  # type: ignore[arg-type]
         except ValueError:
             pass
-        raise ValueError(f"damage={text!r}: expected rect:SIDE, random:PROBABILITY or half")
+        raise ValueError(f"damage={text!r}: expected square:SIDE, random:PROBABILITY or half")
 
     @property
     def text(self) -> str:
@@ -109,7 +109,7 @@ class ImputationSettings:
         Number of imputation iterations.
     n_chains : int
         Number of chains, whose mean is scored.
-    gaps : {"noise", "zero"}
+    init : {"noise", "zero"}
         Initial values of missing entries: uniform noise on [0, 1] (in columns of other ranges,
         values of other rows), or zeros.
     batch_statistics : bool
@@ -121,7 +121,7 @@ class ImputationSettings:
 
     n_iter: Count = 100
     n_chains: Count = 1
-    gaps: Literal["noise", "zero"] = "noise"
+    init: Literal["noise", "zero"] = "noise"
     batch_statistics: bool = False
     seed: Natural = 0
 
@@ -208,7 +208,7 @@ def score_corrupted_classification(
     rows: EvaluationSettings,
     imputation: ImputationResult | None = None,
     *,
-    second_stage: Any = None,
+    linear_classifier: Any = None,
     training: Dataset | None = None,
 ) -> list[tuple[Metric, ClassificationErrors]]:
     """Error rate of a classifier on corrupted rows, with noise or imputed values for missing ones.
@@ -224,7 +224,7 @@ def score_corrupted_classification(
         As in :func:`score_imputation`.
     imputation : ImputationResult, optional
         Imputed versions of the same rows, to be classified as well.
-    second_stage : classifier, optional
+    linear_classifier : classifier, optional
         A classifier with the scikit-learn interface, such as :class:`~ancestral.Pegasos`. A clone
         is fitted to features of the training rows and predicts the classes instead of the
         estimator.
@@ -258,9 +258,9 @@ def score_corrupted_classification(
     inputs = {"noisy": noisy} | ({} if imputation is None else {"refined": imputation.imputed})
     suffix = ""
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
-    if second_stage is not None:
-        predict = fit_second_stage(estimator, training or dataset, second_stage)
-        suffix = f", by {solver_name(second_stage)}"
+    if linear_classifier is not None:
+        predict = fit_second_stage(estimator, training or dataset, linear_classifier)
+        suffix = f", by {solver_name(linear_classifier)}"
     results = []
     for name, values in inputs.items():
         start_time = perf_counter()
@@ -348,7 +348,7 @@ def _fill_with_noise(
         Imputation settings: initial values and seed.
     """
     rng = np.random.default_rng([settings.seed, 1])
-    if settings.gaps == "zero":
+    if settings.init == "zero":
         noise = np.zeros_like(corrupted)
     else:
         noise = rng.random(corrupted.shape, dtype=corrupted.dtype)
@@ -362,8 +362,8 @@ def _sample_donors(donors: np.ndarray, n: int, rng: np.random.Generator) -> np.n
     """Values of the same columns in random other rows, one for each entry of n rows, [n, d]."""
     if len(donors) < 2:
         raise ValueError(
-            "gaps='noise': a single row has no other row to draw replacement values from: give "
-            "more rows, or gaps='zero'"
+            "init='noise': a single row has no other row to draw replacement values from: give "
+            "more rows, or init='zero'"
         )
     steps = rng.integers(1, len(donors), (n, donors.shape[1]))
     return np.take_along_axis(donors, (np.arange(n)[:, None] + steps) % len(donors), axis=0)

@@ -100,7 +100,7 @@ def _corrupted_metric(task: EvaluationTask) -> Metric:
     if protocol.metric == "error":
         stage = _second_stage(task)
         results = score_corrupted_classification(
-            estimator, dataset, corruption, settings, task.rows, imputation, second_stage=stage
+            estimator, dataset, corruption, settings, task.rows, imputation, linear_classifier=stage
         )
         metric = results[-1][0]
         seconds = metric["seconds"] + (imputation.metric["seconds"] if imputation else 0.0)
@@ -115,7 +115,7 @@ def _corrupted_metric(task: EvaluationTask) -> Metric:
 
 def _second_stage(task: EvaluationTask) -> Any:
     """Linear SVM for second-stage classification; None if the protocol has none."""
-    return scoring.second_stage(task.protocol.linear_classifier, task.estimator, task.dataset)
+    return scoring.make_second_stage(task.protocol.linear_classifier, task.estimator, task.dataset)
 
 
 def _parzen(task: EvaluationTask) -> list[Metric]:
@@ -147,7 +147,7 @@ def _parzen(task: EvaluationTask) -> list[Metric]:
 def _error_rate(task: EvaluationTask) -> list[Metric]:
     stage = _second_stage(task)
     estimator, dataset = task.estimator, task.dataset
-    return [scoring.score_classification(estimator, dataset, task.rows, second_stage=stage)[0]]
+    return [scoring.score_classification(estimator, dataset, task.rows, linear_classifier=stage)[0]]
 
 
 def _target_error(task: EvaluationTask) -> list[Metric]:

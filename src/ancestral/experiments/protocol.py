@@ -62,9 +62,11 @@ class EvaluationSettings:
         if self.annealing is None:
             return f"L_{self.n_importance_samples}"
         ais = self.annealing
-        text = f"AIS_{ais.n_chains}, {ais.n_steps} steps from the {ais.start}"
-        default = Annealing(ais.n_steps, ais.n_chains, start=ais.start)
-        moves = f", {ais.n_leapfrog} leapfrogs, at first of {ais.first_step_size:g}"
+        text = f"AIS_{ais.n_chains}, {ais.n_steps} steps from the {ais.initial_distribution}"
+        default = Annealing(
+            ais.n_steps, ais.n_chains, initial_distribution=ais.initial_distribution
+        )
+        moves = f", {ais.n_leapfrog} leapfrogs, at first of {ais.initial_step_size:g}"
         return text if ais == default else text + moves
 
     def likelihood_identity(self, estimator: LatentEstimator, dataset: datasets.Dataset) -> Metric:

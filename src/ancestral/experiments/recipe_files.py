@@ -62,9 +62,15 @@ def _resolve_references(
     for row in table.rows:
         if row.model_from is not None and row.model_from not in trained:
             hint = suggest(row.model_from, trained)
-            raise ValueError(f"{where / row.row}: model_from={row.model_from!r} is not a row with a model{hint}")
+            raise ValueError(
+                f"{where / row.row}: model_from={row.model_from!r} is not a row with a model{hint}"
+            )
         shared = ("method", "data", "options", "data_options", "seed_option", "sizes", "submodels")
-        settings = {} if row.model_from is None else {k: getattr(trained[row.model_from], k) for k in shared}
+        settings = (
+            {}
+            if row.model_from is None
+            else {k: getattr(trained[row.model_from], k) for k in shared}
+        )
         rows.append(replace(row, **settings))
     return replace(table, rows=tuple(rows))
 

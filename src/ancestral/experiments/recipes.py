@@ -31,7 +31,11 @@ Metric = Literal[
     "train_on_generated_error",
 ]
 
-CLASSIFIER_METRICS = ("class_consistency_error", "rarest_class_frequency", "train_on_generated_error")
+CLASSIFIER_METRICS = (
+    "class_consistency_error",
+    "rarest_class_frequency",
+    "train_on_generated_error",
+)
 """Metrics that require a classifier of generated samples."""
 
 DECIMALS = {

@@ -294,9 +294,9 @@ def score_classification(
     split, X, y = labelled_rows(dataset, rows)
     start_time, name = perf_counter(), ERROR
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
-    if second_stage is not None:
-        predict = fit_second_stage(estimator, training or dataset, second_stage)
-        name = f"error by {solver_name(second_stage)}, %"
+    if linear_classifier is not None:
+        predict = fit_second_stage(estimator, training or dataset, linear_classifier)
+        name = f"error by {solver_name(linear_classifier)}, %"
     result = classification_errors(predict(X), y)
     value = result.percent, result.standard_error
     return make_metric(name, split, len(result.misclassified), dataset, value, start_time), result
@@ -317,7 +317,7 @@ def fit_second_stage(
     return lambda rows: head.predict(model.features_of(rows))
 
 
-def second_stage(
+def make_second_stage(
     solver: Solver | None, estimator: ClassifierBase, training: datasets.Dataset
 ) -> Any:
     """Build the linear SVM for second-stage classification. Returns None if `solver` is None.

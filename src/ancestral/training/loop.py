@@ -64,9 +64,9 @@ def train(
     shuffle : bool or "once"
         Whether to shuffle the samples before every epoch. With False or ``"once"`` all epochs have
         the same batches.
-    n_labelled : int or "share", optional
+    n_labelled : int or "proportional", optional
         Number of labelled samples per batch if only some have a label (``y`` = -1 for the others),
-        so that terms that average over labelled samples are always defined. ``"share"`` is the
+        so that terms that average over labelled samples are always defined. ``"proportional"`` is the
         batch size times the fraction of labelled samples in the data, rounded up. Labelled samples
         are cycled in a separate order; an epoch visits every sample at least once. By default
         batches ignore labels.

@@ -202,9 +202,9 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
                 f"variance=None: {name} has no density without added noise: set its variance"
             )
         check_field("variance", variance, Positive)
-        if annealing is not None and annealing.start != "prior":
+        if annealing is not None and annealing.initial_distribution != "prior":
             raise ValueError(
-                f"annealing: start={annealing.start!r} needs a posterior, and {name} has none: "
+                f"annealing: initial_distribution={annealing.initial_distribution!r} needs a posterior, and {name} has none: "
                 "chains start at 'prior'"
             )
         return NoisyGenerator(self._generator, variance).eval().to(self._device())

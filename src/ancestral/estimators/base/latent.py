@@ -195,9 +195,9 @@ class LatentEstimator(
         X: Any,
         *,
         n_iter: int = 100,
-        fill: Literal["mean", "sample"] = "mean",
+        return_mean: bool = True,
         n_chains: int = 1,
-        gaps: Literal["noise", "zero"] = "noise",
+        init: Literal["noise", "zero"] = "noise",
         batch_statistics: bool = False,
         random_state: RandomState = None,
     ) -> np.ndarray:
@@ -213,12 +213,12 @@ class LatentEstimator(
             Rows; ``NaN`` marks an entry to impute.
         n_iter : int
             Iterations of encoding, sampling z, and decoding into the missing entries.
-        fill : {"mean", "sample"}
-            Impute E[x | z], or a sample of p(x | z).
+        return_mean : bool
+            Impute E[x | z]; with False, a sample of p(x | z).
         n_chains : int
             Number of independent chains whose mean is returned (for categories their mode): one
             chain gives a plausible row, the mean of several is closer to the true values.
-        gaps : {"noise", "zero"}
+        init : {"noise", "zero"}
             Initial values of missing entries: for bits uniform noise on [0, 1], for other columns
             rows sampled from the model; or zeros, as in the max-margin paper for images of
             normalised contrast.
@@ -235,14 +235,14 @@ class LatentEstimator(
         """
         self._check_fitted()
         check_field("n_iter", n_iter, Count)
-        check_field("fill", fill, Literal["mean", "sample"])
+        check_field("return_mean", return_mean, bool)
         check_field("n_chains", n_chains, Count)
-        check_field("gaps", gaps, Literal["noise", "zero"])
+        check_field("init", init, Literal["noise", "zero"])
         check_field("batch_statistics", batch_statistics, bool)
         X = self._validate(X, fit=False)
 
         def impute_batch(batch: Batch) -> Tensor:
-            return self._impute_batch(batch, n_chains, gaps, n_iter=n_iter, fill=fill)
+            return self._impute_batch(batch, n_chains, init, n_iter=n_iter, return_mean=return_mean)
 
         with self._seeded_rng(random_state):
             if batch_statistics:
@@ -253,21 +253,21 @@ class LatentEstimator(
             return imputed
         return np.where(np.isnan(X), imputed, X)
 
-    def _impute_batch(self, batch: Batch, n_chains: int, gaps: str, **options: Any) -> Tensor:
+    def _impute_batch(self, batch: Batch, n_chains: int, init: str, **options: Any) -> Tensor:
         if batch.mask is None:
             return self.columns_.to_data_units(batch.x)
-        if isinstance(self.model_, ExactModel) and options["fill"] == "mean":
+        if isinstance(self.model_, ExactModel) and options["return_mean"]:
             return self.columns_.to_data_units(self.model_.impute(batch))
-        chains = torch.stack([self._impute_chain(batch, gaps, **options) for _ in range(n_chains)])
+        chains = torch.stack([self._impute_chain(batch, init, **options) for _ in range(n_chains)])
         imputed, codes = chains.mean(0), self.columns_.column_indices("categorical")
         imputed[:, codes] = chains[:, :, codes].mode(0).values
         return self.columns_.to_data_units(imputed)
 
-    def _impute_chain(self, batch: Batch, gaps: str, **options: Any) -> Tensor:
+    def _impute_chain(self, batch: Batch, init: str, **options: Any) -> Tensor:
         assert batch.mask is not None
         if isinstance(self.model_, ExactModel):
             return self.model_.impute(batch, sample=True)
-        if gaps == "zero":
+        if init == "zero":
             start = self.columns_.to_model_units(torch.zeros_like(batch.x)).to(batch.x)
         elif set(self.columns_.kinds) == {"bernoulli"}:
             start = torch.rand_like(batch.x)

@@ -138,7 +138,7 @@ def damages(n: int, image_shape: Sequence[int], seed: int) -> dict[str, np.ndarr
     side = max(1, min(plane) * 3 // 7)
     blank = np.zeros((n, plane[0] * plane[1]), dtype=np.float32)
     ways = {
-        f"a square of {side} {TIMES} {side}": corrupt(blank, "rect", side, image_shape=plane),
+        f"a square of {side} {TIMES} {side}": corrupt(blank, "square", side, image_shape=plane),
         "the left half": corrupt(blank, "half", image_shape=plane),
         f"{DROPPED:.0%} of the pixels": corrupt(blank, "random", DROPPED, seed=seed),
     }

@@ -1,4 +1,4 @@
-"""Command that fills in damaged rows and measures the repairs."""
+"""Command that corrupts rows and scores their imputation and classification."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ IMAGES_PER_LINE = 14
 """Number of images per line of the output image of repair."""
 
 
-def repair(options: Namespace) -> None:
-    """Run ``ancestral repair RUN``."""
-    check_field("rows", options.rows, Count | None)
-    corruptions = [Corruption.parse(text) for text in options.damage.split(",")]
+def evaluate_imputation(options: Namespace) -> None:
+    """Run ``ancestral evaluate-imputation RUN``."""
+    check_field("n_rows", options.n_rows, Count | None)
+    corruptions = [Corruption.parse(text) for text in options.corruption.split(",")]
     if options.out is not None and options.out.suffix != ".png":
         raise ValueError(f"out={options.out}: expected a name ending in .png")
     estimator, config = open_run(options.run)
@@ -51,7 +51,7 @@ def repair(options: Namespace) -> None:
         **{field.name: getattr(options, field.name) for field in fields(ImputationSettings)}
     )
     rows = _row_settings(options)
-    if options.second_stage is not None:
+    if options.linear_classifier is not None:
         require_classifier(options.run, estimator)
     stage = _second_stage(options, config, estimator, dataset)
     if not stage and len(rows.rows(dataset)[1]) == 1:  # noise is drawn from other rows
