@@ -49,7 +49,7 @@ def fit(path: Path, checkpoint: Checkpoint | None) -> None:
         batch_size=20,
         random_state=3,
         validation=DeviceData(x[250:]),
-        checkpoint_path=checkpoint,
+        checkpoint=checkpoint,
     )
     records = [{k: v for k, v in record.items() if k != "seconds"} for record in history]
     torch.save({"model": model.state_dict(), "history": records}, path)

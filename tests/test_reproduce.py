@@ -63,7 +63,7 @@ n_latents = 3
 hidden = [20]
 [sizes.smoke]
 n_valid = 300
-start = "digits/vae"
+init_from = "digits/vae"
 options = { max_epochs = 1, n_importance_samples = 3 }
 """
 
@@ -74,7 +74,7 @@ def workdir_with_reports(tmp_path, monkeypatch):
     (folder / "digits").mkdir(parents=True)
     for name, text in {"table": HEAD, "vae": VAE, "iwae": IWAE}.items():
         (folder / f"digits/{name}.toml").write_text(text)
-    monkeypatch.setattr(recipe_files, "folder", lambda: folder)
+    monkeypatch.setattr(recipe_files, "recipes_folder", lambda: folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -376,16 +376,16 @@ def test_ship_tolerates_decision_changes_up_to_a_tenth_of_standard_error(workdir
 RUN = "runs/reproduce/digits/vae/smoke-0/model"
 OF = """
 title = "VAE"
-of = "digits/vae"
+model_from = "digits/vae"
 [variants.half]
 published = 0.0123
-protocol = { metric = "evaluate-imputation", damage = "half", n_iter = 2 }
+protocol = { metric = "evaluate-imputation", corruption = "half", n_iter = 2 }
 [variants.wrong]
 title = "VAE, a square of 4"
 published = 3.5
-protocol = { metric = "error", damage = "square:4", n_iter = 2, second_stage = "liblinear" }
+protocol = { metric = "error", corruption = "square:4", n_iter = 2, linear_classifier = "liblinear" }
 [variants.error]
-protocol = { metric = "error", damage = "half", n_iter = 2 }
+protocol = { metric = "error", corruption = "half", n_iter = 2 }
 """
 
 
@@ -432,19 +432,19 @@ SAMPLES = {
 title = "Samples"
 source = "none"
 rows = ["gmmn", "cgmmn", "coder", "half", "judge"]
-protocol = { metric = "resemblance", n_rows = 100 }
+protocol = { metric = "mmd2", n_rows = 100 }
 """,
     "gmmn": """
 title = "GMMN"
 method = "gmmn"
 data = "digits"
 published = 0.5
-parts = { autoencoder = "samples/coder" }
-[also.parzen]
+submodels = { autoencoder = "samples/coder" }
+[also_score.parzen]
 published = 20
 protocol = { metric = "parzen" }
-[also.rarest]
-protocol = { metric = "smallest_share", judge = "samples/judge" }
+[also_score.rarest]
+protocol = { metric = "rarest_class_frequency", judge = "samples/judge" }
 [sizes.smoke]
 n_valid = 300
 options = { max_epochs = 1, hidden = [8], batch_size = 200 }
@@ -453,9 +453,9 @@ options = { max_epochs = 1, hidden = [8], batch_size = 200 }
 title = "CGMMN"
 method = "cgmmn"
 data = "digits"
-protocol = { metric = "label_error", judge = "samples/judge" }
-[also.taught]
-protocol = { metric = "retrained_error", judge = "samples/judge" }
+protocol = { metric = "class_consistency_error", judge = "samples/judge" }
+[also_score.taught]
+protocol = { metric = "train_on_generated_error", judge = "samples/judge" }
 [sizes.smoke]
 n_valid = 300
 options = { max_epochs = 1, hidden = [8] }
@@ -609,11 +609,16 @@ def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, 
         ("vae", "[options]", "[options", "not valid TOML"),
         ("table", '"iwae"]', '"gan"]', "must name the files"),
         ("table", "n_rows = 50", "n_row = 50", "unknown key 'n_row'"),
-        ("table", "n_rows = 50", 'metric = "repair"', "damage is required for metric='repair'"),
-        ("table", "n_rows = 50", 'damage = "disc:3"', "expected square:SIDE"),
-        ("table", "n_rows = 50", 'metric = "label_error"', "a judge is required for"),
-        ("table", "n_rows = 50", 'second_stage = "pegasos"', "requires metric='error'"),
-        ("iwae", "[options]", 'of = "digits/va"\n[options]', "did you mean 'digits/vae'"),
+        (
+            "table",
+            "n_rows = 50",
+            'metric = "imputation_error"',
+            "corruption is required for metric='imputation_error'",
+        ),
+        ("table", "n_rows = 50", 'corruption = "disc:3"', "expected square:SIDE"),
+        ("table", "n_rows = 50", 'metric = "class_consistency_error"', "a judge is required for"),
+        ("table", "n_rows = 50", 'linear_classifier = "pegasos"', "requires metric='error'"),
+        ("iwae", "[options]", 'model_from = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
 )
 def test_invalid_recipe_raises_with_file_and_key(workdir, file, old, new, message):

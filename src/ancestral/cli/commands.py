@@ -5,8 +5,8 @@ from __future__ import annotations
 from ancestral.cli.compare import compare
 from ancestral.cli.evaluate import active_units, evaluate
 from ancestral.cli.generate import impute, predict, sample
-from ancestral.cli.messages import with_cli_option_names
 from ancestral.cli.imputation import evaluate_imputation
+from ancestral.cli.messages import with_cli_option_names
 from ancestral.cli.reproduce import reproduce
 from ancestral.cli.train import demo, fit, report
 from ancestral.training import NonFiniteError

@@ -135,7 +135,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
             model = self._make_class_model(n, likelihood, ColumnFeatures(columns))
         else:
             base = load_submodel(
-                self, "codes", LatentEstimator, "a saved model with latent variables"
+                self, "base_model", LatentEstimator, "a saved model with latent variables"
             )
             if not base.model_.prior().has_rsample:
                 raise ValueError(
@@ -195,7 +195,7 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         self.active_codes_ = selection.nonzero().flatten().tolist()
         for module in self._class_model.modules():
             if isinstance(module, MaskEntries):
-                module.chosen.copy_(selection)
+                module.mask.copy_(selection)
 
     def _objective(self) -> Objective:
         bound = semi_supervised_bound(self.alpha, all_classes=not self.all_labelled_)
@@ -245,17 +245,17 @@ class MaskEntries(nn.Module):
     Parameters
     ----------
     n : int
-        Number of entries. All are selected until the buffer ``chosen`` [n] is set.
+        Number of entries. All are selected until the buffer ``mask`` [n] is set.
     """
 
     def __init__(self, n: int) -> None:
         super().__init__()
-        self.register_buffer("chosen", torch.ones(n))
-        self.chosen: Tensor
+        self.register_buffer("mask", torch.ones(n))
+        self.mask: Tensor
 
     def forward(self, u: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         """Return the masked input, of the same shape."""
-        return u * self.chosen if isinstance(u, Tensor) else tuple(v * self.chosen for v in u)
+        return u * self.mask if isinstance(u, Tensor) else tuple(v * self.mask for v in u)
 
 
 def objective_on_codes(objective: Objective) -> Objective:

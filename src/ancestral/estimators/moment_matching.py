@@ -68,7 +68,9 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
         coder = load_submodel(
             self, "autoencoder", AUTOENCODER_CLASSES, "a saved autoencoder, plain or variational"
         )
-        output = CODE_ACTIVATIONS[coder.code if isinstance(coder, Autoencoder) else "linear"]
+        output = CODE_ACTIVATIONS[
+            coder.code_activation if isinstance(coder, Autoencoder) else "linear"
+        ]
         return LatentSpaceGenerator(
             self._build_generator(MapShape(coder._n_features_out), output()), coder.model_
         )

@@ -66,10 +66,10 @@ def train(
         the same batches.
     n_labelled : int or "proportional", optional
         Number of labelled samples per batch if only some have a label (``y`` = -1 for the others),
-        so that terms that average over labelled samples are always defined. ``"proportional"`` is the
-        batch size times the fraction of labelled samples in the data, rounded up. Labelled samples
-        are cycled in a separate order; an epoch visits every sample at least once. By default
-        batches ignore labels.
+        so that terms that average over labelled samples are always defined. ``"proportional"`` is
+        the batch size times the fraction of labelled samples in the data, rounded up. Labelled
+        samples are cycled in a separate order; an epoch visits every sample at least once. By
+        default batches ignore labels.
     random_state : int
         Seed of sample order and noise.
     validation : Data, optional

@@ -27,8 +27,8 @@ def quantize(weights: Mapping[str, Tensor], bits: Bits) -> dict[str, Tensor]:
         Weights by name.
     bits : {32, 16, 12, 8}
         Bits per weight. 32 leaves the weights unchanged and 16 is half precision. 12 and 8 quantise
-        matrices of at least ``MIN_QUANTIZED_SIZE`` entries, with one scale per row stored as ``name.scale``;
-        smaller ones have half precision.
+        matrices of at least ``MIN_QUANTIZED_SIZE`` entries, with one scale per row stored as
+        ``name.scale``; smaller ones have half precision.
 
     Returns
     -------

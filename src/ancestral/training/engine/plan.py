@@ -69,8 +69,8 @@ def make_plan(
     work : float
         Steps x batch size x importance samples x parameters.
     compile : "auto" or bool
-        Whether to compile steps. ``"auto"`` compiles if ``work`` is at least :data:`MIN_COMPILE_WORK`,
-        except models with convolutions on a CPU, which gain little.
+        Whether to compile steps. ``"auto"`` compiles if ``work`` is at least
+        :data:`MIN_COMPILE_WORK`, except models with convolutions on a CPU, which gain little.
     precision : {"auto", "float32", "bfloat16"}
         Precision of matrix products. ``"auto"`` is bfloat16 on hardware that supports it (GPUs,
         and CPUs with AMX or AVX-512 bfloat16) if all parameters are float32, else float32.
