@@ -162,7 +162,7 @@ def test_repair_scores_imputation_and_writes_image(workdir, capsys):
     out = capsys.readouterr().out
     metrics = json.loads((workdir / "run/metrics.json").read_text())[1:]
     assert [m["metric"] for m in metrics] == [
-        "mean squared error of repairs, rect 3", "mean squared error of repairs, half",
+        "mean squared error of imputations, rect 3", "mean squared error of imputations, half",
     ]  # fmt: skip
     assert all(f"{m['value']:.4f} +- {m['standard_error']:.4f}" in out for m in metrics)
     assert metrics[0]["batch_statistics"] is True

@@ -28,7 +28,6 @@ from ancestral.probability.kernels import (
     Kernel,
     LaplaceKernel,
     RationalQuadraticKernel,
-    gaussian_gram,
     median_variance,
 )
 from ancestral.probability.mmd import mmd2, mmd2_of_features, mmd2_standard_error, two_sample_test
@@ -77,8 +76,6 @@ def test_invalid_kernels_raise():
     for variances in ((), (1.0, 0.0), (math.nan,), (1.0, math.inf), (-1.0,)):
         with pytest.raises(ValueError, match="variances="):
             GaussianKernel(variances)
-        with pytest.raises(ValueError, match="variances="):
-            gaussian_gram(torch.zeros(2, 1), torch.ones(2, 1), variances)
     with pytest.raises(ValueError, match="DeltaKernel has no random features"):
         RandomFeatures(DeltaKernel(), 3)
     with pytest.raises(ValueError, match="all points coincide"):
@@ -407,8 +404,6 @@ def test_points_with_different_numbers_of_columns_raise(kernel, n_columns, unche
     for pair in ((narrow, points), (points, narrow)):
         with pytest.raises(ValueError, match="same number of columns"):
             kernel(*pair)
-    with pytest.raises(ValueError, match="same number of columns"):
-        gaussian_gram(points, narrow, [1.0])
     with pytest.raises(ValueError, match="same number of columns"):
         NystromFeatures(kernel, points)(narrow)
 

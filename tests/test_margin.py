@@ -459,7 +459,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     assert refined["value"] < noisy["value"]
     assert wrong.percent == 100 * (model.predict(imputation.imputed) != digits.y_test).mean()
     ((baseline, _),) = score_corrupted_classification(plain, digits, square, settings, rows)
-    assert baseline["metric"] == "error on noisy rows, rect 4, %"
+    assert baseline["metric"] == "error on noise-filled rows, rect 4, %"
     assert baseline["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
     with pytest.raises(ValueError, match="error rates require a classifier and class labels"):
         score_corrupted_classification(VAE(), digits, square, settings, rows)
@@ -468,7 +468,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     *_, (two_stage, second_errors) = score_corrupted_classification(
         model, digits, square, settings, rows, **stage
     )
-    assert two_stage["metric"] == "error on refined rows, rect 4, by Pegasos, %"
+    assert two_stage["metric"] == "error on imputed rows, rect 4, by Pegasos, %"
     pegasos.fit(model.features_of(digits.x_train), digits.y_train)
     predicted = pegasos.predict(model.features_of(imputation.imputed))
     np.testing.assert_array_equal(second_errors.misclassified, predicted != digits.y_test)
@@ -479,9 +479,9 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     assert main(["evaluate-imputation", str(tmp_path / "m"), "digits", *command]) == 0
     output = capsys.readouterr().out
     for words in (
-        "mean squared error of repairs",
-        "error on noisy rows",
-        "error on refined rows, rect 4, by L",
+        "mean squared error of imputations",
+        "error on noise-filled rows",
+        "error on imputed rows, rect 4, by L",
     ):
         assert words in output
     assert main(["evaluate-imputation", str(tmp_path / "p"), "digits", *command[:4]]) == 0

@@ -42,7 +42,7 @@ from ancestral.objectives.variational import run_resampled, systematic_resamplin
 from ancestral.probability.cmmd import regression_operator
 from ancestral.probability.composite import Unconditional, standard_normal
 from ancestral.probability.conditionals import Bernoulli, Gaussian
-from ancestral.probability.kernels import DeltaKernel, Kernel, gaussian_gram, squared_distances
+from ancestral.probability.kernels import DeltaKernel, GaussianKernel, Kernel, squared_distances
 from ancestral.training import engine
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
@@ -572,13 +572,13 @@ def test_squared_distances_far_from_origin():
 
 
 def operator_of(inputs, lam, variances=(1.0,)):
-    return regression_operator(gaussian_gram(inputs, inputs, variances), lam)
+    return regression_operator(GaussianKernel(variances)(inputs, inputs), lam)
 
 
 @pytest.mark.parametrize("lam", [1e-3, 0.1, 5.0])
 def test_regression_operator_matches_explicit_inverse(lam):
     x = rand(7, 2)
-    gram = gaussian_gram(x, x, [1.0])
+    gram = GaussianKernel((1.0,))(x, x)
     inverse = torch.linalg.inv(gram + lam * torch.eye(7).double())
     expected = inverse @ gram @ inverse
     torch.testing.assert_close(operator_of(x, lam), expected, atol=1e-8, rtol=1e-6)
@@ -733,7 +733,7 @@ def test_cmmd_diagonal_form_with_non_constant_kernel_diagonal():
 
     x, y, sample = rand(12, 2), rand(12, 3, seed=1), rand(12, 3, seed=2)
     term = ConditionalMMD("x", "y", (1.0,), Product(), 0.1, estimator="diagonal")
-    gram = gaussian_gram(x, x, [1.0])
+    gram = GaussianKernel((1.0,))(x, x)
     weights = (
         gram.diagonal() * torch.linalg.inv(gram + 0.1 * torch.eye(12).double()).diagonal() ** 2
     )

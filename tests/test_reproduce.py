@@ -118,13 +118,13 @@ def test_run_fits_stages_and_writes_complete_record(workdir):
 
 
 def test_changes_apply_to_all_stages_or_to_those_before_the_last(workdir):
-    first_stage, all_stages = ("start.max_epochs", 5), ("batch_size", 100)
+    first_stage, all_stages = ("init_from.max_epochs", 5), ("batch_size", 100)
     options = [
         job("vae", changes=(first_stage, all_stages), stage=stage).config(workdir / "runs").options
         for stage in (0, 1)
     ]
     assert [(o["max_epochs"], o["batch_size"]) for o in options] == [(5, 100), (1, 100)]
-    changes = ("--set", "start.max_epochs=3", "--set", "max_epochs=1")
+    changes = ("--set", "init_from.max_epochs=3", "--set", "max_epochs=1")
     assert call("reproduce", "digits/vae", "--size", "smoke", "--select", *changes) == 0
     record = json.loads(next((workdir / "results/digits/vae").glob("*.json")).read_text())
     assert [fit["options"]["max_epochs"] for fit in record["fits"]] == [3, 1]
@@ -188,15 +188,15 @@ def test_set_requires_select_and_is_recorded_as_changes(workdir, capsys):
 
 def test_set_with_start_prefix_changes_initialising_run(workdir, capsys):
     arguments = ("reproduce", "digits/iwae", "--size", "smoke", "--select")
-    assert call(*arguments, "--set", "start.batch_size=50", "--set", "batch_size=60") == 0
+    assert call(*arguments, "--set", "init_from.batch_size=50", "--set", "batch_size=60") == 0
     (path,) = (workdir / "results/digits/iwae").glob("*.json")
     record = json.loads(path.read_text())
     assert [f["options"].get("batch_size") for f in record["fits"]] == [50, 50, 60]
     assert (workdir / "runs/reproduce/digits/vae/smoke-0-valid-batch_size=50").is_dir()
     capsys.readouterr()
-    assert call(*arguments, "--set", "start.start.start.batch_size=50") == 2
-    assert "digits/vae has no other row as its start" in capsys.readouterr().err
-    assert call(*arguments, "--set", "start.batchsize=50") == 2
+    assert call(*arguments, "--set", "init_from.init_from.init_from.batch_size=50") == 2
+    assert "digits/vae has no other row as its init_from" in capsys.readouterr().err
+    assert call(*arguments, "--set", "init_from.batchsize=50") == 2
     assert "batch_size" in capsys.readouterr().err
 
 
@@ -259,7 +259,7 @@ def test_seeded_data_option_is_set_to_the_seed():
 def test_schedule_puts_initialising_runs_first(workdir):
     jobs = [job("iwae"), job("vae"), job("vae", seed=1)]
     assert schedule(jobs) == [[jobs[1], jobs[2]], [jobs[0]]]
-    assert job("iwae").parts() == {"start": job("vae")}
+    assert job("iwae").parts() == {"init_from": job("vae")}
 
 
 @pytest.mark.filterwarnings("ignore:unclosed|subprocess:ResourceWarning")
@@ -379,7 +379,7 @@ title = "VAE"
 model_from = "digits/vae"
 [variants.half]
 published = 0.0123
-protocol = { metric = "evaluate-imputation", corruption = "half", n_iter = 2 }
+protocol = { metric = "imputation_error", corruption = "half", n_iter = 2 }
 [variants.wrong]
 title = "VAE, a square of 4"
 published = 3.5
@@ -414,7 +414,7 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
         model, digits, corruption.Corruption("half"), corruption.ImputationSettings(2), rows
     )
     assert records_[0]["value"] == pytest.approx(imputation.metric["value"])
-    assert "refined rows, rect 4, by LinearSVC" in records_[1]["metric"]
+    assert "imputed rows, square 4, by LinearSVC" in records_[1]["metric"]
     lines = records.results_table((half, wrong), records_).splitlines()
     assert "0.0123" in lines[1]
     assert f"{records_[0]['value']:.4f}" in lines[1]
@@ -640,7 +640,7 @@ def test_invalid_recipe_raises_with_file_and_key(workdir, file, old, new, messag
         (["digits", "--size", "smoke", "--select", "--set", "batch_size=x"], "batch_size='x'"),
         (["digits", "--size", "smoke", "--select", "--set", "batch_size"], "expected NAME=VALUE"),
         (["digits", "--size", "smoke", "--select", "--set", "random_state=5"], "use --seed"),
-        (["digits", "--size", "smoke", "--select", "--set", "log=a.csv"], "is set by the run"),
+        (["digits", "--size", "smoke", "--select", "--set", "log_path=a.csv"], "is set by the run"),
         (["digits", "--size", "smoke", "--seed", "-1"], "--seed -1"),
     ],
 )
@@ -700,7 +700,7 @@ def test_results_page_and_readme_match_committed_records(results_page):
     assert module.headlines(all_records) in (ROOT / "README.md").read_text()
     for record in all_records:
         table = record["row"].split("/")[0]
-        trained = recipe_files.find_recipes(record["row"])[0].of is None
+        trained = recipe_files.find_recipes(record["row"])[0].model_from is None
         if trained and record["split"] == "test" and record["size"] != "smoke":
             assert (ROOT / f"docs/images/curves-{table}.svg").is_file()
 

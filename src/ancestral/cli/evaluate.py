@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ancestral import datasets
 from ancestral.cli.common import (
@@ -110,7 +111,8 @@ def _observation_noise(options: Namespace, estimator: Any) -> dict[str, float]:
         raise ValueError(f"{content}, which has no likelihood without an --observation-variance")
     if not (implicit and annealed):
         raise ValueError(
-            f"observation_variance={variance}: requires a generator and --annealed or --bidirectional; "
+            f"observation_variance={variance}: requires a generator and --annealed or "
+            "--bidirectional; "
             f"{content}"
         )
     return {"variance": variance}
@@ -177,7 +179,7 @@ def _evaluate_errors(
     print(f"{metric['split']} {name}: {result} ({metric['n_rows']} rows)")
     if (options.run / files.MODEL).is_dir():
         run_metrics.add_metric(options.run, metric)
-    return files.to_csv([{"wrong": int(wrong)} for wrong in result.misclassified])
+    return pl.DataFrame({"wrong": result.misclassified.astype(np.uint8)}).write_csv()
 
 
 def _applicable_metrics(estimator: Any, dataset: datasets.Dataset) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ancestral.cli.common import (
     check_folder,
@@ -26,7 +27,6 @@ from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase, 
 from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.experiments import alignment
 from ancestral.experiments.run import open_run
-from ancestral.utils import files
 from ancestral.utils.validation import Count, check_field
 
 
@@ -92,26 +92,26 @@ def predict(options: Namespace) -> None:
             predicted = np.array(estimator.class_names_)[codes]
         write_rows(options.out, predicted, None, None)
     elif isinstance(estimator, RegressorBase):
-        files.write_file(options.out, files.to_csv(_target_rows(estimator, x)))
+        write_table(options.out, _target_table(estimator, x))
     else:
-        probabilities = estimator.predict_proba(x)
-        names = class_names(estimator)
-        columns = [f"p({name})" for name in names]
-        rows = [
-            {"class": names[row.argmax()]} | dict(zip(columns, row.round(6).tolist(), strict=True))
-            for row in probabilities
-        ]
-        files.write_file(options.out, files.to_csv(rows))
+        write_table(options.out, _probability_table(estimator, x))
     print(f"predictions for {len(x)} {description}: {options.out}")
 
 
-def _target_rows(estimator: Any, x: np.ndarray) -> list[dict[str, float]]:
-    """Predicted targets and their standard deviations by column name, one dict per row."""
+def _probability_table(estimator: Any, x: np.ndarray) -> pl.DataFrame:
+    """Predicted classes and the probabilities of all classes."""
+    probabilities, names = estimator.predict_proba(x), class_names(estimator)
+    predicted = pl.Series("class", [names[j] for j in probabilities.argmax(1)], pl.String)
+    table = pl.DataFrame(probabilities.round(6), [f"p({name})" for name in names])
+    return table.insert_column(0, predicted)
+
+
+def _target_table(estimator: Any, x: np.ndarray) -> pl.DataFrame:
+    """Predicted targets and their standard deviations."""
     mean, std = (v.reshape(len(x), -1) for v in estimator.predict(x, return_std=True))
     numbers = [""] if mean.shape[1] == 1 else range(mean.shape[1])
     columns = [f"target{n}" for n in numbers] + [f"standard_deviation{n}" for n in numbers]
-    values = np.concatenate([mean, std], axis=1)
-    return [dict(zip(columns, row.tolist(), strict=True)) for row in values]
+    return pl.DataFrame(np.concatenate([mean, std], axis=1), columns)
 
 
 def impute(options: Namespace) -> None:

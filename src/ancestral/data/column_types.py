@@ -200,7 +200,8 @@ def _location_and_scale(
     overflowing = [j for j, s in zip(columns, scale, strict=True) if not np.isfinite(s)]
     if overflowing:
         raise ValueError(
-            f"X: the variance of {_format_columns(overflowing, names)} overflows double precision: rescale "
+            f"X: the variance of {_format_columns(overflowing, names)} overflows double "
+            "precision: rescale "
             "the values"
         )
     return mean + low, np.where(scale > 0, scale, 1.0)
@@ -213,7 +214,8 @@ def _check_codes(
     too_large = [j for j, k in enumerate(kinds) if k == "categorical" and high[j] >= limit]
     if too_large:
         raise ValueError(
-            f"X: {_format_columns(too_large, names)} has codes up to {high[too_large].max():g}; categorical "
+            f"X: {_format_columns(too_large, names)} has codes up to {high[too_large].max():g}; "
+            "categorical "
             f"codes must be below {limit}. Recode to 0, 1, ... (scikit-learn: OrdinalEncoder)"
         )
 
@@ -232,7 +234,8 @@ def _check_not_constant(
     constant = [j for j in gaussian if low[j] == high[j]]
     if constant:
         raise ValueError(
-            f"X: {_format_columns(constant, names)} is constant, so its Gaussian likelihood is unbounded: "
+            f"X: {_format_columns(constant, names)} is constant, so its Gaussian likelihood is "
+            "unbounded: "
             "drop it or choose another likelihood"
         )
 
@@ -250,7 +253,8 @@ def _raise_if_invalid(
     if invalid:
         lowest, highest = np.nanmin(low[invalid]), np.nanmax(high[invalid])
         raise ValueError(
-            f"X: {_format_columns(invalid, names)} has values from {lowest:g} to {highest:g}; a {kind} "
+            f"X: {_format_columns(invalid, names)} has values from {lowest:g} to {highest:g}; a "
+            f"{kind} "
             f"likelihood requires {expected}. Rescale or recode the values, or choose another "
             "likelihood"
         )

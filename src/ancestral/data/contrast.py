@@ -77,7 +77,8 @@ def local_contrast_normalization(
 
     Examples
     --------
-    >>> bool(local_contrast_normalization(np.ones((1, 81)), (9, 9)).reshape(9, 9)[4, 4].round(6) == 0)
+    >>> image = local_contrast_normalization(np.ones((1, 81)), (9, 9)).reshape(9, 9)
+    >>> bool(image[4, 4].round(6) == 0)
     True
     """
     check_field("window", window, Count)

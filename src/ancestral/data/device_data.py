@@ -108,7 +108,7 @@ class DeviceData:
         return subset
 
     def with_transform(self, batch_transform: Callable[[Tensor], Tensor] | None) -> DeviceData:
-        """Return the same rows with the transform ``batch_transform`` and no ``epoch_transform``."""
+        """Return the same rows with another transform of batches and no ``epoch_transform``."""
         data = copy.copy(self)
         data.batch_transform, data.epoch_transform, data._epoch_rows = batch_transform, None, None
         return data

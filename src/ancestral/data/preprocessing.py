@@ -17,8 +17,8 @@ def sample_bernoulli(x: Tensor) -> Tensor:
 def to_unit_interval(x: np.ndarray) -> np.ndarray:
     """Convert bytes to float32 in [0, 1]: divided by 255, unless all values are 0 or 1.
 
-    >>> to_unit_interval(np.array([0, 255], dtype=np.uint8)), to_unit_interval(np.array([0, 1], dtype=np.uint8))
-    (array([0., 1.], dtype=float32), array([0., 1.], dtype=float32))
+    >>> [to_unit_interval(np.array([0, top], dtype=np.uint8)).tolist() for top in (255, 1)]
+    [[0.0, 1.0], [0.0, 1.0]]
     """
     return x * np.float32(1 / 255 if x.max(initial=0) > 1 else 1)
 

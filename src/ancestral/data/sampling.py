@@ -99,8 +99,8 @@ def make_batch_sampler(
     size : int
         Number of rows per minibatch, from 1 to ``n_rows``.
     n_labelled : int, "proportional" or None
-        Number of labelled rows per minibatch. ``"proportional"`` is the proportion of labelled rows in
-        the data set times ``size``, rounded up. With ``None``, or if ``labelled`` is ``None``,
+        Number of labelled rows per minibatch. ``"proportional"`` is the proportion of labelled rows
+        in the data set times ``size``, rounded up. With ``None``, or if ``labelled`` is ``None``,
         labels do not affect the sampling.
 
     Returns

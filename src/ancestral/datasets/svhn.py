@@ -80,7 +80,8 @@ def _read_images(path: Path) -> np.ndarray:
     if x.shape[:-1] != IMAGE_SHAPE or x.dtype != np.uint8:
         raise file_error(
             path,
-            f"has images of shape {x.shape} and dtype {x.dtype}, expected {(*IMAGE_SHAPE, 'n')} and uint8",
+            f"has images of shape {x.shape} and dtype {x.dtype}, expected {(*IMAGE_SHAPE, 'n')} "
+            "and uint8",
         )
     return x
 

@@ -290,7 +290,8 @@ def _check_numeric(table: pl.DataFrame, path: Path) -> None:
     text = [column for column in table if not numeric(column)]
     if text:
         raise DataError(
-            f"{path}: columns are not numeric: {', '.join(map(_first_invalid_cell, text))}. Exclude them "
+            f"{path}: columns are not numeric: {', '.join(map(_first_invalid_cell, text))}. "
+            "Exclude them "
             "(drop='...'), encode them as numbers (scikit-learn: OrdinalEncoder, OneHotEncoder), "
             "or use one as the labels (target='...')."
         )

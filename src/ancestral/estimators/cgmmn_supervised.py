@@ -224,8 +224,8 @@ class CGMMNRegressor(RegressorMixin, RegressorBase, DistillationMixin, Condition
     similar inputs with one another. The discrepancy weights the eigenvectors of the input kernel,
     with eigenvalues e, by e / (e + lambda)^2. A small lambda, as for classification, emphasises
     single samples; each has only one target, so that a deterministic output is then optimal. The
-    default lambda is therefore large, and ``objective="unbiased"`` removes the remaining bias of the
-    variance.
+    default lambda is therefore large, and ``objective="unbiased"`` removes the remaining bias of
+    the variance.
 
     Parameters
     ----------

@@ -45,10 +45,10 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
     """Semi-supervised VAE with a latent class: M2 of Kingma, Rezende, Mohamed and Welling (2014).
 
     The joint distribution is p(y) p(z) p(x | y, z). The bound of a labelled sample is conditioned
-    on its class; that of an unlabelled sample (label -1) sums over all classes, weighted by
-    q(y | x). Likelihoods are those of x: the class is summed out by importance sampling. With
-    ``base_model`` the model is M1+M2, p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x) are
-    fitted beforehand.
+    on its class; that of an unlabelled sample (label -1) sums over all classes, weighted by q(y |
+    x). Likelihoods are those of x: the class is summed out by importance sampling. With
+    ``base_model`` the model is M1+M2, p(y) p(z) p(c | y, z) p(x | c), where p(x | c) and q(c | x)
+    are fitted beforehand.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
         modelled; the authors' code uses 0.1. The other codes carry no information about x and keep
         their prior N(0, 1). 0 models all codes.
     n_labelled : int or "proportional"
-        Number of labelled rows per batch, if some rows are unlabelled; ``"proportional"`` is their share
-        of the training rows, rounded up. Supervised terms average over the labelled rows of a
+        Number of labelled rows per batch, if some rows are unlabelled; ``"proportional"`` is their
+        share of the training rows, rounded up. Supervised terms average over the labelled rows of a
         batch, so their weight does not depend on this number. Labelled rows are visited in a
         separate order; with more than their share they also count more in the bound. An epoch
         visits every row at least once.
@@ -139,7 +139,8 @@ class ClassConditionalVAE(ClassifierMixin, ClassifierBase, NetworkEstimator, Lat
             )
             if not base.model_.prior().has_rsample:
                 raise ValueError(
-                    f"base_model={self.base_model!r} has discrete latent variables: expected a model with "
+                    f"base_model={self.base_model!r} has discrete latent variables: expected a "
+                    "model with "
                     "continuous ones, such as a VAE"
                 )
             n = sum(base._latent_sizes())

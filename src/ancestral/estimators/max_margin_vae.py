@@ -75,8 +75,8 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         Standard deviation of the normal initialisation of the classifier's parameters; the authors'
         convolutional models use 0.01. 0 initialises with zeros.
     n_labelled : int or "proportional"
-        Number of labelled rows per batch, if some rows are unlabelled; ``"proportional"`` is their share
-        of the training rows, rounded up. Supervised terms average over the labelled rows of a
+        Number of labelled rows per batch, if some rows are unlabelled; ``"proportional"`` is their
+        share of the training rows, rounded up. Supervised terms average over the labelled rows of a
         batch, so their weight does not depend on this number. Labelled rows are visited in a
         separate order; with more than their share they also count more in the bound. An epoch
         visits every row at least once.
@@ -152,7 +152,8 @@ class MaxMarginVAE(ClassifierMixin, LinearClassifierBase, DeepLatentEstimator):
         recodes = self.columns_.needs_encoding
         if self.network != "dense" or len(self._latent_sizes()) > 1 or recodes:
             raise ValueError(
-                f"sparsity_weight={self.sparsity_weight} requires network='dense', a single stochastic layer, "
+                f"sparsity_weight={self.sparsity_weight} requires network='dense', a single "
+                "stochastic layer, "
                 "and bernoulli or gaussian columns"
             )
 

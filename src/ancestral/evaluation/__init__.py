@@ -8,7 +8,7 @@ from ancestral.evaluation.imputation import pseudo_gibbs
 from ancestral.evaluation.log_likelihood import LogLikelihood, compare
 from ancestral.evaluation.metrics import mcnemar
 from ancestral.evaluation.parzen import parzen_log_likelihood
-from ancestral.evaluation.sample_quality import sample_quality
+from ancestral.evaluation.sample_quality import count_covered_modes, sample_quality
 
 __all__ = [
     "Annealing",
@@ -16,6 +16,7 @@ __all__ = [
     "annealed_log_likelihood",
     "bidirectional_bounds",
     "compare",
+    "count_covered_modes",
     "mcnemar",
     "parzen_log_likelihood",
     "pseudo_gibbs",

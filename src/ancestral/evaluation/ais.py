@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ancestral.data.batch import Batch
 from ancestral.data.device_data import DeviceData
-from ancestral.evaluation.hmc import _hmc_transition, _value_and_grad
+from ancestral.evaluation.hmc import hmc_step, value_and_grad
 from ancestral.evaluation.log_likelihood import ChunkResults, ImportanceSum, LogLikelihood
 from ancestral.models.class_conditioned import ClassConditionedModel, class_log_prior
 from ancestral.models.latent import LatentModel
@@ -329,11 +329,12 @@ class _AnnealingPath:
         Returns the chains [n_chains, batch, l] and whether each accepted, [n_chains, batch].
         """
         beta = beta.to(z.dtype)
-
-        def value_and_grad(z: Tensor) -> tuple[Tensor, Tensor]:
-            return self.value_and_grad(z, batch, beta)
-
-        return _hmc_transition(value_and_grad, z, size.unsqueeze(-1), self.annealing.n_leapfrog)
+        return hmc_step(
+            lambda z: self.value_and_grad(z, batch, beta),
+            z,
+            size.unsqueeze(-1),
+            self.annealing.n_leapfrog,
+        )
 
     def _posterior(self, batch: Batch) -> Distribution | None:
         return (
@@ -345,7 +346,7 @@ class _AnnealingPath:
             log_f0, log_f1 = self.end_log_densities(z, batch)
             return (1 - beta) * log_f0 + beta * log_f1
 
-        return _value_and_grad(log_f, z)
+        return value_and_grad(log_f, z)
 
 
 @torch.no_grad()

@@ -87,7 +87,8 @@ def class_consistency_errors(
     >>> from ancestral import CGMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> cgmmn = CGMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X / 16, y)
-    >>> 0 <= class_consistency_errors(cgmmn, KNeighborsClassifier().fit(X / 16, y), 5).percent <= 100
+    >>> classifier = KNeighborsClassifier().fit(X / 16, y)
+    >>> 0 <= class_consistency_errors(cgmmn, classifier, 5).percent <= 100
     True
     """
     rows, y = _sample_per_class(generator, n_per_class, random_state)
@@ -191,7 +192,8 @@ def train_on_generated_errors(
     >>> from ancestral import CGMMN
     >>> X, y = load_digits(return_X_y=True)
     >>> cgmmn = CGMMN(hidden=(50,), max_epochs=5, random_state=0).fit(X[:1500] / 16, y[:1500])
-    >>> result = train_on_generated_errors(cgmmn, KNeighborsClassifier(), X[1500:] / 16, y[1500:], 5)
+    >>> X, y = X[1500:] / 16, y[1500:]
+    >>> result = train_on_generated_errors(cgmmn, KNeighborsClassifier(), X, y, 5)
     >>> len(result.misclassified)
     297
     """

@@ -10,14 +10,17 @@ from torch import Tensor
 
 
 def hmc_step(
-    log_f: Callable[[Tensor], Tensor], z: Float[Tensor, "*b l"], step: Tensor, n_leapfrog: int
+    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]],
+    z: Float[Tensor, "*b l"],
+    step: Tensor,
+    n_leapfrog: int,
 ) -> tuple[Float[Tensor, "*b l"], Tensor]:
     """Run one Hamiltonian Monte Carlo transition (Neal, 2011).
 
     Parameters
     ----------
-    log_f : callable
-        Unnormalised log-density, z [..., l] -> [...].
+    value_and_grad : callable
+        Unnormalised log-density and its gradient, z [..., l] -> ([...], [..., l]).
     z : Tensor [..., l]
         Current states of the chains.
     step : Tensor
@@ -33,20 +36,13 @@ def hmc_step(
     Examples
     --------
     >>> z = torch.zeros(1000, 1)
+    >>> def value_and_grad(z):
+    ...     return -0.5 * z.square().sum(-1), -z
     >>> for _ in range(20):
-    ...     z, accepted = hmc_step(lambda z: -0.5 * z.square().sum(-1), z, torch.tensor(0.3), 5)
+    ...     z, accepted = hmc_step(value_and_grad, z, torch.tensor(0.3), 5)
     >>> bool(0.8 < z.var() < 1.2), bool(accepted.float().mean() > 0.9)
     (True, True)
     """
-    return _hmc_transition(lambda z: _value_and_grad(log_f, z), z, step, n_leapfrog)
-
-
-def _hmc_transition(
-    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]],
-    z: Tensor,
-    step: Tensor,
-    n_leapfrog: int,
-) -> tuple[Tensor, Tensor]:
     momentum = torch.randn_like(z)
     value, gradient = value_and_grad(z)
     initial_log_joint = value - 0.5 * momentum.square().sum(-1)  # log f(z) N(p; 0, I) + const
@@ -61,7 +57,16 @@ def _hmc_transition(
     return torch.where(accepted.unsqueeze(-1), proposal, z), accepted
 
 
-def _value_and_grad(log_f: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_grad(
+    log_f: Callable[[Tensor], Tensor], z: Float[Tensor, "*b l"]
+) -> tuple[Tensor, Float[Tensor, "*b l"]]:
+    """Compute the values [...] of a log-density at states z [..., l], and their gradients.
+
+    Examples
+    --------
+    >>> value_and_grad(lambda z: -0.5 * z.square().sum(-1), torch.tensor([[2.0]]))
+    (tensor([-2.]), tensor([[-2.]]))
+    """
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()
         value = log_f(leaf)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ancestral.evaluation.log_likelihood import standard_error_of_mean
 from ancestral.evaluation.sample_quality import _as_floats
 from ancestral.utils.validation import Positive, check_field
 
@@ -91,7 +92,7 @@ def parzen_log_likelihood(
     else:
         best = (int(_parzen_log_densities(generated, valid, widths).mean(1).argmax()),)
         log_px = _parzen_log_densities(generated, test, [widths[best[0]]])[0]
-    error = float(log_px.std(ddof=1) / math.sqrt(len(log_px)))
+    error = standard_error_of_mean(log_px)
     return ParzenEstimate(float(log_px.mean()), error, tuple(widths[i] for i in best))
 
 
@@ -114,6 +115,9 @@ def _parzen_log_densities(
     generated: np.ndarray, rows: np.ndarray, widths: Sequence[float]
 ) -> np.ndarray:
     """Log-density of every row at every bandwidth, [n_widths, n_rows]."""
+    # Not sklearn.neighbors.KernelDensity (1.9.1): with 10,000 samples of 784 features its
+    # log-densities are wrong by 1,400 nats (scikit-learn issues 7492, 25799). With a single leaf
+    # they are right to 1e-11, but 20 bandwidths then take 22 times as long as here.
     from scipy.special import logsumexp
     from sklearn.metrics.pairwise import euclidean_distances
 

@@ -139,7 +139,8 @@ def _check_shapes(generated: np.ndarray, real: np.ndarray, training: np.ndarray 
     """Raise ValueError if there are too few samples or the numbers of features differ."""
     if min(len(generated), len(real)) < MIN_SAMPLES or generated.shape[1] != real.shape[1]:
         raise ValueError(
-            f"generated {generated.shape} and real {real.shape}: expected at least {MIN_SAMPLES} samples each, "
+            f"generated {generated.shape} and real {real.shape}: expected at least {MIN_SAMPLES} "
+            "samples each, "
             "with the same number of features"
         )
     if training is not None and (not len(training) or training.shape[1] != real.shape[1]):

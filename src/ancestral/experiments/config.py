@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from ancestral import datasets
 from ancestral.estimators import registry
@@ -48,11 +49,11 @@ class Config:
 
     def to_toml(self) -> str:
         """Configuration as TOML text."""
-        lines = [f"method = {json.dumps(self.method)}", f"data = {json.dumps(self.data)}"]
-        for title, table in (("options", self.options), ("data_options", self.data_options)):
-            lines += ["", f"[{title}]"]
-            lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
-        return "\n".join(lines) + "\n"
+        tables = {
+            title: {k: v for k, v in table.items() if v is not None}  # TOML has no null
+            for title, table in (("options", self.options), ("data_options", self.data_options))
+        }
+        return tomli_w.dumps({"method": self.method, "data": self.data, **tables})
 
     def estimator(self) -> Estimator:
         """Create the estimator.
@@ -101,7 +102,7 @@ def read_config(path: Path | str) -> Config:
     if not Path(path).is_file():
         raise FileNotFoundError(f"config {path}: the file does not exist")
     try:
-        table = as_tuples(tomllib.loads(Path(path).read_text()))
+        table = as_tuples(tomllib.loads(Path(path).read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {path} is not valid TOML: {error}") from None
     keys = ("method", "data", "options", "data_options")

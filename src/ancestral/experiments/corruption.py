@@ -194,7 +194,7 @@ def score_imputation(
     if not (np.isnan(corrupted) & ~np.isnan(truth)).any():
         raise ValueError(f"damage={corruption.text!r}: removed no entry of {len(x)} {split} rows")
     mse = squared_errors(truth, imputed, np.isnan(corrupted))
-    name, value = f"mean squared error of repairs, {corruption}", (mse.mean, mse.standard_error)
+    name, value = f"mean squared error of imputations, {corruption}", (mse.mean, mse.standard_error)
     start_time = perf_counter() - seconds
     metric = make_metric(name, split, len(x), dataset, value, start_time, **options, seed=seed)
     return ImputationResult(metric, mse, truth, corrupted, imputed)
@@ -235,7 +235,7 @@ def score_corrupted_classification(
     Returns
     -------
     list of (dict, ClassificationErrors)
-        Record and errors of the noisy rows; then of the imputed rows, if given.
+        Record and errors of the noise-filled rows; then of the imputed rows, if given.
 
     Raises
     ------

@@ -136,7 +136,7 @@ def _parzen(task: EvaluationTask) -> list[Metric]:
     window = parzen_log_likelihood(
         samples, valid, complete_rows(X, unit, f"{dataset.name}, {split} rows")
     )
-    name, value = "log-likelihood of a Parzen window, nats", (window.mean, window.standard_error)
+    name, value = "Parzen-window log-likelihood, nats", (window.mean, window.standard_error)
     widths: dict[str, Any] = {
         "widths": list(window.widths),
         "chosen_on": f"halves of {split}" if valid is None else "valid",
@@ -201,7 +201,8 @@ def class_consistency_error(generator: Any, judge: Any, dataset: Dataset) -> Met
     """Per cent of class-conditional samples assigned to another class, of 100 per class."""
     start_time = perf_counter()
     result = class_consistency_errors(generator, judge)
-    return _error_metric("label error of drawn rows, %", "drawn", dataset, result, start_time)
+    name = "class-consistency error of samples, %"
+    return _error_metric(name, "generated", dataset, result, start_time)
 
 
 def rarest_class_frequency(generator: Any, judge: Any, dataset: Dataset) -> Metric:
@@ -214,8 +215,8 @@ def rarest_class_frequency(generator: Any, judge: Any, dataset: Dataset) -> Metr
         100 * float(frequencies.standard_errors[rarest]),
     )
     return make_metric(
-        "smallest share of a class among drawn rows, %",
-        "drawn",
+        "frequency of the rarest class among samples, %",
+        "generated",
         frequencies.n,
         dataset,
         value,
@@ -239,9 +240,7 @@ def error_after_training_on_samples(
     start_time = perf_counter()
     real = complete_rows(X, generator.unit_)
     result = train_on_generated_errors(generator, judge, real, y)
-    return _error_metric(
-        "error after training on drawn rows, %", split, dataset, result, start_time
-    )
+    return _error_metric("error after training on samples, %", split, dataset, result, start_time)
 
 
 def _error_metric(

@@ -57,7 +57,7 @@ def _cached_tables(where: Path) -> Mapping[str, ResultTable]:
 def _resolve_references(
     table: ResultTable, trained: Mapping[str, Recipe], where: Path
 ) -> ResultTable:
-    """Copy of a table in which rows with ``model_from`` have the model settings of the row named there."""
+    """Return a table whose rows with ``model_from`` have the model settings of that row."""
     rows = []
     for row in table.rows:
         if row.model_from is not None and row.model_from not in trained:
@@ -127,8 +127,8 @@ def _read_rows(
 ) -> list[Recipe]:
     """Rows of one file: one row, or one per variant, each followed by its ``also_score`` rows.
 
-    A variant adds to the options and the protocol of the file. An ``also_score`` entry adds a row that
-    scores the same model under another protocol.
+    A variant adds to the options and the protocol of the file. An ``also_score`` entry adds a row
+    that scores the same model under another protocol.
     """
     text = _read_toml(path)
     variants, also = text.pop("variants", {"": {}}), text.pop("also_score", {})

@@ -1,10 +1,10 @@
 """Recipes: rows of published tables as TOML files, in sizes from seconds to the published setting.
 
 A folder of ``recipes/`` is a table: ``table.toml`` describes it and its evaluation protocol, every
-other file is a row. The file of a row gives its architecture and objective once; each size adds
-the training length and settings. A row may score the model of another row (``model_from``) under another
-protocol, or under several (``variants``, each of which becomes a row); ``also_score`` in the file of a
-row adds rows that score its model under further protocols.
+other file is a row. The file of a row gives its architecture and objective once; each size adds the
+training length and settings. A row may score the model of another row (``model_from``) under
+another protocol, or under several (``variants``, each of which becomes a row); ``also_score`` in
+the file of a row adds rows that score its model under further protocols.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ class Protocol:
     metric : str
         ``log_likelihood``: L_S in nats, higher is better. ``error``: error rate of a classifier in
         per cent. ``target_error``: root mean squared error of predicted targets.
-        ``target_density``: their log-likelihood in nats, higher is better. ``imputation_error``: mean squared
-        error of imputed entries. ``reconstruction``: mean squared reconstruction error of an
-        autoencoder. ``mmd2``: squared MMD between samples and real rows. ``parzen``:
+        ``target_density``: their log-likelihood in nats, higher is better. ``imputation_error``:
+        mean squared error of imputed entries. ``reconstruction``: mean squared reconstruction error
+        of an autoencoder. ``mmd2``: squared MMD between samples and real rows. ``parzen``:
         log-likelihood by a Parzen window on 10,000 samples, in nats, for comparison with older
-        work. With a ``judge``, a classifier of generated samples: ``class_consistency_error``, per cent of
-        class-conditional samples that it assigns to another class; ``rarest_class_frequency``, frequency of
-        the rarest predicted class among unconditional samples in per cent; ``train_on_generated_error``,
-        error rate in per cent on real rows after training on samples alone.
+        work. With a ``judge``, a classifier of generated samples: ``class_consistency_error``, per
+        cent of class-conditional samples that it assigns to another class;
+        ``rarest_class_frequency``, frequency of the rarest predicted class among unconditional
+        samples in per cent; ``train_on_generated_error``, error rate in per cent on real rows after
+        training on samples alone.
     n_importance_samples : int
         Number S of importance samples of L_S, in float32.
     binarize_seeds : list of int
@@ -109,12 +110,14 @@ class Protocol:
         needs = {"imputation_error": True, "error": self.corruption is not None}
         if needs.get(self.metric, False) != (self.corruption is not None):
             raise ValueError(
-                f"metric={self.metric!r}, corruption={self.corruption!r}: corruption is required for "
+                f"metric={self.metric!r}, corruption={self.corruption!r}: corruption is required "
+                "for "
                 "metric='imputation_error', optional for metric='error' and not allowed otherwise"
             )
         if self.linear_classifier is not None and self.metric != "error":
             raise ValueError(
-                f"linear_classifier={self.linear_classifier!r}: requires metric='error', not {self.metric!r}"
+                f"linear_classifier={self.linear_classifier!r}: requires metric='error', not "
+                f"{self.metric!r}"
             )
 
 

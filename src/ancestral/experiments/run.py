@@ -122,7 +122,8 @@ def _check_data(estimator: Estimator, dataset: datasets.Dataset, rows: Evaluatio
             )
         if len(X) < MIN_SAMPLES:
             raise ValueError(
-                f"{name} is evaluated by comparing samples with at least {MIN_SAMPLES} real rows, but "
+                f"{name} is evaluated by comparing samples with at least {MIN_SAMPLES} real "
+                "rows, but "
                 f"{dataset.name} has {len(X)} {split} rows: set a larger test_fraction=..., or "
                 "none to score on training rows"
             )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from ancestral import datasets
 from ancestral.estimators.base.latent import LatentEstimator
@@ -80,8 +81,7 @@ LIKELIHOOD_COLUMNS = ("log_likelihood", "monte_carlo_error", "effective_sample_s
 def likelihoods_to_csv(result: LogLikelihood) -> str:
     """Row-wise log-likelihoods as CSV text, one line per row."""
     columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return files.to_csv([dict(zip(LIKELIHOOD_COLUMNS, row, strict=True)) for row in rows])
+    return pl.DataFrame(dict(zip(LIKELIHOOD_COLUMNS, columns, strict=True))).write_csv()
 
 
 def _read_likelihoods(path: Path, scoring: EvaluationSettings) -> LogLikelihood:

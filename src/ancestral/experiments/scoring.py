@@ -247,7 +247,8 @@ def complete_rows(x: np.ndarray, unit: float, description: str = "rows") -> np.n
     incomplete = np.flatnonzero(~np.isfinite(values).all(1))
     if len(incomplete):
         raise ValueError(
-            f"{description}: {len(incomplete)} of {len(values)} rows have missing or infinite entries, "
+            f"{description}: {len(incomplete)} of {len(values)} rows have missing or infinite "
+            "entries, "
             f"the first at index {incomplete[0]}. Only complete rows can be compared: impute them "
             "(for example with VAE.impute) or drop the rows"
         )
@@ -339,14 +340,16 @@ def _second_stage_data(
     """Training data of a second stage: the feature model, labelled rows [n, d] and labels [n]."""
     if not isinstance(estimator, LinearClassifierBase):
         raise ValueError(
-            f"linear_classifier={solver!r}: {type(estimator).__name__} has no features: expected a model "
+            f"linear_classifier={solver!r}: {type(estimator).__name__} has no features: expected "
+            "a model "
             "whose scores are linear in features, such as MaxMarginVAE"
         )
     y = dataset.y_train
     labelled = np.flatnonzero(has_label(y)) if y is not None else np.empty(0, np.int64)
     if y is None or not len(labelled):
         raise ValueError(
-            f"linear_classifier={solver!r}: the training rows of {dataset.name} have no labels: name "
+            f"linear_classifier={solver!r}: the training rows of {dataset.name} have no labels: "
+            "name "
             "labelled data"
         )
     return estimator, dataset.x_train[labelled], y[labelled]

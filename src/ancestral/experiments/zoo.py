@@ -14,6 +14,7 @@ from sklearn.base import is_regressor
 
 from ancestral.estimators import registry
 from ancestral.estimators.autoencoder import Autoencoder
+from ancestral.estimators.base import persistence
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.log_likelihood import compare
 from ancestral.experiments.config import Config

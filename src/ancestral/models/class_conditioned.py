@@ -88,7 +88,8 @@ def class_log_prior(model: LatentModel) -> Tensor | None:
     Examples
     --------
     >>> from ancestral.probability.composite import standard_normal
-    >>> class_log_prior(LatentModel(standard_normal(2), standard_normal(3), standard_normal(2))) is None
+    >>> model = LatentModel(standard_normal(2), standard_normal(3), standard_normal(2))
+    >>> class_log_prior(model) is None
     True
     """
     if reads_context(model.prior):

@@ -18,7 +18,8 @@ class FeatureModel(nn.Module):
     Parameters
     ----------
     network : Module
-        Map ``Context`` -> features [batch, n]. It begins with ``ReadContext`` or reads x and mask itself.
+        Map ``Context`` -> features [batch, n]. It begins with ``ReadContext`` or reads x and mask
+        itself.
     classifier : Module
         Map features -> scores [batch, n_classes].
     """
@@ -44,7 +45,8 @@ class AutoencoderModel(nn.Module):
     Parameters
     ----------
     encoder : Module
-        Map ``Context`` -> codes [batch, n]. It begins with ``ReadContext`` or reads x and mask itself.
+        Map ``Context`` -> codes [batch, n]. It begins with ``ReadContext`` or reads x and mask
+        itself.
     likelihood : Conditional
         p(x | code).
 
@@ -53,7 +55,8 @@ class AutoencoderModel(nn.Module):
     >>> from ancestral.probability.conditionals import Bernoulli
     >>> from ancestral.nn import MLP, ReadContext
     >>> encoder = nn.Sequential(ReadContext("x"), MLP(4, (8,), 2))
-    >>> AutoencoderModel(encoder, Bernoulli(MLP(2, (8,), 4))).run(Batch(torch.ones(3, 4))).log_px.shape
+    >>> model = AutoencoderModel(encoder, Bernoulli(MLP(2, (8,), 4)))
+    >>> model.run(Batch(torch.ones(3, 4))).log_px.shape
     torch.Size([3])
     """
 

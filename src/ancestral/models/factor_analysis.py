@@ -83,7 +83,8 @@ class FactorAnalysisModel(ExactModel):
 
     Examples
     --------
-    >>> model = FactorAnalysisModel(FactorAnalyser(torch.ones(3, 1), torch.zeros(3), torch.zeros(3)))
+    >>> analyser = FactorAnalyser(torch.ones(3, 1), torch.zeros(3), torch.zeros(3))
+    >>> model = FactorAnalysisModel(analyser)
     >>> run = model.run(Batch(torch.ones(2, 3)), k=4)  # each importance weight equals p(x)
     >>> bool((run.log_w - model.log_marginal(run.batch)).abs().max() < 1e-5)
     True

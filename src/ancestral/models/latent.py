@@ -33,8 +33,8 @@ class LatentModel(nn.Module):
     Notes
     -----
     A conditional is called on a tensor (the posterior on x, the likelihood on z) or on None (the
-    prior). If its network begins with ``ReadContext``, it is called on a ``Context`` with all available
-    fields instead. Further modules, such as a classifier, can be added as attributes.
+    prior). If its network begins with ``ReadContext``, it is called on a ``Context`` with all
+    available fields instead. Further modules, such as a classifier, can be added as attributes.
 
     Examples
     --------

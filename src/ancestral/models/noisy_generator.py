@@ -91,5 +91,5 @@ class GeneratorMean(nn.Module):
 
 
 def _base_generator(source: Generator | LatentSpaceGenerator) -> Generator:
-    """Return the generator itself, or the generator of codes of a ``LatentSpaceGenerator`` model."""
+    """Return the generator itself, or that of the codes of a ``LatentSpaceGenerator``."""
     return source.generator if isinstance(source, LatentSpaceGenerator) else source

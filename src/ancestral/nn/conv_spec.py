@@ -93,7 +93,8 @@ class LayerSpec:
         sides = [(self.unpool * side + growth) // self.pool for side in input_shape[1:]]
         if min(sides) < 1:
             raise ValueError(
-                f"network: a map of {input_shape.height} x {input_shape.width} is too small for a kernel of "
+                f"network: a map of {input_shape.height} x {input_shape.width} is too small for "
+                "a kernel of "
                 f"{self.kernel} and pooling blocks of {self.pool}: use larger images or fewer "
                 "convolution layers"
             )
@@ -195,7 +196,7 @@ PUBLISHED_NETWORKS = {
 
 
 def parse_encoder(text: str) -> tuple[LayerSpec, ...]:
-    """Parse the encoder of a network: a key of :data:`PUBLISHED_NETWORKS`, or ``LAYERS [-> LAYERS]``.
+    """Parse an encoder: a key of :data:`PUBLISHED_NETWORKS`, or ``LAYERS [-> LAYERS]``.
 
     Raises
     ------
@@ -207,7 +208,7 @@ def parse_encoder(text: str) -> tuple[LayerSpec, ...]:
 
 
 def parse_network(text: str) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec, ...]]:
-    """Parse the encoder and the decoder: a key of :data:`PUBLISHED_NETWORKS`, or ``LAYERS -> LAYERS``.
+    """Parse a network: a key of :data:`PUBLISHED_NETWORKS`, or ``LAYERS -> LAYERS``.
 
     Raises
     ------

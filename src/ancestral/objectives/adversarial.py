@@ -1,7 +1,8 @@
 """Adversarial losses of critic and generator (Goodfellow et al., 2014), computed from logits.
 
-The model is a :class:`~ancestral.models.implicit.AdversarialPair`, or any module with a ``generator`` and a
-``critic`` whose output [n] or [n, 1] is the logit of D(x), the probability that x is a data sample.
+The model is a :class:`~ancestral.models.implicit.AdversarialPair`, or any module with a
+``generator`` and a ``critic`` whose output [n] or [n, 1] is the logit of D(x), the probability that
+x is a data sample.
 """
 
 from __future__ import annotations

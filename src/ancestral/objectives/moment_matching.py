@@ -80,7 +80,8 @@ class ConditionalMMD:
     Raises
     ------
     ValueError
-        If ``inputs``, ``outputs`` or ``estimator`` is unknown; at the first step, if a field is None.
+        If ``inputs``, ``outputs`` or ``estimator`` is unknown; at the first step, if a field is
+        None.
     TypeError
         At the first step, if ``estimator="unbiased"`` and the model is not a ``Generator``.
 
@@ -193,7 +194,8 @@ def _second_sample(model: nn.Module, run: GeneratorRun) -> Tensor:
     """Return a second, independent sample at the conditions of a run."""
     if not isinstance(model, Generator):
         raise TypeError(
-            "estimator='unbiased' needs a Generator, which can be sampled twice at the same inputs; got "
+            "estimator='unbiased' needs a Generator, which can be sampled twice at the same "
+            "inputs; got "
             f"{type(model).__name__}"
         )
     return model.sample(len(run.batch.x), model.condition_of(run.batch))

@@ -15,7 +15,7 @@ from ancestral.utils import distributed
 
 
 def sparsity_penalty(weight: float = 3.0, target_activation: float = 0.1) -> Objective:
-    """Sparsity penalty weight * sum over hidden units of KL(target_activation || r), divided by batch size.
+    """Sparsity penalty: weight / batch size * sum over hidden units of KL(target_activation || r).
 
     r is the batch mean of the activation of an encoder unit when all hidden activations are
     replaced with sigmoids. The code of max-margin deep generative models (Li, Zhu, Shi and Zhang,

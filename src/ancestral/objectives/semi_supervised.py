@@ -56,9 +56,9 @@ def semi_supervised_bound(alpha: float = 0.1, *, all_classes: bool = False) -> O
     Returns
     -------
     Objective
-        Terms ``reconstruction``, ``kl``, ``class_kl`` (-log p(y), minus H(q(y | x)) for
-        unlabelled samples) and ``classes`` (weighted cross-entropy of the labels). The layout of
-        the latent vector is that of :class:`~ancestral.probability.class_conditional.ClassThenLatent`.
+        Terms ``reconstruction``, ``kl``, ``class_kl`` (-log p(y), minus H(q(y | x)) for unlabelled
+        samples) and ``classes`` (weighted cross-entropy of the labels). The layout of the latent
+        vector is that of :class:`~ancestral.probability.class_conditional.ClassThenLatent`.
 
     Raises
     ------
@@ -130,7 +130,8 @@ def semi_supervised_bound(alpha: float = 0.1, *, all_classes: bool = False) -> O
 def _labels(batch: Batch, n_classes: int) -> Tensor:
     if batch.y is None:
         raise ValueError(
-            "semi_supervised_bound needs labels: the batch has y=None; pass y, with -1 for unlabelled samples"
+            "semi_supervised_bound needs labels: the batch has y=None; pass y, with -1 for "
+            "unlabelled samples"
         )
     return one_hot(batch.y, n_classes)
 

@@ -238,8 +238,8 @@ def run_resampled(model: LatentModel, batch: Batch, k: int, m: int) -> LatentRun
 def systematic_resampling(probabilities: Float[Tensor, "k b"], m: int) -> Int[Tensor, "m b"]:
     """Systematic resampling: draw m of k indices in each column, with replacement.
 
-    m equally spaced points with a uniform random offset are compared with the cumulative probabilities,
-    so that an index of probability p is drawn floor(m p) or ceil(m p) times.
+    m equally spaced points with a uniform random offset are compared with the cumulative
+    probabilities, so that an index of probability p is drawn floor(m p) or ceil(m p) times.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 A conditional is a module that maps a context to a torch distribution.
 """
 
-from ancestral.probability.cmmd import cmmd2
+from ancestral.probability.cmmd import cmmd2, conditional_mmd2
 from ancestral.probability.composite import Chain, Mixture, Product, Unconditional, standard_normal
 from ancestral.probability.conditionals import (
     Bernoulli,
@@ -15,8 +15,15 @@ from ancestral.probability.conditionals import (
     Laplace,
     Poisson,
 )
-from ancestral.probability.kernels import GaussianKernel, Kernel
-from ancestral.probability.mmd import mmd2
+from ancestral.probability.kernel_features import NystromFeatures, RandomFeatures
+from ancestral.probability.kernels import (
+    DeltaKernel,
+    GaussianKernel,
+    Kernel,
+    LaplaceKernel,
+    RationalQuadraticKernel,
+)
+from ancestral.probability.mmd import mmd2, mmd2_of_features, two_sample_test
 
 __all__ = [
     "Bernoulli",
@@ -24,16 +31,24 @@ __all__ = [
     "Chain",
     "Conditional",
     "Context",
+    "DeltaKernel",
     "FullGaussian",
     "Gaussian",
     "GaussianKernel",
     "Kernel",
     "Laplace",
+    "LaplaceKernel",
     "Mixture",
+    "NystromFeatures",
     "Poisson",
     "Product",
+    "RandomFeatures",
+    "RationalQuadraticKernel",
     "Unconditional",
     "cmmd2",
+    "conditional_mmd2",
     "mmd2",
+    "mmd2_of_features",
     "standard_normal",
+    "two_sample_test",
 ]

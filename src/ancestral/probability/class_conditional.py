@@ -82,7 +82,8 @@ class ClassThenLatent(Conditional):
     label : Conditional
         p(y | c) over one-hot classes.
     latent : Conditional
-        p(z | y, c), called on the concatenation [``encoder(c)``, y], or on y if ``encoder`` is None.
+        p(z | y, c), called on the concatenation [``encoder(c)``, y], or on y if ``encoder`` is
+        None.
     sizes : sequence of int
         Number of classes and number of latent variables.
     encoder : Module, optional

@@ -58,7 +58,7 @@ class Conditional(nn.Module, ABC):
 
 
 def reads_context(conditional: Conditional) -> bool:
-    """Return whether a network inside begins with ``ReadContext`` and needs the full ``Context``."""
+    """Return whether the network begins with ``ReadContext`` and needs the full ``Context``."""
     return any(getattr(m, "context_fields", None) for m in conditional.modules())
 
 

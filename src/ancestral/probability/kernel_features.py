@@ -40,10 +40,10 @@ class RandomFeatures:
 
     Examples
     --------
-    >>> from ancestral.probability.kernels import gaussian_gram
-    >>> x = torch.randn(5, 3)
-    >>> phi = RandomFeatures([1.0], 3, n_frequencies=20000)
-    >>> (phi(x) @ phi(x).T - gaussian_gram(x, x, [1.0])).abs().max().item() < 0.05
+    >>> from ancestral.probability import GaussianKernel
+    >>> x, kernel = torch.randn(5, 3), GaussianKernel((1.0,))
+    >>> phi = RandomFeatures(kernel, 3, n_frequencies=20000)
+    >>> (phi(x) @ phi(x).T - kernel(x, x)).abs().max().item() < 0.05
     True
     """
 
@@ -94,10 +94,10 @@ class NystromFeatures:
 
     Examples
     --------
-    >>> from ancestral.probability.kernels import gaussian_gram
-    >>> x = torch.randn(5, 3)
-    >>> phi = NystromFeatures([1.0], x)
-    >>> torch.allclose(phi(x) @ phi(x).T, gaussian_gram(x, x, [1.0]), atol=1e-5)
+    >>> from ancestral.probability import GaussianKernel
+    >>> x, kernel = torch.randn(5, 3), GaussianKernel((1.0,))
+    >>> phi = NystromFeatures(kernel, x)
+    >>> torch.allclose(phi(x) @ phi(x).T, kernel(x, x), atol=1e-5)
     True
     """
 

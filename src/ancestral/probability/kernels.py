@@ -61,32 +61,6 @@ def check_same_columns(a: Tensor, b: Tensor) -> None:
         )
 
 
-def gaussian_gram(
-    a: Float[Tensor, "*g n d"], b: Float[Tensor, "*g m d"], variances: Sequence[float]
-) -> Float[Tensor, "*g n m"]:
-    """Gram matrix of the kernel sum_s exp(-||a - b||^2 / (2 s)) with variances s.
-
-    Parameters
-    ----------
-    a, b : Tensor [..., n, d], [..., m, d]
-        Points; leading axes are groups.
-    variances : sequence of float
-        Variances s of the Gaussians, which are summed, not averaged.
-
-    Raises
-    ------
-    ValueError
-        If ``variances`` is empty, a variance is not positive and finite, or a and b differ in the
-        number of columns.
-
-    Examples
-    --------
-    >>> gaussian_gram(torch.zeros(1, 2), torch.ones(1, 2), [1.0])
-    tensor([[0.3679]])
-    """
-    return GaussianKernel(tuple(variances))(a, b)
-
-
 class Kernel(ABC):
     """A positive definite function of two points."""
 

@@ -218,7 +218,8 @@ class TwoSampleTest:
     null_distribution: Tensor
 
     def __str__(self) -> str:
-        return f"MMD^2 = {self.mmd2:.3g}, p = {self.p_value:.2g} ({len(self.null_distribution)} permutations)"
+        n = len(self.null_distribution)
+        return f"MMD^2 = {self.mmd2:.3g}, p = {self.p_value:.2g} ({n} permutations)"
 
 
 def two_sample_test(

@@ -1,5 +1,10 @@
 """Numpy-style docstrings: inheritance of parameter entries and help texts of the command line."""
 
+# Libraries parse these docstrings to the same entries but do not write them back: of the 35 of
+# estimators and their bases, docstring_parser 0.18 changes all (a default "that" from the words
+# "default: that", References after Examples) and numpydoc 1.11, which requires Sphinx, the 12 with
+# Attributes after Other Parameters. Parsing takes four times as long, their import 26 and 64 ms.
+
 from __future__ import annotations
 
 import inspect

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 import tempfile
@@ -129,9 +127,6 @@ def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
     >>> to_csv([{"epoch": 1, "loss": 2.5}])
     'epoch,loss\n1,2.5\n'
     """
-    names = list(dict.fromkeys(k for record in records for k in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    import polars as pl
+
+    return pl.from_dicts(records, infer_schema_length=None).write_csv()

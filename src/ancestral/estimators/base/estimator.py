@@ -37,8 +37,8 @@ class Estimator(BaseEstimator, ABC):
 
     The fields of a subclass are its hyper-parameters: they become the constructor (every subclass
     is made a dataclass), are checked against their type hints by ``fit`` and are the options of the
-    command line. A subclass implements ``_build`` and ``_fit_model``; methods marked with ``hook`` do
-    nothing by default and may be overridden; all other methods are final.
+    command line. A subclass implements ``_build`` and ``_fit_model``; methods marked with ``hook``
+    do nothing by default and may be overridden; all other methods are final.
 
     Parameters
     ----------

@@ -204,7 +204,8 @@ class ImplicitEstimator(NetworkEstimator, GenerativeEstimator, ABC):
         check_field("variance", variance, Positive)
         if annealing is not None and annealing.initial_distribution != "prior":
             raise ValueError(
-                f"annealing: initial_distribution={annealing.initial_distribution!r} needs a posterior, and {name} has none: "
+                f"annealing: initial_distribution={annealing.initial_distribution!r} needs a "
+                f"posterior, and {name} has none: "
                 "chains start at 'prior'"
             )
         return NoisyGenerator(self._generator, variance).eval().to(self._device())

@@ -121,7 +121,8 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
                 )
             if len(self.noise_std) > 1:
                 raise ValueError(
-                    f"noise_std={self.noise_std}: expected one number, of the input, as network is text"
+                    f"noise_std={self.noise_std}: expected one number, of the input, as network "
+                    "is text"
                 )
         n_max = len(self.hidden) + 1
         for name in ("dropout", "noise_std"):
