@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from ancestral import datasets
 from ancestral.cli.common import (
@@ -171,6 +170,8 @@ def _evaluate_errors(
     options: Namespace, config: Config | None, estimator: Any, dataset: datasets.Dataset
 ) -> str:
     """Print the error rate; return the row-wise errors (0 or 1) as CSV text."""
+    import polars as pl
+
     stage = _second_stage(options, config, estimator, dataset)
     metric, result = scoring.score_classification(
         require_classifier(options.run, estimator), dataset, _row_settings(options), **stage

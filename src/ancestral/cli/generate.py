@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from ancestral.cli.common import (
     check_folder,
@@ -28,6 +27,9 @@ from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.experiments import alignment
 from ancestral.experiments.run import open_run
 from ancestral.utils.validation import Count, check_field
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def sample(options: Namespace) -> None:
@@ -100,6 +102,8 @@ def predict(options: Namespace) -> None:
 
 def _probability_table(estimator: Any, x: np.ndarray) -> pl.DataFrame:
     """Predicted classes and the probabilities of all classes."""
+    import polars as pl
+
     probabilities, names = estimator.predict_proba(x), class_names(estimator)
     predicted = pl.Series("class", [names[j] for j in probabilities.argmax(1)], pl.String)
     table = pl.DataFrame(probabilities.round(6), [f"p({name})" for name in names])
@@ -108,6 +112,8 @@ def _probability_table(estimator: Any, x: np.ndarray) -> pl.DataFrame:
 
 def _target_table(estimator: Any, x: np.ndarray) -> pl.DataFrame:
     """Predicted targets and their standard deviations."""
+    import polars as pl
+
     mean, std = (v.reshape(len(x), -1) for v in estimator.predict(x, return_std=True))
     numbers = [""] if mean.shape[1] == 1 else range(mean.shape[1])
     columns = [f"target{n}" for n in numbers] + [f"standard_deviation{n}" for n in numbers]

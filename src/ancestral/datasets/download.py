@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
-    """Download a file, verify its checksum and move it atomically into a folder.
+    """Download a file into a folder, atomically and with its checksum verified.
 
     Parameters
     ----------
@@ -80,38 +78,23 @@ def download(file: RemoteFile, folder: Path) -> Path:
     DataError
         If the download fails, or the checksum differs.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".part-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        _download_to(file, temporary, folder)
-        problem = _checksum_mismatch(file, temporary)
-        if problem:
-            raise DataError(
-                f"{file.name}: the download from {file.url} is invalid ({problem}) and was "
-                f"deleted. Load again, or put a valid copy into {folder}."
-            )
-        return temporary.replace(folder / file.name)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _download_to(file: RemoteFile, temporary: Path, folder: Path) -> None:
     import pooch
 
+    cache = pooch.create(
+        folder, base_url="", registry={file.name: file.checksum}, urls={file.name: file.url}
+    )
     # The client does not close the connection of a failed download; the hook collects responses
     # to be closed here.
     responses: list[Any] = []
     hooks = {"response": lambda response, **_: responses.append(response)}
-    client = pooch.HTTPDownloader(progressbar=find_spec("tqdm") is not None, hooks=hooks)
+    client = pooch.HTTPDownloader(progressbar=True, hooks=hooks)
     # All exceptions of the HTTP libraries are subclasses of OSError or ValueError.
     try:
-        client(file.url, str(temporary), None)
+        return Path(cache.fetch(file.name, downloader=client))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{file.name}: the download from {file.url} failed ({error}). Try again later, or "
-            f"put the file into {folder} manually."
+            f"put a valid copy into {folder}."
         ) from None
     finally:
         for response in responses:
@@ -126,18 +109,13 @@ def verify_checksum(file: RemoteFile, path: Path) -> None:
     DataError
         If the checksum differs.
     """
-    problem = _checksum_mismatch(file, path)
-    if problem:
-        raise file_error(path, problem)
-
-
-def _checksum_mismatch(file: RemoteFile, path: Path) -> str:
     import pooch
 
     if file.checksum is None:
-        return ""
+        return
     algorithm, expected = file.checksum.split(":")
     actual = pooch.file_hash(str(path), alg=algorithm)
-    if actual == expected:
-        return ""
-    return f"{algorithm} is {actual}, expected {expected}: damaged or another version"
+    if actual != expected:
+        raise file_error(
+            path, f"{algorithm} is {actual}, expected {expected}: damaged or another version"
+        )

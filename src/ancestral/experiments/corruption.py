@@ -255,7 +255,7 @@ def score_corrupted_classification(
     noisy = _fill_with_noise(
         estimator, corrupted, _with_donors(estimator, truth, rows, dataset, training), settings
     )
-    inputs = {"noisy": noisy} | ({} if imputation is None else {"refined": imputation.imputed})
+    inputs = {"noise-filled": noisy} | ({} if imputation is None else {"imputed": imputation.imputed})
     suffix = ""
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if linear_classifier is not None:
@@ -272,8 +272,8 @@ def score_corrupted_classification(
             dataset,
             (result.percent, result.standard_error),
             start_time,
-            n_iter=settings.n_iter if name == "refined" else 0,
-            batch_statistics=settings.batch_statistics and name == "refined",
+            n_iter=settings.n_iter if name == "imputed" else 0,
+            batch_statistics=settings.batch_statistics and name == "imputed",
             seed=settings.seed,
         )
         results.append((metric, result))

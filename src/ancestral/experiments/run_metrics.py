@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from ancestral import datasets
 from ancestral.estimators.base.latent import LatentEstimator
@@ -80,8 +79,14 @@ LIKELIHOOD_COLUMNS = ("log_likelihood", "monte_carlo_error", "effective_sample_s
 
 def likelihoods_to_csv(result: LogLikelihood) -> str:
     """Row-wise log-likelihoods as CSV text, one line per row."""
+    import polars as pl
+
     columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
-    return pl.DataFrame(dict(zip(LIKELIHOOD_COLUMNS, columns, strict=True))).write_csv()
+    return (
+        pl.DataFrame(dict(zip(LIKELIHOOD_COLUMNS, columns, strict=True)))
+        .cast(pl.Float64)
+        .write_csv()
+    )
 
 
 def _read_likelihoods(path: Path, scoring: EvaluationSettings) -> LogLikelihood:
