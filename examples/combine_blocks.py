@@ -12,8 +12,14 @@ from ancestral.data.preprocessing import binarize, sample_bernoulli
 from ancestral.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from ancestral.nn import MLP, Constant
 from ancestral.objectives import elbo, iwae
-from ancestral.probability.composite import Mixture, standard_normal
-from ancestral.probability.conditionals import Bernoulli, FullGaussian, Gaussian, Laplace
+from ancestral.probability.composite import Mixture
+from ancestral.probability.conditionals import (
+    Bernoulli,
+    FullGaussian,
+    Gaussian,
+    Laplace,
+    standard_normal,
+)
 from ancestral.training import train
 from ancestral.training.optim import adam, cosine
 

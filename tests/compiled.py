@@ -21,8 +21,7 @@ from ancestral.models.deterministic import FeatureModel
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP, ReadContext
 from ancestral.objectives import Objective, elbo, hinge, iwae
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import Player, engine, train
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.training.optim import adam, clip, ema

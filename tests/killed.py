@@ -20,8 +20,7 @@ from ancestral import DeviceData, LatentModel, Player
 from ancestral.data.preprocessing import sample_bernoulli
 from ancestral.nn import MLP
 from ancestral.objectives import iwae
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import train
 from ancestral.training.checkpoint import Checkpoint
 from ancestral.training.optim import adam, cosine

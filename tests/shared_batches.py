@@ -13,8 +13,8 @@ from ancestral.data.preprocessing import sample_bernoulli
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP, Slice
 from ancestral.objectives import elbo, hinge, iwae, mmd, sparsity_penalty
-from ancestral.probability.composite import Chain, standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.composite import Chain
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import Player, engine, train
 from ancestral.training.optim import adam, clip, sgd
 from ancestral.utils import distributed

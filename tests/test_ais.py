@@ -15,8 +15,7 @@ from ancestral.evaluation.hmc import hmc_step, value_and_grad
 from ancestral.evaluation.log_likelihood import log_likelihood
 from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.nn import MLP, Constant
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import engine
 
 W = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 0.3]], dtype=torch.float64)

@@ -23,8 +23,8 @@ from ancestral.objectives import (
     posterior_mean,
     vimco,
 )
-from ancestral.probability.composite import Chain, Unconditional, standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.composite import Chain
+from ancestral.probability.conditionals import Bernoulli, Gaussian, Unconditional, standard_normal
 from ancestral.training import train
 from ancestral.training.optim import adam, clip
 

@@ -18,7 +18,7 @@ from ancestral.data.batch import Batch
 from ancestral.models.factor_analysis import FactorAnalyser
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP, Constant, ReadContext
-from ancestral.probability.composite import Chain, Mixture, Product, Unconditional, standard_normal
+from ancestral.probability.composite import Chain, Mixture, Product
 from ancestral.probability.conditionals import (
     Bernoulli,
     Categorical,
@@ -26,7 +26,9 @@ from ancestral.probability.conditionals import (
     Gaussian,
     Laplace,
     Poisson,
+    Unconditional,
     reads_context,
+    standard_normal,
 )
 from ancestral.training import engine
 

@@ -20,7 +20,7 @@ from ancestral.models.run import GeneratorRun
 from ancestral.nn import one_hot
 from ancestral.objectives import cmmd, mmd
 from ancestral.probability.cmmd import cmmd2, conditional_mmd2, regression_operator, ridge_inverse
-from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import standard_normal
 from ancestral.probability.kernel_features import NystromFeatures, RandomFeatures
 from ancestral.probability.kernels import (
     DeltaKernel,

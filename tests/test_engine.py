@@ -67,7 +67,7 @@ def test_plan_uses_bfloat16_for_float32_models_on_capable_hardware(monkeypatch):
     precisions = []
     for is_fast in (False, True):
         monkeypatch.setattr(
-            import_module("ancestral.training.engine.plan"),
+            import_module("ancestral.training.engine.compilation"),
             "has_fast_bfloat16",
             lambda _, is_fast=is_fast: is_fast,
         )

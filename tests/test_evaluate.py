@@ -28,8 +28,7 @@ from ancestral.evaluation.log_likelihood import (
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP
 from ancestral.objectives import elbo
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import Player, engine, train
 from ancestral.training.checkpoint import Checkpoint, CheckpointError
 from ancestral.training.optim import adam

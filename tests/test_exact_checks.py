@@ -27,8 +27,14 @@ from ancestral.models.latent import LatentModel
 from ancestral.models.run import LatentRun
 from ancestral.nn import MLP, Constant, Slice, calibrate, set_output_bias
 from ancestral.objectives import critic_loss, elbo, iwae, log_mean_exp
-from ancestral.probability.composite import Chain, Mixture, Unconditional, standard_normal
-from ancestral.probability.conditionals import Bernoulli, FullGaussian, Gaussian
+from ancestral.probability.composite import Chain, Mixture
+from ancestral.probability.conditionals import (
+    Bernoulli,
+    FullGaussian,
+    Gaussian,
+    Unconditional,
+    standard_normal,
+)
 from ancestral.probability.distributions import kl, log_prob
 from ancestral.training import Player, engine, train
 from ancestral.training.optim import adam, cosine

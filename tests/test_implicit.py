@@ -49,7 +49,7 @@ from ancestral.models.run import GeneratorRun
 from ancestral.nn import SpectralNorm, linear, parse_layers
 from ancestral.nn.convolution import Conv
 from ancestral.objectives import critic_loss, gradient_penalty
-from ancestral.probability.composite import standard_normal
+from ancestral.probability.conditionals import standard_normal
 from ancestral.training import engine
 
 X, Y = load_digits(return_X_y=True)

@@ -21,8 +21,7 @@ from ancestral.evaluation.metrics import squared_errors
 from ancestral.models.factor_analysis import FactorAnalyser
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Conditional, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Conditional, Gaussian, standard_normal
 from ancestral.training import engine
 from ancestral.utils.random import draw_seed
 

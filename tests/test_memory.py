@@ -27,8 +27,7 @@ from ancestral.nn import (
 )
 from ancestral.nn.ladder import Ladder
 from ancestral.objectives import local_error
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import engine
 
 BITS = np.random.default_rng(0).integers(0, 2, (200, 12)).astype(float)

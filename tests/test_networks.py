@@ -14,7 +14,7 @@ from torch import nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import Columns
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import init_output_bias
+from ancestral.estimators.base.deep_latent import init_output_bias
 from ancestral.models.implicit import Generator
 from ancestral.models.latent import LatentModel
 from ancestral.nn import (
@@ -29,8 +29,7 @@ from ancestral.nn import (
     set_output_bias,
 )
 from ancestral.nn.batch_norm import shared_statistics
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import engine
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)

@@ -40,8 +40,7 @@ from ancestral.objectives import (
 from ancestral.objectives.moment_matching import ConditionalMMD
 from ancestral.objectives.variational import run_resampled, systematic_resampling
 from ancestral.probability.cmmd import regression_operator
-from ancestral.probability.composite import Unconditional, standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, Unconditional, standard_normal
 from ancestral.probability.kernels import DeltaKernel, GaussianKernel, Kernel, squared_distances
 from ancestral.training import engine
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ancestral.data.column_types import has_missing, infer_columns, is_binary
-from ancestral.data.columns import Columns
+from ancestral.data.columns import Columns, has_missing, infer_columns, is_binary
 from ancestral.data.preprocessing import binarize, corrupt
 
 RNG = np.random.default_rng(0)

@@ -30,7 +30,7 @@ def by_ancestral(task: Task) -> Clock:
 
     from ancestral import Generator, Player
     from ancestral.objectives import critic_loss, generator_loss
-    from ancestral.probability.composite import standard_normal
+    from ancestral.probability.conditionals import standard_normal
     from ancestral.training.optim import adam
 
     model = nn.Module()

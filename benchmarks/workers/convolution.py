@@ -58,8 +58,7 @@ def by_ancestral(task: Task) -> Clock:
 
     from ancestral import LatentModel, Player
     from ancestral.objectives import elbo
-    from ancestral.probability.composite import standard_normal
-    from ancestral.probability.conditionals import Gaussian
+    from ancestral.probability.conditionals import Gaussian, standard_normal
     from ancestral.training.optim import adam
 
     posterior, likelihood = Gaussian(Encoder()), Gaussian(Decoder(), log_var=LOG_VAR)

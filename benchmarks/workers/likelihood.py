@@ -23,8 +23,7 @@ from ancestral import DeviceData, LatentModel, Player
 from ancestral.evaluation.log_likelihood import log_likelihood
 from ancestral.nn import MLP
 from ancestral.objectives import elbo
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Bernoulli, Gaussian
+from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import train
 
 N_SAMPLES, N_IMAGES, N_PART, CHUNK = 5000, 10_000, 1000, 100

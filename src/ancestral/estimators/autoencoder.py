@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ancestral.data.columns import ColumnFeatures, Columns
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import decoder, init_output_bias
+from ancestral.estimators.base.deep_latent import decoder, init_output_bias
 from ancestral.estimators.base.network import RegularizedNetworkEstimator
 from ancestral.estimators.base.tabular import CHUNK
 from ancestral.models.deterministic import AutoencoderModel

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import ColumnFeatures
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.decoder import decoder, init_output_bias
+from ancestral.estimators.base.deep_latent import decoder, init_output_bias
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.network import NetworkEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, one_hot_classes

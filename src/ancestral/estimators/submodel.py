@@ -8,7 +8,7 @@ import numpy as np
 
 from ancestral.estimators.base import persistence
 from ancestral.estimators.base.estimator import Estimator
-from ancestral.estimators.registry import find, load
+from ancestral.estimators.registry import find_saved, load
 from ancestral.utils import serialization
 
 
@@ -46,7 +46,7 @@ def load_submodel(
 
 
 def _from_description(description: dict[str, Any], kinds: type | tuple[type, ...]) -> Estimator:
-    cls = find(description["method"]).load()
+    cls = find_saved(description["method"])
     assert issubclass(cls, kinds)
     model = persistence.from_description(cls, description)
     model._set_modules(model._build())

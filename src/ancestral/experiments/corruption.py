@@ -255,7 +255,9 @@ def score_corrupted_classification(
     noisy = _fill_with_noise(
         estimator, corrupted, _with_donors(estimator, truth, rows, dataset, training), settings
     )
-    inputs = {"noise-filled": noisy} | ({} if imputation is None else {"imputed": imputation.imputed})
+    inputs = {"noise-filled": noisy} | (
+        {} if imputation is None else {"imputed": imputation.imputed}
+    )
     suffix = ""
     predict: Callable[[np.ndarray], np.ndarray] = estimator.predict
     if linear_classifier is not None:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from ancestral import datasets
-from ancestral.data.column_types import has_missing
+from ancestral.data.columns import has_missing
 from ancestral.estimators import registry
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.implicit import ImplicitEstimator

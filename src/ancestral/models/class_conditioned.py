@@ -87,7 +87,7 @@ def class_log_prior(model: LatentModel) -> Tensor | None:
 
     Examples
     --------
-    >>> from ancestral.probability.composite import standard_normal
+    >>> from ancestral.probability.conditionals import standard_normal
     >>> model = LatentModel(standard_normal(2), standard_normal(3), standard_normal(2))
     >>> class_log_prior(model) is None
     True

@@ -9,8 +9,7 @@ from torch import Tensor, distributions, nn
 from ancestral.data.batch import Batch
 from ancestral.models.exact import ExactModel, FunctionConditional, Statistics, _fill_missing
 from ancestral.models.mixture_components import MIN_VARIANCE
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Conditional, ContextLike
+from ancestral.probability.conditionals import Conditional, ContextLike, standard_normal
 from ancestral.probability.distributions import mean_or_mode, rsample_or_sample
 
 

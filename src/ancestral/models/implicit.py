@@ -35,7 +35,7 @@ class Generator(nn.Module):
 
     Examples
     --------
-    >>> from ancestral.probability.composite import standard_normal
+    >>> from ancestral.probability.conditionals import standard_normal
     >>> from ancestral.nn import MLP
     >>> Generator(MLP(2, (8,), 3), standard_normal(2)).sample(5).shape
     torch.Size([5, 3])

@@ -39,7 +39,7 @@ class LatentModel(nn.Module):
     Examples
     --------
     >>> from ancestral.probability.conditionals import Bernoulli, Gaussian
-    >>> from ancestral.probability.composite import standard_normal
+    >>> from ancestral.probability.conditionals import standard_normal
     >>> from ancestral.nn import MLP
     >>> model = LatentModel(
     ...     prior=standard_normal(2),

@@ -16,8 +16,7 @@ from torch.distributions import Normal, Uniform
 from ancestral.models.implicit import Generator, LatentSpaceGenerator
 from ancestral.models.latent import LatentModel
 from ancestral.nn import one_hot
-from ancestral.probability.composite import standard_normal
-from ancestral.probability.conditionals import Context, Gaussian
+from ancestral.probability.conditionals import Context, Gaussian, standard_normal
 
 
 class NoisyGenerator(LatentModel):

@@ -52,7 +52,7 @@ class StackedLatentModel(LatentModel):
     Examples
     --------
     >>> from ancestral.probability.conditionals import Gaussian
-    >>> from ancestral.probability.composite import standard_normal
+    >>> from ancestral.probability.conditionals import standard_normal
     >>> from ancestral.nn import MLP
     >>> top, bottom = (
     ...     LatentModel(standard_normal(n), Gaussian(MLP(n, (8,), heads=(d, d))),

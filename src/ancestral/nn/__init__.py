@@ -8,7 +8,7 @@ from ancestral.nn.batch_norm import (
     shared_statistics,
     standardise,
 )
-from ancestral.nn.context import Constant, Lookup, ReadContext, Slice, logit, one_hot
+from ancestral.nn.context import Constant, Lookup, ReadContext, Slice, one_hot
 from ancestral.nn.conv_spec import (
     MapShape,
     network_output_shape,
@@ -28,6 +28,7 @@ from ancestral.nn.mlp import (
     dense_layers,
     init_normal_,
     linear,
+    logit,
     n_parameters,
     set_output_bias,
 )

@@ -110,9 +110,3 @@ class Slice(nn.Module):
     def forward(self, u: Float[Tensor, "*b d"]) -> Tensor:
         """Return the slice [..., stop - start]."""
         return u[..., self.start : self.stop]
-
-
-def logit(p: Tensor, eps: float = 1e-3) -> Tensor:
-    """Return log(p / (1 - p)) with p clamped to [eps, 1 - eps]."""
-    p = p.clamp(eps, 1 - eps)
-    return torch.log(p) - torch.log1p(-p)

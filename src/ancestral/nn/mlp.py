@@ -203,3 +203,9 @@ def n_parameters(model: nn.Module) -> int:
     9
     """
     return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)
+
+
+def logit(p: Tensor, eps: float = 1e-3) -> Tensor:
+    """Return log(p / (1 - p)) with p clamped to [eps, 1 - eps]."""
+    p = p.clamp(eps, 1 - eps)
+    return torch.log(p) - torch.log1p(-p)

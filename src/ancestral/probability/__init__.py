@@ -4,7 +4,7 @@ A conditional is a module that maps a context to a torch distribution.
 """
 
 from ancestral.probability.cmmd import cmmd2, conditional_mmd2
-from ancestral.probability.composite import Chain, Mixture, Product, Unconditional, standard_normal
+from ancestral.probability.composite import Chain, Mixture, Product
 from ancestral.probability.conditionals import (
     Bernoulli,
     Categorical,
@@ -14,6 +14,8 @@ from ancestral.probability.conditionals import (
     Gaussian,
     Laplace,
     Poisson,
+    Unconditional,
+    standard_normal,
 )
 from ancestral.probability.kernel_features import NystromFeatures, RandomFeatures
 from ancestral.probability.kernels import (

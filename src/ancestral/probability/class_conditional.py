@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Normal, OneHotCategorical
 
 from ancestral.nn.numerics import at_least_float32
-from ancestral.probability.composite import Unconditional
-from ancestral.probability.conditionals import Conditional, ContextLike
+from ancestral.probability.conditionals import Conditional, ContextLike, Unconditional
 from ancestral.probability.distributions import ChainDistribution
 
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, distributions, nn
-from torch.distributions import Distribution
 
 from ancestral.nn.numerics import at_least_float32
 from ancestral.probability.conditionals import Conditional, ContextLike
 from ancestral.probability.distributions import (
     ChainDistribution,
     MixedColumns,
-    distribution_parameters,
 )
 
 
@@ -97,48 +95,6 @@ class Product(Conditional):
         """Return the joint distribution of the columns, in the order of the table."""
         c = c if self.trunk is None else self.trunk(c)
         return MixedColumns([part(c) for part in self.parts], self.order)
-
-
-class Unconditional(Conditional):
-    """Context-independent distribution, such as a standard normal prior.
-
-    Parameters
-    ----------
-    distribution : Distribution
-        Distribution to return. Its parameters become buffers, so that they move with the module
-        to a device or dtype.
-
-    Raises
-    ------
-    TypeError
-        If the distribution wraps another one and has no tensor parameters.
-
-    Examples
-    --------
-    >>> Unconditional(distributions.Normal(torch.zeros(2), torch.ones(2)))().sample((3,)).shape
-    torch.Size([3, 2])
-    """
-
-    def __init__(self, distribution: Distribution) -> None:
-        super().__init__()
-        if not distribution_parameters(distribution):
-            raise TypeError(
-                f"distribution: {type(distribution).__name__} has no tensor parameters; pass the "
-                "distribution it wraps"
-            )
-        self.family = type(distribution)
-        self.names = tuple(distribution_parameters(distribution))
-        for name, value in distribution_parameters(distribution).items():
-            self.register_buffer(name, value.detach().clone())
-
-    def forward(self, c: ContextLike = None) -> Distribution:  # noqa: ARG002
-        """Return the distribution."""
-        return self.family(**{n: getattr(self, n) for n in self.names}, validate_args=False)
-
-
-def standard_normal(d: int) -> Unconditional:
-    """Return the standard normal distribution N(0, I) over d entries."""
-    return Unconditional(distributions.Normal(torch.zeros(d), torch.ones(d)))
 
 
 class Chain(Conditional):

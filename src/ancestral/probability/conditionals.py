@@ -17,7 +17,10 @@ from torch import Tensor, distributions, nn
 from torch.distributions import Distribution
 
 from ancestral.nn.numerics import at_least_float32
-from ancestral.probability.distributions import log_prob
+from ancestral.probability.distributions import (
+    distribution_parameters,
+    log_prob,
+)
 
 
 class Context(NamedTuple):
@@ -240,3 +243,45 @@ class Categorical(Conditional):
         min_logit = torch.finfo(columns[0].dtype).min
         padded = [nn.functional.pad(u, (0, width - u.shape[-1]), value=min_logit) for u in columns]
         return distributions.Categorical(logits=torch.stack(padded, -2), validate_args=False)
+
+
+class Unconditional(Conditional):
+    """Context-independent distribution, such as a standard normal prior.
+
+    Parameters
+    ----------
+    distribution : Distribution
+        Distribution to return. Its parameters become buffers, so that they move with the module
+        to a device or dtype.
+
+    Raises
+    ------
+    TypeError
+        If the distribution wraps another one and has no tensor parameters.
+
+    Examples
+    --------
+    >>> Unconditional(distributions.Normal(torch.zeros(2), torch.ones(2)))().sample((3,)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, distribution: Distribution) -> None:
+        super().__init__()
+        if not distribution_parameters(distribution):
+            raise TypeError(
+                f"distribution: {type(distribution).__name__} has no tensor parameters; pass the "
+                "distribution it wraps"
+            )
+        self.family = type(distribution)
+        self.names = tuple(distribution_parameters(distribution))
+        for name, value in distribution_parameters(distribution).items():
+            self.register_buffer(name, value.detach().clone())
+
+    def forward(self, c: ContextLike = None) -> Distribution:  # noqa: ARG002
+        """Return the distribution."""
+        return self.family(**{n: getattr(self, n) for n in self.names}, validate_args=False)
+
+
+def standard_normal(d: int) -> Unconditional:
+    """Return the standard normal distribution N(0, I) over d entries."""
+    return Unconditional(distributions.Normal(torch.zeros(d), torch.ones(d)))

@@ -91,7 +91,9 @@ class TrainingState:
     def take_step(self, data: DeviceData, index: Tensor) -> None:
         """Update each player that is due, on the samples ``index``, [batch_size]."""
         engine.seed(self.random_state, self.step)
-        batch = data.batch_at(index).shard(self.world)
+        batch = data.batch_at(index)
+        if self.world.size > 1:
+            batch = batch.shard(self.world)
         for player_state in self.player_states:
             for _ in range(player_state.updates_at(self.step)):
                 self.means.add(player_state.name, player_state.take_step(batch, self.n_steps))

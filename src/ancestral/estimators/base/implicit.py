@@ -33,7 +33,7 @@ from ancestral.models.implicit import AdversarialPair, Generator, LatentSpaceGen
 from ancestral.models.latent import LatentModel
 from ancestral.models.noisy_generator import NoisyGenerator
 from ancestral.nn import ConvNet, MapShape, linear, one_hot, parse_layers
-from ancestral.probability.composite import Unconditional
+from ancestral.probability.conditionals import Unconditional
 from ancestral.probability.kernels import check_variances, median_variance
 from ancestral.training import Progress
 from ancestral.utils.hooks import hook

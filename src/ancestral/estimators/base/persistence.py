@@ -51,9 +51,9 @@ def write_model(estimator: Estimator, folder: Path, bits: Bits = 32, whole: bool
 def load(cls: type[E], path: Path | str) -> E:
     """Read a saved estimator of a class; see ``Estimator.load``."""
     weights, description = serialization.load_model(path)
-    if description["method"] != cls.__name__:
+    if not _is_saved_class(cls, str(description["method"])):
         raise serialization.ModelFileError(
-            f"{path} holds a {description['method']}, not a {cls.__name__}: "
+            f"{path} holds a {description['method']}, not a {class_id(cls)}: "
             "ancestral.load(path) selects the class by itself"
         )
     try:
@@ -64,6 +64,8 @@ def load(cls: type[E], path: Path | str) -> E:
         estimator._omitted_weights = tuple(description.get("left_out", ()))
         for name, module in estimator._modules().items():
             _load_weights(module, f"{name}.", weights, estimator._omitted_weights)
+    except serialization.ModelFileError as error:
+        raise serialization.ModelFileError(f"{path}: {error}") from None
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise serialization.ModelFileError(
@@ -98,7 +100,19 @@ def describe(estimator: Estimator) -> dict[str, Any]:
         "init_from": None,
     }
     params = estimator.get_params(deep=False) | local
-    return {"method": type(estimator).__name__, "params": params, "fitted": fitted}
+    return {"method": class_id(type(estimator)), "params": params, "fitted": fitted}
+
+
+def class_id(cls: type) -> str:
+    """Return the name of a class in saved models: ``module:Class`` for one outside this package."""
+    own = cls.__module__.startswith("ancestral.")
+    return cls.__name__ if own else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _is_saved_class(cls: type, saved: str) -> bool:
+    """Whether a saved class name is that of a class, which may have moved to another module."""
+    own, is_outside = class_id(cls), ":" in saved
+    return saved == own or (":" in own and is_outside and saved.rpartition(":")[2] == cls.__name__)
 
 
 def from_description(cls: type[E], description: Mapping[str, Any]) -> E:

@@ -11,7 +11,8 @@ import torch
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from ancestral.data.column_types import (
+from ancestral.data.columns import (
+    Columns,
     bytes_as_counts,
     check_columns,
     has_missing,
@@ -19,7 +20,6 @@ from ancestral.data.column_types import (
     is_binary,
     value_range,
 )
-from ancestral.data.columns import Columns
 from ancestral.data.device_data import DeviceData
 from ancestral.data.preprocessing import binarize, sample_bernoulli
 from ancestral.evaluation.log_likelihood import LogLikelihood

@@ -1,24 +1,24 @@
 """Hardware-dependent code: devices, precision, compiled steps, flat parameters, random streams."""
 
-from ancestral.training.engine.compilation import CompiledFunction
-from ancestral.training.engine.devices import (
-    flush_denormals,
-    move_to,
-    resolve_device,
-    single_precision,
-    widest_float_dtype,
-)
-from ancestral.training.engine.flat_parameters import FlatParameters, set_memory_format
-from ancestral.training.engine.linear import inference_mode
-from ancestral.training.engine.memory import retain_freed_memory
-from ancestral.training.engine.messages import log_once, log_to_stderr
-from ancestral.training.engine.plan import (
+from ancestral.training.engine.compilation import (
     CompileChoice,
+    CompiledFunction,
     Plan,
     Precision,
     has_convolutions,
     make_plan,
 )
+from ancestral.training.engine.devices import (
+    flush_denormals,
+    move_to,
+    resolve_device,
+    retain_freed_memory,
+    single_precision,
+    widest_float_dtype,
+)
+from ancestral.training.engine.flat_parameters import FlatParameters, set_memory_format
+from ancestral.training.engine.linear import inference_mode
+from ancestral.training.engine.messages import log_once, log_to_stderr
 from ancestral.utils.random import fork_rng, seed, seeded_rng
 
 __all__ = [

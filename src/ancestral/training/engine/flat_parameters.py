@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ancestral.training.engine.plan import Plan
+from ancestral.training.engine.compilation import Plan
 
 ALIGNMENT = 8
 """Alignment of each parameter in the flat vector, in numbers: 8 of bfloat16 are 16 bytes, the

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ancestral.training.engine.compilation import Plan
 from ancestral.training.engine.flat_parameters import reduced_precision
-from ancestral.training.engine.plan import Plan
 
 
 def affine(u: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

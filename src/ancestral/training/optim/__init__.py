@@ -4,8 +4,18 @@ The parameters of a player are stored in one vector. An optimiser consists of it
 (``init``), the scalars of each step (``rates``) and an in-place update (``update``).
 """
 
-from ancestral.training.optim.optimizer import Optimizer, Rates, Shapes, State
-from ancestral.training.optim.rules import RULES, adagrad, adam, iwae_adam, sgd, sgld
+from ancestral.training.optim.optimizer import (
+    RULES,
+    Optimizer,
+    Rates,
+    Shapes,
+    State,
+    adagrad,
+    adam,
+    iwae_adam,
+    sgd,
+    sgld,
+)
 from ancestral.training.optim.schedules import (
     SCHEDULES,
     Schedule,
