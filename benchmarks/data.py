@@ -1,4 +1,4 @@
-"""The data of the benchmark, as arrays of bytes on disk."""
+"""Data of the speed benchmark, as byte arrays on disk."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from ancestral import datasets
 from ancestral.data.preprocessing import binarize
 from ancestral.utils.files import write_file
 
-N_PICTURES = 2000
+N_COLOUR_IMAGES = 2000
 
 
 def prepare(folder: Path) -> dict[str, Path]:
-    """Write the arrays that the workers read, unless they are there.
+    """Write the arrays that the workers read, unless they exist.
 
     Returns
     -------
     dict
         Paths of ``train`` [60000, 784] and ``test`` [10000, 784], the bits of MNIST binarised
-        once, and of ``pictures`` [2000, 3072], bytes.
+        once, and of ``colour_images`` [2000, 3072], synthetic images as bytes.
     """
-    paths = {name: folder / f"{name}.npy" for name in ("train", "test", "pictures")}
+    paths = {name: folder / f"{name}.npy" for name in ("train", "test", "colour_images")}
     if not all(path.exists() for path in paths.values()):
         mnist = datasets.load("mnist")
         for split in ("train", "test"):
             bits = binarize(getattr(mnist, f"x_{split}"), seed=0)
             _write(paths[split], bits.astype(np.uint8))
-        _write(paths["pictures"], made_up_pictures(N_PICTURES))
+        _write(paths["colour_images"], synthetic_images(N_COLOUR_IMAGES))
     return paths
 
 
-def made_up_pictures(n: int) -> np.ndarray:
-    """Coarse coloured patches with a little noise, [n, 3 * 32 * 32], channels first."""
+def synthetic_images(n: int) -> np.ndarray:
+    """Coarse coloured patches with Gaussian noise: bytes [n, 3 * 32 * 32], channels first."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0.2, 0.8, (n, 3, 4, 4))
     fine = np.kron(coarse, np.ones((8, 8))) + rng.normal(0, 0.05, (n, 3, 32, 32))

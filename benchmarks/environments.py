@@ -1,4 +1,4 @@
-"""A virtual environment for every peer, made once from its pinned requirements."""
+"""Virtual environments of the peer libraries, created from pinned requirements."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ REQUIREMENTS = Path(__file__).parent / "environments"
 
 
 def interpreter(name: str, folder: Path, python: str) -> str:
-    """Return the interpreter of an environment; make it if it is not there or out of date.
+    """Path of the interpreter of an environment, which is created if missing or outdated.
 
     Parameters
     ----------
     name : str
-        Of a file in ``environments/``, without its suffix.
+        Name of the environment: a file in ``environments/`` without its suffix.
     folder : Path
-        Under which it is made.
+        Parent folder of the environments.
     python : str
-        The interpreter that makes it.
+        Interpreter that creates the environment.
 
     Raises
     ------
     subprocess.CalledProcessError
-        If something can't be installed; pip has said what.
+        If a requirement cannot be installed; pip prints the reason.
     """
     requirements = REQUIREMENTS / f"{name}.txt"
-    home = (folder / name).resolve()
-    within, stamp = home / "bin" / "python", home / ".ready"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        print(f"making the environment {name}", file=sys.stderr)
-        subprocess.run([python, "-m", "venv", "--clear", str(home)], check=True)
-        install = [str(within), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "-r", str(requirements)], check=True)
-        stamp.write_text(wanted)
-    return str(within)
+    environment = (folder / name).resolve()
+    executable, stamp = environment / "bin" / "python", environment / ".ready"
+    checksum = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != checksum:
+        print(f"creating the environment {name}", file=sys.stderr)
+        subprocess.run([python, "-m", "venv", "--clear", str(environment)], check=True)
+        pip = [str(executable), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", str(requirements)], check=True)
+        stamp.write_text(checksum)
+    return str(executable)

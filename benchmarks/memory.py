@@ -1,11 +1,11 @@
-"""What a memory costs: seconds of a training step with and without one, in one run, in turn.
+"""Training time of a VAE with and without memory, in seconds per step.
 
-Run it:  python benchmarks/memory.py     (the record goes to ``results/memory-step.json``)
+Usage:  python benchmarks/memory.py     (writes ``results/memory-step.json``)
 
-The networks of the memory paper on made-up bits of 784 pixels. A fit has many short epochs, of
-which the median after the first one counts: steps of a few milliseconds vary by a third from one to
-the next. Each round fits every model once, and medians over rounds are compared. It wants a quiet
-machine.
+The networks are those of the memory paper, the data random bits of 784 pixels. The time of a step
+is the median over many short epochs without the first, because single steps of a few milliseconds
+vary by a third. Each round fits every model once; the record contains medians over rounds. Requires
+an idle machine.
 """
 
 from __future__ import annotations
@@ -16,44 +16,49 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from interleave import interleave, write_record
 from machine import warn_if_busy
-from turns import in_turn, write
 
 from ancestral import MemoryVAE
 
 NETWORK: dict[str, Any] = {"n_latents": 100, "hidden": (500, 500), "batch_size": 100}
-PARTS: dict[str, dict[str, Any]] = {
+MODELS: dict[str, dict[str, Any]] = {
     "plain": {"n_slots": 0, "local_weight": 0.0},
     "memory": {"n_slots": (70, 30), "local_weight": 0.0},
     "memory and local error": {"n_slots": (70, 30), "local_weight": 0.1},
 }
 LENGTHS = {1: (100, 21), 5: (40, 11), 50: (6, 7)}
-"""Steps of an epoch and epochs of a fit by K, so that one takes some ten seconds."""
+"""Steps per epoch and number of epochs by K; a fit takes about ten seconds."""
 
 
-def seconds_per_step(parts: dict[str, Any], k: int) -> float:
-    """Train, and return the seconds of a step in the median epoch but the first."""
+def seconds_per_step(options: dict[str, Any], k: int) -> float:
+    """Seconds per training step of the median epoch without the first."""
     n_steps, n_epochs = LENGTHS[k]
     shape = (n_steps * NETWORK["batch_size"], 784)
     rows = np.random.default_rng(0).integers(0, 2, shape, dtype=np.uint8) * np.uint8(255)
-    how = NETWORK | parts | {"n_importance_samples": k, "max_epochs": n_epochs}
-    history = MemoryVAE(**how, random_state=0, compile=True).fit(rows).history_
+    options = NETWORK | options | {"n_importance_samples": k, "max_epochs": n_epochs}
+    history = MemoryVAE(**options, random_state=0, compile=True).fit(rows).history_
     return float(np.median(np.diff([epoch["seconds"] for epoch in history]))) / n_steps
 
 
 def main(n_rounds: str = "5") -> None:
-    """Measure in turn, and write the record."""
+    """Measure interleaved, and write the record."""
     warn_if_busy()
-    sides = {
-        (k, name): partial(seconds_per_step, PARTS[name], k) for k in LENGTHS for name in PARTS
+    cases = {
+        (k, name): partial(seconds_per_step, MODELS[name], k) for k in LENGTHS for name in MODELS
     }
-    found = in_turn({f"K = {k}, {name}": side for (k, name), side in sides.items()}, int(n_rounds))
-    by_side = dict(zip(sides, found.pop("medians").values(), strict=True))
-    medians = {str(k): {name: by_side[k, name] for name in PARTS} for k in LENGTHS}
-    ratios = {k: {name: m[name] / m["plain"] for name in PARTS} for k, m in medians.items()}
-    config = NETWORK | {"hidden": list(NETWORK["hidden"])}
-    about = {"metric": "seconds of a training step", "config": config}
-    write("memory-step", about | {"medians": medians, "ratios": ratios} | found)
+    functions = {f"K = {k}, {name}": function for (k, name), function in cases.items()}
+    timings = interleave(functions, int(n_rounds))
+    by_case = dict(zip(cases, timings.pop("medians").values(), strict=True))
+    medians = {str(k): {name: by_case[k, name] for name in MODELS} for k in LENGTHS}
+    ratios = {k: {name: m[name] / m["plain"] for name in MODELS} for k, m in medians.items()}
+    record = {
+        "metric": "seconds per training step",
+        "config": NETWORK | {"hidden": list(NETWORK["hidden"])},
+        "medians": medians,
+        "ratios": ratios,
+    }
+    write_record("memory-step", record | timings)
     print(json.dumps(ratios, indent=1))
 
 

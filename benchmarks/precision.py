@@ -1,10 +1,10 @@
-"""Whether training in bfloat16 ends where training in float32 does: whole trainings, three seeds.
+"""Test log-likelihood after training in bfloat16 and in float32, for three seeds.
 
-Run it:  python benchmarks/precision.py     (the record goes to ``results/precision.json``)
+Usage:  python benchmarks/precision.py     (writes ``results/precision.json``)
 
-A VAE and an IWAE with K = 50 learn scikit-learn's digits; each model's L_1000 on the test rows is
-evaluated in float32, and once more in bfloat16. Processors without bfloat16 instructions emulate
-them, slowly and with the same roundings.
+A VAE and an IWAE with K = 50 are fitted to scikit-learn's digits; L_1000 of the test rows is
+evaluated in float32 and in bfloat16. Processors without bfloat16 instructions emulate them slowly,
+with the same rounding.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ancestral.utils.serialization import versions
 RECORD = Path(__file__).resolve().parent.parent / "results" / "precision.json"
 SEEDS = (0, 1, 2)
 PRECISIONS = ("float32", "bfloat16")
-NETWORK = {"hidden": (100, 100), "n_latents": 20, "max_epochs": 100}
+OPTIONS = {"hidden": (100, 100), "n_latents": 20, "max_epochs": 100}
 METHODS: dict[str, Any] = {
-    "VAE": lambda **how: VAE(**NETWORK, **how),
-    "IWAE-50": lambda **how: IWAE(**NETWORK, n_importance_samples=50, **how),
+    "VAE": lambda **options: VAE(**OPTIONS, **options),
+    "IWAE-50": lambda **options: IWAE(**OPTIONS, n_importance_samples=50, **options),
 }
 
 
 def run(method: str, precision: str, seed: int, data: datasets.Dataset) -> dict[str, Any]:
-    """Train one model and score the test rows."""
-    began = perf_counter()
+    """Fit one model and evaluate the test rows in both precisions."""
+    start = perf_counter()
     model = METHODS[method](precision=precision, random_state=seed).fit(data.x_train)
-    seconds = perf_counter() - began
+    seconds = perf_counter() - start
     scores = {p: model.log_likelihood(data.x_test, 1000, precision=p) for p in PRECISIONS}
     return {
         "method": method,
@@ -48,7 +48,7 @@ def run(method: str, precision: str, seed: int, data: datasets.Dataset) -> dict[
 
 
 def main() -> None:
-    """Train all, and write the record."""
+    """Fit all models, and write the record."""
     data, runs = datasets.load("digits"), []
     for method in METHODS:
         for seed in SEEDS:
@@ -56,7 +56,7 @@ def main() -> None:
                 runs.append(run(method, precision, seed, data))
                 print(json.dumps(runs[-1]))
     record = {
-        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in NETWORK.items()},
+        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in OPTIONS.items()},
         "metric": "log-likelihood L_1000 of the test rows, nats",
         "data": data.name,
         "data_checksum": data.checksum,

@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from ancestral import DeviceData, LatentModel, Player
-from ancestral.data.preprocessing import binarize, sample_bernoulli
+from ancestral.data.device_data import sample_bernoulli
+from ancestral.data.preprocessing import binarize
 from ancestral.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from ancestral.nn import MLP, Constant
 from ancestral.objectives import elbo, iwae

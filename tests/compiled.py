@@ -14,8 +14,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from ancestral import ClassConditionalVAE
-from ancestral.data.device_data import DeviceData
-from ancestral.data.preprocessing import sample_bernoulli
+from ancestral.data.device_data import DeviceData, sample_bernoulli
 from ancestral.estimators.base.supervised import make_linear_classifier
 from ancestral.models.deterministic import FeatureModel
 from ancestral.models.latent import LatentModel

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ancestral import DeviceData, LatentModel, Player
-from ancestral.data.preprocessing import sample_bernoulli
+from ancestral.data.device_data import sample_bernoulli
 from ancestral.nn import MLP
 from ancestral.objectives import iwae
 from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ancestral.data.device_data import DeviceData
-from ancestral.data.preprocessing import sample_bernoulli
+from ancestral.data.device_data import DeviceData, sample_bernoulli
 from ancestral.models.latent import LatentModel
 from ancestral.nn import MLP, Slice
 from ancestral.objectives import elbo, hinge, iwae, mmd, sparsity_penalty

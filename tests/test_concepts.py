@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Normal, Uniform
 
 from ancestral import Batch, DeviceData, Generator, LatentModel, Player
-from ancestral.data.preprocessing import sample_bernoulli
+from ancestral.data.device_data import sample_bernoulli
 from ancestral.models.factor_analysis import FactorAnalyser
 from ancestral.nn import MLP, ActivationTap, BatchNorm, Constant, Memory, ReadContext, Slice, linear
 from ancestral.objectives import (

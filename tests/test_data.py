@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ancestral.data.device_data import DeviceData
-from ancestral.data.preprocessing import sample_bernoulli
+from ancestral.data.device_data import DeviceData, sample_bernoulli
 from ancestral.utils.random import mix_seed
 
 RNG = np.random.default_rng(0)

@@ -665,7 +665,7 @@ def test_content_checksum_matches_documented_definition():
 def test_content_checksum_does_not_depend_on_block_size(monkeypatch):
     x = np.random.default_rng(0).random((50, 3))
     expected = content_checksum({"x_train": x})
-    monkeypatch.setattr("ancestral.data.blocks.BLOCK_BYTES", 100)
+    monkeypatch.setattr("ancestral.data.sampling.BLOCK_BYTES", 100)
     assert content_checksum({"x_train": x}) == expected
 
 

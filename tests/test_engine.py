@@ -26,9 +26,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _reset_notices(monkeypatch):
     """Each test starts without notices that were already logged."""
-    from ancestral.training.engine import messages
+    from ancestral.training.engine import devices
 
-    monkeypatch.setattr(messages, "_logged", set())
+    monkeypatch.setattr(devices, "_logged", set())
 
 
 def log_messages(caplog):

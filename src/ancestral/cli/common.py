@@ -22,7 +22,7 @@ from ancestral.experiments.protocol import EvaluationSettings, Metric
 from ancestral.experiments.run import CONFIG
 from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import SAMPLE_QUALITY
-from ancestral.training.engine.messages import log_once
+from ancestral.training.engine.devices import log_once
 from ancestral.utils import files
 from ancestral.utils.validation import Sizes, parse_field
 

@@ -43,6 +43,8 @@ def _run(arguments: Sequence[str]) -> int:
 
     commands.log_to_stderr()
     try:
+        for module in getattr(options, "modules", ()):
+            registry.import_module(module)
         with commands.flush_denormals():
             commands.COMMANDS[options.command](options)
         sys.stdout.flush()

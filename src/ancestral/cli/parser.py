@@ -18,6 +18,7 @@ examples:
   ancestral fit iwae mnist --n-importance-samples 5 --max-epochs 20
   ancestral fit vae my_table.csv --n-latents 5     fit your own table; empty cells are missing
   ancestral fit vae --help                         list the options of a method with defaults
+  ancestral fit my_module:MyVAE my_table.csv       fit your own estimator, of a file my_module.py
   ancestral evaluate runs/vae-digits               log-likelihood of the test rows
   ancestral sample runs/vae-digits -n 100 --out samples.png
   ancestral impute runs/vae-table damaged.csv --out filled.csv
@@ -58,6 +59,7 @@ def build_parser(arguments: Sequence[str] = ()) -> Parser:
     _add_impute(commands)
     report = _add(commands, "report", "rewrite the report page of a run")
     report.add_argument("run", type=Path, help="run folder")
+    _add_import(report)
     report.add_argument(
         "--n-importance-samples",
         type=int,
@@ -92,7 +94,13 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
         epilog="`ancestral fit METHOD --help` lists the options of a method.",
     )
     method_names = ", ".join(registry.METHODS)
-    fit.add_argument("method", nargs="?", help=f"one of: {method_names}", metavar="METHOD")
+    fit.add_argument(
+        "method",
+        nargs="?",
+        help=f"one of: {method_names}; or module:Class of an estimator of your own, which is "
+        "imported",
+        metavar="METHOD",
+    )
     fit.add_argument(
         "data",
         nargs="?",
@@ -120,10 +128,52 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
     fit.add_argument(
         "--label-seed", type=int, metavar="N", help="seed of the choice of labelled rows"
     )
-    if "fit" in arguments:
-        names = [a for a in arguments if a in registry.METHODS]
-        if names:
-            _add_estimator_options(fit, registry.find(names[0]).load())
+    _add_import(fit)
+    if "fit" in arguments[:1]:
+        name = _first_positional(fit, arguments[1:])
+        if name is not None:
+            _add_method_options(fit, name)
+
+
+def _add_method_options(fit: Parser, name: str) -> None:
+    """Add the options of a method, if its name is known, after importing its class.
+
+    Exit with an error if a ``module:Class`` can't be imported.
+    """
+    try:
+        cls = registry.import_class(name)
+    except ValueError as error:
+        if ":" in name:
+            fit.error(str(error))
+        return
+    _add_estimator_options(fit, cls)
+
+
+def _first_positional(parser: Parser, arguments: Sequence[str]) -> str | None:
+    """Return the first positional argument. An option that the parser lacks has one value."""
+    options, is_value = parser.options(), False
+    for argument in arguments:
+        if is_value:
+            is_value = False
+        elif not argument.startswith("-"):
+            return argument
+        else:
+            takes_value = argument not in options or options[argument].nargs != 0
+            is_value = takes_value and "=" not in argument
+    return None
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    """Add the option that imports the modules of estimators outside this package."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module first, for a saved model whose class is defined there (may be "
+        "repeated)",
+    )
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +219,7 @@ def _add_evaluate(commands: Any) -> None:
         commands, "evaluate", "score held-out rows: log-likelihood, error rate or other metrics"
     )
     evaluate.add_argument("run", type=Path, help="run folder, or a saved model")
+    _add_import(evaluate)
     _add_evaluation_options(evaluate)
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="CSV file of row-wise values")
     evaluate.add_argument(
@@ -194,12 +245,14 @@ def _add_evaluate(commands: Any) -> None:
     compare = _add(commands, "compare", "compare two models on the same held-out rows, row by row")
     compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
     compare.add_argument("second", type=Path, help="second run folder, or saved model")
+    _add_import(compare)
     _add_evaluation_options(compare)
     compare.add_argument(
         "--out", type=Path, metavar="FILE.json", help="JSON file of the differences"
     )
     active_units = _add(commands, "active-units", "count the active latent units of a model")
     active_units.add_argument("run", type=Path, help="run folder, or a saved model")
+    _add_import(active_units)
     active_units.add_argument("data", nargs="?", help="data to use instead of the run's own")
     active_units.add_argument(
         "--n-rows",
@@ -215,6 +268,7 @@ def _add_predict(commands: Any) -> None:
     """Add the subcommand ``predict``."""
     predict = _add(commands, "predict", "predict class labels or targets for new data")
     predict.add_argument("run", type=Path, help="run folder, or a saved model")
+    _add_import(predict)
     predict.add_argument("data", help="rows to predict for")
     _add_split(predict)
     predict.add_argument(
@@ -235,6 +289,7 @@ def _add_evaluate_imputation(commands: Any) -> None:
     )
     add = imputation.add_argument
     add("run", type=Path, help="run folder, or a saved model")
+    _add_import(imputation)
     add("data", nargs="?", help="data to use instead of the run's own")
     add(
         "--corruption",
@@ -433,6 +488,7 @@ def _add_sample(commands: Any) -> None:
     """Add the subcommand ``sample``."""
     sample = _add(commands, "sample", "draw samples from a fitted model")
     sample.add_argument("run", type=Path, help="run folder, or a saved model")
+    _add_import(sample)
     sample.add_argument("-n", type=int, default=64, help="number of samples (default: 64)")
     sample.add_argument(
         "--out",
@@ -451,6 +507,7 @@ def _add_impute(commands: Any) -> None:
     """Add the subcommand ``impute``."""
     impute = _add(commands, "impute", "impute missing values")
     impute.add_argument("run", type=Path, help="run folder, or a saved model")
+    _add_import(impute)
     impute.add_argument("data", help="rows with missing values (NaN, empty cells)")
     _add_split(impute)
     impute.add_argument(

@@ -29,7 +29,8 @@ from ancestral.utils.validation import field_hints, parse_field
 def fit(options: Namespace) -> None:
     """Run ``ancestral fit METHOD DATA``."""
     config = _read_config(options)
-    name = f"{config.method}-{Path(config.data).stem}"
+    module, _, method = config.method.rpartition(":")
+    name = f"{method}-{Path(config.data).stem}"
     out = options.out or Path("runs") / name
     if (checkpoint := training_checkpoint_path(out)).exists():
         print(f"resuming from {checkpoint}")
@@ -45,7 +46,8 @@ def fit(options: Namespace) -> None:
     print(f"run folder: {out}")
     if not options.no_report:
         print(f"report:     {out / 'report.html'}")
-    print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}")
+    imported = f" --import {module}" if module else ""
+    print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}{imported}")
 
 
 def _read_config(options: Namespace) -> Config:

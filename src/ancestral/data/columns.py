@@ -1,4 +1,4 @@
-"""Columns of a table and the features that encode them."""
+"""Columns of a table: kinds, their inference and checks, and scaling to model units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ancestral.data.blocks import row_blocks
+from ancestral.data.sampling import row_blocks
 
 ColumnKind = Literal["bernoulli", "gaussian", "categorical", "poisson"]
 

@@ -50,7 +50,7 @@ class DeviceData:
         Transform Tensor [batch, d] -> Tensor [batch, d], applied to every minibatch.
     epoch_transform : callable, optional
         Transform of the same signature, applied to all rows once per epoch (for example
-        :func:`~ancestral.data.preprocessing.sample_bernoulli`).
+        :func:`~ancestral.data.device_data.sample_bernoulli`).
     dtype : torch.dtype
         Floating-point type of the minibatches.
     device : torch.device or str
@@ -281,3 +281,8 @@ class DeviceData:
 
 def _as_writable(x: TensorOrArray) -> TensorOrArray:
     return x if isinstance(x, Tensor) else np.require(x, requirements=["W", "C"])
+
+
+def sample_bernoulli(x: Tensor) -> Tensor:
+    """Sample each entry from Bernoulli(x), with torch's global generator; shape and dtype of x."""
+    return (torch.rand_like(x) < x).to(x.dtype)

@@ -5,13 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
-
-
-def sample_bernoulli(x: Tensor) -> Tensor:
-    """Sample each entry from Bernoulli(x), with torch's global generator; shape and dtype of x."""
-    return (torch.rand_like(x) < x).to(x.dtype)
 
 
 def to_unit_interval(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Minibatch samplers: the row indices of every minibatch of an epoch.
+"""Row indices: minibatches of an epoch, and blocks of rows of bounded size.
 
 By default an epoch visits the rows in random order. In a partly labelled data set every minibatch
 can contain a fixed number of labelled rows. Supervised terms average over the labelled rows of a
@@ -7,6 +7,7 @@ batch, so a fixed count per batch keeps their expected weight independent of the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -133,3 +134,15 @@ def make_batch_sampler(
         )
     unlabelled = np.flatnonzero(~labelled)
     return BatchSampler(unlabelled, size - n_labelled, np.flatnonzero(labelled), n_labelled)
+
+
+BLOCK_BYTES = 1 << 24
+
+
+def row_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield consecutive blocks of rows of about 16 MB, so that a memory map stays on disk."""
+    if array.size == 0:
+        return
+    step = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]

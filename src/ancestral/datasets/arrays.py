@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.data.blocks import row_blocks
 from ancestral.data.labels import UNLABELLED, has_label
+from ancestral.data.sampling import row_blocks
 from ancestral.datasets.dataset import ARRAY_NAMES, DataError, file_error
 from ancestral.datasets.file_formats import open_npz, read_npz
 from ancestral.datasets.splits import train_test_split

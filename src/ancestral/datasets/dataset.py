@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.data.blocks import row_blocks
+from ancestral.data.sampling import row_blocks
 
 ARRAY_NAMES = ("x_train", "y_train", "x_valid", "y_valid", "x_test", "y_test")
 

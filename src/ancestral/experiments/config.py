@@ -33,7 +33,7 @@ class Config:
     Attributes
     ----------
     method : str
-        Name of the estimator in the registry.
+        Name of the estimator in the registry, or ``module:Class`` of an imported module.
     data : str
         Name of a data set, or the path of a file or folder.
     options : dict

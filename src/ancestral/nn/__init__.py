@@ -1,6 +1,5 @@
 """Neural-network modules that map a context to distribution parameters."""
 
-from ancestral.nn.activations import ActivationCollector, ActivationTap
 from ancestral.nn.batch_norm import (
     BatchNorm,
     batch_statistics,
@@ -23,6 +22,8 @@ from ancestral.nn.memory import Attention, Composition, Memory, ablate_memories,
 from ancestral.nn.mlp import (
     ACTIVATIONS,
     MLP,
+    ActivationCollector,
+    ActivationTap,
     Heads,
     LayerTransform,
     dense_layers,

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ancestral.nn.activations import ActivationTap
 from ancestral.nn.ladder import Ladder
-from ancestral.nn.mlp import ACTIVATIONS, linear
+from ancestral.nn.mlp import ACTIVATIONS, ActivationTap, linear
 
 Attention = Literal["sigmoid", "softmax"]
 

@@ -31,12 +31,7 @@ class Snapshot(NamedTuple):
 class DeferredInterrupt:
     """Context that defers Ctrl-C to the end of a step, so that a consistent state is saved.
 
-    A second Ctrl-C interrupts at once.
-
-    Parameters
-    ----------
-    active : bool
-        Whether to defer. Outside the main thread Ctrl-C is never deferred.
+    A second Ctrl-C interrupts at once. Outside the main thread Ctrl-C is not deferred.
 
     Attributes
     ----------
@@ -44,8 +39,8 @@ class DeferredInterrupt:
         Whether Ctrl-C was pressed.
     """
 
-    def __init__(self, *, active: bool) -> None:
-        self.active = active and threading.current_thread() is threading.main_thread()
+    def __init__(self) -> None:
+        self.active = threading.current_thread() is threading.main_thread()
         self.requested = False
 
     def __enter__(self) -> Self:

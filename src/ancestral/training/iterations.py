@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from time import perf_counter
 
 from torch import nn
@@ -67,20 +68,24 @@ def iterate(
         for callback in callbacks:
             callback(Progress(event, n, max_iter, n, max_iter, model, history))
 
+    interrupt = None if checkpoint is None else DeferredInterrupt()
+
+    def after_iteration() -> None:
+        if checkpoint is None or interrupt is None:
+            return
+        if interrupt.requested or checkpoint.is_due():
+            checkpoint.save(Snapshot(model.state_dict(), {"history": list(history)}))
+        if interrupt.requested:
+            raise KeyboardInterrupt
+
     try:
-        with (
-            engine.retain_freed_memory(),
-            DeferredInterrupt(active=checkpoint is not None) as interrupt,
-        ):
+        with engine.retain_freed_memory(), interrupt or nullcontext():
             notify("start")
             while len(history) < max_iter and not should_stop(history):
                 history.append(_record(len(history) + 1, update(len(history)), start_time))
                 notify("step")
                 notify("epoch")
-                if checkpoint is not None and (interrupt.requested or checkpoint.is_due()):
-                    checkpoint.save(Snapshot(model.state_dict(), {"history": list(history)}))
-                if interrupt.requested:
-                    raise KeyboardInterrupt
+                after_iteration()
     finally:
         model.eval()
         notify("end")

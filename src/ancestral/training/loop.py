@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
@@ -127,9 +128,13 @@ def train(
             for callback in callbacks if world.rank == 0 else ():
                 callback(training.progress(event, len(history), max_epochs))
 
+    interrupt = None if checkpoint is None else DeferredInterrupt()
+
     def after_step() -> None:
         notify("step")
-        if checkpoint is not None and (interrupt.requested or checkpoint.is_due()):
+        if checkpoint is None or interrupt is None:
+            return
+        if interrupt.requested or checkpoint.is_due():
             training.save_checkpoint(checkpoint)
         if interrupt.requested:
             raise KeyboardInterrupt
@@ -138,7 +143,7 @@ def train(
         with (
             engine.fork_rng(data.device),
             engine.retain_freed_memory(),
-            DeferredInterrupt(active=checkpoint is not None) as interrupt,
+            interrupt or nullcontext(),
         ):
             training.restore(snapshot)
             notify("start")

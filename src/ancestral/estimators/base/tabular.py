@@ -20,8 +20,8 @@ from ancestral.data.columns import (
     is_binary,
     value_range,
 )
-from ancestral.data.device_data import DeviceData
-from ancestral.data.preprocessing import binarize, sample_bernoulli
+from ancestral.data.device_data import DeviceData, sample_bernoulli
+from ancestral.data.preprocessing import binarize
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.nn import batch_statistics
 from ancestral.training import engine

@@ -10,6 +10,8 @@ from ancestral.training.engine.compilation import (
 )
 from ancestral.training.engine.devices import (
     flush_denormals,
+    log_once,
+    log_to_stderr,
     move_to,
     resolve_device,
     retain_freed_memory,
@@ -18,7 +20,6 @@ from ancestral.training.engine.devices import (
 )
 from ancestral.training.engine.flat_parameters import FlatParameters, set_memory_format
 from ancestral.training.engine.linear import inference_mode
-from ancestral.training.engine.messages import log_once, log_to_stderr
 from ancestral.utils.random import fork_rng, seed, seeded_rng
 
 __all__ = [

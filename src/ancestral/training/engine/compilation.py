@@ -1,4 +1,4 @@
-"""Compilation of training steps as one graph, with eager execution as the fallback."""
+"""Execution of training steps: the plan (precision, compilation) and compiled functions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch import nn
 from torch.distributions import Distribution
 
 from ancestral.training.engine.cuda_graphs import CUDAGraphFunction
-from ancestral.training.engine.devices import has_fast_bfloat16
-from ancestral.training.engine.messages import log_once
+from ancestral.training.engine.devices import has_fast_bfloat16, log_once
 
 
 class CompiledFunction:

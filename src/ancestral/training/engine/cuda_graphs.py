@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from ancestral.training.engine.messages import log_once
+from ancestral.training.engine.devices import log_once
 
 WARMUP_CALLS = 3
 """Calls before the capture, in which libraries select kernels and allocate memory."""

@@ -1,4 +1,4 @@
-"""Optimiser interface: functions on one flat parameter vector."""
+"""Optimisers on flat parameter vectors: the interface and the update rules."""
 
 from __future__ import annotations
 
