@@ -1,4 +1,4 @@
-"""Who is measured: the peers and ancestral on the workloads, and ancestral against plain loops."""
+"""Implementations compared by the speed benchmark: ancestral, peer libraries, plain loops."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Side:
-    """A worker with its options: one column of a comparison.
+class Implementation:
+    """Worker script with its options.
 
     Attributes
     ----------
     name : str
-        For the command line and the record.
+        Name on the command line and in the record.
     script : str
-        In ``workers/``.
+        Script in ``workers/``.
     environment : str, optional
-        Whose interpreter runs it; the project's own if not given.
+        Virtual environment of a peer library; by default that of the project.
     arguments : tuple of str
         Options of the script.
     workloads : tuple of str
-        What it is measured on.
+        Workloads to measure.
     data : str
-        Which rows it reads.
+        Name of the array that the worker reads.
     flush : tuple of bool
-        Whether denormals are flushed: both ways, or the only one there is.
+        Settings of denormal flushing to measure.
     """
 
     name: str
@@ -37,60 +37,64 @@ class Side:
     flush: tuple[bool, ...] = (False, True)
 
 
-OURS = "ancestral"
+ANCESTRAL = "ancestral"
 PEERS = (
-    Side("numpyro-loop", "numpyro_loop.py", "numpyro", flush=(True,)),
-    Side("numpyro-step", "numpyro_step.py", "numpyro", flush=(True,)),
-    Side("pyro", "pyro_svi.py", "pyro"),
-    Side("pyro-lean", "pyro_svi.py", "pyro", ("--lean",)),
-    Side("pythae", "pythae_trainer.py", "pythae"),
-    Side("plain", "plain_torch.py"),
-    Side(OURS, "ancestral_fit.py"),
+    Implementation("numpyro-loop", "numpyro_loop.py", "numpyro", flush=(True,)),
+    Implementation("numpyro-step", "numpyro_step.py", "numpyro", flush=(True,)),
+    Implementation("pyro", "pyro_svi.py", "pyro"),
+    Implementation("pyro-lean", "pyro_svi.py", "pyro", ("--lean",)),
+    Implementation("pythae", "pythae_trainer.py", "pythae"),
+    Implementation("plain", "plain_torch.py"),
+    Implementation(ANCESTRAL, "ancestral_fit.py"),
 )
+"""Implementations of the workloads W1 to W3."""
 
 
-def _pair(name: str, script: str, workload: str, data: str) -> Iterator[Side]:
-    for side in ("ancestral", "plain"):
-        options = ("--side", side)
-        yield Side(f"{name}-{side}", script, None, options, (workload,), data, (False,))
+def _pair(name: str, script: str, workload: str, data: str) -> Iterator[Implementation]:
+    """The same PyTorch modules, trained by ancestral and by a plain loop."""
+    for by in ("ancestral", "plain"):
+        options = ("--implementation", by)
+        yield Implementation(f"{name}-{by}", script, None, options, (workload,), data, (False,))
 
 
-BATCH_NORM = Side(
+BATCH_NORM = Implementation(
     "batch-norm",
     "ancestral_fit.py",
     arguments=("--network", "batch-norm ReLU"),
     workloads=("W1",),
     flush=(False,),
 )
-OWN = (
+PYTORCH = (
     BATCH_NORM,
-    *_pair("convolution", "convolution.py", "convolution", "pictures"),
+    *_pair("convolution", "convolution.py", "convolution", "colour_images"),
     *_pair("gan", "adversarial.py", "GAN", "train"),
 )
+"""Implementations of other models in PyTorch."""
+
 FIRST_STEP, LIKELIHOOD, PRODUCTS = "first-step", "likelihood", "products"
-SINGLE = (FIRST_STEP, LIKELIHOOD, PRODUCTS)
-"""Measurements of another form; see ``own.py``."""
+SINGLE_MEASUREMENTS = (FIRST_STEP, LIKELIHOOD, PRODUCTS)
+"""Measurements other than training speed, by ``self_comparison.py``."""
 
 GROUPS = {
-    "peers": tuple(side.name for side in PEERS),
-    "own": (OURS, *(side.name for side in OWN), *SINGLE),
+    "peers": tuple(each.name for each in PEERS),
+    "self": (ANCESTRAL, *(each.name for each in PYTORCH), *SINGLE_MEASUREMENTS),
 }
-NAMES = tuple(dict.fromkeys([*GROUPS["peers"], *GROUPS["own"]]))
+NAMES = tuple(dict.fromkeys([*GROUPS["peers"], *GROUPS["self"]]))
 
 
-def chosen(text: str | None) -> tuple[str, ...]:
-    """Return the names that a comma-separated list of names and groups means.
+def parse_names(text: str | None) -> tuple[str, ...]:
+    """Names in a comma-separated list of names and groups; all names if None.
 
     Raises
     ------
     ValueError
-        If one is unknown.
+        If a name is unknown.
     """
     if text is None:
         return NAMES
-    wanted: list[str] = []
+    selected: list[str] = []
     for word in text.split(","):
         if word not in GROUPS and word not in NAMES:
             raise ValueError(f"{word!r}: expected some of {', '.join([*GROUPS, *NAMES])}")
-        wanted += GROUPS.get(word, (word,))
-    return tuple(name for name in NAMES if name in wanted)
+        selected += GROUPS.get(word, (word,))
+    return tuple(name for name in NAMES if name in selected)

@@ -38,10 +38,20 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 def cmmva(x: np.ndarray, y: np.ndarray, precision: str = "auto") -> float:
     """Mean seconds per step of ``MaxMarginVAE``, over the last two of three epochs."""
     model = MaxMarginVAE(
-        network="mnist", image_shape=(28, 28), batch_norm=False, binarize="none", C=1.0,
-        elbo_weight=ELBO_WEIGHT, margin=1.0, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, max_epochs=3,
-        schedule="constant", random_state=0, precision=precision,
-    )  # fmt: skip
+        network="mnist",
+        image_shape=(28, 28),
+        batch_norm=False,
+        binarize="none",
+        C=1.0,
+        elbo_weight=ELBO_WEIGHT,
+        margin=1.0,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        max_epochs=3,
+        schedule="constant",
+        random_state=0,
+        precision=precision,
+    )
     history = model.fit(x, y).history_
     return (history[-1]["seconds"] - history[0]["seconds"]) / (2 * N_STEPS)
 
@@ -98,7 +108,8 @@ class PlainCMMVA(nn.Module):
 def plain_loop(x: np.ndarray, y: np.ndarray) -> float:
     """Mean seconds per step of a plain loop, over the last two of three epochs."""
     torch.manual_seed(0)
-    model, rows, classes = PlainCMMVA(), torch.from_numpy(x).view(-1, 1, 28, 28), torch.from_numpy(y)
+    model = PlainCMMVA()
+    rows, classes = torch.from_numpy(x).view(-1, 1, 28, 28), torch.from_numpy(y)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=1 / len(x))
     start = 0.0
     for epoch in range(3):

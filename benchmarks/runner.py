@@ -1,4 +1,4 @@
-"""Run a worker in a process of its own and read its line of JSON."""
+"""Worker processes of the speed benchmark, each of which prints one line of JSON."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from typing import Any
 
 import environments
 import machine
-from sides import Side
+from implementations import Implementation
 
 WORKERS = Path(__file__).parent / "workers"
-PATIENCE = 3600.0
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
+TIMEOUT_SECONDS = 3600.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
 
 
 @dataclass(frozen=True)
 class Runner:
-    """What all workers have in common.
+    """Settings shared by all workers.
 
     Attributes
     ----------
     python : str
-        The project's own interpreter.
+        Interpreter of the project.
     folder : Path
-        Where environments, data and caches lie.
+        Folder of environments, data and caches.
     data : mapping of str to Path
-        The rows.
+        Paths of the arrays.
     seconds : float
-        How long each worker measures.
+        Measured time per worker.
     n_threads : int
-        How many it may use.
+        Number of threads per worker.
     all_rows : bool
-        Score every test row, in place of extrapolating from a part.
+        Whether to evaluate all test rows instead of extrapolating from a part.
     """
 
     python: str
@@ -48,19 +48,29 @@ class Runner:
     all_rows: bool = False
 
     def measure(
-        self, side: Side, workload: str, flush: bool, variables: Mapping[str, str] | None = None
+        self,
+        implementation: Implementation,
+        workload: str,
+        flush: bool,
+        variables: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Run a side on a workload; with ``variables``, in a changed environment.
+        """Run an implementation on a workload, with additional environment variables.
 
         Returns
         -------
         dict
-            What the worker printed, with the side's name; or an ``error``.
+            Output of the worker, or an ``error``, with implementation, workload and
+            ``flush_denormals``.
         """
-        arguments = ["--workload", workload, "--data", str(self.data[side.data]), *side.arguments]
-        arguments += ["--flush-denormals"] if flush else []
-        asked = {"side": side.name, "workload": workload, "flush_denormals": flush}
-        return asked | self.call(side.script, arguments, side.environment, variables)
+        arguments = ["--workload", workload, "--data", str(self.data[implementation.data])]
+        arguments += [*implementation.arguments, *(["--flush-denormals"] if flush else [])]
+        result = self.call(implementation.script, arguments, implementation.environment, variables)
+        return {
+            "implementation": implementation.name,
+            "workload": workload,
+            "flush_denormals": flush,
+            **result,
+        }
 
     def call(
         self,
@@ -69,29 +79,29 @@ class Runner:
         environment: str | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Run a script of ``workers/`` and return its last line, or an ``error``."""
+        """Run a script of ``workers/``; return its last line of output, or an ``error``."""
         python = self.python
         if environment is not None:
             python = environments.interpreter(environment, self.folder, sys.executable)
         command = [python, str(WORKERS / script), "--seconds", str(self.seconds), *arguments]
         variables = self._variables(environment) | dict(variables or {})
-        others = machine.Others()
+        others = machine.OtherProcesses()
         try:
-            done = subprocess.run(
-                command, env=variables, capture_output=True, text=True, timeout=PATIENCE
+            process = subprocess.run(
+                command, env=variables, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
             )
         except subprocess.TimeoutExpired:
-            return {"error": f"took more than {PATIENCE:.0f} seconds"}
-        lines = done.stdout.strip().splitlines()
-        if done.returncode or not lines:
-            said = done.stderr.strip().splitlines()
-            return {"error": said[-1] if said else f"ended with code {done.returncode}"}
-        return json.loads(lines[-1]) | {"others_cores": others.cores_used()}
+            return {"error": f"took more than {TIMEOUT_SECONDS:.0f} seconds"}
+        lines = process.stdout.strip().splitlines()
+        if process.returncode or not lines:
+            messages = process.stderr.strip().splitlines()
+            return {"error": messages[-1] if messages else f"exit status {process.returncode}"}
+        return json.loads(lines[-1]) | {"cores_used_by_others": others.mean_cores_used()}
 
     def _variables(self, environment: str | None) -> dict[str, str]:
-        """The process's environment; a peer gets nothing of the project's own."""
-        found = {**os.environ, **dict.fromkeys(THREADS, str(self.n_threads))}
-        found["TORCHINDUCTOR_CACHE_DIR"] = str((self.folder / "inductor").resolve())
+        """Environment variables of a worker; without PYTHONPATH for a peer library."""
+        variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.n_threads))}
+        variables["TORCHINDUCTOR_CACHE_DIR"] = str((self.folder / "inductor").resolve())
         if environment is not None:
-            found.pop("PYTHONPATH", None)
-        return found
+            variables.pop("PYTHONPATH", None)
+        return variables

@@ -1,64 +1,59 @@
-"""What is measured inside PyTorch, in the same run and the same manner as the peers.
+"""Measurements of ancestral other than training speed: first step, evaluation, matrix products.
 
-Run it:  python benchmarks/own.py     (these comparisons alone; the record goes to ``.bench/``)
+Part of the speed benchmark; to run these and the comparisons inside PyTorch alone:
+python benchmarks/run.py --only self
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import machine
+from implementations import ANCESTRAL, FIRST_STEP, LIKELIHOOD, PEERS, PRODUCTS
 from runner import Runner
-from sides import FIRST_STEP, LIKELIHOOD, OURS, PEERS, PRODUCTS
 
 from ancestral.experiments import provenance
 
-Measurement = dict[str, Any]
+Run = dict[str, Any]
 
 
-def first_step(runner: Runner) -> list[Measurement]:
-    """Seconds to the first step with an empty cache of compiled code, then with a filled one."""
-    ours = next(side for side in PEERS if side.name == OURS)
-    brief, found = replace(runner, seconds=0.0), []
+def first_step(runner: Runner) -> list[Run]:
+    """Seconds to the first step with an empty and with a filled cache of compiled code."""
+    ancestral = next(each for each in PEERS if each.name == ANCESTRAL)
+    short, runs = replace(runner, seconds=0.0), []
     for workload in ("W1", "W2"):
         with TemporaryDirectory() as cache:
             for state in ("cold", "warm"):
-                run = brief.measure(ours, workload, False, {"TORCHINDUCTOR_CACHE_DIR": cache})
-                found.append(run | {"side": FIRST_STEP, "cache": state})
-    return found
+                variables = {"TORCHINDUCTOR_CACHE_DIR": cache}
+                run = short.measure(ancestral, workload, False, variables)
+                runs.append(run | {"measurement": FIRST_STEP, "cache": state})
+    return runs
 
 
-def likelihood(runner: Runner) -> list[Measurement]:
-    """Seconds that L_5000 of 10,000 images takes, on both sides."""
+def likelihood(runner: Runner) -> list[Run]:
+    """Seconds for L_5000 of 10,000 images, by ancestral and by a plain loop."""
     data = ["--data", str(runner.data["train"]), "--test-data", str(runner.data["test"])]
     options = [*data, "--workload", "likelihood", *(["--all"] if runner.all_rows else [])]
     return [
-        runner.call("likelihood.py", [*options, "--side", side])
-        | {"side": LIKELIHOOD, "by": side, "workload": "likelihood"}
-        for side in ("ancestral", "plain")
+        runner.call("likelihood.py", [*options, "--implementation", name])
+        | {"measurement": LIKELIHOOD, "implementation": name, "workload": "likelihood"}
+        for name in ("ancestral", "plain")
     ]
 
 
-def products(runner: Runner) -> list[Measurement]:
-    """Rates of the bare matrix products, and of an optimiser pass."""
-    fast = machine.multiplies_bfloat16(provenance.processor())
-    dtypes = "float32,bfloat16" if fast else "float32"
-    found = runner.call("products.py", ["--dtypes", dtypes])
-    return [found | {"side": PRODUCTS, "workload": "products"}]
+def products(runner: Runner) -> list[Run]:
+    """Throughput of the matrix products of a step, and time of the optimiser."""
+    has_bfloat16 = machine.has_bfloat16_products(provenance.processor())
+    dtypes = "float32,bfloat16" if has_bfloat16 else "float32"
+    run = runner.call("products.py", ["--dtypes", dtypes])
+    return [run | {"measurement": PRODUCTS, "workload": "products"}]
 
 
-SINGLE: dict[str, Callable[[Runner], list[Measurement]]] = {
+MEASUREMENTS: dict[str, Callable[[Runner], list[Run]]] = {
     FIRST_STEP: first_step,
     LIKELIHOOD: likelihood,
     PRODUCTS: products,
 }
-
-
-if __name__ == "__main__":
-    from run import main
-
-    sys.exit(main(["--only", "own", *sys.argv[1:]]))

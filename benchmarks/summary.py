@@ -1,4 +1,4 @@
-"""From runs to medians, spreads and ratios."""
+"""Summary of the runs of the speed benchmark: medians, quartiles and ratios."""
 
 from __future__ import annotations
 
@@ -6,57 +6,64 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, median, quantiles
 from typing import Any
 
-from sides import FIRST_STEP, LIKELIHOOD, OURS, PEERS, PRODUCTS
+from implementations import ANCESTRAL, FIRST_STEP, LIKELIHOOD, PEERS, PRODUCTS
 
 Run = dict[str, Any]
-BATCH = 100
+Row = dict[str, Any]
+Key = tuple[str, str, bool]
+"""Implementation, workload, whether denormals are flushed."""
+
+BATCH_SIZE = 100
 PAIRS = {
-    "batch normalisation and ReLU against tanh": ("batch-norm", OURS),
+    "batch normalisation and ReLU against tanh": ("batch-norm", ANCESTRAL),
     "convolutional VAE": ("convolution-ancestral", "convolution-plain"),
     "GAN": ("gan-ancestral", "gan-plain"),
 }
-"""Comparisons inside PyTorch: the first is divided by the second."""
+"""Comparisons inside PyTorch: numerator and denominator of the ratio."""
 
 
-def summarise(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return everything a reader of the record wants; what was not measured is left out."""
-    good = [run for run in runs if "error" not in run]
-    rows = table(good)
+def summarize(runs: Sequence[Run]) -> dict[str, Any]:
+    """Summary of the runs for the record, without the parts that were not measured."""
+    successful = [run for run in runs if "error" not in run]
+    rows = table(successful)
     best = best_peers(rows)
     for row in rows:
         if row["workload"] in best:
-            row["ratio"] = ratio(good, _key(row), best[row["workload"]])
+            row["ratio"] = ratio(successful, _key(row), best[row["workload"]])
     parts = {
         "table": rows,
-        "best_peers": {w: {"side": k[0], "flush_denormals": k[2]} for w, k in best.items()},
-        "comparisons": comparisons(good, rows),
-        "first_step": first_step(good),
-        "likelihood": likelihood(good),
-        "products": products(good),
-        "account": account(rows, good),
+        "best_peers": {
+            workload: {"implementation": name, "flush_denormals": flush}
+            for workload, (name, _, flush) in best.items()
+        },
+        "comparisons": comparisons(successful, rows),
+        "first_step": first_step(successful),
+        "likelihood": likelihood(successful),
+        "products": products(successful),
+        "step_breakdown": step_breakdown(rows, successful),
         "failures": [run for run in runs if "error" in run],
     }
     return {name: part for name, part in parts.items() if part}
 
 
-def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Return a row for every side, workload and treatment of denormals."""
-    groups: dict[tuple[str, str, bool], list[Run]] = {}
+def table(runs: Iterable[Run]) -> list[Row]:
+    """One row per implementation, workload and setting of denormal flushing."""
+    groups: dict[Key, list[Run]] = {}
     for run in runs:
-        if "images_per_second" in run and run["side"] != FIRST_STEP:
+        if "measurement" not in run:
             groups.setdefault(_key(run), []).append(run)
     return [_row(group) for group in groups.values()]
 
 
-def _key(run: Run) -> tuple[str, str, bool]:
-    return run["side"], run["workload"], run["flush_denormals"]
+def _key(run: Run) -> Key:
+    return run["implementation"], run["workload"], run["flush_denormals"]
 
 
-def _row(runs: list[Run]) -> dict[str, Any]:
+def _row(runs: list[Run]) -> Row:
     first, rates = runs[0], [rate for run in runs for rate in run["images_per_second"]]
     low, _, high = quantiles(rates, n=4)
-    named = ("side", "library", "variant", "workload", "flush_denormals")
-    return {name: first[name] for name in named} | {
+    names = ("implementation", "library", "variant", "workload", "flush_denormals")
+    return {name: first[name] for name in names} | {
         "images_per_second": median(rates),
         "quartiles": [low, high],
         "per_round": [median(run["images_per_second"]) for run in runs],
@@ -70,61 +77,60 @@ def _row(runs: list[Run]) -> dict[str, Any]:
     }
 
 
-def best_peers(rows: Iterable[dict[str, Any]]) -> dict[str, tuple[str, str, bool]]:
-    """Return the fastest peer of every workload, whichever way it treats denormals."""
-    names = {side.name for side in PEERS} - {OURS}
-    best: dict[str, dict[str, Any]] = {}
+def best_peers(rows: Iterable[Row]) -> dict[str, Key]:
+    """Fastest peer of every workload, with denormals flushed or not."""
+    names = {each.name for each in PEERS} - {ANCESTRAL}
+    best: dict[str, Row] = {}
     for row in rows:
         leader = best.get(row["workload"])
-        ahead = leader is None or row["images_per_second"] > leader["images_per_second"]
-        if row["side"] in names and ahead:
+        is_faster = leader is None or row["images_per_second"] > leader["images_per_second"]
+        if row["implementation"] in names and is_faster:
             best[row["workload"]] = row
     return {workload: _key(row) for workload, row in best.items()}
 
 
-def ratio(
-    runs: Sequence[Run], over: tuple[str, str, bool], under: tuple[str, str, bool]
-) -> float | None:
-    """Return the median over the rounds of one side's speed divided by another's."""
-    a, b = _by_round(runs, over), _by_round(runs, under)
-    both = sorted(a.keys() & b.keys())
-    return median(a[r] / b[r] for r in both) if both else None
+def ratio(runs: Sequence[Run], numerator: Key, denominator: Key) -> float | None:
+    """Median over rounds of the ratio of two speeds; None without a common round."""
+    a, b = _by_round(runs, numerator), _by_round(runs, denominator)
+    rounds = sorted(a.keys() & b.keys())
+    return median(a[r] / b[r] for r in rounds) if rounds else None
 
 
-def _by_round(runs: Iterable[Run], key: tuple[str, str, bool]) -> dict[int, float]:
-    matching = (run for run in runs if "images_per_second" in run and _key(run) == key)
+def _by_round(runs: Iterable[Run], key: Key) -> dict[int, float]:
+    matching = (run for run in runs if "measurement" not in run and _key(run) == key)
     return {run["round"]: median(run["images_per_second"]) for run in matching}
 
 
-def comparisons(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the comparisons inside PyTorch."""
-    found = {}
-    for name, (over, under) in PAIRS.items():
-        a = next((row for row in rows if row["side"] == over), None)
+def comparisons(runs: Sequence[Run], rows: Sequence[Row]) -> dict[str, Any]:
+    """Speeds and ratios of the comparisons inside PyTorch."""
+    results = {}
+    for title, (first, second) in PAIRS.items():
+        a = next((row for row in rows if row["implementation"] == first), None)
         if a is None:
             continue
-        b = next((r for r in rows if (r["side"], r["workload"]) == (under, a["workload"])), None)
+        same_workload = (row for row in rows if row["workload"] == a["workload"])
+        b = next((row for row in same_workload if row["implementation"] == second), None)
         if b is not None:
-            rates = {over: a["images_per_second"], under: b["images_per_second"]}
-            found[name] = {"images_per_second": rates, "ratio": ratio(runs, _key(a), _key(b))}
-    return found
+            rates = {first: a["images_per_second"], second: b["images_per_second"]}
+            results[title] = {"images_per_second": rates, "ratio": ratio(runs, _key(a), _key(b))}
+    return results
 
 
 def first_step(runs: Iterable[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return seconds to the first step and to the end of the warm-up, cache cold and warm."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    mine = [run for run in runs if run["side"] == FIRST_STEP]
-    for workload in dict.fromkeys(run["workload"] for run in mine):
-        of_it = [run for run in mine if run["workload"] == workload]
-        found[workload] = {
-            state: _medians(
-                [run for run in of_it if run["cache"] == state],
-                ("first_step_seconds", "warm_up_seconds"),
-            )
-            for state in ("cold", "warm")
-            if any(run["cache"] == state for run in of_it)
-        }
-    return found
+    """Seconds to the first step and in the warm-up, by workload and state of the cache."""
+    runs = _of_measurement(runs, FIRST_STEP)
+    groups: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        groups.setdefault(run["workload"], {}).setdefault(run["cache"], []).append(run)
+    names = ("first_step_seconds", "warm_up_seconds")
+    return {
+        workload: {state: _medians(group, names) for state, group in by_state.items()}
+        for workload, by_state in groups.items()
+    }
+
+
+def _of_measurement(runs: Iterable[Run], name: str) -> list[Run]:
+    return [run for run in runs if run.get("measurement") == name]
 
 
 def _medians(runs: Sequence[Run], names: Iterable[str]) -> dict[str, float]:
@@ -132,71 +138,72 @@ def _medians(runs: Sequence[Run], names: Iterable[str]) -> dict[str, float]:
 
 
 def likelihood(runs: Iterable[Run]) -> dict[str, dict[str, float]]:
-    """Return seconds for 10,000 images, by side."""
-    found: dict[str, dict[str, Any]] = {}
-    mine = [run for run in runs if run["side"] == LIKELIHOOD]
-    for side in dict.fromkeys(run["by"] for run in mine):
-        of_it = [run for run in mine if run["by"] == side]
-        seconds = [s for run in of_it for s in run["seconds_for_10000"]]
-        found[side] = {
-            "seconds_for_10000": median(seconds),
-            "mean": fmean(run["mean"] for run in of_it),
-            "all_rows": all(run["all_rows"] for run in of_it),
+    """Seconds for L_5000 of 10,000 images, by implementation."""
+    groups: dict[str, list[Run]] = {}
+    for run in _of_measurement(runs, LIKELIHOOD):
+        groups.setdefault(run["implementation"], []).append(run)
+    return {
+        name: {
+            "seconds_for_10000": median(s for run in group for s in run["seconds_for_10000"]),
+            "mean": fmean(run["mean"] for run in group),
+            "all_rows": all(run["all_rows"] for run in group),
         }
-    return found
+        for name, group in groups.items()
+    }
 
 
 def products(runs: Iterable[Run]) -> dict[str, Any]:
-    """Return the time and rate of the bare products, and the optimiser pass."""
-    mine = [run for run in runs if run["side"] == PRODUCTS]
-    if not mine:
+    """Time and throughput of the matrix products, and time of the optimiser."""
+    runs = _of_measurement(runs, PRODUCTS)
+    if not runs:
         return {}
-    first = mine[0]["products"]
     names = ("seconds", "gflop", "gflop_per_second", "limit_images_per_second")
     rates = {
         workload: {
-            dtype: _medians([run["products"][workload][dtype] for run in mine], names)
+            dtype: _medians([run["products"][workload][dtype] for run in runs], names)
             for dtype in by_dtype
         }
-        for workload, by_dtype in first.items()
+        for workload, by_dtype in runs[0]["products"].items()
     }
-    optimizer = median(run["optimizer_seconds"] for run in mine)
-    n_parameters = mine[0]["n_parameters"]
+    optimizer = median(run["optimizer_seconds"] for run in runs)
+    n_parameters = runs[0]["n_parameters"]
     return {"rates": rates, "optimizer_seconds": optimizer, "n_parameters": n_parameters}
 
 
-def account(rows: Iterable[dict[str, Any]], runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Say where the time of ancestral's step goes: products, optimiser, the rest."""
-    bare = products(runs)
-    ours = [row for row in rows if row["side"] == OURS]
-    found = []
-    for workload, by_dtype in bare.get("rates", {}).items():
-        speeds = [row["images_per_second"] for row in ours if row["workload"] == workload]
+def step_breakdown(rows: Iterable[Row], runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """Seconds of a training step of ancestral: matrix products, optimiser, rest."""
+    limits = products(runs)
+    rows = [row for row in rows if row["implementation"] == ANCESTRAL]
+    breakdown = []
+    for workload, by_dtype in limits.get("rates", {}).items():
+        speeds = [row["images_per_second"] for row in rows if row["workload"] == workload]
         for dtype, rate in by_dtype.items() if speeds else ():
-            step, optimizer = BATCH / max(speeds), bare["optimizer_seconds"]
+            step, optimizer = BATCH_SIZE / max(speeds), limits["optimizer_seconds"]
             parts = {"products": rate["seconds"], "optimizer": optimizer}
             parts["rest"] = step - sum(parts.values())
-            found.append({"workload": workload, "dtype": dtype, "step": step, **parts})
-    return found
+            breakdown.append({"workload": workload, "dtype": dtype, "step": step, **parts})
+    return breakdown
 
 
-def progress(run: Run) -> str:
-    """Say in a few words what a run found."""
+def format_run(run: Run) -> str:
+    """One-line summary of a run, for the progress output."""
     if "error" in run:
         return f"failed: {run['error']}"
-    show: list[tuple[str, Callable[[Any], str]]] = [
+    formats: list[tuple[str, Callable[[Any], str]]] = [
         ("cache", lambda v: f"cache {v}"),
-        ("by", lambda v: f"by {v}"),
         ("images_per_second", lambda v: f"{median(v):,.0f} images/s"),
         ("loss", lambda v: f"loss {v:.2f}"),
         ("first_step_seconds", lambda v: f"first step {v:.2f} s"),
         ("seconds_for_10000", lambda v: f"{median(v):,.0f} s for 10,000 images"),
-        ("products", lambda v: ", ".join(_rates(v))),
+        ("products", lambda v: ", ".join(_format_rates(v))),
     ]
-    return "  ".join(text(run[name]) for name, text in show if name in run)
+    parts = [text(run[name]) for name, text in formats if name in run]
+    if run.get("measurement") == LIKELIHOOD:
+        parts.insert(0, f"by {run['implementation']}")
+    return "  ".join(parts)
 
 
-def _rates(by_workload: dict[str, Any]) -> Iterable[str]:
+def _format_rates(by_workload: dict[str, Any]) -> Iterable[str]:
     for workload, by_dtype in by_workload.items():
         for dtype, rate in by_dtype.items():
             yield f"{workload} {dtype} {rate['gflop_per_second']:.0f} GFLOP/s"

@@ -571,7 +571,7 @@ def test_squared_distances_far_from_origin():
 
 
 def operator_of(inputs, lam, variances=(1.0,)):
-    return regression_operator(GaussianKernel(variances)(inputs, inputs), lam)
+    return regression_operator(GaussianKernel(tuple(variances))(inputs, inputs), lam)
 
 
 @pytest.mark.parametrize("lam", [1e-3, 0.1, 5.0])

@@ -1,4 +1,4 @@
-"""Worker: ancestral's VAE and IWAE estimators, fitted as a user fits them."""
+"""Worker: the estimators VAE and IWAE of ancestral."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import contextlib
 
 import torch
 from ancestral_timer import Timer
-from common import BATCH, HIDDEN, N_LATENTS, RATE, Enough, Task, note_imports, read_task, report
+from common import (
+    BATCH_SIZE,
+    HIDDEN,
+    LEARNING_RATE,
+    N_LATENTS,
+    MeasurementComplete,
+    Task,
+    parse_task,
+    record_import_memory,
+    report,
+)
 
 from ancestral import IWAE, VAE
 from ancestral.objectives import elbo, iwae
@@ -18,20 +28,20 @@ NETWORKS = {
 }
 
 
-def timed(task: Task, timer: Timer) -> VAE | IWAE:
-    """Return the estimator, with the timer listening to its training."""
+def timed_estimator(task: Task, timer: Timer) -> VAE | IWAE:
+    """Estimator with the timer as a callback."""
     k = task.workload.k
-    system = VAE if k == 1 else IWAE
+    estimator = VAE if k == 1 else IWAE
 
-    class Timed(system):  # type: ignore[misc, valid-type]
+    class Timed(estimator):  # type: ignore[misc, valid-type]
         def _callbacks(self) -> list[Callback]:
             return [timer]
 
     return Timed(
         n_latents=N_LATENTS,
         hidden=(HIDDEN, HIDDEN),
-        batch_size=BATCH,
-        learning_rate=RATE,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
         schedule="constant",
         binarize="none",
         max_epochs=1_000_000,
@@ -43,16 +53,16 @@ def timed(task: Task, timer: Timer) -> VAE | IWAE:
 
 
 def main() -> None:
-    """Train, measure, report."""
-    note_imports()
-    task = read_task(
+    """Measure training, and report."""
+    record_import_memory()
+    task = parse_task(
         lambda parser: parser.add_argument("--network", choices=list(NETWORKS), default="tanh")
     )
     torch.set_flush_denormal(task.flush_denormals)
     k = task.workload.k
     timer = Timer(task, elbo() if k == 1 else iwae(k))
-    with contextlib.suppress(Enough):
-        timed(task, timer).fit(task.rows)
+    with contextlib.suppress(MeasurementComplete):
+        timed_estimator(task, timer).fit(task.rows)
     report("ancestral", f"estimator, {task.options.network}", task, timer.clock, ["torch"])
 
 

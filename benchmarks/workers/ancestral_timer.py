@@ -1,4 +1,4 @@
-"""What listens to ancestral's training for the workers that use it."""
+"""Timing of ancestral's training by a callback, for the workers that use it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from common import BATCH, Clock, Enough, Task
+from common import BATCH_SIZE, Clock, MeasurementComplete, Task
 from torch import nn
 
 from ancestral import Batch, DeviceData, Objective, Player
@@ -15,16 +15,16 @@ from ancestral.training import Progress, train
 
 
 class Timer:
-    """A callback that tells the clock of every step, and evaluates a loss when it asks for one.
+    """Callback that advances the clock at every step and evaluates the loss on request.
 
     Parameters
     ----------
     task : Task
-        What is measured.
+        Measured task.
     objective : Objective
-        Whose terms are summed for the loss.
+        Objective; the loss is the sum of its terms.
     unit : float
-        What the stored number one stands for.
+        Factor from the stored to the model's values.
     """
 
     def __init__(self, task: Task, objective: Objective, unit: float = 1.0) -> None:
@@ -32,7 +32,7 @@ class Timer:
         self.clock: Clock = task.clock(self.loss_of)
 
     def __call__(self, progress: Progress) -> None:
-        """Follow training."""
+        """Start or advance the clock."""
         self.model = progress.model
         if progress.event == "start":
             self.clock.start()
@@ -40,24 +40,24 @@ class Timer:
             self.clock.tick_or_stop()
 
     @torch.no_grad()
-    def loss_of(self, part: np.ndarray) -> float:
-        """Return the mean loss of rows, in nats."""
-        x = torch.from_numpy(part).float() * self.unit
+    def loss_of(self, rows: np.ndarray) -> float:
+        """Mean loss of rows [batch, d], in nats."""
+        x = torch.from_numpy(rows).float() * self.unit
         return sum(term.item() for term in self.objective(self.model, Batch(x)).values())
 
 
 def measure(
     task: Task, model: nn.Module, players: Player | Mapping[str, Player], timer: Timer
 ) -> Clock:
-    """Train a model by ``ancestral.training.train`` until the clock has seen enough."""
+    """Train a model by ``ancestral.training.train`` until the measurement is complete."""
     data = DeviceData(task.rows, unit=timer.unit)
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(MeasurementComplete):
         train(
             model,
             players,
             data,
             max_epochs=1_000_000,
-            batch_size=BATCH,
+            batch_size=BATCH_SIZE,
             random_state=task.seed,
             callbacks=[timer],
         )

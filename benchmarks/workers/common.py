@@ -1,6 +1,6 @@
-"""What every worker shares: the task, its start, its clock, and its one line of JSON.
+"""Task, command line, clock and output shared by all workers.
 
-Only the standard library and NumPy are imported here: every worker has an environment of its own.
+Imports only the standard library and NumPy, because workers run in different environments.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Any
 import numpy as np
 
 N_PIXELS, HIDDEN, N_LATENTS = 784, 500, 50
-BATCH, RATE = 100, 1e-3
+BATCH_SIZE, LEARNING_RATE = 100, 1e-3
 SETTLING_SECONDS = 2.0
 EVALUATION_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A task and how it is measured.
+    """Number of importance samples and lengths of the measurement.
 
     Attributes
     ----------
     k : int
-        Importance samples; with one, the bound is the ELBO.
+        Number of importance samples; for 1 the bound is the ELBO.
     warm_up : int
-        Steps before the clock counts; after exactly these the loss is evaluated, so that all
-        libraries are compared at the same number of steps.
+        Number of steps before the measurement. The loss is evaluated right after them, so that
+        all libraries are compared after the same number of steps.
     block : int
-        Steps in one measured block.
+        Number of steps per measured block.
     """
 
     k: int
@@ -51,23 +51,23 @@ WORKLOADS = {
 }
 
 
-class Enough(Exception):  # noqa: N818
-    """Raised inside a library's own training loop once there is nothing left to measure."""
+class MeasurementComplete(Exception):  # noqa: N818
+    """Raised inside the training loop of a library to end the training."""
 
 
 class Clock:
-    """Follows a training run step by step: first step, warm-up, then measured blocks.
+    """Timer of a training run: first step, warm-up, then measured blocks.
 
     Parameters
     ----------
     workload : Workload
-        Which steps count.
+        Lengths of warm-up and blocks.
     seconds : float
-        How long to measure, at least two blocks.
+        Minimum duration of the measurement; at least two blocks are measured.
     evaluate : callable
-        () -> current loss; called with the clock stopped.
+        Function () -> current loss; its time is excluded.
     synchronise : callable
-        Waits until all steps are really done, for libraries that run ahead of Python.
+        Function that waits for all pending steps, for libraries with asynchronous execution.
     """
 
     def __init__(
@@ -85,31 +85,31 @@ class Clock:
         self.loss = self.final_loss = float("nan")
 
     def start(self) -> None:
-        """Begin, right before the first step."""
-        self.began = self.mark = perf_counter()
+        """Start, immediately before the first step."""
+        self.start_time = self.mark = perf_counter()
 
     @property
-    def ahead(self) -> int:
-        """How many steps may be taken before the clock must be told."""
+    def steps_to_goal(self) -> int:
+        """Number of steps until the next call of ``tick`` is required."""
         return self.goal - self.steps
 
     def tick(self, n: int = 1) -> bool:
-        """Count ``n`` steps done; return whether more are wanted."""
+        """Count ``n`` completed steps; return whether to continue."""
         self.steps += n
         if self.steps < self.goal:
             return True
         self.synchronise()
-        more = self._reached(perf_counter() - self.mark)
+        is_continued = self._reach_goal(perf_counter() - self.mark)
         self.mark = perf_counter()
-        return more
+        return is_continued
 
     def tick_or_stop(self) -> None:
-        """Count a step done; raise :class:`Enough` unless more are wanted."""
+        """Count a completed step; raise :class:`MeasurementComplete` at the end."""
         if not self.tick():
-            raise Enough
+            raise MeasurementComplete
 
-    def _reached(self, seconds: float) -> bool:
-        """Note what has passed since the last goal, and set the next one."""
+    def _reach_goal(self, seconds: float) -> bool:
+        """Store the time since the last goal and set the next one; return whether to continue."""
         warm_up, block = self.workload.warm_up, self.workload.block
         if self.steps == 1:
             self.first_step_seconds = seconds
@@ -119,18 +119,18 @@ class Clock:
         if self.steps == warm_up:
             self.warm_up_seconds = seconds
             self.loss = self.evaluate()
-        elif self.rates or self.mark - self.began > SETTLING_SECONDS + self.first_step_seconds:
-            self.rates.append(block * BATCH / seconds)
+        elif self.rates or self.mark - self.start_time > SETTLING_SECONDS + self.first_step_seconds:
+            self.rates.append(block * BATCH_SIZE / seconds)
             self.measured += seconds
-        more = self.measured < self.seconds or len(self.rates) < 2
-        if not more:
+        is_continued = self.measured < self.seconds or len(self.rates) < 2
+        if not is_continued:
             self.final_loss = self.evaluate()
-        return more
+        return is_continued
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker was asked to do; ``rows`` [n, d] are bits or bytes."""
+    """Workload, data and options of a worker; ``rows`` [n, d] are bits or bytes."""
 
     name: str
     workload: Workload
@@ -145,27 +145,27 @@ class Task:
         loss_of: Callable[[np.ndarray], float],
         synchronise: Callable[[], object] = lambda: None,
     ) -> Clock:
-        """Make the clock; ``loss_of`` takes rows [batch, d] to their mean loss in nats."""
+        """Clock of this task; ``loss_of`` maps rows [batch, d] to their mean loss in nats."""
         rows = self.rows[:EVALUATION_ROWS]
-        parts = rows.reshape(-1, BATCH, rows.shape[1])
+        batches = rows.reshape(-1, BATCH_SIZE, rows.shape[1])
 
         def evaluate() -> float:
-            return float(np.mean([loss_of(part) for part in parts]))
+            return float(np.mean([loss_of(batch) for batch in batches]))
 
         return Clock(self.workload, self.seconds, evaluate, synchronise)
 
     def batches(self) -> Iterator[np.ndarray]:
-        """Yield row numbers [batch] for ever, every epoch in a new order."""
+        """Yield row indices [batch] without end, shuffled in every epoch."""
         rng = np.random.default_rng(self.seed)
         while True:
-            yield from rng.permutation(len(self.rows)).reshape(-1, BATCH)
+            yield from rng.permutation(len(self.rows)).reshape(-1, BATCH_SIZE)
 
 
-def read_task(
+def parse_task(
     configure: Callable[[argparse.ArgumentParser], object] = lambda _parser: None,
     workloads: dict[str, Workload] = WORKLOADS,
 ) -> Task:
-    """Read the command line; ``configure`` adds a worker's own options."""
+    """Parse the command line; ``configure`` adds the options of a worker."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--workload", choices=list(workloads), default=next(iter(workloads)))
     parser.add_argument("--data", type=Path, required=True, help="rows [n, d], uint8, .npy")
@@ -186,28 +186,28 @@ def read_task(
 
 
 def log_odds(bits: np.ndarray) -> np.ndarray:
-    """Log-odds of every pixel, where all workers start the output bias of the decoder.
+    """Log-odds of every pixel, the initial output bias of the decoder in all workers.
 
-    All start alike (Glorot-uniform weights, biases at zero but for this one, log-variances at
-    zero), so that their losses after the same number of steps can be compared.
+    All workers use the same initialisation (Glorot-uniform weights, zero biases except this one,
+    zero weights of the log-variances), so that losses after equal numbers of steps are comparable.
     """
     p = bits.mean(0, dtype=np.float64).clip(1e-3, 1 - 1e-3)
     return np.log(p / (1 - p)).astype(np.float32)
 
 
-IMPORTED = 0.0
+IMPORT_MEMORY = 0.0
 
 
-def note_imports() -> None:
-    """Remember the memory that the libraries take before there are any data."""
-    global IMPORTED
-    IMPORTED = peak_memory()
+def record_import_memory() -> None:
+    """Store the memory used by the imported libraries, before data are loaded."""
+    global IMPORT_MEMORY
+    IMPORT_MEMORY = peak_memory()
 
 
 def peak_memory() -> float:
-    """Return the largest resident set so far, in MB."""
+    """Peak resident memory of this process, in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the process that started this one
+    if status.exists():  # getrusage includes the parent process
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -217,7 +217,7 @@ def peak_memory() -> float:
 def report(
     library: str, variant: str, task: Task, clock: Clock, distributions: list[str], **more: Any
 ) -> None:
-    """Print the one line of JSON that the driver reads."""
+    """Print the line of JSON that the driver parses."""
     line = {
         "library": library,
         "variant": variant,
@@ -230,7 +230,7 @@ def report(
         "loss": clock.loss,
         "steps": clock.steps,
         "final_loss": clock.final_loss,
-        "imported_rss_mb": IMPORTED,
+        "imported_rss_mb": IMPORT_MEMORY,
         "peak_rss_mb": peak_memory(),
         "versions": {name: metadata.version(name) for name in distributions},
     }

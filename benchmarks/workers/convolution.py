@@ -1,12 +1,12 @@
-"""Worker: a small convolutional VAE on colour pictures of 32x32, by ancestral or a plain loop."""
+"""Worker: a small convolutional VAE on colour images of 32x32, by ancestral or a plain loop."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 import torch
-from common import RATE, Clock, Task, Workload
-from side import measure_loop, parameters, run_sides, step
+from common import LEARNING_RATE, Clock, Task, Workload
+from paired import gradient_step, measure_loop, parameters, run
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -16,7 +16,7 @@ UNIT = 1 / 255
 
 
 class Encoder(nn.Module):
-    """Rows [..., 3072], folded to pictures inside, to mean and log-variance [..., 64]."""
+    """Rows [..., 3072] to mean and log-variance [..., 64]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Encoder(nn.Module):
         self.mean, self.log_var = nn.Linear(width, N_LATENTS), nn.Linear(width, N_LATENTS)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance."""
+        """Mean and log-variance."""
         h = self.convolutions(x.reshape(-1, *SHAPE))
-        lead = x.shape[:-1]
-        return self.mean(h).view(*lead, -1), self.log_var(h).view(*lead, -1)
+        shape = (*x.shape[:-1], -1)
+        return self.mean(h).view(shape), self.log_var(h).view(shape)
 
 
 class Decoder(nn.Module):
-    """Latents [..., 64] to the pixels' means [..., 3072]."""
+    """Latents [..., 64] to means of the pixels [..., 3072]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,30 +47,30 @@ class Decoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the means."""
+        """Means of the pixels."""
         h = self.dense(z.reshape(-1, z.shape[-1])).view(-1, CHANNELS[-1], 4, 4)
         return self.convolutions(h).reshape(*z.shape[:-1], -1)
 
 
 def by_ancestral(task: Task) -> Clock:
-    """Train by ``ancestral.training.train``."""
+    """Measure training by ``ancestral.training.train``."""
     from ancestral_timer import Timer, measure
 
     from ancestral import LatentModel, Player
     from ancestral.objectives import elbo
-    from ancestral.probability.conditionals import Gaussian, standard_normal
+    from ancestral.probability import Gaussian, standard_normal
     from ancestral.training.optim import adam
 
     posterior, likelihood = Gaussian(Encoder()), Gaussian(Decoder(), log_var=LOG_VAR)
     model = LatentModel(standard_normal(N_LATENTS), likelihood, posterior)
-    player = Player(model, elbo(), adam(RATE))
+    player = Player(model, elbo(), adam(LEARNING_RATE))
     return measure(task, model, player, Timer(task, elbo(), UNIT))
 
 
 def by_plain_loop(task: Task) -> Clock:
-    """Train in an eager float32 loop."""
+    """Measure training by an eager float32 loop."""
     encoder, decoder = Encoder(), Decoder()
-    optimizer = torch.optim.Adam(parameters(encoder, decoder), lr=RATE)
+    optimizer = torch.optim.Adam(parameters(encoder, decoder), lr=LEARNING_RATE)
     scale = torch.tensor(LOG_VAR / 2).exp()
 
     def loss_of(x: Tensor) -> Tensor:
@@ -79,8 +79,8 @@ def by_plain_loop(task: Task) -> Clock:
         kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
         return (kl - Normal(decoder(z), scale, validate_args=False).log_prob(x).sum(-1)).mean()
 
-    return measure_loop(task, UNIT, loss_of, lambda x: step(loss_of(x), optimizer))
+    return measure_loop(task, UNIT, loss_of, lambda x: gradient_step(loss_of(x), optimizer))
 
 
 if __name__ == "__main__":
-    run_sides(WORKLOADS, {"ancestral": by_ancestral, "plain": by_plain_loop})
+    run(WORKLOADS, {"ancestral": by_ancestral, "plain": by_plain_loop})

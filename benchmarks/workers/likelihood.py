@@ -1,7 +1,7 @@
-"""Worker: how long L_5000 of 10,000 test images takes, by ancestral or a plain loop.
+"""Worker: time of L_5000 of 10,000 test images, by ancestral or a plain loop.
 
-Both sides score the same images by the same model, trained for one epoch: a tenth of the test
-images with all samples, or with ``--all`` every one. What is compiled first counts in full.
+Both evaluate the same images with the same model, trained for one epoch: a tenth of the test
+images with all samples, or all images with ``--all``. The time includes compilation.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from common import HIDDEN, N_LATENTS, N_PIXELS, Task, Workload, read_task
-from side import add_side
+from common import HIDDEN, N_LATENTS, N_PIXELS, Task, Workload, parse_task
+from paired import add_implementation
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -23,7 +23,7 @@ from ancestral import DeviceData, LatentModel, Player
 from ancestral.evaluation.log_likelihood import log_likelihood
 from ancestral.nn import MLP
 from ancestral.objectives import elbo
-from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
+from ancestral.probability import Bernoulli, Gaussian, standard_normal
 from ancestral.training import train
 
 N_SAMPLES, N_IMAGES, N_PART, CHUNK = 5000, 10_000, 1000, 100
@@ -34,7 +34,7 @@ Score = Callable[[np.ndarray, int], np.ndarray]
 
 
 def trained_model(task: Task) -> LatentModel:
-    """Return the network of the workloads after one epoch."""
+    """Model of the workloads after one epoch."""
     widths = (HIDDEN, HIDDEN)
     model = LatentModel(
         prior=standard_normal(N_LATENTS),
@@ -46,12 +46,12 @@ def trained_model(task: Task) -> LatentModel:
 
 
 def by_ancestral(model: LatentModel) -> Score:
-    """Return ancestral's estimator of log p(x)."""
+    """Estimator of log p(x) by ancestral."""
     return lambda rows, n: log_likelihood(model, DeviceData(rows), n).values
 
 
 def by_plain_loop(model: LatentModel) -> Score:
-    """Return the same estimate in eager float32."""
+    """Estimator of log p(x) in eager float32."""
     encode, decode = model.posterior.network, model.likelihood.network
 
     def log_weights(x: Tensor, n: int) -> Tensor:
@@ -64,36 +64,37 @@ def by_plain_loop(model: LatentModel) -> Score:
 
     @torch.no_grad()
     def score(rows: np.ndarray, n: int) -> np.ndarray:
-        found = []
+        log_likelihoods = []
         for x in torch.from_numpy(rows).float().split(CHUNK):
             parts = [log_weights(x, CHUNK).logsumexp(0) for _ in range(n // CHUNK)]
-            found.append(torch.stack(parts).logsumexp(0) - math.log(n))
-        return torch.cat(found).numpy()
+            log_likelihoods.append(torch.stack(parts).logsumexp(0) - math.log(n))
+        return torch.cat(log_likelihoods).numpy()
 
     return score
 
 
 def measure(score: Score, rows: np.ndarray) -> tuple[list[float], float]:
-    """Return the seconds that the rows take, brought to 10,000, and their mean."""
-    mark = perf_counter()
+    """Seconds scaled to 10,000 rows, and mean log-likelihood of the rows."""
+    start = perf_counter()
     mean = float(score(rows, N_SAMPLES).mean())
-    return [(perf_counter() - mark) * N_IMAGES / len(rows)], mean
+    return [(perf_counter() - start) * N_IMAGES / len(rows)], mean
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add this worker's options."""
-    add_side(parser)
-    parser.add_argument("--test-data", required=True, help="rows to score, .npy")
+    """Add the options of this worker."""
+    add_implementation(parser)
+    parser.add_argument("--test-data", required=True, help="test rows, .npy")
     parser.add_argument("--all", action="store_true")
 
 
 def main() -> None:
-    """Train, measure, report."""
-    task = read_task(configure, WORKLOADS)
+    """Measure the evaluation of a model, and report."""
+    task = parse_task(configure, WORKLOADS)
     torch.set_flush_denormal(task.flush_denormals)
     torch.manual_seed(task.seed)
     model, test = trained_model(task), np.load(task.options.test_data)
-    score = {"ancestral": by_ancestral, "plain": by_plain_loop}[task.options.side](model)
+    estimators = {"ancestral": by_ancestral, "plain": by_plain_loop}
+    score = estimators[task.options.implementation](model)
     seconds, mean = measure(score, test if task.options.all else test[:N_PART])
     line = {"workload": "likelihood", "seconds_for_10000": seconds, "mean": mean}
     print(json.dumps(line | {"all_rows": task.options.all}))

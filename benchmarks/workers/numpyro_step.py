@@ -1,4 +1,4 @@
-"""Worker: NumPyro, one jitted update a step."""
+"""Worker: NumPyro with one jitted update per step."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from common import BATCH, note_imports, read_task, report
+from common import BATCH_SIZE, parse_task, record_import_memory, report
 from numpyro_model import evaluator, make_svi
 
 
 def main() -> None:
-    """Train, measure, report."""
-    note_imports()
-    task = read_task()
+    """Measure training, and report."""
+    record_import_memory()
+    task = parse_task()
     svi = make_svi(task)
     rows = jnp.asarray(task.rows, jnp.float32)
-    state = svi.init(jax.random.PRNGKey(task.seed), rows[:BATCH])
+    state = svi.init(jax.random.PRNGKey(task.seed), rows[:BATCH_SIZE])
 
     @jax.jit
     def update(state: Any, rows: jax.Array, index: jax.Array) -> tuple[Any, jax.Array]:
@@ -28,9 +28,9 @@ def main() -> None:
         state, _loss = update(state, rows, index)
         if not clock.tick():
             break
-    # XLA's CPU backend takes denormals as zero, whatever it is told
+    # XLA's CPU backend always flushes denormals
     libraries = ["numpyro", "jax"]
-    report("NumPyro", "a jitted update a step", task, clock, libraries, flush_denormals=True)
+    report("NumPyro", "one jitted update per step", task, clock, libraries, flush_denormals=True)
 
 
 if __name__ == "__main__":

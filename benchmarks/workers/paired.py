@@ -1,4 +1,4 @@
-"""Workers that train the same PyTorch modules on two sides: by ancestral, and by a plain loop."""
+"""Functions shared by workers that compare ancestral with a plain loop on the same modules."""
 
 from __future__ import annotations
 
@@ -8,64 +8,67 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Clock, Task, note_imports, read_task, report
+from common import Clock, Task, parse_task, record_import_memory, report
 from torch import Tensor
 
 
-def add_side(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says which side is measured."""
-    parser.add_argument("--side", choices=["ancestral", "plain"], required=True)
+def add_implementation(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--implementation``."""
+    parser.add_argument("--implementation", choices=["ancestral", "plain"], required=True)
 
 
-def step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One gradient step."""
+def gradient_step(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Compute gradients and update the parameters."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
 
 def measure_loop(
-    task: Task, unit: float, loss_of: Callable[[Tensor], Tensor], move: Callable[[Tensor], None]
+    task: Task,
+    unit: float,
+    loss_of: Callable[[Tensor], Tensor],
+    train_step: Callable[[Tensor], None],
 ) -> Clock:
-    """Run a plain loop over minibatches of floats.
+    """Measure a plain loop over minibatches of floats.
 
     Parameters
     ----------
     task : Task
-        What is measured.
+        Measured task.
     unit : float
-        What the stored number one stands for.
+        Factor from the stored to the model's values.
     loss_of : callable
-        Minibatch to loss, for the evaluation.
-    move : callable
-        Minibatch to nothing: a training step.
+        Function from a minibatch to its loss, for the evaluation.
+    train_step : callable
+        Function that performs a training step on a minibatch.
     """
 
     @torch.no_grad()
-    def evaluate(part: np.ndarray) -> float:
-        return loss_of(torch.from_numpy(part).float() * unit).item()
+    def evaluate(batch: np.ndarray) -> float:
+        return loss_of(torch.from_numpy(batch).float() * unit).item()
 
     rows = torch.from_numpy(task.rows).float() * unit
     clock = task.clock(evaluate)
     clock.start()
     for index in task.batches():
-        move(rows[torch.from_numpy(index)])
+        train_step(rows[torch.from_numpy(index)])
         if not clock.tick():
             break
     return clock
 
 
-def run_sides(workloads: dict[str, Any], sides: dict[str, Callable[[Task], Clock]]) -> None:
-    """Read the command line, measure the side it names, report."""
-    note_imports()
-    task = read_task(add_side, workloads)
+def run(workloads: dict[str, Any], implementations: dict[str, Callable[[Task], Clock]]) -> None:
+    """Parse the command line, measure the selected implementation, and report."""
+    record_import_memory()
+    task = parse_task(add_implementation, workloads)
     torch.set_flush_denormal(task.flush_denormals)
     torch.manual_seed(task.seed)
-    clock = sides[task.options.side](task)
+    clock = implementations[task.options.implementation](task)
     names = {"ancestral": ("ancestral", "train"), "plain": ("PyTorch", "plain eager loop")}
-    report(*names[task.options.side], task, clock, ["torch"])
+    report(*names[task.options.implementation], task, clock, ["torch"])
 
 
 def parameters(*modules: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
-    """All parameters of several modules."""
+    """Parameters of several modules."""
     return [p for module in modules for p in module.parameters()]

@@ -1,4 +1,4 @@
-"""Worker: an ordinary eager PyTorch loop in float32."""
+"""Worker: a plain eager PyTorch loop in float32."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 
 import numpy as np
 import torch
-from common import RATE, log_odds, note_imports, read_task, report
+from common import LEARNING_RATE, log_odds, parse_task, record_import_memory, report
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch_nets import Encoder, decoder
 
 
 class Autoencoder(nn.Module):
-    """A VAE; its forward pass is the loss."""
+    """VAE whose forward pass returns the loss."""
 
     def __init__(self, k: int, bias: np.ndarray) -> None:
         super().__init__()
         self.k, self.encoder, self.decoder = k, Encoder(), decoder(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the negative ELBO (k = 1) or importance weighted bound, in nats per image."""
+        """Negative ELBO (k = 1) or importance weighted bound, in nats per image."""
         mean, log_var = self.encoder(x)
         noise = torch.randn(self.k, *mean.shape)
         z = mean + torch.exp(0.5 * log_var) * noise
@@ -31,24 +31,24 @@ class Autoencoder(nn.Module):
             kl = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
             return (nats + kl).mean()
         log_ratio = 0.5 * (noise.square() + log_var - z.square()).sum(-1)  # log p(z) / q(z | x)
-        # over the samples of each image, axis 0; only then over the images
+        # over the samples of each image (axis 0), then over the images
         bound = torch.logsumexp(log_ratio - nats, 0) - math.log(self.k)
         return -bound.mean()
 
 
 def main() -> None:
-    """Train, measure, report."""
-    note_imports()
-    task = read_task()
+    """Measure training, and report."""
+    record_import_memory()
+    task = parse_task()
     torch.set_flush_denormal(task.flush_denormals)
     torch.manual_seed(task.seed)
     rows = torch.from_numpy(task.rows).float()
     model = Autoencoder(task.workload.k, log_odds(task.rows))
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
 
     @torch.no_grad()
-    def loss_of(part: np.ndarray) -> float:
-        return model(torch.from_numpy(part).float()).item()
+    def loss_of(batch: np.ndarray) -> float:
+        return model(torch.from_numpy(batch).float()).item()
 
     clock = task.clock(loss_of)
     clock.start()

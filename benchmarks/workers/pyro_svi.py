@@ -1,8 +1,8 @@
-"""Worker: Pyro's stochastic variational inference on a VAE.
+"""Worker: stochastic variational inference of a VAE in Pyro.
 
-As its tutorial on VAEs has it: two modules, a model and a guide with the images in a plate, SVI
-over a DataLoader. ``--lean`` is the same with what a user in a hurry would change: rows taken by
-index, and Pyro's validation of every distribution switched off.
+As in its VAE tutorial: two modules, a model and a guide with the images in a plate, and SVI over a
+DataLoader. With ``--lean``, minibatches are indexed directly and Pyro's validation of distributions
+is off.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from common import BATCH, N_LATENTS, RATE, Task, log_odds, note_imports, read_task, report
+from common import (
+    BATCH_SIZE,
+    LEARNING_RATE,
+    N_LATENTS,
+    Task,
+    log_odds,
+    parse_task,
+    record_import_memory,
+    report,
+)
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO
 from pyro.optim import Adam
 from torch import Tensor, nn
@@ -22,7 +31,7 @@ from torch_nets import Encoder, decoder
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder as Pyro's guide and model."""
+    """Guide and model of Pyro with encoder and decoder."""
 
     def __init__(self, bias: np.ndarray) -> None:
         super().__init__()
@@ -31,7 +40,7 @@ class Autoencoder(nn.Module):
     def model(self, x: Tensor) -> None:
         """p(z) p(x | z)."""
         pyro.module("decoder", self.decoder)
-        # all sites are inside the plate: its axis stays a batch axis of every log-probability
+        # all sites are inside the plate: its axis remains a batch axis of every log-probability
         with pyro.plate("images", len(x)):
             prior = dist.Normal(x.new_zeros(len(x), N_LATENTS), x.new_ones(len(x), N_LATENTS))
             z = pyro.sample("latent", prior.to_event(1))
@@ -46,35 +55,35 @@ class Autoencoder(nn.Module):
 
 
 def bound(k: int) -> Trace_ELBO | RenyiELBO:
-    """Return Pyro's ELBO, or its importance weighted bound (a Renyi bound of order zero).
+    """Pyro's ELBO for k = 1, otherwise its importance weighted bound.
 
-    The samples of the latter get a plate of their own outside the images' plate. Both plates
-    hold every site, so Pyro keeps log-weights [k, batch], averages weights over k for every
-    image, and only then sums over the images.
+    The latter is a Renyi bound of order zero. Its samples have a separate plate outside that of the
+    images. Both plates contain every site, so that Pyro computes log-weights [k, batch], averages
+    weights over k for each image, and then sums over the images.
     """
     if k == 1:
         return Trace_ELBO()
     return RenyiELBO(alpha=0, num_particles=k, vectorize_particles=True, max_plate_nesting=1)
 
 
-def rows_by_loader(rows: Tensor) -> Iterator[Tensor]:
-    """Yield minibatches from a DataLoader for ever."""
-    loader = DataLoader(TensorDataset(rows), batch_size=BATCH, shuffle=True)
+def batches_from_loader(rows: Tensor) -> Iterator[Tensor]:
+    """Yield minibatches from a DataLoader without end."""
+    loader = DataLoader(TensorDataset(rows), batch_size=BATCH_SIZE, shuffle=True)
     while True:
         for (x,) in loader:
             yield x
 
 
-def rows_by_index(task: Task, rows: Tensor) -> Iterator[Tensor]:
-    """Yield minibatches by indexing for ever."""
+def batches_by_index(task: Task, rows: Tensor) -> Iterator[Tensor]:
+    """Yield minibatches by indexing without end."""
     for index in task.batches():
         yield rows[torch.from_numpy(index)]
 
 
 def main() -> None:
-    """Train, measure, report."""
-    note_imports()
-    task = read_task(lambda parser: parser.add_argument("--lean", action="store_true"))
+    """Measure training, and report."""
+    record_import_memory()
+    task = parse_task(lambda parser: parser.add_argument("--lean", action="store_true"))
     lean = task.options.lean
     torch.set_flush_denormal(task.flush_denormals)
     pyro.set_rng_seed(task.seed)
@@ -82,14 +91,14 @@ def main() -> None:
         pyro.enable_validation(False)
     rows = torch.from_numpy(task.rows).float()
     vae = Autoencoder(log_odds(task.rows))
-    svi = SVI(vae.model, vae.guide, Adam({"lr": RATE}), loss=bound(task.workload.k))
+    svi = SVI(vae.model, vae.guide, Adam({"lr": LEARNING_RATE}), loss=bound(task.workload.k))
 
-    def loss_of(part: np.ndarray) -> float:
-        return svi.evaluate_loss(torch.from_numpy(part).float()) / len(part)
+    def loss_of(batch: np.ndarray) -> float:
+        return svi.evaluate_loss(torch.from_numpy(batch).float()) / len(batch)
 
     clock = task.clock(loss_of)
     clock.start()
-    for x in rows_by_index(task, rows) if lean else rows_by_loader(rows):
+    for x in batches_by_index(task, rows) if lean else batches_from_loader(rows):
         svi.step(x)
         if not clock.tick():
             break

@@ -1,4 +1,4 @@
-"""Worker: pythae's VAE and IWAE models in its training pipeline."""
+"""Worker: VAE and IWAE of pythae in its training pipeline."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from common import (
-    BATCH,
+    BATCH_SIZE,
+    LEARNING_RATE,
     N_LATENTS,
     N_PIXELS,
-    RATE,
     Clock,
-    Enough,
+    MeasurementComplete,
     log_odds,
-    note_imports,
-    read_task,
+    parse_task,
+    record_import_memory,
     report,
 )
 from pythae.data.datasets import DatasetOutput
@@ -33,49 +33,49 @@ from torch_nets import Encoder, decoder
 
 
 class DenseEncoder(BaseEncoder):
-    """The task's encoder in pythae's form."""
+    """Encoder of the task with pythae's interface."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = Encoder()
 
     def forward(self, x: Tensor) -> ModelOutput:
-        """Return mean and log-variance."""
+        """Mean and log-variance."""
         mean, log_var = self.network(x.flatten(1))
         return ModelOutput(embedding=mean, log_covariance=log_var)
 
 
 class DenseDecoder(BaseDecoder):
-    """The task's decoder in pythae's form, which wants probabilities."""
+    """Decoder of the task with pythae's interface, which expects probabilities."""
 
     def __init__(self, bias: np.ndarray) -> None:
         super().__init__()
         self.network = decoder(bias)
 
     def forward(self, z: Tensor) -> ModelOutput:
-        """Return the pixels' probabilities."""
+        """Probabilities of the pixels."""
         return ModelOutput(reconstruction=torch.sigmoid(self.network(z)))
 
 
 class Timer(TrainingCallback):
-    """Tells the clock of every step."""
+    """Callback that advances the clock at every step."""
 
     def __init__(self) -> None:
         self.clock: Clock | None = None
 
     def on_train_begin(self, training_config: object, **kwargs: object) -> None:  # noqa: ARG002
-        """Start."""
+        """Start the clock."""
         assert self.clock is not None
         self.clock.start()
 
     def on_train_step_end(self, training_config: object, **kwargs: object) -> None:  # noqa: ARG002
-        """Count (pythae calls the end of a minibatch so)."""
+        """Advance the clock at the end of a minibatch."""
         assert self.clock is not None
         self.clock.tick_or_stop()
 
 
 def make_model(k: int, bias: np.ndarray) -> VAE | IWAE:
-    """Return pythae's VAE, or its IWAE with ``k`` samples."""
+    """Pythae's VAE for k = 1, otherwise its IWAE with ``k`` samples."""
     common = {"input_dim": (N_PIXELS,), "latent_dim": N_LATENTS, "reconstruction_loss": "bce"}
     networks = {"encoder": DenseEncoder(), "decoder": DenseDecoder(bias)}
     if k == 1:
@@ -84,10 +84,10 @@ def make_model(k: int, bias: np.ndarray) -> VAE | IWAE:
 
 
 def negative_bound(model: VAE | IWAE, x: Tensor, k: int) -> Tensor:
-    """Return the negative bound in nats per image, whose gradient pythae follows.
+    """Negative bound in nats per image.
 
-    pythae's IWAE returns another number as its loss, the log-weights averaged by their own
-    softmax. That has the gradient of the bound but not its value, so the value is computed here.
+    The loss that pythae's IWAE returns is the mean of the log-weights weighted by their softmax. It
+    has the gradient of the bound but not its value, which is therefore computed here.
     """
     if k == 1:
         return model(DatasetOutput(data=x)).loss
@@ -102,16 +102,16 @@ def negative_bound(model: VAE | IWAE, x: Tensor, k: int) -> Tensor:
 
 
 def main() -> None:
-    """Train, measure, report."""
-    note_imports()
-    task = read_task()
+    """Measure training, and report."""
+    record_import_memory()
+    task = parse_task()
     torch.set_flush_denormal(task.flush_denormals)
     torch.manual_seed(task.seed)
     model = make_model(task.workload.k, log_odds(task.rows))
 
     @torch.no_grad()
-    def loss_of(part: np.ndarray) -> float:
-        return negative_bound(model, torch.from_numpy(part).float(), task.workload.k).item()
+    def loss_of(batch: np.ndarray) -> float:
+        return negative_bound(model, torch.from_numpy(batch).float(), task.workload.k).item()
 
     timer = Timer()
     timer.clock = task.clock(loss_of)
@@ -119,14 +119,14 @@ def main() -> None:
         settings = BaseTrainerConfig(
             output_dir=folder,
             num_epochs=1_000_000,
-            per_device_train_batch_size=BATCH,
-            learning_rate=RATE,
+            per_device_train_batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
             optimizer_cls="Adam",
             seed=task.seed,
             no_cuda=True,
         )
         pipeline = TrainingPipeline(training_config=settings, model=model)
-        with contextlib.suppress(Enough):
+        with contextlib.suppress(MeasurementComplete):
             pipeline(train_data=task.rows.astype(np.float32), callbacks=[timer])
     report("pythae", "its trainer", task, timer.clock, ["pythae", "torch"])
 

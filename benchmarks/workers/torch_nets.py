@@ -1,4 +1,4 @@
-"""The networks of the task as plain PyTorch modules, for the workers built on PyTorch."""
+"""Networks of the task as plain PyTorch modules, for the workers based on PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def linear(n_in: int, n_out: int) -> nn.Linear:
-    """Return a dense layer with Glorot-uniform weights and zero biases."""
+    """Dense layer with Glorot-uniform weights and zero biases."""
     layer = nn.Linear(n_in, n_out)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -22,7 +22,7 @@ def trunk(n_in: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Pixels [..., 784] to mean and log-variance [..., 50]."""
+    """Encoder, pixels [..., 784] to mean and log-variance [..., 50]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,13 +31,13 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.log_var.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance."""
+        """Mean and log-variance."""
         h = self.trunk(x)
         return self.mean(h), self.log_var(h)
 
 
 def decoder(log_odds: np.ndarray) -> nn.Sequential:
-    """Latents [..., 50] to logits [..., 784]."""
+    """Decoder, latents [..., 50] to logits [..., 784]."""
     last = linear(HIDDEN, N_PIXELS)
     with torch.no_grad():
         last.bias.copy_(torch.from_numpy(log_odds))

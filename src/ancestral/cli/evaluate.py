@@ -227,7 +227,7 @@ def evaluate_class_fidelity(options: Namespace, estimator: Any, dataset: dataset
     judge = require_classifier(options.classifier, open_run(options.classifier)[0])
     if judge.n_features_in_ != estimator.n_features_in_:
         raise ValueError(
-            f"{options.require_classifier} was fitted on {judge.n_features_in_} features, but "
+            f"{options.classifier} was fitted on {judge.n_features_in_} features, but "
             f"{options.run} generates {estimator.n_features_in_}: choose a classifier of the same "
             "features"
         )

@@ -49,7 +49,7 @@ def _annealing_settings(options: Namespace) -> Annealing | None:
     """
     values = {field.name: getattr(options, field.name) for field in fields(Annealing)}
     values = {name: value for name, value in values.items() if value is not None}
-    if options.annealed or getattr(options, "two_sided", None) is not None:
+    if options.annealed or getattr(options, "bidirectional", None) is not None:
         return Annealing(**values)
     if values:
         name, value = next(iter(values.items()))
