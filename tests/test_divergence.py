@@ -26,16 +26,16 @@ def test_jensen_shannon_matches_quadrature_for_gaussians(shift, width):
     state = torch.get_rng_state()
     result = jensen_shannon(a, b, held_out=0.85, max_epochs=15, batch_size=300, hidden=(32, 32))
     expected = exact(norm.pdf, norm(shift, width).pdf)
-    assert result.value == pytest.approx(expected, rel=0.02)
-    assert abs(result.value - expected) < 4 * result.standard_error
+    assert result.estimate.value == pytest.approx(expected, rel=0.02)
+    assert abs(result.estimate.value - expected) < 4 * result.estimate.standard_error
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_jensen_shannon_of_equal_distributions_is_zero_on_held_out_rows():
     a, b = np.random.default_rng(0).normal(size=(2, 2000, 3))
     result = jensen_shannon(a, b, max_epochs=20)
-    assert result.value < 4 * result.standard_error
-    assert result.training > result.value  # the critic overfits
+    assert result.estimate.value < 4 * result.estimate.standard_error
+    assert result.training > result.estimate.value  # the critic overfits
     assert str(result).startswith("JSD >= ")
 
 

@@ -130,7 +130,7 @@ def test_validation_metrics_use_batch_norm_statistics():
     }
     model = fitted(GMMN, **kwargs)
     during = model.history_.curve("validation.mmd2")[-1]
-    after = sample_quality(model.sample(300), X[:300]).mmd2
+    after = sample_quality(model.sample(300), X[:300]).mmd2.value
     assert during < 2 * after + 0.01
 
 
@@ -464,14 +464,14 @@ def test_sample_quality_detects_copies_collapse_and_noise():
     train, real, good = X[order[:800]], X[order[800:1200]], X[order[1200:1600]]
     quality = sample_quality(good, real, train)
     assert quality.p_value > 0.01
-    assert abs(quality.c2st_accuracy - 0.5) < 0.1
+    assert abs(quality.c2st_accuracy.value - 0.5) < 0.1
     assert min(quality.precision, quality.recall) > 0.8
     assert quality.nearest == pytest.approx(quality.real_nearest, rel=0.1)
     copies = sample_quality(train[:400], real, train)
     assert copies.nearest == 0
     collapsed = sample_quality(np.repeat(good[:4], 100, axis=0), real, train)
     assert collapsed.recall < 0.2
-    assert collapsed.c2st_accuracy > 0.9
+    assert collapsed.c2st_accuracy.value > 0.9
     noisy = sample_quality(good + rng.normal(0, 0.5, good.shape), real, train)
     assert noisy.precision < 0.2
     assert noisy.p_value == 0.001
@@ -482,7 +482,7 @@ def test_sample_quality_and_validation_split_of_sorted_rows():
     half = np.random.default_rng(0).permutation(len(X)) < len(X) // 2
     result = sample_quality(X[half][:300], X[order[~half[order]]])
     assert result.p_value > 0.01
-    assert abs(result.c2st_accuracy - 0.5) < 0.1
+    assert abs(result.c2st_accuracy.value - 0.5) < 0.1
     assert abs(result.real_mmd2) < 0.02
     gan = GAN(**QUICK[GAN] | {"validation_fraction": 0.5, "max_epochs": 1})
     validation_sets = []
@@ -514,8 +514,8 @@ def test_sample_quality_scales_bytes_and_raises_on_missing_values():
     rng = np.random.default_rng(0)
     generated, real = rng.random((60, 4)), rng.integers(0, 256, (60, 4), dtype=np.uint8)
     assert (
-        sample_quality(generated, real).c2st_accuracy
-        == sample_quality(generated, real / 255).c2st_accuracy
+        sample_quality(generated, real).c2st_accuracy.value
+        == sample_quality(generated, real / 255).c2st_accuracy.value
     )
     with pytest.raises(ValueError, match="missing"):
         sample_quality(np.where(generated > 0.99, np.nan, generated), generated)

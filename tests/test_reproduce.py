@@ -383,7 +383,11 @@ protocol = { metric = "imputation_error", corruption = "half", n_iter = 2 }
 [variants.wrong]
 title = "VAE, a square of 4"
 published = 3.5
-protocol = { metric = "error", corruption = "square:4", n_iter = 2, linear_classifier = "liblinear" }
+[variants.wrong.protocol]
+metric = "error"
+corruption = "square:4"
+n_iter = 2
+linear_classifier = "liblinear"
 [variants.error]
 protocol = { metric = "error", corruption = "half", n_iter = 2 }
 """
@@ -669,14 +673,12 @@ def test_paper_size_of_gmmn_has_published_optimizer_schedule(row):
 @pytest.fixture
 def results_page(monkeypatch):
     """Module that writes the results page."""
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(ROOT / "docs" / "scripts")
+    return importlib.import_module("result_page")
 
 
 def test_results_page_names_training_and_evaluation_machines(results_page):
+    machines = importlib.import_module("result_tables").machines
     cpu, gpu = {"device": "CPU"}, {"device": "GPU"}
     machine = {"threads": 1, "processor": {"model": "CPU"}}
     records_ = [
@@ -685,19 +687,20 @@ def test_results_page_names_training_and_evaluation_machines(results_page):
         {"seed": 2, **machine, **gpu, "versions": gpu},
         {"seed": 3, **machine, **gpu, "versions": cpu},
     ]
-    assert results_page.machines(records_[:2]) == "1 thread of CPU"
-    assert results_page.machines(records_) == (
-        "1 thread of CPU (seed 0 and 1), GPU (seed 2), "
-        "trained by 1 thread of CPU, scored by GPU (seed 3)"
+    assert machines(records_[:2]) == "1 thread of CPU"
+    assert machines(records_) == (
+        "1 thread of CPU (seeds 0-1), GPU (seeds 2), "
+        "trained on 1 thread of CPU, evaluated on GPU (seeds 3)"
     )
 
 
 def test_results_page_and_readme_match_committed_records(results_page):
-    """The output of `python docs/results.py` is committed."""
-    module = results_page
+    """The output of `python docs/scripts/result_page.py` is committed."""
     all_records = records.read([ROOT / "results"])
-    assert (ROOT / "docs/results.md").read_text() == module.page(all_records)
-    assert module.headlines(all_records) in (ROOT / "README.md").read_text()
+    pages = results_page.results_page(all_records), results_page.trials_page(all_records)
+    assert (ROOT / "docs/results.md").read_text() == pages[0]
+    assert (ROOT / "docs/trials.md").read_text() == pages[1]
+    assert results_page.readme_table(all_records) in (ROOT / "README.md").read_text()
     for record in all_records:
         table = record["row"].split("/")[0]
         trained = recipe_files.find_recipes(record["row"])[0].model_from is None

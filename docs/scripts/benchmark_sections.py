@@ -1,279 +1,232 @@
-"""What docs/results.md says beside the tables: pairs of models, bounds, steps, games, weights."""
+"""Sections of docs/results.md from other records: comparisons, bounds, timings, analyses."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ancestral.experiments import recipe_files
-from ancestral.experiments.scoring import ERROR
-from ancestral.experiments.zoo import zoo_name
+from markdown_tables import markdown_table
+from shipped_models import shipped_models_section
 
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE, ZOO = ROOT / "results", ROOT / "zoo"
-SEEN = (
-    "Samples; where there are latent variables, also test images and their reconstructions, and "
-    "others with half taken away, filled in, and as they were; of a generator, what the same noise "
-    "became as training went on"
-)
+from ancestral.experiments.scoring import ERROR
+
+RESULTS = Path(__file__).resolve().parent.parent.parent / "results"
+Json = dict[str, Any]
 
 
 def sections() -> list[str]:
-    """Return the parts of the page that there are records for."""
-    recorded: dict[str, Callable[[dict[str, Any]], str]] = {
-        "annealing": annealing,
-        "ring": ring,
-        "slots": slots,
-        "resampling": resampling,
-        "memory-step": memory_steps,
-        "margin-step": margin_steps,
-        "moments-step": moment_steps,
-    }
-    found = compared()
-    for name, written in recorded.items():
-        path = SOURCE / f"{name}.json"
+    """The sections that have records."""
+    parts = comparison_section()
+    for name, section in SECTIONS.items():
+        path = RESULTS / f"{name}.json"
         if path.is_file():
-            found.append(written(json.loads(path.read_text())))
-    return [*found, *shipped()]
+            parts.append(section(json.loads(path.read_text())))
+    return [*parts, *shipped_models_section()]
 
 
-def made(record: dict[str, Any], script: str) -> str:
-    """Return how a record was made."""
-    others = record.get("cores_used_by_others")
-    beside = "" if others is None else f", {others:.1f} cores busy with other work"
+def provenance(record: Json, script: str) -> str:
+    """Command, machine, version and date of a record."""
+    load = record.get("cores_used_by_others")
+    others = "" if load is None else f", {load:.1f} cores used by other processes"
     threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
     return (
-        f"`python benchmarks/{script}.py`; {threads} of {record['processor']['model']}{beside}; "
+        f"`python benchmarks/{script}.py`; {threads} of {record['processor']['model']}{others}; "
         f"torch {record['versions']['torch']}; {record['date']}."
     )
 
 
-def ring(r: dict[str, Any]) -> str:
-    """Return how many modes a GAN covers."""
-    games = r["games"]
-    modes = ", ".join(str(game["modes"]) for game in games)
-    within = sum(game["share_within"] for game in games) / len(games)
+def comparison_section() -> list[str]:
+    """Paired differences of models on the same rows; empty without records."""
+    records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("compared/*.json"))]
+    if not records:
+        return []
+    heads = ["first", "second", "rows", "difference", "test"]
+    rows = [row for record in records for row in _comparison_rows(record)]
+    return [
+        "## Paired comparisons\n\n"
+        "Differences of two models on the same rows, the first minus the second, ± the standard "
+        "error of the difference: log-likelihoods in nats, errors in per cent.\n\n"
+        f"{markdown_table(heads, rows)}"
+    ]
+
+
+def _comparison_rows(record: Json) -> Iterator[list[str]]:
+    """Cells of the differences of one pair of models."""
+    models = [f"`{_model_name(record[key])}`" for key in ("first", "second")]
+    for d in record["differences"]:
+        seed = d["binarize_seed"]
+        binarisation = "" if seed is None else f", binarisation seed {seed}"
+        yield [
+            *models,
+            f"{d['n_rows']:,} {d['split']}{binarisation}",
+            f"{d['difference']:+.2f} ± {d['standard_error']:.2f}",
+            _comparison_test(d),
+        ]
+
+
+def _comparison_test(d: Json) -> str:
+    """Share of rows on which the first model is better, or McNemar's test for errors."""
+    if d["metric"] != ERROR:
+        return f"first better on {d['share_better']:.0%}"
+    first, second = d["wrong_alone"]
+    return f"errors of the first only {first}, of the second only {second}; p = {d['p_value']:.2g}"
+
+
+def _model_name(run: str) -> str:
+    """Row and name of a run folder, or the path of a shipped model."""
+    parts = Path(run).parts
+    return "/".join(parts if parts[0] == "zoo" else parts[-3:])
+
+
+def annealing_section(record: Json) -> str:
+    """Distance of importance-weighted bounds from log p(x), by annealed importance sampling."""
+    settings, test, samples = record["annealing"], record["test_rows"], record["model_samples"]
+    n = record["n_rows"]
+    estimates = {
+        f"{n} test images, L_5000": test["importance"],
+        f"{n} test images, AIS": test["annealed"],
+        f"{n} samples of the model, lower bound": samples["lower"],
+        f"{n} samples of the model, upper bound": samples["upper"],
+    }
+    rows = [
+        [images, f"{e['value']:.2f} ± {e['standard_error']:.2f}", f"{e['seconds']:.0f}"]
+        for images, e in estimates.items()
+    ]
     return (
-        "## A ring of eight Gaussians\n\n"
-        f"Games of {len(games)} seeds cover {modes} of the eight modes; {within:.0%} of what is "
-        "drawn lies within three standard deviations of one. A mode counts if one sample in a "
-        f"hundred is that near. The rate and the length were found by looking at seeds 2, 4 and 6. "
-        f"{made(r, 'ring')}\n\n"
-        "![Samples of each game on the ring](images/ring.svg)\n"
+        "## Annealed importance sampling\n\n"
+        f"Log-likelihood of `zoo/{record['model']}` by AIS over {settings['n_steps']:,} "
+        f"distributions from the {settings['initial_distribution']}, with {settings['n_chains']} "
+        f"chains of {settings['n_leapfrog']} leapfrog steps (`python benchmarks/annealing.py`; "
+        f"{record['date']}).\n\n"
+        f"{markdown_table(['images', 'estimate, nats', 'seconds'], rows)}\n"
+        f"AIS minus L_5000, paired by image: {test['difference']:+.3f} ± "
+        f"{test['standard_error']:.3f} nats. Upper minus lower bound of the samples, between which "
+        f"the log-likelihood lies: {samples['gap']:.3f} nats.\n"
     )
 
 
-def slots(r: dict[str, Any]) -> str:
-    """Return which classes ask for which slots of a memory, beside published ones."""
-    first, *above = r["memories"]
-    n = len(r["classes"])
-    lines = [
-        "## What the slots of a memory stand for\n",
-        f"How the test images of a class share their attention among the {first['n_slots']} slots "
-        f"next to the pixels of `{r['model']}`: the three largest averages of each class "
-        f"(number of the slot), and those of Jun Zhu's lecture on these models (Tsinghua, 2017). "
-        f"Evenly spread it would be "
-        f"{1 / first['n_slots']:.3f}. The {n} classes have {first['favourites']} different "
-        "favourites"
-        + "".join(f", of the {m['n_slots']} slots above {m['favourites']}" for m in above)
-        + "; those of the authors' model have nine in either memory.\n",
-        "| | " + " | ".join(r["classes"]) + " |",
-        "|" + " --- |" * (1 + n),
-    ]
-    for rank, sizes, which, theirs in zip(
-        ("first", "second", "third"), first["largest"], first["slots"], r["published"], strict=True
-    ):
-        ours = " | ".join(f"{v:.2f} ({k})" for v, k in zip(sizes, which, strict=True))
-        lines.append(f"| {rank} | {ours} |")
-        lines.append(f"| lecture | {' | '.join(f'{v:.2f}' for v in theirs)} |")
-    whole, *without = r["rebuilt"].items()
-    lines.append(
-        f"\nA pixel is rebuilt with a squared error of {whole[1]:.4f}; where a memory answers ones "
-        "whatever it is asked, of "
-        + ", ".join(f"{error:.4f} ({name})" for name, error in without)
-        + f". `python benchmarks/slots.py`; {r['date']}.\n\n"
-        "![Every slot as a picture, slots ordered by the class that asks most for them, and the "
-        "share of its attention that a class gives to each](images/slots.png)\n"
-    )
-    return "\n".join(lines)
-
-
-def memory_steps(r: dict[str, Any]) -> str:
-    """Return what a memory costs."""
-    lines = [
-        "## What a memory costs\n",
-        "Seconds of a training step over those of the same network without memory, in one run: by "
-        "the medians of the rounds, and by their shortest, which a busy machine disturbs least.\n",
-        "| importance samples | memory | memory and local error |",
-        "|" + " --- |" * 3,
-    ]
-    least: dict[str, float] = {}
-    for m in r["measurements"]:
-        least[m["side"]] = min(m["seconds"], least.get(m["side"], math.inf))
-    for k, ratios in r["ratios"].items():
-        cells = []
-        for name in ("memory", "memory and local error"):
-            shortest = least[f"K = {k}, {name}"] / least[f"K = {k}, plain"]
-            cells.append(f"{ratios[name]:.2f}, {shortest:.2f}")
-        lines.append(f"| {k} | {' | '.join(cells)} |")
-    return "\n".join([*lines, f"\n{made(r, 'memory')}\n"])
-
-
-def resampling(r: dict[str, Any]) -> str:
-    """Return what it costs and saves to differentiate a few of many samples."""
-    config = r["config"]
-    lines = [
-        "## Differentiating a few of many samples\n",
-        f"`zoo/{config['model']}` goes on with K = {config['k']}, for {r['n_passes']} passes over "
-        f"{config['n_rows']:,} training images; all of the samples are differentiated, or a few "
-        f"drawn by weight. Compared on {config['n_held_out']:,} training images that these "
-        "passes do not see.\n",
-        "| differentiated | seconds of a pass | log-likelihood less that of all |",
-        "|" + " --- |" * 3,
-        f"| all | {r['seconds_of_a_pass']:.1f} | |",
-    ]
-    for n, few in r["few"].items():
-        gap = f"{few['difference']:+.3f} ± {few['difference_standard_error']:.3f}"
-        lines.append(f"| {n} | {few['seconds_of_a_pass']:.1f} | {gap} |")
-    return "\n".join([*lines, f"\n{made(r, 'resampling')}\n"])
-
-
-def margin_steps(r: dict[str, Any]) -> str:
-    """Return how fast CMMVA trains."""
-    ratios, config = r["ratios"], r["config"]
+def ring_section(record: Json) -> str:
+    """Number of modes that GANs cover."""
+    runs = record["runs"]
+    share = sum(run["share_within"] for run in runs) / len(runs)
     return (
-        "## CMMVA beside a plain loop\n\n"
-        f"The same network as one writes it down in PyTorch, in float32, takes "
-        f"{ratios['ancestral']:.2f} times as long a step of {config['batch_size']} images as ours "
-        f"by default, which on this processor has its products in {config['precision']}, and "
-        f"{ratios['ancestral, float32']:.2f} times as long as ours in float32. "
-        f"{made(r, 'margin')}\n"
+        "## Ring of eight Gaussians\n\n"
+        f"{record['n_full_coverage']} of {len(runs)} GANs with different seeds cover all eight "
+        f"modes; {share:.0%} of the samples lie within three standard deviations of a mode. A mode counts as covered if 1 % of the "
+        "samples lie that close. Learning rate and length were chosen on seeds 2, 4 and 6. "
+        f"{provenance(record, 'gaussian_ring')}\n\n"
+        "![Samples of each GAN on the ring](images/ring.svg)\n"
     )
 
 
-def moment_steps(r: dict[str, Any]) -> str:
-    """Return how fast moments are matched."""
-    large, ratios = r["large_samples"], r["ratios"]
+def slots_section(record: Json) -> str:
+    """Attention of classes over memory slots, beside the published values."""
+    first, *upper = record["memories"]
+    distinct = "".join(f" and {m['n_distinct_first']} of the {m['n_slots']} above" for m in upper)
+    intact, *disabled = record["reconstruction_errors"].items()
+    errors = ", ".join(f"{error:.4f} ({name})" for name, error in disabled)
+    rows = []
+    for rank, values, slots, published in zip(
+        ("first", "second", "third"), first["largest"], first["slots"], record["published"],
+        strict=True,
+    ):  # fmt: skip
+        rows.append([rank, *(f"{v:.2f} ({k})" for v, k in zip(values, slots, strict=True))])
+        rows.append([f"{rank}, lecture", *(f"{v:.2f}" for v in published)])
+    return (
+        "## Attention of memory slots\n\n"
+        f"Mean attention of the test images of each class over the {first['n_slots']} slots next "
+        f"to the pixels of `{record['model']}`: the three largest values with the number of the "
+        "slot, and those of Jun Zhu's lecture on these models (Tsinghua, 2017). Uniform attention "
+        f"is {1 / first['n_slots']:.3f}. The most attended slots of the {len(record['classes'])} "
+        f"classes are {first['n_distinct_first']} different ones of these {first['n_slots']}"
+        f"{distinct}; nine in either memory of the authors' model.\n\n"
+        f"{markdown_table(['', *record['classes']], rows)}\n"
+        f"Squared reconstruction error per pixel: {intact[1]:.4f}; with the output of a memory "
+        f"replaced by ones: {errors}. `python benchmarks/memory_slots.py`; {record['date']}.\n\n"
+        "![Every slot as an image, slots ordered by the class with most attention to them, and "
+        "the attention of each class](images/slots.png)\n"
+    )
+
+
+def resampling_section(record: Json) -> str:
+    """Cost and effect of differentiating a few of many importance samples."""
+    config = record["config"]
+    rows = [["all", f"{record['seconds_per_epoch']:.1f}", ""]]
+    for n, few in record["resampled"].items():
+        difference = f"{few['difference']:+.3f} ± {few['difference_standard_error']:.3f}"
+        rows.append([n, f"{few['seconds_per_epoch']:.1f}", difference])
+    heads = ["differentiated samples", "seconds per epoch", "log-likelihood minus that of all"]
+    return (
+        "## Gradients of a few importance samples\n\n"
+        f"`zoo/{config['model']}`, trained with K = {config['k']} for {record['n_epochs']} more "
+        f"epochs on {config['n_rows']:,} training images; gradients of all samples, or of a few "
+        f"drawn by weight. Compared on {config['n_held_out']:,} held-out training images.\n\n"
+        f"{markdown_table(heads, rows)}\n{provenance(record, 'resampling')}\n"
+    )
+
+
+def memory_step_section(record: Json) -> str:
+    """Training time with a memory relative to that without."""
+    shortest: dict[str, float] = {}
+    for m in record["measurements"]:
+        shortest[m["name"]] = min(m["seconds"], shortest.get(m["name"], math.inf))
+    variants = ("memory", "memory and local error")
+    rows = [
+        [k]
+        + [
+            f"{ratios[v]:.2f}, {shortest[f'K = {k}, {v}'] / shortest[f'K = {k}, plain']:.2f}"
+            for v in variants
+        ]
+        for k, ratios in record["ratios"].items()
+    ]
+    return (
+        "## Cost of a memory\n\n"
+        "Time of a training step relative to the same network without memory: ratio of the "
+        "medians over the rounds of one run, and of the shortest rounds, which other processes "
+        "affect least.\n\n"
+        f"{markdown_table(['importance samples', *variants], rows)}\n"
+        f"{provenance(record, 'memory')}\n"
+    )
+
+
+def margin_step_section(record: Json) -> str:
+    """Training time of CMMVA relative to a plain loop."""
+    ratios, config = record["ratios"], record["config"]
+    return (
+        "## Training speed of CMMVA\n\n"
+        f"A step of {config['batch_size']} images of a plain PyTorch loop in float32 takes "
+        f"{ratios['ancestral']:.2f} times as long as that of the library by default (matrix "
+        f"products in {config['precision']} on this processor) and "
+        f"{ratios['ancestral, float32']:.2f} times as long as that of the library in float32. "
+        f"{provenance(record, 'max_margin')}\n"
+    )
+
+
+def moments_step_section(record: Json) -> str:
+    """Training time of moment matching relative to plain loops, and MMD of large samples."""
+    large, ratios = record["large_samples"], record["ratios"]
     features, linear = large["random features"], large["linear time"]
     return (
-        "## Moment matching beside plain loops\n\n"
-        f"Written down from the formula, a step of GMMN takes {ratios['MMD']:.2f} times as long, a "
-        f"step of CGMMN as a classifier {ratios['CMMD']:.2f} times. The squared MMD of two samples "
-        f"of {large['rows']:,} rows, in truth {large['mmd2_exact']:.4f}, is "
-        f"{features['mmd2']:.4f} by {large['frequencies']:,} random frequencies "
-        f"({features['seconds']:.0f} s) and {linear['mmd2']:.4f} by pairs of neighbours "
-        f"({linear['seconds']:.0f} s). {made(r, 'moments')}\n"
+        "## Training speed of moment matching\n\n"
+        f"Written directly from the formula, a step of GMMN takes {ratios['MMD']:.2f} times as "
+        f"long as that of the library, a step of CGMMN as a classifier {ratios['CMMD']:.2f} times. "
+        f"The squared MMD of two samples of {large['rows']:,} rows is {large['mmd2_exact']:.4f}; "
+        f"estimates are {features['mmd2']:.4f} from {large['frequencies']:,} random frequencies "
+        f"({features['seconds']:.0f} s) and {linear['mmd2']:.4f} from pairs of consecutive rows in "
+        f"linear time ({linear['seconds']:.0f} s). {provenance(record, 'moment_matching')}\n"
     )
 
 
-def annealing(r: dict[str, Any]) -> str:
-    """Return how far L_S is from log p(x)."""
-    how, test, drawn = r["annealing"], r["test_rows"], r["drawn_rows"]
-    rows = [
-        (f"{r['n_rows']} test images, L_5000", test["importance"]),
-        (f"{r['n_rows']} test images, annealed", test["annealed"]),
-        (f"{r['n_rows']} images drawn by the model, from below", drawn["below"]),
-        (f"{r['n_rows']} images drawn by the model, from above", drawn["above"]),
-    ]
-    lines = [
-        "## How far the bounds are from log p(x)\n",
-        f"`zoo/{r['model']}`, annealed over {how['n_steps']:,} distributions from the "
-        f"{how['start']} with {how['n_chains']} chains of {how['n_leapfrog']} leapfrog steps "
-        f"(`python benchmarks/annealing.py`, record `results/annealing.json`, {r['date']}).\n",
-        "| images | estimate, nats | seconds |",
-        "|" + " --- |" * 3,
-        *(
-            f"| {n} | {e['value']:.2f} ± {e['standard_error']:.2f} | {e['seconds']:.0f} |"
-            for n, e in rows
-        ),
-        f"\nAnnealed less L_5000, image by image: {test['difference']:+.3f} ± "
-        f"{test['standard_error']:.3f} nats. Above less below: {drawn['gap']:.3f} nats, between "
-        "which the truth lies.\n",
-    ]
-    return "\n".join(lines)
-
-
-def compared() -> list[str]:
-    """Return the differences of models on the same rows, if some were recorded."""
-    found = [json.loads(path.read_text()) for path in sorted(SOURCE.glob("compared/*.json"))]
-    if not found:
-        return []
-    lines = [
-        "## Models compared, image by image\n",
-        "What is hard for both cancels, so the error is that of the difference: first less second, "
-        "log-likelihoods in nats, errors in per cent.\n",
-        "| first | second | rows | difference | |",
-        "|" + " --- |" * 5,
-    ]
-    for pair in found:
-        for d in pair["differences"]:
-            names = [f"`{_row(pair[k])}`" for k in ("first", "second")]
-            bits = "" if d["binarize_seed"] is None else f", bits of seed {d['binarize_seed']}"
-            lines.append(
-                f"| {names[0]} | {names[1]} | {d['n_rows']:,} {d['split']}{bits} | "
-                f"{d['difference']:+.2f} ± {d['standard_error']:.2f} | {_verdict(d)} |"
-            )
-    return ["\n".join(lines) + "\n"]
-
-
-def _verdict(d: dict[str, Any]) -> str:
-    """Say on how many rows the first is better, or what McNemar's test says."""
-    if d["metric"] != ERROR:
-        return f"better on {d['share_better']:.0%}"
-    alone = " and ".join(map(str, d["wrong_alone"]))
-    return f"wrong alone on {alone}, p = {d['p_value']:.2g}"
-
-
-def _row(run: str) -> str:
-    """Return the row and the run of a run folder, or the name of a shipped model."""
-    parts = Path(run).parts
-    return "/".join(parts[-3:] if parts[0] != "zoo" else parts)
-
-
-def shipped() -> list[str]:
-    """Return the trained models that come with the sources."""
-    models = sorted(ZOO.glob("*/record.json"))
-    if not models:
-        return []
-    lines = [
-        "## Trained models\n",
-        "Weights in half precision, large matrices in twelve or eight bits where that takes more "
-        "than 3 MB; an evaluation takes minutes and says beside each number what the record "
-        "says. Rows that score the model of another row, as Parzen windows and repairs, are run on "
-        "shipped models by `ancestral reproduce ROW --size fast --reuse zoo`.\n",
-        "| model | row | seed | MB | again |",
-        "|" + " --- |" * 5,
-    ]
-    for path in models:
-        record, name = json.loads(path.read_text()), path.parent.name
-        size = (path.parent / "model.safetensors").stat().st_size / 1e6
-        command = f"`ancestral evaluate zoo/{name}{_how(record)}`"
-        lines.append(f"| {name} | {record['row']} | {record['seed']} | {size:.1f} | {command} |")
-    drawn = [path.parent.name for path in models if picture(path.parent.name).is_file()]
-    pictures = [
-        f"**{name}**\n\n![Samples of {name}](images/{picture(name).name})\n" for name in drawn
-    ]
-    return ["\n".join(lines) + "\n", f"{SEEN} (`python docs/pictures.py`):\n", *pictures]
-
-
-def _how(record: dict[str, Any]) -> str:
-    """Return the options by which a model is evaluated again as its record says."""
-    again = record["evaluations"]
-    judge = recipe_files.find_recipes(record["row"])[0].protocol.judge
-    if judge is not None:
-        return f" --classifier zoo/{zoo_name(judge)}"
-    if record["metric"] == ERROR:
-        return " --metric error"
-    if not record["metric"].startswith("log-likelihood"):
-        return ""
-    n, seeds = record["metric"].split("_")[1].split(",")[0], [e["binarize_seed"] for e in again]
-    words = "" if n == "5000" else f" --n-importance-samples {n}"
-    return words if seeds == [None] else f"{words} --binarize-seed {','.join(map(str, seeds))}"
-
-
-def picture(model: str) -> Path:
-    """Return where the picture of a shipped model is."""
-    return ROOT / "docs" / "images" / f"zoo-{model}.png"
+SECTIONS: dict[str, Callable[[Json], str]] = {
+    "annealing": annealing_section,
+    "ring": ring_section,
+    "slots": slots_section,
+    "resampling": resampling_section,
+    "memory-step": memory_step_section,
+    "margin-step": margin_step_section,
+    "moments-step": moments_step_section,
+}
+"""Section of each record, by its name."""

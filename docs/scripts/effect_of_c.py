@@ -1,49 +1,59 @@
-"""Draw what the weight of the margin does, for docs/results.md: errors and bounds over C."""
+"""Figure of errors and bounds against C, the weight of the hinge loss, for docs/results.md."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from alike import title
+from markdown_tables import model_label
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ancestral.experiments.records import ResultSummary
 
-INK, CLAY = "#22303c", "#b5652a"
-NONE = 0.1
-"""Where C = 0 stands on the axis of powers of ten."""
+COLOURS = "#22303c", "#b5652a"
+POSITION_OF_ZERO = 0.1
+"""Position of C = 0 on the logarithmic axis."""
 
 
-def weight(s: ResultSummary) -> float:
-    """C: how much the hinge counts beside the bound."""
-    options = s.records[0]["fits"][-1]["options"]
-    return options["c"] / options.get("elbo_weight", 1.0)
+def relative_c(result: ResultSummary) -> float:
+    """C: weight of the hinge loss relative to the bound."""
+    options = result.records[0]["fits"][-1]["options"]
+    return options["C"] / options.get("elbo_weight", 1.0)
 
 
-def effect(measured: Sequence[ResultSummary]) -> Figure:
-    """Draw errors above, bounds below; a line for every model, and the published ones pale."""
+def plot_effect_of_c(results: Sequence[ResultSummary]) -> Figure:
+    """Test errors (above) and bounds (below) against C, by model, with the published values."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
-    above, below = figure.subplots(2, sharex=True)
-    names = list(dict.fromkeys(title(s) for s in measured))
-    for axes, metric in ((above, "error"), (below, "log_likelihood")):
-        for model, colour in zip(names, (INK, CLAY), strict=False):
-            of = [s for s in measured if title(s) == model and s.recipe.protocol.metric == metric]
-            of.sort(key=weight)
-            at = [weight(s) or NONE for s in of]
-            axes.errorbar(
-                at, [s.value for s in of], [s.standard_error for s in of], color=colour,
-                marker="o", ms=4, lw=1.2, capsize=2, label=model,
-            )  # fmt: skip
-            published = [(c, s.recipe.published) for c, s in zip(at, of, strict=True)]
-            known = [pair for pair in published if pair[1] is not None]
-            if known:
-                axes.plot(*zip(*known, strict=True), "o--", color=colour, alpha=0.4, ms=3, lw=1,
-                          label=f"{model}, published")  # fmt: skip
+    error_axes, bound_axes = figure.subplots(2, sharex=True)
+    models = dict.fromkeys(model_label(result) for result in results)
+    for axes, metric in ((error_axes, "error"), (bound_axes, "log_likelihood")):
+        for model, colour in zip(models, COLOURS, strict=False):
+            of_model = [
+                r for r in results if (model_label(r), r.recipe.protocol.metric) == (model, metric)
+            ]
+            _plot_model(axes, model, sorted(of_model, key=relative_c), colour)
         axes.spines[["top", "right"]].set_visible(False)
-    above.set(ylabel="test error, %", ylim=(0, None))
-    below.set(ylabel="bound, nats", xlabel="C: weight of the hinge beside the bound", xscale="log")
-    at = sorted({weight(s) for s in measured})
-    below.set_xticks([c or NONE for c in at], [f"{c:,.0f}" for c in at])
-    below.minorticks_off()
-    above.legend(frameon=False)
+    error_axes.set(ylabel="test error, %", ylim=(0, None))
+    error_axes.legend(frameon=False)
+    bound_axes.set(ylabel="bound, nats", xlabel="C: weight of the hinge loss relative to the bound")
+    bound_axes.set_xscale("log")
+    values = sorted({relative_c(result) for result in results})
+    bound_axes.set_xticks([c or POSITION_OF_ZERO for c in values], [f"{c:,.0f}" for c in values])
+    bound_axes.minorticks_off()
     return figure
+
+
+def _plot_model(axes: Axes, model: str, results: Sequence[ResultSummary], colour: str) -> None:
+    """Plot the measured and, paler, the published values of one model."""
+    x = [relative_c(result) or POSITION_OF_ZERO for result in results]
+    y, errors = [r.value for r in results], [r.standard_error for r in results]
+    style = {"color": colour, "lw": 1.2, "marker": "o", "ms": 4, "capsize": 2}
+    axes.errorbar(x, y, errors, label=model, **style)
+    published = {c: r.recipe.published for c, r in zip(x, results, strict=True)}
+    published = {c: value for c, value in published.items() if value is not None}
+    if published:
+        label = f"{model}, published"
+        axes.plot(
+            *zip(*published.items(), strict=True), "o--",
+            color=colour, alpha=0.4, ms=3, lw=1, label=label,
+        )  # fmt: skip

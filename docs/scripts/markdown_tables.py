@@ -17,9 +17,8 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def collapsed(summary: str, content: str) -> str:
     """Part of a page that is collapsed at first."""
-    return (
-        f'<details markdown="1">\n<summary>{summary}</summary>\n\n{content.rstrip()}\n\n</details>\n'
-    )
+    head = f'<details markdown="1">\n<summary>{summary}</summary>\n\n'
+    return f"{head}{content.rstrip()}\n\n</details>\n"
 
 
 def row_label(result: ResultSummary) -> str:

@@ -47,7 +47,8 @@ command that reproduces each row. Rows without a size are of the size `fast`.
 
 - *ours*: mean over seeds and over binarisations of the test images, ± the standard error of one
   model's mean over these images.
-- *gap*: ours minus the published value; positive is better for log-likelihoods, negative for errors.
+- *gap*: ours minus the published value; positive is better for log-likelihoods, negative for
+  errors.
 - *seeds*: number of seeds and the standard deviation over seeds.
 - *binarisations*: standard deviation over binarisations of the same test images.
 - *training*: training time, including the models that a row is initialised from.
@@ -72,7 +73,7 @@ def results_page(all_records: Sequence[Record]) -> str:
 
 def table_section(table: ResultTable, all_records: Sequence[Record]) -> str:
     """Section of one published table."""
-    results = test_results(table, all_records)
+    results = table_results(table, all_records)
     parts = [f"## {table.title}\n\n{table.source}.\n\n{table.note.strip()}\n"]
     if results:
         parts.append(results_table(results))
@@ -104,7 +105,7 @@ def missing_section(tables: Sequence[ResultTable]) -> list[str]:
     return ["\n".join(["## Recipes without records\n", *lines, ""])]
 
 
-def test_results(table: ResultTable, all_records: Sequence[Record]) -> list[ResultSummary]:
+def table_results(table: ResultTable, all_records: Sequence[Record]) -> list[ResultSummary]:
     """Results of a table on test rows, without those of the size ``smoke``."""
     return [r for r in summarize_results(table.rows, all_records) if r.size != "smoke"]
 
@@ -146,7 +147,7 @@ def main() -> None:
     """Write the pages, their figures and the README's table."""
     all_records = records.read([ROOT / "results"])
     for table in recipe_files.tables().values():
-        results = test_results(table, all_records)
+        results = table_results(table, all_records)
         if trained(results):
             save_figure(learning_curves(trained(results)), f"curves-{table.name}")
         if results and table.name == EFFECT_OF_C:

@@ -50,13 +50,22 @@ def published_units(result: ResultSummary) -> str:
 
 
 def row_notes(results: Sequence[ResultSummary]) -> str:
-    """List of the notes of the rows; rows with one note share an item."""
-    rows: dict[str, list[str]] = {}
+    """List of the notes of the rows that train a model; rows with one note share an item."""
+    labels: dict[str, list[str]] = {}
     for result in results:
         note = " ".join(result.recipe.size(result.size).note.split())
-        if note:
-            rows.setdefault(note, []).append(row_label(result))
-    return "".join(f"- **{shared_label(labels)}**: {note}\n" for note, labels in rows.items())
+        if note and result.recipe.model_from is None:
+            labels.setdefault(note, []).append(row_label(result))
+    items = [f"- **{shared_label(of_note)}**: {note}\n" for note, of_note in labels.items()]
+    return "".join([*items, *models_of_other_tables(results)])
+
+
+def models_of_other_tables(results: Sequence[ResultSummary]) -> list[str]:
+    """List item with the rows of other tables whose models these rows score, if there are any."""
+    table = results[0].recipe.row.split("/")[0]
+    sources = dict.fromkeys(r.recipe.model_from for r in results if r.recipe.model_from)
+    others = [f"`{row}`" for row in sources if row.split("/")[0] != table]
+    return [f"- Models, with notes in their tables: {', '.join(others)}.\n"] if others else []
 
 
 def shared_label(labels: Sequence[str]) -> str:
@@ -124,7 +133,5 @@ def machine(record: Record) -> str:
     processor = record["processor"]["model"]
     threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)} of {processor}"
     trained, evaluated = (at.get("device", processor) for at in (record["versions"], record))
-    trained, evaluated = (
-        threads if name == processor else name for name in (trained, evaluated)
-    )
+    trained, evaluated = (threads if name == processor else name for name in (trained, evaluated))
     return trained if trained == evaluated else f"trained on {trained}, evaluated on {evaluated}"

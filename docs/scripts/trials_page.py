@@ -33,7 +33,10 @@ def _section(table: ResultTable, records: Sequence[Record]) -> str:
     trials = [t for t in summarize_results(table.rows, records, "valid") if t.size != "smoke"]
     if not trials:
         return ""
-    metric, n_rows = trials[0].records[0]["metric"], trials[0].records[0]["evaluations"][0]["n_rows"]
+    metric, n_rows = (
+        trials[0].records[0]["metric"],
+        trials[0].records[0]["evaluations"][0]["n_rows"],
+    )
     value = "error, %" if metric == ERROR else "log-likelihood"
     heads = ["row", "changed options", f"held-out {value}", "seeds", "training"]
     return (

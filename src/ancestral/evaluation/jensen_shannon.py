@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from ancestral.data.batch import Batch
 from ancestral.data.device_data import DeviceData
+from ancestral.evaluation.estimate import Estimate
 from ancestral.models.run import GeneratorRun
 from ancestral.nn import MLP
 from ancestral.objectives import critic_loss
@@ -33,23 +34,22 @@ class JensenShannon:
 
     Attributes
     ----------
-    value, standard_error : float
-        Held-out estimate and its standard error. In expectation a lower bound, attained by the
+    estimate : Estimate
+        Held-out value and its standard error. In expectation a lower bound, attained by the
         optimal critic only; negative if the critic does not generalise.
     training : float
-        Estimate on the training rows. If it is much larger than ``value``, the critic has
+        Estimate on the training rows. If it is much larger than the held-out one, the critic has
         overfitted.
     n : int
         Number of held-out rows of both samples together.
     """
 
-    value: float
-    standard_error: float
+    estimate: Estimate
     training: float
     n: int
 
     def __str__(self) -> str:
-        return f"JSD >= {self.value:.4f} +- {self.standard_error:.4f} nats ({self.n} held-out rows)"
+        return f"JSD >= {self.estimate:.4f} nats ({self.n} held-out rows)"
 
 
 def jensen_shannon(
@@ -126,7 +126,7 @@ def jensen_shannon(
         (value, error), (training, _) = (
             _jsd_bound(critic, *rows) for rows in (test_rows, train_rows)
         )
-    return JensenShannon(value, error, training, len(test_rows[0]) + len(test_rows[1]))
+    return JensenShannon(Estimate(value, error), training, len(test_rows[0]) + len(test_rows[1]))
 
 
 class _FixedSampleGenerator(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ancestral.data.device_data import DeviceData
+from ancestral.evaluation.estimate import Estimate, Measurement, mean_estimate
 from ancestral.models.exact import ExactModel
 from ancestral.models.latent import LatentModel
 from ancestral.training import engine
@@ -20,7 +21,7 @@ from ancestral.training.engine import CompileChoice, Precision
 
 
 @dataclass(frozen=True)
-class LogLikelihood:
+class LogLikelihood(Measurement):
     """Log-likelihoods of rows, in nats.
 
     Attributes
@@ -45,18 +46,18 @@ class LogLikelihood:
     estimator: str = "L"
 
     @property
-    def mean(self) -> float:
-        """Mean over the rows, in nats."""
-        return float(self.values.mean())
+    def estimate(self) -> Estimate:
+        """Mean over the rows, in nats, with its standard error."""
+        return mean_estimate(self.values)
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of the mean over the rows, from the sample variance of the values."""
-        return standard_error_of_mean(self.values)
+    def mean(self) -> float:
+        """Mean over the rows, in nats."""
+        return self.estimate.value
 
     def __str__(self) -> str:
         estimator = self.estimator if self.is_exact else f"{self.estimator}_{self.n_samples}"
-        return f"{self.mean:.2f} +- {self.standard_error:.2f} nats ({estimator})"
+        return f"{self.estimate:.2f} nats ({estimator})"
 
     @property
     def is_exact(self) -> bool:
@@ -65,7 +66,7 @@ class LogLikelihood:
 
 
 @dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(Measurement):
     """Paired difference of the log-likelihoods of two models, in nats.
 
     Attributes
@@ -77,14 +78,14 @@ class PairedDifference:
     values: np.ndarray
 
     @property
-    def mean(self) -> float:
-        """Mean over the rows, positive if the first model is better."""
-        return float(self.values.mean())
+    def estimate(self) -> Estimate:
+        """Mean over the rows with its standard error; variation common to both models cancels."""
+        return mean_estimate(self.values)
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of the mean; variation common to both models cancels."""
-        return standard_error_of_mean(self.values)
+    def mean(self) -> float:
+        """Mean over the rows, positive if the first model is better."""
+        return self.estimate.value
 
     @property
     def fraction_better(self) -> float:
@@ -93,7 +94,7 @@ class PairedDifference:
 
     def __str__(self) -> str:
         return (
-            f"{self.mean:+.3f} +- {self.standard_error:.3f} nats, "
+            f"{self.estimate:+.3f} nats, "
             f"better on {self.fraction_better:.0%} of {len(self.values)} rows"
         )
 
@@ -132,13 +133,6 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> PairedDifference:
             "at least 2; evaluate both models on the same rows"
         )
     return PairedDifference(first.values - second.values)
-
-
-def standard_error_of_mean(values: np.ndarray) -> float:
-    """Standard error of the mean of independent values; NaN for a single value."""
-    from scipy.stats import sem  # imported here: 1.4 s, the rest of this module 0.3 s
-
-    return float(sem(values)) if len(values) > 1 else math.nan
 
 
 class ImportanceSum:

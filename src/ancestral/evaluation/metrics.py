@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ancestral.data.labels import has_label
-from ancestral.evaluation.log_likelihood import standard_error_of_mean
+from ancestral.evaluation.estimate import Estimate, Measurement, mean_estimate
 
 
 @dataclass(frozen=True)
-class ClassificationErrors:
+class ClassificationErrors(Measurement):
     """Classification error of individual samples.
 
     Attributes
@@ -24,18 +24,18 @@ class ClassificationErrors:
     misclassified: np.ndarray
 
     @property
-    def percent(self) -> float:
-        """Error rate in per cent."""
-        return 100 * float(self.misclassified.mean())
+    def estimate(self) -> Estimate:
+        """Error rate and its binomial standard error, in per cent."""
+        rate = float(self.misclassified.mean())
+        return Estimate(100 * rate, 100 * math.sqrt(rate * (1 - rate) / len(self.misclassified)))
 
     @property
-    def standard_error(self) -> float:
-        """Binomial standard error of the error rate, in per cent."""
-        rate = float(self.misclassified.mean())
-        return 100 * math.sqrt(rate * (1 - rate) / len(self.misclassified))
+    def percent(self) -> float:
+        """Error rate in per cent."""
+        return self.estimate.value
 
     def __str__(self) -> str:
-        return f"{self.percent:.2f} +- {self.standard_error:.2f} %"
+        return f"{self.estimate:.2f} %"
 
 
 def classification_errors(predicted: np.ndarray, y: np.ndarray) -> ClassificationErrors:
@@ -74,7 +74,7 @@ def classification_errors(predicted: np.ndarray, y: np.ndarray) -> Classificatio
 
 
 @dataclass(frozen=True)
-class SquaredErrors:
+class SquaredErrors(Measurement):
     """Squared error at selected entries of each sample, in the squared units of the data.
 
     Attributes
@@ -89,17 +89,20 @@ class SquaredErrors:
     counts: np.ndarray
 
     @property
-    def mean(self) -> float:
-        """Mean squared error over all selected entries."""
-        return float(self.sums.sum() / self.counts.sum())
+    def estimate(self) -> Estimate:
+        """Mean over all selected entries; standard error by the delta method for the ratio."""
+        mean = float(self.sums.sum() / self.counts.sum())
+        return Estimate(
+            mean, mean_estimate((self.sums - mean * self.counts) / self.counts.mean())[1]
+        )
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of the mean for independent samples (delta method for the ratio)."""
-        return standard_error_of_mean((self.sums - self.mean * self.counts) / self.counts.mean())
+    def mean(self) -> float:
+        """Mean squared error over all selected entries."""
+        return self.estimate.value
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f} +- {self.standard_error:.4f}"
+        return f"{self.estimate:.4f}"
 
 
 def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> SquaredErrors:
@@ -131,7 +134,7 @@ def squared_errors(truth: np.ndarray, guess: np.ndarray, where: np.ndarray) -> S
 
 
 @dataclass(frozen=True)
-class McNemar:
+class McNemar(Measurement):
     """Paired comparison of two classifiers on the same samples (McNemar's test).
 
     Attributes
@@ -147,15 +150,17 @@ class McNemar:
     n_rows: int
 
     @property
-    def percent(self) -> float:
-        """Error rate of the first classifier minus that of the second, in per cent."""
-        return 100 * (self.n_first_only - self.n_second_only) / self.n_rows
+    def estimate(self) -> Estimate:
+        """Error rate of the first classifier minus that of the second, paired, in per cent."""
+        difference = (self.n_first_only - self.n_second_only) / self.n_rows
+        discordant = (self.n_first_only + self.n_second_only) / self.n_rows
+        error = math.sqrt(max(discordant - difference**2, 0) / self.n_rows)
+        return Estimate(100 * difference, 100 * error)
 
     @property
-    def standard_error(self) -> float:
-        """Standard error of the paired difference, in per cent."""
-        discordant = (self.n_first_only + self.n_second_only) / self.n_rows
-        return 100 * math.sqrt(max(discordant - (self.percent / 100) ** 2, 0) / self.n_rows)
+    def percent(self) -> float:
+        """Error rate of the first classifier minus that of the second, in per cent."""
+        return self.estimate.value
 
     @property
     def p_value(self) -> float:
@@ -167,7 +172,7 @@ class McNemar:
 
     def __str__(self) -> str:
         return (
-            f"{self.percent:+.2f} +- {self.standard_error:.2f} %, discordant samples "
+            f"{self.estimate:+.2f} %, discordant samples "
             f"{self.n_first_only} and {self.n_second_only} of {self.n_rows}, McNemar p = "
             f"{self.p_value:.2g}"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ancestral.evaluation.log_likelihood import standard_error_of_mean
+from ancestral.evaluation.estimate import Estimate, mean_estimate
 from ancestral.evaluation.sample_quality import _as_floats
 from ancestral.utils.validation import Positive, check_field
 
@@ -22,15 +22,14 @@ class ParzenEstimate:
 
     Attributes
     ----------
-    mean, standard_error : float
+    estimate : Estimate
         Mean log-density of the test samples and its standard error, in nats.
     widths : tuple of float
         Selected bandwidth (standard deviation of the Gaussians). With cross-selection between
         halves of the test set, the bandwidths of the even and of the odd samples.
     """
 
-    mean: float
-    standard_error: float
+    estimate: Estimate
     widths: tuple[float, ...]
 
 
@@ -75,8 +74,9 @@ def parzen_log_likelihood(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> estimate = parzen_log_likelihood(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
-    >>> abs(estimate.mean + 1.42) < 4 * estimate.standard_error + 0.05  # entropy of N(0, 1): 1.42
+    >>> result = parzen_log_likelihood(*rng.normal(size=(3, 500, 1)), widths=(0.1, 0.3, 1.0))
+    >>> mean, error = result.estimate
+    >>> abs(mean + 1.42) < 4 * error + 0.05  # entropy of N(0, 1): 1.42
     True
     """
     check_field("widths", widths, tuple[Positive, ...])
@@ -92,8 +92,7 @@ def parzen_log_likelihood(
     else:
         best = (int(_parzen_log_densities(generated, valid, widths).mean(1).argmax()),)
         log_px = _parzen_log_densities(generated, test, [widths[best[0]]])[0]
-    error = standard_error_of_mean(log_px)
-    return ParzenEstimate(float(log_px.mean()), error, tuple(widths[i] for i in best))
+    return ParzenEstimate(mean_estimate(log_px), tuple(widths[i] for i in best))
 
 
 def _check_parzen_arguments(

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 
 from ancestral.data.preprocessing import to_unit_interval
+from ancestral.evaluation.estimate import Estimate
 from ancestral.probability.kernels import median_variance
 from ancestral.probability.mmd import mmd2, mmd2_standard_error, two_sample_test
 
@@ -33,16 +34,15 @@ class SampleQuality:
 
     Attributes
     ----------
-    mmd2, real_mmd2 : float
-        Unbiased squared MMD (Gaussian kernel, median heuristic) between generated and real samples,
-        and between two halves of the real samples.
-    mmd2_error : float
-        Standard error of ``mmd2``.
+    mmd2 : Estimate
+        Unbiased squared MMD (Gaussian kernel, median heuristic) between generated and real samples.
+    real_mmd2 : float
+        The same between two halves of the real samples.
     p_value : float
         P-value of the permutation test that both have the same distribution.
-    c2st_accuracy, c2st_accuracy_error : float
+    c2st_accuracy : Estimate
         Cross-validated accuracy of a nearest-neighbour classifier two-sample test (Lopez-Paz and
-        Oquab, 2017), in [0, 1], and its standard error. 0.5 is ideal; lower values indicate copies.
+        Oquab, 2017), in [0, 1]. 0.5 is ideal; lower values indicate copies.
     precision, recall : float
         Fraction of generated samples in the k-nearest-neighbour manifold of the real ones, and vice
         versa (Kynkaanniemi et al., 2019), in [0, 1]: quality and diversity.
@@ -54,12 +54,10 @@ class SampleQuality:
         Number of samples of each kind.
     """
 
-    mmd2: float
+    mmd2: Estimate
     real_mmd2: float
-    mmd2_error: float
     p_value: float
-    c2st_accuracy: float
-    c2st_accuracy_error: float
+    c2st_accuracy: Estimate
     precision: float
     recall: float
     nearest: float
@@ -105,7 +103,7 @@ def sample_quality(
     >>> rng = np.random.default_rng(0)
     >>> real, generated = rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
     >>> quality = sample_quality(generated, real)
-    >>> quality.p_value > 0.05 and abs(quality.c2st_accuracy - 0.5) < 0.1
+    >>> quality.p_value > 0.05 and abs(quality.c2st_accuracy.value - 0.5) < 0.1
     True
     """
     generated, real = _as_floats(generated, "generated"), _as_floats(real, "real")
@@ -119,14 +117,11 @@ def sample_quality(
         kernel = [median_variance(b)]
     except ValueError as error:
         raise ValueError(f"real: {error}") from None
-    accuracy, accuracy_error = c2st_accuracy(generated, real, random_state)
     return SampleQuality(
-        mmd2=float(mmd2(a, b, kernel, "unbiased")),
+        mmd2=Estimate(float(mmd2(a, b, kernel, "unbiased")), mmd2_standard_error(a, b, kernel)),
         real_mmd2=float(mmd2(b[: n // 2], b[n // 2 :], kernel, "unbiased")),
-        mmd2_error=mmd2_standard_error(a, b, kernel),
         p_value=two_sample_test(a, b, kernel, random_state=random_state).p_value,
-        c2st_accuracy=accuracy,
-        c2st_accuracy_error=accuracy_error,
+        c2st_accuracy=c2st_accuracy(generated, real, random_state),
         precision=_fraction_in_manifold(generated, real),
         recall=_fraction_in_manifold(real, generated),
         nearest=math.nan if training is None else _median_distance(generated, training),
@@ -167,7 +162,7 @@ def _as_floats(x: Any, name: str) -> np.ndarray:
 
 def c2st_accuracy(
     generated: Float[np.ndarray, "n d"], real: Float[np.ndarray, "n d"], random_state: int = 0
-) -> tuple[float, float]:
+) -> Estimate:
     """Accuracy of a nearest-neighbour classifier two-sample test (C2ST).
 
     A 5-nearest-neighbour classifier separates generated from real samples; its accuracy is
@@ -182,7 +177,7 @@ def c2st_accuracy(
 
     Returns
     -------
-    (float, float)
+    Estimate
         Accuracy in [0, 1] and its binomial standard error.
 
     References
@@ -195,7 +190,7 @@ def c2st_accuracy(
     x, y = np.concatenate([generated, real]), np.repeat([0, 1], [len(generated), len(real)])
     folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=random_state)
     accuracy = float(cross_val_score(KNeighborsClassifier(N_NEIGHBORS), x, y, cv=folds).mean())
-    return accuracy, math.sqrt(accuracy * (1 - accuracy) / len(x))
+    return Estimate(accuracy, math.sqrt(accuracy * (1 - accuracy) / len(x)))
 
 
 def _fraction_in_manifold(points: np.ndarray, others: np.ndarray) -> float:

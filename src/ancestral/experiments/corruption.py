@@ -194,7 +194,7 @@ def score_imputation(
     if not (np.isnan(corrupted) & ~np.isnan(truth)).any():
         raise ValueError(f"damage={corruption.text!r}: removed no entry of {len(x)} {split} rows")
     mse = squared_errors(truth, imputed, np.isnan(corrupted))
-    name, value = f"mean squared error of imputations, {corruption}", (mse.mean, mse.standard_error)
+    name, value = f"mean squared error of imputations, {corruption}", mse.estimate
     start_time = perf_counter() - seconds
     metric = make_metric(name, split, len(x), dataset, value, start_time, **options, seed=seed)
     return ImputationResult(metric, mse, truth, corrupted, imputed)
@@ -272,7 +272,7 @@ def score_corrupted_classification(
             split,
             len(result.misclassified),
             dataset,
-            (result.percent, result.standard_error),
+            result.estimate,
             start_time,
             n_iter=settings.n_iter if name == "imputed" else 0,
             batch_statistics=settings.batch_statistics and name == "imputed",

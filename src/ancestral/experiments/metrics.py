@@ -18,6 +18,7 @@ from ancestral.evaluation.class_fidelity import (
     predicted_class_frequencies,
     train_on_generated_errors,
 )
+from ancestral.evaluation.estimate import Estimate
 from ancestral.evaluation.metrics import ClassificationErrors
 from ancestral.evaluation.parzen import parzen_log_likelihood
 from ancestral.experiments import run_metrics, scoring
@@ -136,7 +137,7 @@ def _parzen(task: EvaluationTask) -> list[Metric]:
     window = parzen_log_likelihood(
         samples, valid, complete_rows(X, unit, f"{dataset.name}, {split} rows")
     )
-    name, value = "Parzen-window log-likelihood, nats", (window.mean, window.standard_error)
+    name, value = "Parzen-window log-likelihood, nats", window.estimate
     widths: dict[str, Any] = {
         "widths": list(window.widths),
         "chosen_on": f"halves of {split}" if valid is None else "valid",
@@ -210,7 +211,7 @@ def rarest_class_frequency(generator: Any, judge: Any, dataset: Dataset) -> Metr
     start_time = perf_counter()
     frequencies = predicted_class_frequencies(generator, judge, CLASS_FREQUENCY_SAMPLES)
     rarest = int(np.argmin(frequencies.frequencies))
-    value = (
+    value = Estimate(
         100 * float(frequencies.frequencies[rarest]),
         100 * float(frequencies.standard_errors[rarest]),
     )
@@ -247,5 +248,5 @@ def _error_metric(
     name: str, split: str, dataset: Dataset, result: ClassificationErrors, start_time: float
 ) -> Metric:
     """Record of an error rate."""
-    value = result.percent, result.standard_error
+    value = result.estimate
     return make_metric(name, split, len(result.misclassified), dataset, value, start_time)

@@ -11,6 +11,7 @@ import numpy as np
 from ancestral import datasets
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.ais import Annealing
+from ancestral.evaluation.estimate import Estimate
 from ancestral.training.engine import Precision
 from ancestral.utils.validation import Count, Natural
 
@@ -88,7 +89,7 @@ def make_metric(
     split: str,
     n_rows: int,
     dataset: datasets.Dataset,
-    value: tuple[float, float],
+    value: Estimate,
     start_time: float,
     **extra: Any,
 ) -> Metric:
@@ -104,7 +105,7 @@ def make_metric(
         Number of scored rows.
     dataset : Dataset
         Data set of the rows.
-    value : (float, float)
+    value : Estimate
         The metric and its standard error.
     start_time : float
         Time at which the evaluation started, from ``perf_counter``, in seconds.
@@ -118,8 +119,8 @@ def make_metric(
         **extra,
         "data": dataset.name,
         "data_checksum": dataset.checksum,
-        "value": value[0],
-        "standard_error": value[1],
+        "value": value.value,
+        "standard_error": value.standard_error,
         "seconds": perf_counter() - start_time,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -18,9 +18,10 @@ from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, LinearClassifierBase, RegressorBase
 from ancestral.estimators.pegasos import Solver, make_linear_svm, solver_name
-from ancestral.evaluation.log_likelihood import LogLikelihood, standard_error_of_mean
+from ancestral.evaluation.estimate import Estimate, mean_estimate
+from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.evaluation.metrics import ClassificationErrors, classification_errors, squared_errors
-from ancestral.evaluation.sample_quality import sample_quality
+from ancestral.evaluation.sample_quality import SampleQuality, sample_quality
 from ancestral.experiments.protocol import (
     EvaluationSettings,
     Metric,
@@ -131,7 +132,7 @@ def score_regression(estimator: Any, dataset: datasets.Dataset, rows: Evaluation
     start_time = perf_counter()
     squares = np.square(estimator.predict(X) - y).reshape(len(X), -1).mean(1)
     rmse = float(np.sqrt(squares.mean()))
-    value = rmse, standard_error_of_mean(squares) / (2 * rmse or 1.0)
+    value = Estimate(rmse, mean_estimate(squares).standard_error / (2 * rmse or 1.0))
     return make_metric("root mean squared error", split, len(X), dataset, value, start_time)
 
 
@@ -142,7 +143,7 @@ def score_target_density(
     split, X, y = labelled_rows(dataset, rows, "targets")
     start_time = perf_counter()
     values = estimator.log_density(X, y)
-    value = float(values.mean()), standard_error_of_mean(values)
+    value = mean_estimate(values)
     return make_metric("log-likelihood of targets, nats", split, len(X), dataset, value, start_time)
 
 
@@ -154,7 +155,7 @@ def score_reconstruction(
     start_time = perf_counter()
     truth = X.astype(np.float64) * (estimator.unit_ if X.dtype == np.uint8 else 1.0)
     mse = squared_errors(truth, estimator.reconstruct(X), ~np.isnan(truth))
-    value = mse.mean, mse.standard_error
+    value = mse.estimate
     name = "mean squared error of reconstructions"
     return make_metric(name, split, len(X), dataset, value, start_time)
 
@@ -184,10 +185,21 @@ def score_sample_quality(
     start_time = perf_counter()
     samples = estimator.sample(len(real), random_state=seed)
     quality = sample_quality(*(to_model_units(estimator, x) for x in (samples, real, training)))
-    value = quality.mmd2, quality.mmd2_error
+    fields = _flat_fields(quality)
     return make_metric(
-        SAMPLE_QUALITY, split, len(real), dataset, value, start_time, **asdict(quality)
+        SAMPLE_QUALITY, split, len(real), dataset, quality.mmd2, start_time, **fields
     )
+
+
+def _flat_fields(quality: SampleQuality) -> dict[str, Any]:
+    """Return the fields of a result; an estimate has a second one, ``NAME_error``."""
+    flat: dict[str, Any] = {}
+    for name, value in vars(quality).items():
+        if isinstance(value, Estimate):
+            flat |= {name: value.value, f"{name}_error": value.standard_error}
+        else:
+            flat[name] = value
+    return flat
 
 
 def score_noisy_generator(
@@ -225,7 +237,7 @@ def score_noisy_generator(
     options: dict[str, Any] = {"annealing": rows.annealing, "progress": progress}
     result = estimator.log_likelihood(X, y, variance=variance, **options)
     name = f"log-likelihood {rows} with noise of variance {variance:g}, nats"
-    value = result.mean, result.standard_error
+    value = result.estimate
     return make_metric(name, split, len(X), dataset, value, start_time), result
 
 
@@ -299,7 +311,7 @@ def score_classification(
         predict = fit_second_stage(estimator, training or dataset, linear_classifier)
         name = f"error by {solver_name(linear_classifier)}, %"
     result = classification_errors(predict(X), y)
-    value = result.percent, result.standard_error
+    value = result.estimate
     return make_metric(name, split, len(result.misclassified), dataset, value, start_time), result
 
 

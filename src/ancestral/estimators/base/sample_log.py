@@ -107,7 +107,7 @@ def validation_sample_metrics(
         nearest neighbours; 0.5 is best.
     """
     generated, x = source.generate(source.sample_noise(len(x)), c).cpu(), x.cpu()
-    accuracy, _ = c2st_accuracy(generated.numpy(), x.numpy())
+    accuracy = c2st_accuracy(generated.numpy(), x.numpy()).value
     variance = float(x.var(0).sum()) or 1.0
     distance = mmd2(generated.double(), x.double(), [variance], "unbiased")
     return {"mmd2": float(distance), "c2st_accuracy": accuracy}

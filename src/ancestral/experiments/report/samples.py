@@ -45,12 +45,12 @@ def figures(subject: Subject) -> list[Figure]:
     found = _found(subject)[1]
     real = f"{short(found.real_mmd2)} for two halves of real rows"
     return [
-        Figure(found.mmd2, short(found.mmd2), "MMD\N{SUPERSCRIPT TWO}", real),
+        Figure(found.mmd2.value, short(found.mmd2.value), "MMD\N{SUPERSCRIPT TWO}", real),
         Figure(
-            found.c2st_accuracy,
-            f"{found.c2st_accuracy:.1%}",
+            found.c2st_accuracy.value,
+            f"{found.c2st_accuracy.value:.1%}",
             "told apart",
-            f"± {found.c2st_accuracy_error:.1%} by neighbours; 50 % is perfect",
+            f"± {found.c2st_accuracy.standard_error:.1%} by neighbours; 50 % is perfect",
         ),
         Figure(found.precision, f"{found.precision:.0%}", "precision", "samples like real rows"),
         Figure(found.recall, f"{found.recall:.0%}", "recall", "real rows like samples"),
@@ -131,9 +131,9 @@ def _classes(subject: Subject) -> Plate:
 def _comparison(subject: Subject) -> Section:
     drawn, found = _found(subject)
     rows = [
-        ("MMD\N{SUPERSCRIPT TWO} to real rows", short(found.mmd2), short(found.real_mmd2)),
+        ("MMD\N{SUPERSCRIPT TWO} to real rows", short(found.mmd2.value), short(found.real_mmd2)),
         ("p of the permutation test", short(found.p_value), ""),
-        ("told apart by neighbours", f"{found.c2st_accuracy:.1%}", "50 %"),
+        ("told apart by neighbours", f"{found.c2st_accuracy.value:.1%}", "50 %"),
         ("precision", f"{found.precision:.0%}", ""),
         ("recall", f"{found.recall:.0%}", ""),
         ("distance to the nearest training row", short(found.nearest), short(found.real_nearest)),
