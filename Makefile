@@ -1,17 +1,20 @@
 # make demo   fit real models offline and write a report page
-# make test   run the tests        make lint typecheck docs         what they say
-# make bench  measure the speed, beside other libraries; wants a quiet machine and an hour
+# make check  check style and types and run the tests: make lint, make typecheck, make test
+# make docs   build the documentation
+# make bench  measure the speed of this and other libraries; an hour on an idle machine
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint format typecheck docs bench clean
+.PHONY: check demo test lint format typecheck docs bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $(READY)
+
+check: lint typecheck test
 
 demo: $(READY)
 	$(BIN)/ancestral demo

@@ -1,7 +1,8 @@
-"""Many variants by combining building blocks: a mixture prior, a full-covariance posterior.
+"""Variants of the VAE from building blocks: priors and posteriors of other families.
 
-Run it:  python examples/combine_blocks.py
-It fits three relatives of the VAE to scikit-learn's digits and prints their test log-likelihoods.
+Usage:  python examples/combine_blocks.py
+
+Fits three variants to scikit-learn's digits and prints their test log-likelihoods.
 """
 
 import torch
@@ -13,12 +14,12 @@ from ancestral.data.preprocessing import binarize
 from ancestral.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from ancestral.nn import MLP, Constant
 from ancestral.objectives import elbo, iwae
-from ancestral.probability.composite import Mixture
-from ancestral.probability.conditionals import (
+from ancestral.probability import (
     Bernoulli,
     FullGaussian,
     Gaussian,
     Laplace,
+    Mixture,
     standard_normal,
 )
 from ancestral.training import train
@@ -34,7 +35,7 @@ def decoder() -> Bernoulli:
 
 
 def mixture_prior() -> tuple[LatentModel, Player]:
-    """p(z) is a learned mixture of ten Gaussians; its KL has no closed form, so it is sampled."""
+    """VAE whose prior p(z) is a learned mixture of ten Gaussians; the KL is sampled."""
     components = Gaussian(Constant(2 * torch.randn(10, D), torch.zeros(10, D)))
     model = LatentModel(
         prior=Mixture(components, logits=torch.nn.Parameter(torch.zeros(10))),
@@ -45,7 +46,7 @@ def mixture_prior() -> tuple[LatentModel, Player]:
 
 
 def full_covariance_posterior() -> tuple[LatentModel, Player]:
-    """q(z | x) may turn: a Gaussian with a full covariance matrix; its KL is in closed form."""
+    """VAE whose posterior q(z | x) is a Gaussian with a full covariance; the KL is closed-form."""
     model = LatentModel(
         prior=standard_normal(D),
         likelihood=decoder(),
@@ -55,7 +56,7 @@ def full_covariance_posterior() -> tuple[LatentModel, Player]:
 
 
 def laplace_posterior() -> tuple[LatentModel, Player]:
-    """q(z | x) with a sharper peak and heavier tails, trained by the importance-weighted bound."""
+    """VAE with a Laplace posterior q(z | x), trained by the importance weighted bound."""
     model = LatentModel(
         prior=standard_normal(D),
         likelihood=decoder(),

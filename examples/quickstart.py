@@ -1,4 +1,4 @@
-"""The ten lines of the README: fit, evaluate, sample, fill in, save, load."""
+"""The example of the README: fit, evaluate, sample, impute, save, load."""
 
 import numpy as np
 
@@ -9,9 +9,9 @@ vae = ancestral.VAE(n_latents=10, hidden=(200,), max_epochs=60, random_state=0)
 vae.fit(digits.x_train)
 
 print(vae.log_likelihood(digits.x_test))  # nats per image, with its standard error
-new = vae.sample(16)  # [16, 64]
-damaged = np.where(np.arange(64) < 32, np.nan, digits.x_test)  # the upper half is missing
-filled = vae.impute(damaged)
+samples = vae.sample(16)  # [16, 64]
+incomplete = np.where(np.arange(64) < 32, np.nan, digits.x_test)  # the upper half is missing
+imputed = vae.impute(incomplete)
 
 vae.save("digits-vae", overwrite=True)
-again = ancestral.load("digits-vae")
+loaded = ancestral.load("digits-vae")

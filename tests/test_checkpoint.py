@@ -21,7 +21,7 @@ QUICK = {"n_latents": 2, "hidden": (8,), "max_epochs": 4, "random_state": 0, "ba
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_training_killed_at_random_times_resumes_to_identical_result(tmp_path):
-    script = Path(__file__).with_name("killed.py")
+    script = Path(__file__).with_name("kill_and_resume.py")
     process = subprocess.run(
         [sys.executable, str(script), str(tmp_path), "20"],
         check=True, capture_output=True, text=True, timeout=300,

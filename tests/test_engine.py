@@ -126,7 +126,7 @@ def test_compiled_training_propagates_errors_of_the_objective():
 @pytest.fixture(scope="module")
 def compiled():
     """Results of compiled and uncompiled training, from a process without run-time type checks."""
-    script = Path(__file__).with_name("compiled.py")
+    script = Path(__file__).with_name("train_compiled_and_eager.py")
     process = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert "uncompiled" not in process.stderr
     return json.loads(process.stdout.splitlines()[-1])

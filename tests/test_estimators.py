@@ -64,7 +64,7 @@ def expected_failures(estimator):
         IWAE(**QUICK | {"n_latents": (3, 2)}),
         MemoryVAE(**QUICK, n_slots=3),
         BeliefNet(n_latents=(3, 2), max_epochs=1, n_evaluation_samples=10, random_state=0),
-        ancestral.FactorAnalysis(n_latents=1, random_state=0),
+        ancestral.FactorAnalysis(n_components=1, random_state=0),
         MixtureModel(n_components=2, random_state=0),
         MixtureModel(
             n_components=2,

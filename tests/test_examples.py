@@ -1,4 +1,4 @@
-"""The scripts in examples/ and the commands in docs/guide.md run and fit useful models."""
+"""Scripts in examples/ and commands in docs/guide.md."""
 
 import importlib.util
 import shlex
@@ -42,30 +42,30 @@ def test_quickstart_prints_log_likelihood_and_saves_model(tmp_path, monkeypatch,
 
 
 def test_other_half_samples_vary_and_improve_on_mean_prediction():
-    other = load("other_half")
-    digits = other.ancestral.datasets.load("digits")
-    model = other.learn(digits, 300, hidden=(100,), max_epochs=60, learning_rate=5e-3)
-    left, right = other.halves(digits.x_test, digits)
+    example = load("other_half")
+    digits = example.ancestral.datasets.load("digits")
+    model = example.fit(digits, 300, hidden=(100,), max_epochs=60, learning_rate=5e-3)
+    left, right = example.halves(digits.x_test, digits)
     samples = model.draw(left)
-    assert samples.shape == (other.DRAWS, *right.shape)
+    assert samples.shape == (example.N_DRAWS, *right.shape)
     assert samples.std(0).mean() > 0.02
-    baseline = (right - other.halves(digits.x_train, digits)[1].mean(0)) ** 2
+    baseline = (right - example.halves(digits.x_train, digits)[1].mean(0)) ** 2
     assert ((right - samples.mean(0)) ** 2).mean() < baseline.mean()
-    page = other.sheet(model, digits)
-    assert page.shape == ((1 + other.DRAWS) * 10, other.SHOWN * 10)
-    np.testing.assert_allclose(page[1:9, 1:9], digits.x_test[0].reshape(8, 8), atol=1e-6)
+    grid = example.image_grid(model, digits)
+    assert grid.shape == ((1 + example.N_DRAWS) * 10, example.N_DIGITS * 10)
+    np.testing.assert_allclose(grid[1:9, 1:9], digits.x_test[0].reshape(8, 8), atol=1e-6)
 
 
 def test_gan_figure_shows_normalised_densities_and_best_critic():
-    process = load("process", EXAMPLES.parent / "docs")
-    (moment,) = process.play((15,))
-    for density in (moment.p, moment.q):
-        assert abs(density.sum() * np.diff(moment.x)[0] - 1) < 0.02
-    support = np.minimum(moment.p, moment.q) > 0.01
-    best, odds = moment.best_critic[support], moment.p[support] / moment.q[support]
+    process = load("gan_process", EXAMPLES.parent / "docs" / "scripts")
+    (state,) = process.train_gan((15,))
+    for density in (state.p, state.q):
+        assert abs(density.sum() * np.diff(state.x)[0] - 1) < 0.02
+    support = np.minimum(state.p, state.q) > 0.01
+    best, odds = state.best_critic[support], state.p[support] / state.q[support]
     np.testing.assert_allclose(best / (1 - best), odds)
-    assert 0 < moment.critic.min() < moment.critic.max() < 1
-    assert len(process.draw([moment]).axes) == 2
+    assert 0 < state.critic.min() < state.critic.max() < 1
+    assert len(process.draw([state]).axes) == 2
 
 
 def commands(section):

@@ -283,7 +283,7 @@ def test_convolutional_generator_from_text_specification(cls):
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (GMMN, {"variances": (1.0, -1.0)}, "variances"),
+        (GMMN, {"kernel_variances": (1.0, -1.0)}, "kernel_variances"),
         (CGMMN, {"objective": "diagonal"}, "objective='diagonal'"),
         (CGMMNClassifier, {"regularization": 0.0}, "regularization=0.0"),
         (GAN, {"loss": "zero-sum"}, "loss='zero-sum'"),
@@ -763,9 +763,9 @@ def test_predict_accepts_tables_without_dropped_columns(tmp_path):
             r"^input_kernel_variances=\(\): expected at least one number",
         ),
         (CGMMNClassifier(output_kernel_variances=(math.inf,)), "^output_kernel_variances="),
-        (CGMMN(variances=()), r"^variances=\(\): expected at least one number"),
-        (GMMN(batch_size=1), "^batch_size=1: variances='auto'"),
-        (CGMMN(batch_size=1), "^batch_size=1: variances='auto'"),
+        (CGMMN(kernel_variances=()), r"^kernel_variances=\(\): expected at least one number"),
+        (GMMN(batch_size=1), "^batch_size=1: kernel_variances='auto'"),
+        (CGMMN(batch_size=1), "^batch_size=1: kernel_variances='auto'"),
         (CGMMNClassifier(batch_size=1), "^batch_size=1: input_kernel_variances='auto'"),
     ],
     ids=repr,

@@ -689,7 +689,7 @@ def test_regression_operator_rejects_singular_gram_matrix():
         regression_operator(torch.ones(3, 3), 0.0)
 
 
-@pytest.mark.parametrize("estimator", ["cmmd", "diagonal", "classwise"])
+@pytest.mark.parametrize("form", ["cmmd", "diagonal", "classwise"])
 def test_cmmd_class_blocks_match_full_delta_kernel_matrix(form):
     """The class blocks of a delta kernel give the same result as its full matrix."""
 

@@ -1,6 +1,6 @@
 """Recipes, execution of recipes, records and shipped models."""
 
-import importlib.util
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -689,8 +689,8 @@ def test_results_page_names_training_and_evaluation_machines(results_page):
     ]
     assert machines(records_[:2]) == "1 thread of CPU"
     assert machines(records_) == (
-        "1 thread of CPU (seeds 0-1), GPU (seeds 2), "
-        "trained on 1 thread of CPU, evaluated on GPU (seeds 3)"
+        "1 thread of CPU (seeds 0-1), GPU (seed 2), "
+        "trained on 1 thread of CPU, evaluated on GPU (seed 3)"
     )
 
 

@@ -115,8 +115,9 @@ def ring_section(record: Json) -> str:
     return (
         "## Ring of eight Gaussians\n\n"
         f"{record['n_full_coverage']} of {len(runs)} GANs with different seeds cover all eight "
-        f"modes; {share:.0%} of the samples lie within three standard deviations of a mode. A mode counts as covered if 1 % of the "
-        "samples lie that close. Learning rate and length were chosen on seeds 2, 4 and 6. "
+        f"modes; {share:.0%} of the samples lie within three standard deviations of a mode. A mode "
+        "counts as covered if 1 % of the samples lie that close. Learning rate and length were "
+        "chosen on seeds 2, 4 and 6. "
         f"{provenance(record, 'gaussian_ring')}\n\n"
         "![Samples of each GAN on the ring](images/ring.svg)\n"
     )

@@ -47,8 +47,7 @@ def _plot_model(axes: Axes, model: str, results: Sequence[ResultSummary], colour
     """Plot the measured and, paler, the published values of one model."""
     x = [relative_c(result) or POSITION_OF_ZERO for result in results]
     y, errors = [r.value for r in results], [r.standard_error for r in results]
-    style = {"color": colour, "lw": 1.2, "marker": "o", "ms": 4, "capsize": 2}
-    axes.errorbar(x, y, errors, label=model, **style)
+    axes.errorbar(x, y, errors, label=model, color=colour, lw=1.2, marker="o", ms=4, capsize=2)
     published = {c: r.recipe.published for c, r in zip(x, results, strict=True)}
     published = {c: value for c, value in published.items() if value is not None}
     if published:

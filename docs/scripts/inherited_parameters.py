@@ -1,8 +1,8 @@
-"""The reference shows estimators as `help` does: with the parameters that they inherit.
+"""Extension of griffe: the reference shows the inherited parameters of estimators.
 
-Docstrings of estimators are completed when their classes are made (`ancestral.utils.docstrings`),
-and mkdocstrings reads the sources; this extension of griffe, named in mkdocs.yml, gives it what the
-classes themselves say.
+Docstrings of estimators are completed when their classes are created
+(`ancestral.utils.docstrings`), but mkdocstrings reads the source files. This extension, listed in
+mkdocs.yml, replaces the docstrings from the sources by those of the classes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ancestral.estimators.base.estimator import Estimator
 
 
 class InheritedParameters(griffe.Extension):
-    """Puts the docstring of the class in the place of the one in its source."""
+    """Replaces the docstring of an estimator by that of the imported class."""
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
-        """Complete a class that is an estimator."""
+        """Replace the docstring if the class is an estimator."""
         if cls.path.count(".") < 2 or cls.docstring is None:
             return
-        found = griffe.dynamic_import(cls.path)
-        if isinstance(found, type) and issubclass(found, Estimator):
-            cls.docstring.value = inspect.getdoc(found) or cls.docstring.value
+        imported = griffe.dynamic_import(cls.path)
+        if isinstance(imported, type) and issubclass(imported, Estimator):
+            cls.docstring.value = inspect.getdoc(imported) or cls.docstring.value

@@ -125,7 +125,10 @@ def machines(records: Sequence[Record]) -> str:
         seeds.setdefault(machine(record), []).append(record["seed"])
     if len(seeds) == 1:
         return next(iter(seeds))
-    return ", ".join(f"{name} (seeds {number_ranges(of)})" for name, of in seeds.items())
+    return ", ".join(
+        f"{name} (seed{'s' * (len(of_name) > 1)} {number_ranges(of_name)})"
+        for name, of_name in seeds.items()
+    )
 
 
 def machine(record: Record) -> str:

@@ -28,7 +28,7 @@ MAX_SAMPLES = 10_000
 class GenerativeEstimator(Estimator, ABC):
     """An estimator that generates rows.
 
-    A subclass implements ``_draw`` and ``_density_model``.
+    A subclass implements ``_sample_batch`` and ``_density_model``.
     """
 
     def sample(

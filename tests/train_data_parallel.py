@@ -1,4 +1,4 @@
-"""Train small models in one process, or in several under torchrun; used by test_parallel.py."""
+"""Train small models in one process, or in several under torchrun; used by test_distributed.py."""
 
 import json
 import sys

@@ -14,9 +14,9 @@ from ancestral.nn import BatchNorm
 from ancestral.probability.distributions import rsample_or_sample
 from ancestral.utils import distributed
 from ancestral.utils.distributed import World
-from shared_batches import CASES, train_small_model
+from train_data_parallel import CASES, train_small_model
 
-SCRIPT = str(Path(__file__).with_name("shared_batches.py"))
+SCRIPT = str(Path(__file__).with_name("train_data_parallel.py"))
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,11 @@ from ancestral.experiments.corruption import (
     score_imputation,
 )
 from ancestral.experiments.protocol import EvaluationSettings
-from ancestral.experiments.scoring import fit_second_stage, second_stage
-from ancestral.experiments.scoring import score_corrupted_classification as scoring_classify
+from ancestral.experiments.scoring import (
+    fit_second_stage,
+    make_second_stage,
+    score_classification,
+)
 from ancestral.models.run import Run
 from ancestral.nn import ActivationCollector, BatchNorm
 from ancestral.objectives import gaussian_weight_prior, hinge, hinge_loss, sparsity_penalty
@@ -464,7 +467,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     with pytest.raises(ValueError, match="error rates require a classifier and class labels"):
         score_corrupted_classification(VAE(), digits, square, settings, rows)
     pegasos = Pegasos(regularization=1e-2, random_state=0)
-    stage = {"imputation": imputation, "second_stage": pegasos}
+    stage = {"imputation": imputation, "linear_classifier": pegasos}
     *_, (two_stage, second_errors) = score_corrupted_classification(
         model, digits, square, settings, rows, **stage
     )
@@ -648,7 +651,7 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
     )
     imputation = score_imputation(model, *settings)
     kwargs = {
-        "second_stage": make_linear_svm("liblinear", len(x)),
+        "linear_classifier": make_linear_svm("liblinear", len(x)),
         "training": replace(table, y_train=y),
     }
     *_, (metric, stage_errors) = score_corrupted_classification(
@@ -679,21 +682,21 @@ def test_second_stage_regularization_name_and_errors():
     y = np.where(np.arange(400) < 100, Y[:400], -1)
     data = datasets.Dataset("t", X[:400], y_train=y)
     model = fitted(max_epochs=1)
-    cost = second_stage("liblinear", model, data).C
+    cost = make_second_stage("liblinear", model, data).C
     assert cost == pytest.approx(1 / (1e-4 * 100))
     rows, stage = (
         EvaluationSettings(split="train"),
         Pegasos(regularization=1e-1, rule="adagrad", random_state=0),
     )
-    assert scoring_classify(model, data, rows, second_stage=stage)[0]["metric"] == (
+    assert score_classification(model, data, rows, linear_classifier=stage)[0]["metric"] == (
         "error by AdaGrad, %"
     )
-    with pytest.raises(ValueError, match=r"^second_stage='pegasos': the training rows of t have"):
-        second_stage("pegasos", model, replace(data, y_train=np.full(400, -1)))
+    with pytest.raises(ValueError, match=r"^linear_classifier='pegasos': the training rows of t have"):
+        make_second_stage("pegasos", model, replace(data, y_train=np.full(400, -1)))
     other = ClassConditionalVAE()
-    with pytest.raises(ValueError, match=r"^second_stage='pegasos': ClassConditionalVAE has no fe"):
-        second_stage("pegasos", other, data)
-    with pytest.raises(ValueError, match=r"^second_stage='AdaGrad': ClassConditionalVAE has no fe"):
+    with pytest.raises(ValueError, match=r"^linear_classifier='pegasos': ClassConditionalVAE has no fe"):
+        make_second_stage("pegasos", other, data)
+    with pytest.raises(ValueError, match=r"^linear_classifier='AdaGrad': ClassConditionalVAE has no fe"):
         fit_second_stage(other, data, stage)
 
 

@@ -1,6 +1,6 @@
 """Train with a checkpoint in processes that are killed at random times; run by test_checkpoint.py.
 
-Usage: python killed.py FOLDER N_KILLS
+Usage: python kill_and_resume.py FOLDER N_KILLS
 
 After N_KILLS kills, the last process runs to the end. Writes FOLDER/uninterrupted.pt and
 FOLDER/resumed.pt with the final parameters and history of each.
