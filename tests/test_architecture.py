@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: import order, import cost, names."""
+"""Structure of the package: import order, import cost, class tree, public names."""
 
 import ast
 import dataclasses
@@ -13,6 +13,7 @@ import pytest
 
 import ancestral
 from ancestral.estimators.registry import METHODS
+from ancestral.utils.hooks import is_hook
 
 ROOT = Path(ancestral.__file__).parent
 ORDER = [
@@ -91,20 +92,19 @@ print(time.process_time() - began)
 def test_all_exported_names_are_there():
     for name in ancestral.__all__:
         assert getattr(ancestral, name) is not None
-    assert set(ancestral.__all__) - {"__version__"} == set(ancestral._HOME)
+    assert set(ancestral.__all__) <= {"__version__", *ancestral._HOME, *ancestral._PACKAGES}
+    assert set(ORDER) - {"_version"} == ancestral._PACKAGES
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         ancestral.nothing  # noqa: B018
 
 
 def test_the_reference_has_every_name_that_can_be_imported():
     page = (ROOT.parent.parent / "docs" / "reference.md").read_text()
-    told = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
-    for name, home in ancestral._HOME.items():
-        whole = f"ancestral.{home or name}"
-        found = getattr(ancestral, name)
-        places = {whole, f"{whole}.{name}", getattr(found, "__module__", whole)}
-        inside = found.__name__ == whole and any(part.startswith(f"{whole}.") for part in told)
-        assert places & told or inside, name
+    listed = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    for name, module in ancestral._HOME.items():
+        definition = getattr(ancestral, name)
+        places = {f"ancestral.{module}", f"ancestral.{module}.{name}", definition.__module__}
+        assert {*places, f"{definition.__module__}.{name}"} & listed, name
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -128,17 +128,38 @@ def test_no_function_is_long():
     assert long == []
 
 
-def test_a_method_is_implemented_once():
-    """Nothing that is implemented is overridden, but for what scikit-learn asks for."""
-    asked = {"score", "__sklearn_tags__"}
+def own_classes():
     for path in FILES:
         name = ".".join(("ancestral", *path.relative_to(ROOT).with_suffix("").parts))
         for cls in vars(importlib.import_module(name.removesuffix(".__init__"))).values():
-            if not isinstance(cls, type) or not cls.__module__.startswith("ancestral"):
+            if isinstance(cls, type) and cls.__module__.startswith("ancestral"):
+                yield cls
+
+
+def test_only_hooks_and_abstract_methods_are_overridden():
+    """Every other method of a base class is final, except those that scikit-learn asks for."""
+    allowed = {"score", "__sklearn_tags__"}
+    for cls in set(own_classes()):
+        for base in cls.__mro__[1:]:
+            if not base.__module__.startswith("ancestral"):
                 continue
-            for base in cls.__mro__[1:]:
-                if base.__module__.startswith("ancestral"):
-                    there = {k for k, v in vars(base).items() if inspect.isfunction(v)}
-                    open_ = getattr(base, "__abstractmethods__", frozenset())
-                    again = there & vars(cls).keys() - open_ - asked
-                    assert {k for k in again if not k.startswith("__")} == set(), (cls, base)
+            methods = {
+                name
+                for name, value in vars(base).items()
+                if inspect.isfunction(value) or isinstance(value, property)
+            }
+            abstract = getattr(base, "__abstractmethods__", frozenset())
+            hooks = {name for name in methods if is_hook(vars(base)[name])}
+            overridden = (methods & vars(cls).keys()) - abstract - hooks - allowed
+            assert {n for n in overridden if not n.startswith("__")} == set(), (cls, base)
+
+
+def test_class_tree_is_shallow():
+    for method in METHODS.values():
+        above = [b for b in method.load().__mro__[1:] if b.__module__.startswith("ancestral")]
+        assert len(above) <= (6 if method.name == "vae" else 8), (method.name, above)
+
+
+def test_base_classes_do_not_inspect_their_subclasses():
+    for path in (ROOT / "estimators" / "base").glob("*.py"):
+        assert "isinstance(self," not in path.read_text(), path.name

@@ -691,12 +691,18 @@ def test_second_stage_regularization_name_and_errors():
     assert score_classification(model, data, rows, linear_classifier=stage)[0]["metric"] == (
         "error by AdaGrad, %"
     )
-    with pytest.raises(ValueError, match=r"^linear_classifier='pegasos': the training rows of t have"):
+    with pytest.raises(
+        ValueError, match=r"^linear_classifier='pegasos': the training rows of t have"
+    ):
         make_second_stage("pegasos", model, replace(data, y_train=np.full(400, -1)))
     other = ClassConditionalVAE()
-    with pytest.raises(ValueError, match=r"^linear_classifier='pegasos': ClassConditionalVAE has no fe"):
+    with pytest.raises(
+        ValueError, match=r"^linear_classifier='pegasos': ClassConditionalVAE has no fe"
+    ):
         make_second_stage("pegasos", other, data)
-    with pytest.raises(ValueError, match=r"^linear_classifier='AdaGrad': ClassConditionalVAE has no fe"):
+    with pytest.raises(
+        ValueError, match=r"^linear_classifier='AdaGrad': ClassConditionalVAE has no fe"
+    ):
         fit_second_stage(other, data, stage)
 
 

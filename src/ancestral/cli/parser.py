@@ -445,9 +445,15 @@ def _add_reproduce(commands: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="with --select: override an option of the recipe (start.NAME: an option of the fit "
-        "that initialises it)",
+        help="with --select: override an option of the recipe (init_from.NAME: an option of the "
+        "fit that initialises it)",
     )
+    _add_reproduce_folders(reproduce)
+
+
+def _add_reproduce_folders(reproduce: argparse.ArgumentParser) -> None:
+    """Add the options of folders and of parallel runs to ``reproduce``."""
+    add = reproduce.add_argument
     add(
         "--runs",
         type=Path,

@@ -67,37 +67,7 @@ def semi_supervised_bound(alpha: float = 0.1, *, all_classes: bool = False) -> O
     """
 
     def run(model: nn.Module, batch: Batch) -> ClassRun:
-        assert isinstance(model, LatentModel)
-        q = model.encode(batch)
-        assert isinstance(q, ChainDistribution)
-        labels = _labels(batch, q.sizes[0])
-        n, n_classes = labels.shape
-        y = labels.unsqueeze(0)
-        if all_classes:
-            identity = torch.eye(n_classes, dtype=labels.dtype, device=labels.device)
-            y = identity.unsqueeze(1).expand(n_classes, n, n_classes)
-        q_z = q.condition_on_first(y)
-        latent_run = model.run_at(torch.cat([y, rsample_or_sample(q_z)], -1), batch, q)
-        prior = latent_run.prior
-        assert isinstance(prior, ChainDistribution)
-        divergence = kl(q_z, prior.condition_on_first(y))
-        log_py = prior.first.log_prob(y)
-        if all_classes:
-            weights, log_weights = _weights(labels, q)
-        else:
-            weights, log_weights = torch.ones_like(y[..., 0]), torch.zeros_like(y[..., 0])
-        return ClassRun(
-            batch,
-            q,
-            prior,
-            latent_run.z,
-            latent_run.log_px,
-            activations=latent_run.activations,
-            kl=divergence,
-            log_py=log_py,
-            weights=weights,
-            log_weights=log_weights,
-        )
+        return _run_at_classes(model, batch, all_classes)
 
     def reconstruction(_: nn.Module, run: ClassRun) -> Tensor:
         return -(run.weights * run.log_px).sum(0).mean()
@@ -124,6 +94,41 @@ def semi_supervised_bound(alpha: float = 0.1, *, all_classes: bool = False) -> O
             "classes": classes,
         },
         run,
+    )
+
+
+def _run_at_classes(model: nn.Module, batch: Batch, all_classes: bool) -> ClassRun:
+    """Run the model at the labels of a batch, or at all classes."""
+    assert isinstance(model, LatentModel)
+    q = model.encode(batch)
+    assert isinstance(q, ChainDistribution)
+    labels = _labels(batch, q.sizes[0])
+    n, n_classes = labels.shape
+    y = labels.unsqueeze(0)
+    if all_classes:
+        identity = torch.eye(n_classes, dtype=labels.dtype, device=labels.device)
+        y = identity.unsqueeze(1).expand(n_classes, n, n_classes)
+    q_z = q.condition_on_first(y)
+    latent_run = model.run_at(torch.cat([y, rsample_or_sample(q_z)], -1), batch, q)
+    prior = latent_run.prior
+    assert isinstance(prior, ChainDistribution)
+    divergence = kl(q_z, prior.condition_on_first(y))
+    log_py = prior.first.log_prob(y)
+    if all_classes:
+        weights, log_weights = _weights(labels, q)
+    else:
+        weights, log_weights = torch.ones_like(y[..., 0]), torch.zeros_like(y[..., 0])
+    return ClassRun(
+        batch,
+        q,
+        prior,
+        latent_run.z,
+        latent_run.log_px,
+        activations=latent_run.activations,
+        kl=divergence,
+        log_py=log_py,
+        weights=weights,
+        log_weights=log_weights,
     )
 
 

@@ -130,15 +130,6 @@ def train(
 
     interrupt = None if checkpoint is None else DeferredInterrupt()
 
-    def after_step() -> None:
-        notify("step")
-        if checkpoint is None or interrupt is None:
-            return
-        if interrupt.requested or checkpoint.is_due():
-            training.save_checkpoint(checkpoint)
-        if interrupt.requested:
-            raise KeyboardInterrupt
-
     try:
         with (
             engine.fork_rng(data.device),
@@ -150,7 +141,9 @@ def train(
             while len(history) < max_epochs and not early_stopping.should_stop(history):
                 for index in _batches(training, data, batch_size, shuffle, n_labelled):
                     training.take_step(data, index)
-                    after_step()
+                    notify("step")
+                    if checkpoint is not None and interrupt is not None:
+                        _save_if_due(training, checkpoint, interrupt)
                 early_stopping.end_epoch(training, max_epochs, batch_size)
                 notify("epoch")
     finally:
@@ -158,6 +151,16 @@ def train(
         model.eval()
         notify("end")
     return history
+
+
+def _save_if_due(
+    training: TrainingState, checkpoint: Checkpoint, interrupt: DeferredInterrupt
+) -> None:
+    """Save a checkpoint at regular intervals and at an interrupt, which is then raised."""
+    if interrupt.requested or checkpoint.is_due():
+        training.save_checkpoint(checkpoint)
+    if interrupt.requested:
+        raise KeyboardInterrupt
 
 
 def _batches(
