@@ -84,7 +84,7 @@ def test_ais_of_m2_matches_importance_sampling_on_pixels_and_codes(tmp_path, cod
     if codes:
         base = VAE(n_latents=3, hidden=(20,), max_epochs=3, random_state=0).fit(x)
         base.save(tmp_path / "base")
-        options |= {"codes": str(tmp_path / "base"), "batch_norm": False}
+        options |= {"base_model": str(tmp_path / "base"), "batch_norm": False}
     model = ClassConditionalVAE(**options, random_state=0).fit(x, y)
     sampled = model.log_likelihood(x[:20], 5000)
     annealed_result = model.log_likelihood(x[:20], annealing=SETTINGS)

@@ -22,7 +22,7 @@ IRIS = load_iris().data
 WINE = load_wine().data
 DIGITS = load_digits().data / 16
 EXACT = {"tol": 1e-9, "max_iter": 3000, "random_state": 0}
-COVARIANCES = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
+COVARIANCES = {"full": "full", "tied": "tied", "diag": "diag", "spherical": "spherical"}
 
 
 def with_missing(x, share=0.2, seed=0):
@@ -44,7 +44,7 @@ def assert_em_is_monotone(estimator, slack=1e-10):
 
 def test_factor_analysis_matches_sklearn():
     """Compare W W^T + Psi, likelihoods, and posterior means up to rotation."""
-    fitted = FactorAnalysis(n_latents=3, **EXACT).fit(WINE)
+    fitted = FactorAnalysis(n_components=3, **EXACT).fit(WINE)
     reference = decomposition.FactorAnalysis(3, tol=1e-9, max_iter=3000, svd_method="lapack")
     reference.fit(standardised(WINE))
     volume = np.log(WINE.std(0)).sum()
@@ -68,7 +68,7 @@ def test_isotropic_factor_analysis_matches_ppca_closed_form():
     deviance = (
         d * np.log(2 * np.pi) + np.log(eigenvalues[:q]).sum() + (d - q) * np.log(residual) + d
     )
-    fitted = FactorAnalysis(n_latents=q, noise_covariance="isotropic", **EXACT).fit(x)
+    fitted = FactorAnalysis(n_components=q, noise_covariance="isotropic", **EXACT).fit(x)
     assert fitted.score(x) == pytest.approx(-deviance / 2, abs=1e-5)
     np.testing.assert_allclose(fitted.noise_variance_, residual, rtol=1e-3)
 
@@ -78,17 +78,17 @@ def test_factor_analysis_em_is_monotone_and_uses_incomplete_samples(noise):
     incomplete = with_missing(WINE)
     for rows in (WINE, incomplete):
         assert_em_is_monotone(
-            FactorAnalysis(n_latents=2, noise_covariance=noise, tol=1e-7, random_state=0).fit(rows)
+            FactorAnalysis(n_components=2, noise_covariance=noise, tol=1e-7, random_state=0).fit(rows)
         )
-    fitted = FactorAnalysis(n_latents=2, noise_covariance=noise, random_state=0).fit(incomplete)
-    dropped = FactorAnalysis(n_latents=2, noise_covariance=noise, random_state=0)
+    fitted = FactorAnalysis(n_components=2, noise_covariance=noise, random_state=0).fit(incomplete)
+    dropped = FactorAnalysis(n_components=2, noise_covariance=noise, random_state=0)
     dropped.fit(incomplete[~np.isnan(incomplete).any(1)])
     assert fitted.score(WINE) > dropped.score(WINE)
 
 
 def test_factor_analysis_marginals_and_imputation_match_gaussian():
     incomplete = with_missing(WINE, 0.4)
-    fitted = FactorAnalysis(n_latents=2, random_state=0).fit(incomplete)
+    fitted = FactorAnalysis(n_components=2, random_state=0).fit(incomplete)
     mean, covariance = gaussian_moments(fitted)
     values, filled = fitted.score_samples(incomplete[:40]), fitted.impute(incomplete[:40])
     for row, value, imputed in zip(incomplete[:40], values, filled, strict=True):
@@ -119,7 +119,7 @@ def assert_matches_gaussian_mixture(row, value, imputed, weights, means, covaria
 
 
 def test_factor_analysis_imputation_draws_have_conditional_variance():
-    fitted = FactorAnalysis(n_latents=2, random_state=0).fit(IRIS)
+    fitted = FactorAnalysis(n_components=2, random_state=0).fit(IRIS)
     row = np.tile([[np.nan, 3.0, 4.0, 1.2]], (4000, 1))
     draws = fitted.impute(row, return_mean=False, random_state=1)[:, 0]
     _, covariance = gaussian_moments(fitted)
@@ -364,7 +364,7 @@ def test_non_finite_likelihood_stops_fit():
     huge = IRIS.copy()
     huge[0] = 1e200
     with pytest.raises((NonFiniteError, ValueError)):
-        FactorAnalysis(n_latents=1, random_state=0).fit(huge)
+        FactorAnalysis(n_components=1, random_state=0).fit(huge)
 
 
 @pytest.mark.parametrize("kind", [FactorAnalysis, MixtureModel])
@@ -394,7 +394,7 @@ def test_class_conditional_vae_requires_continuous_codes(kind, tmp_path):
     rows, y = IRIS if kind is not BeliefNet else DIGITS[:150], load_iris().target
     epochs = {"max_epochs": 1} if kind is BeliefNet else {}
     kind(**epochs, random_state=0).fit(rows).save(tmp_path / "below")
-    kwargs = {"codes": str(tmp_path / "below"), "hidden": (5,), "max_epochs": 1, "random_state": 0}
+    kwargs = {"base_model": str(tmp_path / "below"), "hidden": (5,), "max_epochs": 1, "random_state": 0}
     top = ancestral.ClassConditionalVAE(n_latents=2, **kwargs)
     if kind is FactorAnalysis:
         assert top.fit(rows, y).predict(rows).shape == (150,)

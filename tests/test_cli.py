@@ -162,7 +162,7 @@ def test_repair_scores_imputation_and_writes_image(workdir, capsys):
     out = capsys.readouterr().out
     metrics = json.loads((workdir / "run/metrics.json").read_text())[1:]
     assert [m["metric"] for m in metrics] == [
-        "mean squared error of imputations, rect 3", "mean squared error of imputations, half",
+        "mean squared error of imputations, square 3", "mean squared error of imputations, half",
     ]  # fmt: skip
     assert all(f"{m['value']:.4f} +- {m['standard_error']:.4f}" in out for m in metrics)
     assert metrics[0]["batch_statistics"] is True
@@ -455,12 +455,12 @@ INVALID = [
         "--corruption round:3: expected square:SIDE",
     ),
     (
-        ["fit", "vae", "digits", "--initial-distribution", "nowhere"],
-        "--start nowhere: nowhere contains no saved",
+        ["fit", "vae", "digits", "--init-from", "nowhere"],
+        "--init-from nowhere: nowhere contains no saved",
     ),
     (["fit", "vae", "digits", "--network", "5:3w -> 3:1"], "--network '5:3w -> 3:1': layer '5:3w'"),
     (["fit", "vae", "few.csv", "--network", "mnist"], "set --image-shape height,width"),
-    (["fit", "max-margin-vae", "digits", "--c", "inf"], "--c inf: expected a number"),
+    (["fit", "max-margin-vae", "digits", "--C", "inf"], "--C inf: expected a number"),
     (["sample", "full", "--out", "s.gif"], "expected a name ending in"),
     (["sample", "full", "--out", "no/s.npy"], "the folder no does not exist"),
     (

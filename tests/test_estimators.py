@@ -134,7 +134,7 @@ def test_global_random_streams_and_torch_settings_are_unchanged():
         VAE(**QUICK | {"n_latents": (3, 2)}),
         VAE(**QUICK, likelihood="gaussian"),
         BeliefNet(n_latents=(3, 2), max_epochs=1, n_evaluation_samples=10, random_state=0),
-        ancestral.FactorAnalysis(n_latents=2, random_state=0),
+        ancestral.FactorAnalysis(n_components=2, random_state=0),
         MixtureModel(n_components=3, random_state=0),
         MixtureModel(n_components=2, covariance_type="tied", likelihood="gaussian", random_state=0),
     ],

@@ -70,7 +70,7 @@ class Corruption:
                 return cls(kind, float(amount or 0))  # type: ignore[arg-type]
         except ValueError:
             pass
-        raise ValueError(f"damage={text!r}: expected square:SIDE, random:PROBABILITY or half")
+        raise ValueError(f"corruption={text!r}: expected square:SIDE, random:PROBABILITY or half")
 
     @property
     def text(self) -> str:
@@ -90,13 +90,13 @@ class Corruption:
         """
         if image_shape is None and self.kind != "random":
             raise ValueError(
-                f"damage={self.text!r}: requires images, but the rows are not images: expected "
+                f"corruption={self.text!r}: requires images, but the rows are not images: expected "
                 "random:PROBABILITY"
             )
         try:
             return corrupt(x, self.kind, self.amount, image_shape=image_shape, seed=seed)
         except ValueError as error:
-            raise ValueError(f"damage={self.text!r}: {error}") from None
+            raise ValueError(f"corruption={self.text!r}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def score_imputation(
     )
     truth = truth.astype(corrupted.dtype)
     if not (np.isnan(corrupted) & ~np.isnan(truth)).any():
-        raise ValueError(f"damage={corruption.text!r}: removed no entry of {len(x)} {split} rows")
+        raise ValueError(f"corruption={corruption.text!r}: removed no entry of {len(x)} {split} rows")
     mse = squared_errors(truth, imputed, np.isnan(corrupted))
     name, value = f"mean squared error of imputations, {corruption}", mse.estimate
     start_time = perf_counter() - seconds
