@@ -78,7 +78,9 @@ def test_factor_analysis_em_is_monotone_and_uses_incomplete_samples(noise):
     incomplete = with_missing(WINE)
     for rows in (WINE, incomplete):
         assert_em_is_monotone(
-            FactorAnalysis(n_components=2, noise_covariance=noise, tol=1e-7, random_state=0).fit(rows)
+            FactorAnalysis(n_components=2, noise_covariance=noise, tol=1e-7, random_state=0).fit(
+                rows
+            )
         )
     fitted = FactorAnalysis(n_components=2, noise_covariance=noise, random_state=0).fit(incomplete)
     dropped = FactorAnalysis(n_components=2, noise_covariance=noise, random_state=0)
@@ -394,7 +396,12 @@ def test_class_conditional_vae_requires_continuous_codes(kind, tmp_path):
     rows, y = IRIS if kind is not BeliefNet else DIGITS[:150], load_iris().target
     epochs = {"max_epochs": 1} if kind is BeliefNet else {}
     kind(**epochs, random_state=0).fit(rows).save(tmp_path / "below")
-    kwargs = {"base_model": str(tmp_path / "below"), "hidden": (5,), "max_epochs": 1, "random_state": 0}
+    kwargs = {
+        "base_model": str(tmp_path / "below"),
+        "hidden": (5,),
+        "max_epochs": 1,
+        "random_state": 0,
+    }
     top = ancestral.ClassConditionalVAE(n_latents=2, **kwargs)
     if kind is FactorAnalysis:
         assert top.fit(rows, y).predict(rows).shape == (150,)
@@ -407,7 +414,7 @@ def test_class_conditional_vae_requires_continuous_codes(kind, tmp_path):
     ("method", "options", "title"),
     [
         ("mixture", ["--n-components", "12"], "The classes"),
-        ("factor-analysis", ["--n-latents", "3"], "The factors"),
+        ("factor-analysis", ["--n-components", "3"], "The factors"),
         ("belief-net", ["--n-latents", "8,4", "--max-epochs", "2"], "The latent space"),
     ],
 )

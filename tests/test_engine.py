@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compiled import CASES, train_small_model, vae
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -19,6 +18,7 @@ from ancestral.objectives import elbo, hinge, iwae
 from ancestral.training import engine
 from ancestral.training.engine import CompiledFunction, FlatParameters, make_plan
 from ancestral.training.optim import adam, clip, weight_decay
+from train_compiled_and_eager import CASES, train_small_model, vae
 
 CPU = torch.device("cpu")
 

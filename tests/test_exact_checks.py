@@ -613,7 +613,13 @@ def test_linear_denoising_autoencoder_matches_closed_form_shrinkage():
     x = rng.normal(size=(4000, 2)) * [1.3, 0.4] @ rotation.T
     scale, centred = x.std(0), x - x.mean(0)
     covariance = np.cov((centred / scale).T, ddof=0)
-    kwargs = {"n_latents": 2, "hidden": (), "code_activation": "linear", "noise_std": (s,), "random_state": 0}
+    kwargs = {
+        "n_latents": 2,
+        "hidden": (),
+        "code_activation": "linear",
+        "noise_std": (s,),
+        "random_state": 0,
+    }
     coder = Autoencoder(**kwargs, learning_rate=0.02, max_epochs=30).fit(x)
     got = np.linalg.lstsq(centred / scale, (coder.reconstruct(x) - x.mean(0)) / scale)[0]
     t2, u = np.linalg.eigh(covariance)
@@ -640,7 +646,13 @@ def test_cgmmn_regressor_distils_bayesian_linear_regression():
     inputs = rng.uniform(-1, 1, 4000)
     sampled_weights = rng.multivariate_normal(weights, covariance, 4000)
     targets = (features(inputs) * sampled_weights).sum(1) + 0.3 * rng.normal(size=4000)
-    kwargs = {"hidden": (), "n_noise": 1, "noise_distribution": "normal", "n_draws": 2000, "random_state": 0}
+    kwargs = {
+        "hidden": (),
+        "n_noise": 1,
+        "noise_distribution": "normal",
+        "n_draws": 2000,
+        "random_state": 0,
+    }
     student = CGMMNRegressor(**kwargs, max_epochs=20, learning_rate=0.02)
     student.fit(inputs[:, None], targets)
     x_test = np.array([-0.8, 0.0, 0.8])

@@ -8,7 +8,7 @@ from argparse import Action
 from collections.abc import Mapping
 
 ARGUMENT = re.compile(
-    r"""\b([a-z][a-z_]*)=('[^']*'|"[^"]*"|\([^)]*\)|\[[^\]]*\]|\.\.\.|[^\s,;:()]*[^\s,;:().])"""
+    r"""\b([a-zA-Z][a-z_]*)=('[^']*'|"[^"]*"|\([^)]*\)|\[[^\]]*\]|\.\.\.|[^\s,;:()]*[^\s,;:().])"""
 )
 
 

@@ -192,7 +192,9 @@ def score_imputation(
     )
     truth = truth.astype(corrupted.dtype)
     if not (np.isnan(corrupted) & ~np.isnan(truth)).any():
-        raise ValueError(f"corruption={corruption.text!r}: removed no entry of {len(x)} {split} rows")
+        raise ValueError(
+            f"corruption={corruption.text!r}: removed no entry of {len(x)} {split} rows"
+        )
     mse = squared_errors(truth, imputed, np.isnan(corrupted))
     name, value = f"mean squared error of imputations, {corruption}", mse.estimate
     start_time = perf_counter() - seconds
