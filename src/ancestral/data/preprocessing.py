@@ -10,6 +10,8 @@ import numpy as np
 def to_unit_interval(x: np.ndarray) -> np.ndarray:
     """Convert bytes to float32 in [0, 1]: divided by 255, unless all values are 0 or 1.
 
+    Examples
+    --------
     >>> [to_unit_interval(np.array([0, top], dtype=np.uint8)).tolist() for top in (255, 1)]
     [[0.0, 1.0], [0.0, 1.0]]
     """
@@ -56,7 +58,7 @@ def corrupt(
     Parameters
     ----------
     x : array [n, d]
-        Rows, not modified; flattened images of ``image_shape`` for ``rect`` and ``half``.
+        Rows, not modified; flattened images of ``image_shape`` for ``square`` and ``half``.
     kind : {"square", "random", "half"}
         Missing entries: a centred square of side ``amount``; each entry (each pixel of an image)
         independently with probability ``amount``; or the left half of the image.

@@ -62,7 +62,7 @@ class MixtureModel(EMEstimator):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X = load_iris().data
-    >>> mixture = MixtureModel(n_components=3, covariance="full", random_state=0).fit(X)
+    >>> mixture = MixtureModel(n_components=3, covariance_type="full", random_state=0).fit(X)
     >>> np.bincount(mixture.predict(X)).size, mixture.converged_
     (3, True)
     """

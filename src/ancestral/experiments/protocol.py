@@ -109,7 +109,7 @@ def make_metric(
         The metric and its standard error.
     start_time : float
         Time at which the evaluation started, from ``perf_counter``, in seconds.
-    **more
+    **extra
         Further fields of the record.
     """
     return {
