@@ -222,7 +222,7 @@ class Estimator(BaseEstimator, ABC):
             Replace an existing folder.
         bits : {32, 16, 12, 8}
             Bits per number of matrices and kernels; see
-            :func:`ancestral.utils.quantization.rounded`. Fewer bits are for shipping; loading
+            :func:`ancestral.utils.quantization.quantize`. Fewer bits are for shipping; loading
             returns float32.
         whole : bool
             With False, weights that only training needs (the critic of a GAN, the encoder whose
