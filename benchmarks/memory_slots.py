@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from ancestral import MemoryVAE, datasets
 from ancestral.evaluation import memory_analysis
-from ancestral.experiments.report.figures import tiles
+from ancestral.experiments.report.figures import to_rgb
 from ancestral.experiments.run import open_run
 
 MODEL = Path("zoo/memory-controls-softmax-plus")
@@ -55,7 +55,7 @@ def draw_slots(
     model: MemoryVAE, layer: int, order: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Grid of the decoded slots of one memory, bytes [height, width, 3]."""
-    images = np.array(tiles(model.decode_slots(layer)[order], shape, (0.0, 1.0)))
+    images = np.array(to_rgb(model.decode_slots(layer)[order], shape, (0.0, 1.0)))
     n, height, width, _ = images.shape
     n_rows = -(-n // N_COLUMNS)
     grid = np.full((n_rows * (height + 1), N_COLUMNS * (width + 1), 3), 255, np.uint8)

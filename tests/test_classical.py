@@ -413,9 +413,9 @@ def test_class_conditional_vae_requires_continuous_codes(kind, tmp_path):
 @pytest.mark.parametrize(
     ("method", "options", "title"),
     [
-        ("mixture", ["--n-components", "12"], "The classes"),
-        ("factor-analysis", ["--n-components", "3"], "The factors"),
-        ("belief-net", ["--n-latents", "8,4", "--max-epochs", "2"], "The latent space"),
+        ("mixture", ["--n-components", "12"], "Mixture components"),
+        ("factor-analysis", ["--n-components", "3"], "Factors"),
+        ("belief-net", ["--n-latents", "8,4", "--max-epochs", "2"], "Latent space"),
     ],
 )
 def test_classical_models_command_line(method, options, title, tmp_path, capsys):

@@ -40,7 +40,7 @@ from ancestral.experiments.metrics import EvaluationTask, evaluate_task
 from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.experiments.recipes import Protocol
 from ancestral.experiments.report import regression
-from ancestral.experiments.report.context import choose
+from ancestral.experiments.report.context import make_context
 from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import score_noisy_generator, score_sample_quality
 from ancestral.models.implicit import Generator
@@ -685,8 +685,8 @@ def test_implicit_models_command_line(name, tmp_path, capsys):
     assert "MMD^2 of samples" in fit_output
     assert "recall" in evaluate_output
     html = (run / "report.html").read_text()
-    assert "How like the data?" in html
-    assert ("Drawn of a class" in html) == (name == "cgmmn")
+    assert "Sample quality" in html
+    assert ("Samples of each class" in html) == (name == "cgmmn")
     out = tmp_path / "s.npy"
     assert main(["sample", str(run), "-n", "3", "--out", str(out)]) == 0
     assert np.load(out).shape == (3, 64)
@@ -788,7 +788,7 @@ def test_singular_kernel_matrix_raises(form):
 def test_report_of_generator_on_table():
     rows = np.random.default_rng(0).normal(size=(200, 3))
     table = datasets.Dataset(name="table", x_train=rows)
-    html = report.page(fitted_on(rows), table, title="t")
+    html = report.render_page(fitted_on(rows), table, title="t")
     assert "MMD" in html
     assert "Samples" in html
 
@@ -824,7 +824,7 @@ def test_cgmmn_regressor_fits_bimodal_targets(tmp_path):
     multi_output = CGMMNRegressor(**kwargs, max_epochs=1).fit(x, np.stack([y, -y], 1))
     assert multi_output.predict(x[:4]).shape == (4, 2)
     table = datasets.Dataset(name="t", x_train=x, y_train=y)
-    assert "What it predicts" in report.page(model, table, title="t")
+    assert "predicted target" in report.render_page(model, table, title="t")
 
 
 def test_automatic_kernel_variance_is_robust_to_row_order():
@@ -868,7 +868,7 @@ def test_image_halves_command_line_metrics_and_report(tmp_path, capsys):
     assert main(command) == 0
     assert "test root mean squared error" in capsys.readouterr().out
     html = (run / "report.html").read_text()
-    for words in ("The rest of an image", "draw 5", "--halves", "root mean squared error"):
+    for words in ("Completions of images", "draw 5", "--halves", "root mean squared error"):
         assert words in html
     data = datasets.load("digits", halves=True)
     model = load(run)
@@ -884,14 +884,14 @@ def test_image_halves_command_line_metrics_and_report(tmp_path, capsys):
     }
     (recomputed,) = evaluate_task(EvaluationTask(**task, protocol=Protocol(metric="target_error")))
     assert recomputed["value"] == metric["value"]
-    section = regression.targets(choose(model, data, seed=0))[0]
-    assert section.plates[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]
+    section = regression.sections(make_context(model, data, seed=0))[0]
+    assert section.charts[0].labels == ["true", *[f"draw {i}" for i in range(1, 6)], "mean"]
 
 
 def test_joined_image_halves_equal_original_images():
     images = np.random.default_rng(0).random((6, 3, 4, 5))
     left, right = images[..., :2].reshape(6, -1), images[..., 2:].reshape(6, -1)
-    joined = regression._joined(left, (3, 4, 2), right, (3, 4, 3))
+    joined = regression._join(left, (3, 4, 2), right, (3, 4, 3))
     np.testing.assert_array_equal(joined, images.reshape(6, -1))
 
 

@@ -344,14 +344,14 @@ def test_report_shows_classification_errors():
     data = replace(data, x_test=data.x_test[:80], y_test=data.y_test[:80])
     settings = SMALL | {"max_epochs": 10, "learning_rate": 1e-2}
     model = MaxMarginVAE(**settings).fit(data.x_train, data.y_train)
-    page = report.page(model, data, title="Digits")
+    page = report.render_page(model, data, title="Digits")
     wrong = (model.predict(data.x_test) != data.y_test).sum()
-    assert "Which class?" in page
-    assert f"{wrong} test rows of {len(data.y_test)} are told wrong" in page
-    assert f"{100 * wrong / len(data.y_test):.2f} %" in page
-    assert "surest mistakes" in page
+    assert "Confusion matrix" in page
+    assert f"{wrong} of {len(data.y_test)} test rows are misclassified" in page
+    assert f"{100 * wrong / len(data.y_test):.2f}%" in page
+    assert "Errors by decreasing probability" in page
     plain = VAE(**SMALL | {"max_epochs": 1}).fit(data.x_train)
-    assert "Which class?" not in report.page(plain, data, title="Digits")
+    assert "Confusion matrix" not in report.render_page(plain, data, title="Digits")
 
 
 def test_classification_errors_match_manual_values():
@@ -419,8 +419,8 @@ def test_network_classifier_accuracy_report_and_command_errors(tmp_path, capsys,
     scores = loaded.features_of(X) @ loaded._linear.weight.T.numpy(force=True)
     scores += loaded._linear.bias.numpy(force=True)
     np.testing.assert_allclose(loaded.decision_function(X), scores, rtol=1e-5, atol=1e-5)
-    html = report.page(loaded, datasets.load("digits"), title="t")
-    assert "Which class?" in html
+    html = report.render_page(loaded, datasets.load("digits"), title="t")
+    assert "Confusion matrix" in html
     assert "log-likelihood" not in html
     imputation = ["evaluate-imputation", "digits", "--out", str(tmp_path / "x.png")]
     for arguments in (["sample", "--out", "x.npy"], ["active-units", "digits"], imputation):

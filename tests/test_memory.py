@@ -397,19 +397,19 @@ def test_class_similarity_matches_covariance_of_rows():
 def test_report_shows_memories_only_for_models_with_memory(digits):
     fitted, data = digits
     data = replace(data, x_test=data.x_test[:80], y_test=data.y_test[:80])
-    page = report.page(fitted, data, title="Digits")
-    assert "What the memory learnt" in page
-    assert "7 slots next to the data" in page
-    assert "5 slots next to the latent variables" in page
+    page = report.render_page(fitted, data, title="Digits")
+    assert ">Memory</h2>" in page
+    assert "7 slots of the memory next to the data" in page
+    assert "5 slots of the memory next to the latent variables" in page
     best = memory_analysis.class_mean_attention(fitted.attend(data.x_test), data.y_test).max(1)
     for share in best:
         assert f"{share:.2f} (" in page
     bare = MemoryVAE(n_latents=2, hidden=(8,), n_slots=0, max_epochs=1).fit(data.x_train)
-    assert "memory learnt" not in report.page(bare, data, title="Digits")
+    assert ">Memory</h2>" not in report.render_page(bare, data, title="Digits")
 
 
 def test_report_of_memory_vae_on_unlabelled_table():
     data = datasets.Dataset(name="bits", x_train=BITS)
     fitted = MemoryVAE(**SMALL | {"max_epochs": 1}, n_slots=3).fit(BITS)
-    page = report.page(fitted, data, title="Bits")
-    assert "What the memory contributes" in page
+    page = report.render_page(fitted, data, title="Bits")
+    assert "Ablation: the mean squared reconstruction error" in page

@@ -262,7 +262,7 @@ def test_pbp_command_line(tmp_path, capsys):
     command = ["fit", "pbp", str(table), "--target", "y", "--hidden", "8", "--max-epochs", "3"]
     assert main([*command, "--out", str(out)]) == 0
     assert "root mean squared error" in capsys.readouterr().out
-    assert "What it predicts" in (out / "report.html").read_text()
+    assert "predicted target" in (out / "report.html").read_text()
     assert main(["predict", str(out), str(table), "--out", str(tmp_path / "p.csv")]) == 0
     assert (tmp_path / "p.csv").read_text().startswith("target,standard_deviation")
 

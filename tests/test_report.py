@@ -1,4 +1,4 @@
-"""Pages about fitted models: true numbers, nothing from outside, well-formed, no side effects."""
+"""Tests of the report: correct numbers, no external resources, well-formed HTML."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from ancestral.datasets import Dataset
 from ancestral.estimators.vae import IWAE, VAE
 from ancestral.experiments import report
 from ancestral.experiments.report import images, imputation, latent_space, tabular
-from ancestral.experiments.report.context import choose
-from ancestral.experiments.report.elements import count, listed, number, short
-from ancestral.experiments.report.figures import MISSING, colours, sheet, tiles
+from ancestral.experiments.report.context import make_context
+from ancestral.experiments.report.elements import (
+    format_count,
+    format_number,
+    format_significant,
+    join_words,
+)
+from ancestral.experiments.report.figures import MISSING, class_colours, image_grid, to_rgb
 from ancestral.utils import serialization
 
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -27,7 +32,7 @@ MIXED = ("gaussian", "poisson", "categorical", "bernoulli")
 
 
 class Reader(HTMLParser):
-    """Collects tags and text, and insists that what is opened is closed in order."""
+    """HTML parser that collects tags and text, and checks that tags are balanced."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -99,7 +104,9 @@ def digits_page():
     data = digits()
     vae = fit(data, validation_fraction=0.2)
     evaluation = vae.log_likelihood(data.x_test, 20)
-    html = report.page(vae, data, title="Digits", evaluation=evaluation, command="make it again")
+    html = report.render_page(
+        vae, data, title="Digits", evaluation=evaluation, command="make it again"
+    )
     return vae, data, evaluation, html
 
 
@@ -108,12 +115,12 @@ def mixed_page(tmp_path_factory):
     data = mixed()
     vae = fit(data, likelihood=MIXED)
     path = tmp_path_factory.mktemp("report") / "pages" / "mixed.html"
-    report.write(path, vae, data, title=TITLE, command="a <b> && c")
+    report.write_page(path, vae, data, title=TITLE, command="a <b> && c")
     return vae, data, path, path.read_text(encoding="utf-8")
 
 
-def figures(html: str) -> dict[str, float]:
-    """The numbers of the headline by their labels, as exact as the page has them."""
+def headline(html: str) -> dict[str, float]:
+    """Unrounded numbers of the headline by label."""
     found = re.findall(r'<dt>([^<]*)</dt>\s*<dd><data class="value" value="([^"]*)">', html)
     return {label: float(value) for label, value in found}
 
@@ -123,7 +130,7 @@ def figures(html: str) -> dict[str, float]:
 
 def test_headline_shows_the_numbers_of_the_evaluation(digits_page):
     _, data, evaluation, html = digits_page
-    shown = figures(html)
+    shown = headline(html)
     assert shown["test log-likelihood"] == evaluation.mean
     bits = -evaluation.values.mean() / 64 / np.log(2)
     np.testing.assert_allclose(shown["bits per dimension"], bits, rtol=1e-12)
@@ -131,19 +138,19 @@ def test_headline_shows_the_numbers_of_the_evaluation(digits_page):
     assert shown["effective sample size"] == np.median(evaluation.effective_sample_sizes)
     assert shown["rows"] == len(data.x_test)
     text = Reader(html).text
-    assert number(evaluation.mean) in text
+    assert format_number(evaluation.mean) in text
     assert f"± {evaluation.standard_error:.2f} nats" in text
 
 
-def test_sections_figures_and_details(digits_page):
+def test_sections_charts_and_details(digits_page):
     vae, data, _, html = digits_page
     reader = Reader(html)
     assert reader.attributes("section", "id") == KEYS
     pictures = reader.attributes("img", "src")
-    # two sheets, a strip of reconstructions and three of damages
+    # two grids of samples, reconstructions and three corruptions
     assert len(pictures) == 6
     assert all(source.startswith("data:image/png;base64,") for source in pictures)
-    assert len(reader.attributes("svg", "viewbox")) == 4  # spread, loss, terms, map
+    assert len(reader.attributes("svg", "viewbox")) == 4  # likelihood, loss, terms, latents
     drawings = [a for t, a in reader.tags if a.get("role") == "img"]
     assert all(a["aria-label"] for a in drawings)
     assert all(len(alt) > 20 for alt in reader.attributes("img", "alt"))
@@ -153,7 +160,7 @@ def test_sections_figures_and_details(digits_page):
     assert f"{vae.history_[-1]['seconds']:.1f} s" in reader.text
 
 
-def test_nothing_is_loaded_from_outside(digits_page, mixed_page):
+def test_no_external_resources(digits_page, mixed_page):
     for html in (digits_page[-1], mixed_page[-1]):
         reader = Reader(html)
         assert not [tag for tag, _ in reader.tags if tag in ("script", "iframe", "object", "embed")]
@@ -170,7 +177,7 @@ def test_nothing_is_loaded_from_outside(digits_page, mixed_page):
         assert "http" not in html
 
 
-def test_ids_are_unique_and_found(digits_page):
+def test_ids_are_unique_and_links_resolve(digits_page):
     reader = Reader(digits_page[-1])
     ids = [a["id"] for _, a in reader.tags if "id" in a]
     assert len(ids) == len(set(ids))
@@ -178,16 +185,18 @@ def test_ids_are_unique_and_found(digits_page):
     assert set(links) <= set(ids)
 
 
-def test_colours_are_those_of_the_page(digits_page):
+def test_drawings_use_page_colours(digits_page):
     html = digits_page[-1]
     assert "prefers-color-scheme: dark" in html
     assert "#01020" not in html
     assert "var(--model)" in html
 
 
-def test_the_same_seed_makes_the_same_samples(digits_page):
+def test_same_seed_gives_same_samples(digits_page):
     vae, data, _, html = digits_page
-    sheets = [images.samples(choose(vae, data, seed)).plates[0].png for seed in (0, 0, 1)]
+    sheets = [
+        images.samples_section(make_context(vae, data, seed)).charts[0].png for seed in (0, 0, 1)
+    ]
     assert sheets[0] == sheets[1] != sheets[2]
     assert sheets[0] in html
 
@@ -208,52 +217,52 @@ def test_mixed_table_with_missing_values(mixed_page):
     assert reader.attributes("section", "id") == KEYS
     assert reader.attributes("img", "src") == []
     assert "quick estimate" in reader.text
-    assert "wrong codes" in reader.text
-    assert "bits per dimension" not in figures(html)
+    assert "error rate" in reader.text
+    assert "bits per dimension" not in headline(html)
 
 
-def test_two_latents_have_a_manifold_and_global_state_is_untouched():
+def test_two_latents_have_decoded_grid_and_global_state_is_unchanged():
     x = np.random.default_rng(0).random((60, 30)) < 0.3
     data = Dataset(name="bits", x_train=x, x_test=x[:30], image_shape=(6, 5))
     vae = fit(data, n_latents=2)
     settings = dict(mpl.rcParams)
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    html = report.page(vae, data, title="Two")
+    html = report.render_page(vae, data, title="Two")
     assert dict(mpl.rcParams) == settings
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
     reader = Reader(html)
     assert len(reader.attributes("img", "src")) == 7
-    assert "There are two, drawn as they are." in reader.text
+    assert "The axes are the two latent variables." in reader.text
 
 
 # ---- unusual data
 
 
-def test_no_test_split_one_latent_one_column_and_odd_settings_of_the_user():
+def test_no_test_split_one_latent_one_column_and_user_rcparams():
     x = np.random.default_rng(0).normal(3, 2, (60, 1))
     data = Dataset(name="line", x_train=x)
     vae = fit(data, n_latents=1)
-    html = report.page(vae, data, title="Line")
+    html = report.render_page(vae, data, title="Line")
     reader = Reader(html)
     assert "no test split" in reader.text
     assert "training log-likelihood" in reader.text
-    assert "nothing to fill a gap in from" in reader.text
+    assert "imputation requires at least two" in reader.text
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "text.usetex": True}):
-        assert report.page(vae, data, title="Line") == html
+        assert report.render_page(vae, data, title="Line") == html
 
 
-def test_gaussian_pixels_with_gaps_regression_targets_and_layers():
+def test_gaussian_pixels_with_missing_values_targets_and_layers():
     rng = np.random.default_rng(0)
     x = rng.normal(100, 30, (80, 20))
     x[rng.random(x.shape) < 0.1] = np.nan
     data = Dataset(name="scans", x_train=x, x_test=x[:40], y_test=x[:40, 0] * 0 + rng.random(40),
                    image_shape=(4, 5))  # fmt: skip
     vae = fit(data, cls=IWAE, n_latents=(3, 2), likelihood="gaussian")
-    subject = choose(vae, data, 0)
-    assert subject.limits == (np.nanmin(x[:40]), np.nanmax(x[:40]))
-    reader = Reader(report.page(vae, data, title="Scans"))
-    assert "shaded by target" in str(reader.tags)
+    context = make_context(vae, data, 0)
+    assert context.pixel_range == (np.nanmin(x[:40]), np.nanmax(x[:40]))
+    reader = Reader(report.render_page(vae, data, title="Scans"))
+    assert "coloured by target" in str(reader.tags)
     assert "with 3 + 2 latent variables" in reader.text
 
 
@@ -263,19 +272,19 @@ def test_colour_bytes_many_classes_and_unlabelled_rows():
     data = Dataset(name="letters", x_train=x, x_test=x, y_test=np.arange(120) % 27 - 1,
                    image_shape=(3, 4, 4), class_names=letters)  # fmt: skip
     vae = fit(data)
-    assert choose(vae, data, 0).x.max() == 1
-    reader = Reader(report.page(vae, data, title="Letters"))
+    assert make_context(vae, data, 0).x.max() == 1
+    reader = Reader(report.render_page(vae, data, title="Letters"))
     assert len(reader.attributes("img", "src")) == 6
-    assert "flattened by t-SNE" in reader.text
-    assert "no label" in reader.text
+    assert "embedded by t-SNE" in reader.text
+    assert "unlabelled" in reader.text
 
 
-def test_another_data_set_is_refused(mixed_page):
-    with pytest.raises(ValueError, match="64 entries and the estimator was fitted on 4"):
-        report.page(mixed_page[0], digits(), title="Wrong")
+def test_data_set_with_other_features_raises(mixed_page):
+    with pytest.raises(ValueError, match="64 features, but the estimator was fitted on 4"):
+        report.render_page(mixed_page[0], digits(), title="Wrong")
 
 
-def test_write_leaves_one_whole_file(mixed_page):
+def test_write_page_leaves_no_temporary_file(mixed_page):
     path = mixed_page[2]
     assert [p.name for p in path.parent.iterdir()] == ["mixed.html"]
 
@@ -283,46 +292,56 @@ def test_write_leaves_one_whole_file(mixed_page):
 # ---- the numbers on it
 
 
-def test_imputation_errors_of_a_table_by_hand(mixed_page):
+def test_table_imputation_errors_match_manual_values(mixed_page):
     vae, data = mixed_page[:2]
-    subject = choose(vae, data, 0)
-    table = imputation.imputation(subject).table
+    context = make_context(vae, data, 0)
+    table = imputation.section(context).table
     from ancestral.data.preprocessing import corrupt
 
-    damaged = corrupt(data.x_test, "random", 0.2, seed=0)
-    asked = np.isnan(damaged) & ~np.isnan(data.x_test)
-    filled = vae.impute(damaged, n_iter=50, random_state=0)
-    true, guess, train = data.x_test[asked[:, 0], 0], filled[asked[:, 0], 0], data.x_train[:, 0]
-    ours = np.mean((true - guess) ** 2) / np.nanvar(train)
-    theirs = np.mean((true - np.nanmean(train)) ** 2) / np.nanvar(train)
+    corrupted = corrupt(data.x_test, "random", 0.2, seed=0)
+    removed = np.isnan(corrupted) & ~np.isnan(data.x_test)
+    imputed = vae.impute(corrupted, n_iter=50, random_state=0)
+    true, guess, train = (
+        data.x_test[removed[:, 0], 0],
+        imputed[removed[:, 0], 0],
+        data.x_train[:, 0],
+    )
+    model_error = np.mean((true - guess) ** 2) / np.nanvar(train)
+    baseline = np.mean((true - np.nanmean(train)) ** 2) / np.nanvar(train)
     assert table.rows[0] == (
-        "weight <kg>", "squared error", f"{ours:.2f}", f"{theirs:.2f}"
+        "weight <kg>", "squared error / variance", f"{model_error:.2f}", f"{baseline:.2f}"
     )  # fmt: skip
-    wrong = np.mean(data.x_test[asked[:, 2], 2] != filled[asked[:, 2], 2])
-    assert table.rows[2][1:3] == ("wrong codes", f"{wrong:.2f}")
+    wrong = np.mean(data.x_test[removed[:, 2], 2] != imputed[removed[:, 2], 2])
+    assert table.rows[2][1:3] == ("error rate", f"{wrong:.2f}")
 
 
-def test_imputation_errors_of_images_by_hand(digits_page):
+def test_image_imputation_errors_match_manual_values(digits_page):
     vae, data, _, _ = digits_page
-    subject = choose(vae, data, 0)
-    table = images.imputation(subject).table
+    context = make_context(vae, data, 0)
+    table = images.imputation_section(context).table
     half = data.x_test.copy().reshape(-1, 8, 8)
     half[:, :, :4] = np.nan
     half = half.reshape(-1, 64)
-    gone = np.isnan(half)
-    repairs = [images._repair(subject, half, number) for number in range(4)]
-    one, several = (np.mean((r - data.x_test)[gone] ** 2) for r in (repairs[0], sum(repairs) / 4))
-    assert np.array_equal(repairs[1][~gone], data.x_test[~gone])
-    assert not np.array_equal(repairs[0], repairs[1])
-    theirs = np.mean((data.x_train.mean(0) - data.x_test)[gone] ** 2)
-    assert table.rows[1] == ("the left half", "50%", short(one), short(several), short(theirs))
+    mask = np.isnan(half)
+    imputations = [images.impute(context, half, number) for number in range(4)]
+    one, several = (
+        np.mean((r - data.x_test)[mask] ** 2) for r in (imputations[0], sum(imputations) / 4)
+    )
+    assert np.array_equal(imputations[1][~mask], data.x_test[~mask])
+    assert not np.array_equal(imputations[0], imputations[1])
+    baseline = np.mean((data.x_train.mean(0) - data.x_test)[mask] ** 2)
+    assert table.rows[1] == (
+        "the left half",
+        "50%",
+        *map(format_significant, (one, several, baseline)),
+    )
 
 
-def test_damages_take_whole_pixels():
-    for gone in images.damages(5, (3, 14, 14), seed=0).values():
-        planes = gone.reshape(5, 3, 14, 14)
+def test_corruption_masks_cover_all_channels():
+    for mask in images.corruption_masks(5, (3, 14, 14), seed=0).values():
+        planes = mask.reshape(5, 3, 14, 14)
         assert (planes == planes[:, :1]).all()
-    square = next(iter(images.damages(1, (14, 14), seed=0).values())).reshape(14, 14)
+    square = next(iter(images.corruption_masks(1, (14, 14), seed=0).values())).reshape(14, 14)
     assert square.sum() == 36
     assert square[4:10, 4:10].all()
 
@@ -332,37 +351,37 @@ def test_pairs_are_the_most_correlated_columns():
     x = rng.normal(size=(500, 4))
     x[:, 3] = -x[:, 1] + 0.1 * rng.normal(size=500)
     x[::7, 0] = np.nan
-    assert tabular._pairs(x)[0] == (1, 3)
+    assert tabular._correlated_pairs(x)[0] == (1, 3)
 
 
-def test_principal_components_state_their_variance():
+def test_principal_components_have_explained_variance():
     data = digits()
     unlabelled = Dataset(name="d", x_train=data.x_train, x_test=data.x_test)
-    found = latent_space.flatten(choose(fit(data), unlabelled, 0))
+    found = latent_space.project(make_context(fit(data), unlabelled, 0))
     spread = np.linalg.svd(found.points - found.points.mean(0), compute_uv=False) ** 2
     z = fit(data).transform(data.x_test).astype(float)
     whole = np.square(z - z.mean(0)).sum()
-    assert f"{spread.sum() / whole:.0%} of the variance" in found.how
+    assert f"{spread.sum() / whole:.0%} of the variance" in found.method
 
 
-def test_tiles_and_sheets():
-    grey = tiles(np.array([[0.0, 5.0, 10.0, np.nan]]), (2, 2), (0.0, 10.0))
+def test_to_rgb_and_image_grid():
+    grey = to_rgb(np.array([[0.0, 5.0, 10.0, np.nan]]), (2, 2), (0.0, 10.0))
     assert grey[0, :, :, 0].tolist() == [[0, 128], [255, MISSING[0]]]
     assert tuple(grey[0, 1, 1]) == MISSING
-    colour = tiles(np.array([[1.0, 0.5, 0.0]]), (3, 1, 1), (0.0, 1.0))
+    colour = to_rgb(np.array([[1.0, 0.5, 0.0]]), (3, 1, 1), (0.0, 1.0))
     assert colour[0, 0, 0].tolist() == [255, 128, 0]
-    assert sheet(grey.repeat(3, 0), 2).startswith("data:image/png;base64,iVBOR")
+    assert image_grid(grey.repeat(3, 0), 2).startswith("data:image/png;base64,iVBOR")
 
 
 def test_colours_are_distinct():
     for n in (1, 10, 26, 40):
-        assert len(set(colours(n))) == n
+        assert len(set(class_colours(n))) == n
 
 
-def test_numbers_and_words():
-    assert number(float("-inf")) == "\N{MINUS SIGN}\N{INFINITY}"
-    assert short(0.0) == "0"
-    assert short(-0.0001234) == "\N{MINUS SIGN}0.000123"
-    assert count(2, "branch", "branches") == "2 branches"
-    assert listed(["a"]) == "a"
-    assert listed([]) == ""
+def test_formats_of_numbers_and_words():
+    assert format_number(float("-inf")) == "\N{MINUS SIGN}\N{INFINITY}"
+    assert format_significant(0.0) == "0"
+    assert format_significant(-0.0001234) == "\N{MINUS SIGN}0.000123"
+    assert format_count(2, "branch", "branches") == "2 branches"
+    assert join_words(["a"]) == "a"
+    assert join_words([]) == ""

@@ -21,7 +21,7 @@ from ancestral.datasets import Dataset
 from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.class_fidelity import is_class_conditional
-from ancestral.experiments.report.figures import tiles
+from ancestral.experiments.report.figures import to_rgb
 from ancestral.experiments.run import open_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,7 +49,7 @@ class ImageGrid:
 
     def grid(self, rows: np.ndarray, n_columns: int) -> np.ndarray:
         """Image [height, width, 3] of rows, in reading order."""
-        images = tiles(rows, self.shape, self.limits)
+        images = to_rgb(rows, self.shape, self.limits)
         height, width = (size + GAP for size in self.shape[-2:])
         n_rows = -(-len(images) // n_columns)
         grid = np.full((n_rows * height - GAP, n_columns * width - GAP, 3), 255, np.uint8)

@@ -249,13 +249,13 @@ def write_rows(
         case ".npz":
             np.savez_compressed(file, x=rows)
         case ".png":
-            from ancestral.experiments.report.figures import sheet_png, tiles
+            from ancestral.experiments.report.figures import image_grid_png, to_rgb
 
             check_image_output(path, image_shape)
             assert image_shape is not None
             limits = (min(0.0, float(np.nanmin(rows))), max(1.0, float(np.nanmax(rows))))
             n_columns = n_columns or math.ceil(len(rows) ** 0.5)
-            file.write(sheet_png(tiles(rows, image_shape, limits), n_columns))
+            file.write(image_grid_png(to_rgb(rows, image_shape, limits), n_columns))
         case _:
             import polars as pl
 

@@ -210,7 +210,7 @@ def write_report(
             command.append(f"--{name}")
         elif name != "verbose":
             command += [f"--{name.replace('_', '-')}", _format_argument(value)]
-    report.write(
+    report.write_page(
         path, estimator, dataset, title=title, evaluation=evaluation, command=shlex.join(command)
     )
     return path

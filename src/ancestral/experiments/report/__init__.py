@@ -1,7 +1,7 @@
-"""A page about a fitted model: how good it is, and what it has learnt, with words for a student.
+"""HTML report of a fitted model: metrics, samples, reconstructions and learning curves.
 
-The page is one file of HTML that needs nothing from outside: figures are part of it, it works
-offline, on small screens, by day and by night.
+A report is a single HTML file without external resources. It is responsive and has a light and a
+dark mode.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.experiments.report import (
     classification,
+    curves,
     images,
     imputation,
     latent_space,
     latent_structure,
+    memory,
     regression,
     samples,
     summary,
     tabular,
 )
-from ancestral.experiments.report.context import Subject, choose
-from ancestral.experiments.report.curves import curves
+from ancestral.experiments.report.context import ReportContext, make_context
 from ancestral.experiments.report.details import details
-from ancestral.experiments.report.elements import Section
-from ancestral.experiments.report.memory import memory
+from ancestral.experiments.report.elements import HeadlineNumber, Section
 from ancestral.utils.files import write_file
 from ancestral.utils.random import draw_seed
 from ancestral.utils.validation import RandomState
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from ancestral.estimators.base.estimator import Estimator
 
 
-__all__ = ["page", "write"]
+__all__ = ["render_page", "write_page"]
 
 
-def page(
+def render_page(
     estimator: Estimator,
     dataset: Dataset,
     *,
@@ -55,47 +55,44 @@ def page(
     command: str | None = None,
     random_state: RandomState = 0,
 ) -> str:
-    """Make a self-contained HTML page about a fitted estimator.
+    """Render the HTML report of a fitted estimator.
 
     Parameters
     ----------
     estimator : Estimator
-        Fitted on the training rows of ``dataset``.
+        Estimator fitted on the training rows of ``dataset``.
     dataset : Dataset
-        The test rows are shown; the training rows, marked as such, where there is no test split.
+        Data set. The report uses test rows, or training rows if there is no test split.
     title : str
-        Of the page.
+        Title of the page.
     evaluation : LogLikelihood, optional
-        Of the test rows, from ``estimator.log_likelihood``. Without it the page makes a quick
-        estimate (500 rows, 200 samples) and says so.
+        Result of ``estimator.log_likelihood`` on the test rows. By default a quick estimate on 500
+        rows with 200 importance samples, marked as such.
     command : str, optional
-        What to type to make the same again.
+        Command that repeats the fit.
     random_state : int, RandomState, Generator or None
-        Of the choice of rows, the samples and the damages: the same seed makes the same page.
+        Seed of the selected rows, the samples and the corruptions.
 
     Returns
     -------
     str
-        HTML.
+        HTML page.
 
     Raises
     ------
     ValueError
-        If the rows of ``dataset`` are not those of the estimator.
+        If the number of features of ``dataset`` differs from that of the estimator.
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     """
     estimator._check_fitted()
     with warnings.catch_warnings():
-        # an estimator fitted on a frame is shown the same columns as an array
+        # an estimator fitted on a data frame receives the same columns as an array
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        subject = choose(estimator, dataset, draw_seed(random_state))
+        context = make_context(estimator, dataset, draw_seed(random_state))
         result, quick = evaluation, evaluation is None
         if quick and isinstance(estimator, LatentEstimator):
-            result = summary.quick_evaluation(subject)
-        figures = [] if result is None else summary.figures(subject, result)
-        if isinstance(estimator, ImplicitEstimator):
-            figures = samples.figures(subject)
+            result = summary.quick_evaluation(context)
         environment = Environment(
             loader=PackageLoader("ancestral.experiments.report", "."),
             autoescape=True,
@@ -105,18 +102,16 @@ def page(
         )
         return environment.get_template("page.html").render(
             title=title,
-            standfirst=summary.standfirst(subject),
-            figures=classification.error_figure(subject)
-            + regression.target_figure(subject)
-            + figures,
-            sections=_sections(subject, result, quick=quick),
-            details=details(subject),
+            description=summary.description(context),
+            headline=_headline(context, result),
+            sections=_sections(context, result, quick=quick),
+            details=details(context),
             command=command,
             version=__version__,
         )
 
 
-def write(
+def write_page(
     path: Path | str,
     estimator: Estimator,
     dataset: Dataset,
@@ -126,16 +121,16 @@ def write(
     command: str | None = None,
     random_state: RandomState = 0,
 ) -> None:
-    """Write :func:`page` to a file, whole or not at all.
+    """Write the page of :func:`render_page` to a file, atomically.
 
     Parameters
     ----------
     path : path
-        The file; one that is there is replaced.
+        Output file; an existing file is replaced.
     estimator, dataset, title, evaluation, command, random_state
-        See :func:`page`.
+        See :func:`render_page`.
     """
-    html = page(
+    html = render_page(
         estimator,
         dataset,
         title=title,
@@ -146,31 +141,42 @@ def write(
     write_file(path, html)
 
 
-def _sections(subject: Subject, result: LogLikelihood | None, *, quick: bool) -> list[Section]:
+def _headline(context: ReportContext, result: LogLikelihood | None) -> list[HeadlineNumber]:
+    """Numbers at the top of the page: errors of predictions first, then metrics of the model."""
+    numbers = classification.headline(context) + regression.headline(context)
+    if isinstance(context.estimator, ImplicitEstimator):
+        return numbers + samples.headline(context)
+    return numbers if result is None else numbers + summary.headline(context, result)
+
+
+def _sections(
+    context: ReportContext, result: LogLikelihood | None, *, quick: bool
+) -> list[Section]:
+    """Sections of the page; those that do not apply to the model are left out."""
+    predictions = [*classification.sections(context), *regression.sections(context)]
+    rows = _row_module(context)
     if result is None:
-        implicit = isinstance(subject.estimator, ImplicitEstimator)
-        drawn = samples.samples(subject) if implicit else []
-        known = [*classification.classes(subject), *regression.targets(subject)]
-        rebuilt = [_rows(subject).reconstructions(subject)] if _is_coder(subject) else []
-        return [*known, *drawn, *rebuilt, curves(subject)]
-    rows, missing = _rows(subject), imputation if subject.image_shape is None else images
+        implicit = isinstance(context.estimator, ImplicitEstimator)
+        generated = samples.sections(context) if implicit else []
+        is_autoencoder = isinstance(context.estimator, Autoencoder)
+        reconstructions = [rows.reconstructions_section(context)] if is_autoencoder else []
+        return [*predictions, *generated, *reconstructions, curves.section(context)]
+    imputation_section = (
+        imputation.section if context.image_shape is None else images.imputation_section
+    )
     return [
-        summary.likelihood(subject, result, quick=quick),
-        *classification.classes(subject),
-        curves(subject),
-        rows.samples(subject),
-        rows.reconstructions(subject),
-        latent_space.latent_map(subject),
-        *latent_structure.causes(subject),
-        *memory(subject),
-        missing.imputation(subject),
+        summary.section(context, result, quick=quick),
+        *predictions,
+        curves.section(context),
+        rows.samples_section(context),
+        rows.reconstructions_section(context),
+        latent_space.section(context),
+        *latent_structure.sections(context),
+        *memory.sections(context),
+        imputation_section(context),
     ]
 
 
-def _rows(subject: Subject) -> ModuleType:
-    """Return what shows rows of the kind."""
-    return tabular if subject.image_shape is None else images
-
-
-def _is_coder(subject: Subject) -> bool:
-    return isinstance(subject.estimator, Autoencoder)
+def _row_module(context: ReportContext) -> ModuleType:
+    """Module with the charts of rows: of images or of tables."""
+    return tabular if context.image_shape is None else images

@@ -1,4 +1,4 @@
-"""How well a classifier tells classes apart: confusions, mistakes, what its shares are worth."""
+"""Classification of test rows: error rate, confusion matrix, calibration and errors."""
 
 from __future__ import annotations
 
@@ -9,121 +9,141 @@ import numpy as np
 
 from ancestral.estimators.base.supervised import ClassifierBase
 from ancestral.evaluation.metrics import classification_errors
-from ancestral.experiments.report.context import Subject
-from ancestral.experiments.report.elements import Figure, Plate, Section, count, number
-from ancestral.experiments.report.figures import INK, MODEL, MUTED, draw, sheet, tiles
+from ancestral.experiments.report.context import ReportContext
+from ancestral.experiments.report.elements import (
+    Chart,
+    HeadlineNumber,
+    Section,
+    format_count,
+    format_number,
+)
+from ancestral.experiments.report.figures import INK, MODEL, MUTED, draw_svg, image_row_grid
 
-MISTAKES, BINS = 28, 10
+MAX_ERRORS, N_BINS, N_LISTED = 28, 10, 6
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """Rows whose class the model knows, and what it tells of them.
+class Predictions:
+    """Labelled rows with predicted class probabilities.
 
     Attributes
     ----------
     x, y : arrays [n, d] and [n]
         Rows and true classes.
-    p : array [n, n_classes]
-        Probabilities.
-    known : array [n_classes]
-        The classes.
+    probabilities : array [n, n_classes]
+        Predicted class probabilities.
+    classes : array [n_classes]
+        Class labels, sorted.
     names : list of str
-        What they are called.
+        Names of the classes.
     """
 
     x: np.ndarray
     y: np.ndarray
-    p: np.ndarray
-    known: np.ndarray
+    probabilities: np.ndarray
+    classes: np.ndarray
     names: list[str]
 
     @property
-    def told(self) -> np.ndarray:
-        """The most probable class of every row."""
-        return self.known[self.p.argmax(1)]
+    def predicted(self) -> np.ndarray:
+        """Most probable class of each row, [n]."""
+        return self.classes[self.probabilities.argmax(1)]
+
+    @property
+    def is_error(self) -> np.ndarray:
+        """Whether the predicted class of each row is wrong, [n]."""
+        return self.predicted != self.y
 
 
-def error_figure(subject: Subject) -> list[Figure]:
-    """Return the error rate for the headline; nothing for a model without classes."""
-    y = _truth(subject)
+def headline(context: ReportContext) -> list[HeadlineNumber]:
+    """Error rate; empty for estimators that are not classifiers."""
+    y = _true_classes(context)
     if y is None:
         return []
-    assert isinstance(subject.estimator, ClassifierBase)
-    found = classification_errors(subject.estimator.predict(subject.x), y)
-    note = f"± {number(found.standard_error)} % (standard error)"
-    return [Figure(found.percent, f"{number(found.percent)} %", f"{subject.split} error", note)]
+    assert isinstance(context.estimator, ClassifierBase)
+    errors = classification_errors(context.estimator.predict(context.x), y)
+    note = f"± {format_number(errors.standard_error)}% (standard error)"
+    label = f"{context.split} error rate"
+    return [HeadlineNumber(errors.percent, f"{format_number(errors.percent)}%", label, note)]
 
 
-def classes(subject: Subject) -> list[Section]:
-    """Return the section about a classifier; nothing for a model without classes."""
-    y = _truth(subject)
+def sections(context: ReportContext) -> list[Section]:
+    """Section on classification; empty for estimators that are not classifiers."""
+    y = _true_classes(context)
     if y is None:
         return []
-    rows = _tell(subject, y)
-    n_wrong = int((rows.told != rows.y).sum())
-    words = [
-        f"{count(n_wrong, f'{subject.split} row')} of {len(rows.y):,} are told wrong. A row "
-        "of the chart is a true class, a column what the model says: the diagonal is right.",
-        "The curve compares how sure the model is with how often it is right: on the diagonal its "
-        "probabilities mean what they say, below it the model is too sure.",
+    predictions = _predict(context, y)
+    n_errors = int(predictions.is_error.sum())
+    paragraphs = [
+        f"{n_errors:,} of {format_count(len(predictions.y), f'{context.split} row')} are "
+        "misclassified. The confusion matrix has a row for each true class and a column for each "
+        "predicted class; correct predictions are on the diagonal.",
+        "The calibration curve compares the predicted probability with the fraction of correct "
+        "predictions: equal on the diagonal, overconfident below it.",
     ]
-    plates = [_confusion(rows), _reliability(rows)]
-    if subject.image_shape is not None and n_wrong:
-        plates.append(_mistakes(subject, rows))
-        words.append("Last, the mistakes it was surest of.")
-    return [Section("classes", "Which class?", words, plates)]
+    charts = [_confusion_matrix(predictions), _calibration_curve(predictions)]
+    if context.image_shape is not None and n_errors:
+        charts.append(_errors(context, predictions))
+        paragraphs.append("The images below are the errors with the highest probability.")
+    return [Section("classification", "Classification", paragraphs, charts)]
 
 
-def _truth(subject: Subject) -> np.ndarray | None:
-    y = subject.y
-    if not isinstance(subject.estimator, ClassifierBase) or y is None or y.dtype.kind != "i":
+def _true_classes(context: ReportContext) -> np.ndarray | None:
+    """True classes of the rows; None if they are absent or the estimator is no classifier."""
+    y = context.y
+    if not isinstance(context.estimator, ClassifierBase) or y is None or y.dtype.kind != "i":
         return None
-    return y if np.isin(y, subject.estimator.classes_).any() else None
+    return y if np.isin(y, context.estimator.classes_).any() else None
 
 
-def _tell(subject: Subject, y: np.ndarray) -> Told:
-    assert isinstance(subject.estimator, ClassifierBase)
-    known = subject.estimator.classes_
-    mine, names = np.isin(y, known), subject.dataset.class_names
-    called = [str(c) if names is None or c >= len(names) else names[c] for c in known.tolist()]
-    x = subject.x[mine]
-    return Told(x, y[mine], subject.estimator.predict_proba(x), known, called)
+def _predict(context: ReportContext, y: np.ndarray) -> Predictions:
+    """Predictions for the rows whose class occurs in training."""
+    assert isinstance(context.estimator, ClassifierBase)
+    classes = context.estimator.classes_
+    rows = np.isin(y, classes)
+    x = context.x[rows]
+    probabilities = context.estimator.predict_proba(x)
+    return Predictions(x, y[rows], probabilities, classes, context.class_names(classes))
 
 
-def _confusion(rows: Told) -> Plate:
-    n, names = len(rows.known), rows.names
-    table = np.zeros((n, n))
-    np.add.at(table, (np.searchsorted(rows.known, rows.y), rows.p.argmax(1)), 1)
-    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+def _confusion_matrix(predictions: Predictions) -> Chart:
+    n, names = len(predictions.classes), predictions.names
+    counts = np.zeros((n, n))
+    true = np.searchsorted(predictions.classes, predictions.y)
+    np.add.at(counts, (true, predictions.probabilities.argmax(1)), 1)
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.argwhere(table > 0):
-            colour = "#ffffff" if shares[i, j] > 0.4 else "#22303c"
-            axes.text(j, i, f"{int(table[i, j])}", ha="center", va="center", color=colour,
+        axes.imshow(np.sqrt(fractions), cmap="Blues", vmin=0, vmax=1)
+        for i, j in np.argwhere(counts > 0):
+            colour = "#ffffff" if fractions[i, j] > 0.4 else "#22303c"
+            axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color=colour,
                       fontsize=7)  # fmt: skip
-        axes.set_xticks(range(n), names, fontsize=8)
+        rotation = 0 if max(map(len, names)) <= 3 else 90
+        axes.set_xticks(range(n), names, fontsize=8, rotation=rotation)
         axes.set_yticks(range(n), names, fontsize=8)
-        axes.set_xlabel("told")
-        axes.set_ylabel("true")
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
         axes.tick_params(length=0, labelcolor=INK)
         for spine in axes.spines.values():
             spine.set_visible(False)
 
-    return Plate(
-        alt=f"Table of true against told classes of {len(rows.y)} rows.",
-        caption=f"True classes and what the model tells, {count(len(rows.y), 'row')}",
-        svg=draw("confusion", 4.0, 3.9, paint),
+    return Chart(
+        alt=f"Confusion matrix of true and predicted classes of {len(predictions.y)} rows.",
+        caption=f"Confusion matrix: number of rows by true and predicted class, "
+        f"{format_count(len(predictions.y), 'row')}.",
+        svg=draw_svg("confusion", 4.0, 3.9, paint),
         size="half",
     )
 
 
-def _reliability(rows: Told) -> Plate:
-    sure, right = rows.p.max(1), rows.told == rows.y
-    groups = np.array_split(np.argsort(sure, kind="stable"), min(BINS, len(sure)))
-    points = [(sure[g].mean(), right[g].mean()) for g in groups]
+def _calibration_curve(predictions: Predictions) -> Chart:
+    confidence, correct = predictions.probabilities.max(1), ~predictions.is_error
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(N_BINS, len(confidence)))
+    points = [(confidence[b].mean(), correct[b].mean()) for b in bins]
+    difference = float(np.mean([abs(p - accuracy) for p, accuracy in points]))
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -132,27 +152,33 @@ def _reliability(rows: Told) -> Plate:
         low = min(0.5, *(min(point) for point in points))
         axes.set_xlim(low - 0.02, 1.02)
         axes.set_ylim(low - 0.02, 1.02)
-        axes.set_xlabel("probability of the told class")
-        axes.set_ylabel("share that is right")
+        axes.set_xlabel("probability of the predicted class")
+        axes.set_ylabel("fraction correct")
         axes.tick_params(length=2)
 
-    gap = float(np.mean([abs(a - b) for a, b in points]))
-    return Plate(
-        alt=f"Line chart of how often the model is right against how sure it is; on average "
-        f"{gap:.3f} apart.",
-        caption=f"Tenths of the rows, the surest to the right: {gap:.3f} apart on average",
-        svg=draw("reliability", 4.0, 3.9, paint),
+    return Chart(
+        alt="Line chart of the fraction of correct predictions by predicted probability; mean "
+        f"absolute difference {difference:.3f}.",
+        caption=f"Calibration curve, {len(bins)} bins of equal size; mean absolute difference "
+        f"from the diagonal {difference:.3f}.",
+        svg=draw_svg("calibration", 4.0, 3.9, paint),
         size="half",
     )
 
 
-def _mistakes(subject: Subject, rows: Told) -> Plate:
-    names = dict(zip(rows.known.tolist(), rows.names, strict=True))
-    wrong = np.flatnonzero(rows.told != rows.y)
-    chosen = wrong[np.argsort(-rows.p[wrong].max(1), kind="stable")][:MISTAKES]
-    pairs = [f"{names[int(rows.y[i])]} for {names[int(rows.told[i])]}" for i in chosen[:6]]
-    return Plate(
-        alt=f"{count(len(chosen), 'image')} that the model tells wrong.",
-        caption="The surest mistakes. True for told, from the left: " + ", ".join(pairs),
-        png=sheet(tiles(rows.x[chosen], subject.image_shape or (), subject.limits), MISTAKES // 2),
+def _errors(context: ReportContext, predictions: Predictions) -> Chart:
+    """Images of the errors with the highest predicted probability."""
+    names = dict(zip(predictions.classes.tolist(), predictions.names, strict=True))
+    errors = np.flatnonzero(predictions.is_error)
+    confidence = predictions.probabilities[errors].max(1)
+    chosen = errors[np.argsort(-confidence, kind="stable")][:MAX_ERRORS]
+    pairs = [
+        f"{names[int(predictions.y[i])]} as {names[int(predictions.predicted[i])]}"
+        for i in chosen[:N_LISTED]
+    ]
+    listed = "; ".join(pairs) + ("." if len(chosen) <= N_LISTED else "; and others.")
+    return Chart(
+        alt=f"{format_count(len(chosen), 'misclassified image')}.",
+        caption=f"Errors by decreasing probability. True class and prediction, in order: {listed}",
+        png=image_row_grid(context, predictions.x[chosen], MAX_ERRORS // 2),
     )

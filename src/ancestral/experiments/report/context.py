@@ -1,4 +1,4 @@
-"""What a report is about: an estimator, and the rows it is shown on."""
+"""Context of a report: the estimator and the rows on which it is evaluated."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from ancestral.estimators.base.estimator import Estimator
 
 
-MOST_ROWS = 2000
+MAX_ROWS = 2000
 
-MOST_REFERENCE_ROWS = 10_000
+MAX_TRAINING_ROWS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A fitted estimator and a fixed choice of rows, as floats in the estimator's units.
+class ReportContext:
+    """Fitted estimator and a fixed subset of rows, as floats in the units of the estimator.
 
     Attributes
     ----------
     estimator : Estimator
-        Fitted.
+        Fitted estimator.
     dataset : Dataset
-        Where the rows come from.
+        Data set of the rows.
     seed : int
-        Of every choice and draw.
+        Seed of all random choices of the report.
     x : array [n, d]
-        The rows shown: at most 2,000 test rows (training rows where there is no test split).
+        At most 2,000 test rows, or training rows if the data set has no test split.
     y : array [n], optional
-        Their class indices (-1 = none), or real targets, one a row.
-    targets : array [n, n_targets], optional
-        Their targets, if these are numbers.
+        Class indices (-1 = unlabelled) or real targets, one per row.
     n_rows : int
-        How many rows the split holds.
-    reference : array [m, d]
-        Training rows, for the baselines: at most 10,000.
+        Number of rows of the split from which ``x`` is taken.
+    training : array [m, d]
+        At most 10,000 training rows, for baselines.
+    targets : array [n, n_targets], optional
+        Numeric targets.
     """
 
     estimator: Any
@@ -50,112 +50,115 @@ class Subject:
     x: np.ndarray
     y: np.ndarray | None
     n_rows: int
-    reference: np.ndarray
+    training: np.ndarray
     targets: np.ndarray | None = None
 
     @property
     def is_exact(self) -> bool:
-        """Whether the likelihood of the model is known in closed form."""
+        """Whether the likelihood of the model has a closed form."""
         return isinstance(self.estimator, LatentEstimator) and self.estimator.is_exact
 
     @property
     def split(self) -> str:
-        """Which rows are shown, in a word."""
+        """Split of the rows ``x``: "test" or "training"."""
         return "training" if self.dataset.x_test is None else "test"
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
-        """What a row is a picture of, if it is one."""
+        """Shape of the image in a row; None for a table."""
         shape = self.dataset.image_shape or self.estimator.image_shape
         return None if shape is None else tuple(shape)
 
     @property
-    def kinds(self) -> list[str]:
+    def likelihoods(self) -> list[str]:
         """Likelihood of every column."""
         return list(self.estimator.likelihood_)
 
     @property
-    def names(self) -> list[str]:
+    def column_names(self) -> list[str]:
         """Name of every column."""
-        given = self.dataset.feature_names or self.estimator.column_names
-        return [f"column {j}" for j in range(self.x.shape[1])] if given is None else list(given)
+        names = self.dataset.feature_names or self.estimator.column_names
+        return [f"column {j}" for j in range(self.x.shape[1])] if names is None else list(names)
 
     @property
-    def code(self) -> str:
-        """What a row is encoded to, in words."""
+    def encoding(self) -> str:
+        """Term for the encoding of a row: "posterior mean" or "code"."""
         return "posterior mean" if isinstance(self.estimator, LatentEstimator) else "code"
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The values that are shown as black and as white."""
+    def pixel_range(self) -> tuple[float, float]:
+        """Values drawn as black and as white."""
         low, high = float(np.nanmin(self.x)), float(np.nanmax(self.x))
         return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
     @cached_property
-    def latents(self) -> np.ndarray:
-        """Posterior means of the rows shown, [n, n_latents]."""
+    def posterior_means(self) -> np.ndarray:
+        """Posterior means of the rows ``x``, [n, n_latents]."""
         return np.asarray(self.estimator.transform(self.x), dtype=np.float64)
 
-    def noise(self, purpose: int) -> np.random.Generator:
-        """Return a stream of its own for each purpose."""
-        return np.random.default_rng([self.seed, purpose])
+    def class_names(self, classes: np.ndarray) -> list[str]:
+        """Names of class indices, or the indices as text if the data set does not name them."""
+        names = self.dataset.class_names
+        return [str(c) if names is None or c >= len(names) else names[c] for c in classes.tolist()]
+
+    def rng(self, stream: int) -> np.random.Generator:
+        """Return a random number generator, independent for each ``stream``."""
+        return np.random.default_rng([self.seed, stream])
 
 
-def choose(estimator: Estimator, dataset: Dataset, seed: int) -> Subject:
-    """Choose the rows of a report, the same ones for the same seed.
+def make_context(estimator: Estimator, dataset: Dataset, seed: int) -> ReportContext:
+    """Select the rows of a report, reproducibly for a seed.
 
     Raises
     ------
     ValueError
-        If the rows are not as wide as those the estimator was fitted on.
+        If the number of features differs from that of the estimator.
     """
     n_features = estimator.n_features_in_
     if dataset.x_train.shape[1] != n_features:
         raise ValueError(
-            f"dataset={dataset.name!r}: its rows have {dataset.x_train.shape[1]} entries and the "
-            f"estimator was fitted on {n_features}; pass the data set it was fitted on"
+            f"dataset={dataset.name!r} has {dataset.x_train.shape[1]} features, but the estimator "
+            f"was fitted on {n_features}: pass the data set on which it was fitted"
         )
     x, y = dataset.x_test, dataset.y_test
     if x is None:
         x, y = dataset.x_train, dataset.y_train
-    rows = _pick(len(x), MOST_ROWS, seed)
-    return Subject(
+    rows = _subset(len(x), MAX_ROWS, seed)
+    training_rows = _subset(len(dataset.x_train), MAX_TRAINING_ROWS, seed)
+    return ReportContext(
         estimator=estimator,
         dataset=dataset,
         seed=seed,
-        x=_values(x, rows, estimator.unit_),
+        x=_to_floats(x[rows], estimator.unit_),
         y=None if y is None else _labels(np.asarray(y)[rows]),
         targets=None if y is None else _targets(np.asarray(y)[rows]),
         n_rows=len(x),
-        reference=_values(
-            dataset.x_train,
-            _pick(len(dataset.x_train), MOST_REFERENCE_ROWS, seed),
-            estimator.unit_,
-        ),
+        training=_to_floats(dataset.x_train[training_rows], estimator.unit_),
     )
 
 
-def _pick(n_rows: int, most: int, seed: int) -> np.ndarray:
-    if n_rows <= most:
+def _subset(n_rows: int, max_rows: int, seed: int) -> np.ndarray:
+    """Sorted indices of at most ``max_rows`` random rows."""
+    if n_rows <= max_rows:
         return np.arange(n_rows)
-    return np.sort(np.random.default_rng(seed).choice(n_rows, most, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(n_rows, max_rows, replace=False))
 
 
-def _values(x: np.ndarray, rows: np.ndarray, unit: float) -> np.ndarray:
-    """Rows as the floats that the estimator works in: bytes become pixels, bits 0 and 1."""
-    chosen = np.asarray(x[rows])
-    if chosen.dtype == np.uint8:
-        return chosen.astype(np.float32) * np.float32(unit)
-    return chosen if chosen.dtype.kind == "f" else chosen.astype(np.float32)
+def _to_floats(rows: np.ndarray, unit: float) -> np.ndarray:
+    """Rows as floats in the units of the estimator: bytes as pixels, booleans as 0 and 1."""
+    rows = np.asarray(rows)
+    if rows.dtype == np.uint8:
+        return rows.astype(np.float32) * np.float32(unit)
+    return rows if rows.dtype.kind == "f" else rows.astype(np.float32)
 
 
 def _targets(y: np.ndarray) -> np.ndarray | None:
-    """Targets of numbers, a column for each."""
+    """Numeric targets, [n, n_targets]; None for other types."""
     return y.reshape(len(y), -1).astype(np.float64) if y.dtype.kind in "iuf" else None
 
 
 def _labels(y: np.ndarray) -> np.ndarray | None:
-    """Labels or targets that one colour can show: one per row, numbers, not all alike."""
+    """Numeric labels or targets, [n]; None if there are several per row or all are equal."""
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1 or y.dtype.kind not in "biuf":
         return None

@@ -1,4 +1,4 @@
-"""Learning curves: the loss, and the terms it is made of."""
+"""Learning curves: the loss and its terms by epoch."""
 
 from __future__ import annotations
 
@@ -9,131 +9,164 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from ancestral.estimators.base.latent import LatentEstimator
-from ancestral.experiments.report.context import Subject
-from ancestral.experiments.report.elements import Plate, Section, count, listed, number
-from ancestral.experiments.report.figures import DATA, MODEL, RULE, draw
+from ancestral.experiments.report.context import ReportContext
+from ancestral.experiments.report.elements import (
+    Chart,
+    Section,
+    format_count,
+    format_number,
+    join_words,
+)
+from ancestral.experiments.report.figures import DATA, MODEL, RULE, draw_svg
 
-HELD_OUT = "validation."
+VALIDATION_PREFIX = "validation."
 
-SKIPPED = 25  # one epoch in so many, at the start, may lie outside the picture
+EPOCHS_PER_SKIPPED = 25
+"""The axis range ignores the first epoch of every 25."""
 
 NOT_TERMS = {"epoch", "step", "seconds"}
 
 MEANINGS = {
-    "reconstruction": "the reconstruction term says how badly a row is predicted from its own "
-    "latent variables",
-    "kl": "the KL term says how much the posterior of a row departs from the prior, that is, how "
-    "much the latent variables are told about it",
+    "reconstruction": "the reconstruction term is the negative expected log-likelihood of a row "
+    "given its latent variables",
+    "kl": "the KL term is the divergence of the posterior of a row from the prior",
 }
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def curves(subject: Subject) -> Section:
-    """Draw every term of the history over the epochs."""
-    history = subject.estimator.history_
-    names = list(dict.fromkeys(k.removeprefix(HELD_OUT) for record in history for k in record))
-    found = {n: _curve(history, n) for n in names if n not in NOT_TERMS}
-    held_out = {n: _curve(history, HELD_OUT + n) for n in found}
-    losses = [n for n in found if n.split(".")[-1] == "loss"]
-    others = [n for n in found if n not in losses and not _repeats(found, losses, n)]
-    terms = [n for n in others if found[n][0]]
-    watched = [n for n in others if n not in terms]
-    plates = [_loss_plate(found, held_out, losses)] if losses else []
+def section(context: ReportContext) -> Section:
+    """Section with the loss, the terms of the loss and the metrics on held-out rows by epoch."""
+    history = context.estimator.history_
+    names = dict.fromkeys(k.removeprefix(VALIDATION_PREFIX) for record in history for k in record)
+    training = {n: _curve(history, n) for n in names if n not in NOT_TERMS}
+    held_out = {n: _curve(history, VALIDATION_PREFIX + n) for n in training}
+    losses = [n for n in training if n.split(".")[-1] == "loss"]
+    others = [n for n in training if n not in losses and not _is_duplicate(training, losses, n)]
+    terms = [n for n in others if training[n][0]]
+    metrics = [n for n in others if n not in terms]
+    unit = " (nats)" if isinstance(context.estimator, LatentEstimator) else ""
+    charts = [_loss_chart(training, held_out, losses, unit)] if losses else []
     if terms:
-        plates.append(_terms_plate(found, held_out, terms, "The terms of the loss"))
-    if watched:
-        plates.append(_terms_plate(found, held_out, watched, "Seen on rows held out from training"))
-    return Section("learning", "Learning", _words(subject, terms, held_out), plates)
+        charts.append(_small_charts("terms", training, held_out, terms, "Terms of the loss"))
+    if metrics:
+        title = "Metrics on held-out rows"
+        charts.append(_small_charts("metrics", training, held_out, metrics, title))
+    return Section(
+        "learning", "Learning curves", _paragraphs(context, losses, terms, held_out), charts
+    )
 
 
 def _curve(history: Sequence[Mapping[str, float]], name: str) -> Curve:
+    """Epochs and values of a recorded quantity."""
     pairs = [(r.get("epoch", i + 1), r[name]) for i, r in enumerate(history) if name in r]
     return ([p[0] for p in pairs], [p[1] for p in pairs])
 
 
-def _repeats(found: Mapping[str, Curve], losses: Sequence[str], name: str) -> bool:
-    """Whether a term is a loss under another name, being its only term."""
+def _is_duplicate(training: Mapping[str, Curve], losses: Sequence[str], name: str) -> bool:
+    """Whether a term equals a loss, being its only term."""
+    values = training[name][1]
     return any(
-        len(found[name][1]) == len(found[loss][1]) and np.allclose(found[name][1], found[loss][1])
+        len(values) == len(training[loss][1]) and np.allclose(values, training[loss][1])
         for loss in losses
     )
 
 
-def _words(subject: Subject, terms: Sequence[str], held_out: Mapping[str, Curve]) -> list[str]:
-    history = subject.estimator.history_
+def _paragraphs(
+    context: ReportContext,
+    losses: Sequence[str],
+    terms: Sequence[str],
+    held_out: Mapping[str, Curve],
+) -> list[str]:
+    history = context.estimator.history_
     seconds = history[-1].get("seconds", float("nan")) if len(history) else float("nan")
     meanings = [MEANINGS[t] for t in terms if t in MEANINGS]
-    dashed = any(curve[0] for curve in held_out.values())
-    rounds = count(len(history), "iteration" if subject.is_exact else "epoch")
-    words = [
-        f"The loss is what training minimises{_bound(subject)}. It went through {rounds} in "
-        f"{number(seconds, 1)} seconds. A curve that still falls at its end asks for more.",
+    steps = format_count(len(history), "iteration" if context.is_exact else "epoch")
+    duration = f"It took {steps} and {format_number(seconds, 1)} seconds."
+    paragraphs = [
+        f"Training minimises the loss{_loss_definition(context)}. {duration} If the curve is still "
+        "decreasing at its end, more epochs can improve the model."
+        if len(losses) < 2
+        else f"Two networks are trained, each with its own loss, a mean over rows. {duration} "
+        "These losses do not measure the quality of samples."
     ]
     if meanings:
-        words.append(f"It is the sum of its terms: {listed(meanings)}.")
-    if dashed:
-        words.append(
-            "Dashed: the same on rows held out from training. Where the dashed line turns upward "
-            "while the other falls, the model is learning its training rows by heart."
+        paragraphs.append(f"Of the terms of the loss, {join_words(meanings)}.")
+    if any(epochs for epochs, _ in held_out.values()):
+        paragraphs.append(
+            "Dashed: the same on held-out rows. If the dashed line increases while the other "
+            "decreases, the model is overfitting."
         )
-    return words
+    return paragraphs
 
 
-def _bound(subject: Subject) -> str:
-    """Say what the loss is for a model of rows."""
-    if not isinstance(subject.estimator, LatentEstimator):
-        return ", averaged over rows"
-    if subject.is_exact:
-        return ", in nats a row: the negative log-likelihood"
-    return ", in nats a row: for a variational method the negative of a bound on the log-likelihood"
+def _loss_definition(context: ReportContext) -> str:
+    """Definition of the loss as a clause."""
+    if not isinstance(context.estimator, LatentEstimator):
+        return ", a mean over rows"
+    if context.is_exact:
+        return ", the negative log-likelihood in nats per row"
+    return ", in nats per row: for a variational method a negative bound on the log-likelihood"
 
 
-def _loss_plate(
-    found: Mapping[str, Curve], held_out: Mapping[str, Curve], losses: Sequence[str]
-) -> Plate:
+def _loss_chart(
+    training: Mapping[str, Curve],
+    held_out: Mapping[str, Curve],
+    losses: Sequence[str],
+    unit: str,
+) -> Chart:
+    colours = [(MODEL, DATA)[i % 2] for i in range(len(losses))]
+
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        for loss, colour in zip(losses, (MODEL, DATA) * len(losses), strict=False):
-            _lines(axes, found[loss], held_out[loss], colour)
-            if len(losses) > 1:
-                axes.annotate(loss, (found[loss][0][-1], found[loss][1][-1]), ha="right")
-        _frame(axes, [c for loss in losses for c in (found[loss], held_out[loss])])
+        for loss, colour in zip(losses, colours, strict=True):
+            _lines(axes, training[loss], held_out[loss], colour)
+        _format_axes(axes, [c for loss in losses for c in (training[loss], held_out[loss])])
         axes.set_xlabel("epoch")
-        axes.set_ylabel("loss a row")
+        axes.set_ylabel(f"loss per row{unit}")
 
-    ends = listed([f"{n} {number(found[n][1][-1])}" for n in losses])
+    final = join_words([f"{n} {format_number(training[n][1][-1])}" for n in losses])
     dashed = [n for n in losses if held_out[n][1]]
-    held = "; held-out " + listed([f"{n} {number(held_out[n][1][-1])}" for n in dashed])
-    cut = len(found[losses[0]][0]) >= SKIPPED
-    steep = " The first epochs may rise out of the picture." if cut else ""
-    return Plate(
-        alt=f"Line chart of the loss over the epochs, ending at {ends}.",
-        caption=f"At the end: {ends}{held if dashed else ''}.{steep}",
-        svg=draw("loss", 7.5, 2.9, paint),
-        legend=[("var(--model)", "training"), *([("dashed", "held out")] if dashed else [])],
+    final_held_out = join_words([f"{n} {format_number(held_out[n][1][-1])}" for n in dashed])
+    is_cut = len(training[losses[0]][0]) >= EPOCHS_PER_SKIPPED
+    lines = [("var(--model)", "training")]
+    if len(losses) > 1:
+        variables = {MODEL: "var(--model)", DATA: "var(--data)"}
+        lines = [(variables[c], n) for c, n in zip(colours, losses, strict=True)]
+    return Chart(
+        alt=f"Line chart of the loss by epoch; final value: {final}.",
+        caption=f"Final value: {final}"
+        + (f"; on held-out rows {final_held_out}" if dashed else "")
+        + (". The first epochs can lie outside the axis range." if is_cut else "."),
+        svg=draw_svg("loss", 7.5, 2.9, paint),
+        legend=[*lines, *([("dashed", "held-out")] if dashed else [])],
     )
 
 
-def _terms_plate(
-    found: Mapping[str, Curve], held_out: Mapping[str, Curve], terms: Sequence[str], what: str
-) -> Plate:
-    n_columns = min(3, max(2, len(terms)))
-    n_rows = -(-len(terms) // n_columns)
+def _small_charts(
+    key: str,
+    training: Mapping[str, Curve],
+    held_out: Mapping[str, Curve],
+    names: Sequence[str],
+    title: str,
+) -> Chart:
+    n_columns = min(3, max(2, len(names)))
+    n_rows = -(-len(names) // n_columns)
 
     def paint(figure: Any) -> None:
         grid = figure.subplots(n_rows, n_columns, squeeze=False)
-        for axes in grid.flat[len(terms) :]:
+        for axes in grid.flat[len(names) :]:
             axes.set_visible(False)
-        for axes, term in zip(grid.flat, terms, strict=False):
-            _lines(axes, found[term], held_out[term], MODEL)
-            _frame(axes, [found[term], held_out[term]])
-            axes.set_title(term)
+        for axes, name in zip(grid.flat, names, strict=False):
+            _lines(axes, training[name], held_out[name], MODEL)
+            _format_axes(axes, [training[name], held_out[name]])
+            axes.set_title(name)
+            axes.set_xlabel("epoch")
 
-    return Plate(
-        alt=f"Small line charts. {what}: {listed(terms)}.",
-        caption=f"{what}, each on its own scale.",
-        svg=draw("terms", 7.5, 1.9 * n_rows, paint),
+    return Chart(
+        alt=f"Line charts by epoch. {title}: {join_words(names)}.",
+        caption=f"{title}, each with its own vertical axis.",
+        svg=draw_svg(key, 7.5, 2.0 * n_rows, paint),
     )
 
 
@@ -144,14 +177,14 @@ def _lines(axes: Any, training: Curve, held_out: Curve, colour: str) -> None:
         axes.plot(*held_out, color=colour, linestyle=(0, (4, 2.5)), marker=marker, markersize=4)
 
 
-def _frame(axes: Any, curves: Sequence[Curve]) -> None:
-    """Leave the steep first epochs outside, so that the rest can be told apart."""
+def _format_axes(axes: Any, curves: Sequence[Curve]) -> None:
+    """Format the axes; the range excludes the steep first epochs."""
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    skip = max(len(c[0]) for c in curves) // SKIPPED
+    skip = max(len(c[0]) for c in curves) // EPOCHS_PER_SKIPPED
     shown = np.concatenate([np.asarray(c[1])[skip:] for c in curves])
     shown = shown[np.isfinite(shown)]
     if len(shown) > 1 and np.ptp(shown) > 0:

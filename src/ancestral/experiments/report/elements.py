@@ -1,4 +1,4 @@
-"""What a page is made of, and how numbers are written on it."""
+"""Elements of a report page (sections, charts, tables, headline numbers) and formats of numbers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ MINUS, TIMES, INFINITY = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{INFINI
 
 
 @dataclass(frozen=True)
-class Plate:
-    """A picture in its frame.
+class Chart:
+    """Drawing or image with a caption.
 
     Attributes
     ----------
     alt : str
-        What it shows, for who can't see it.
+        Alternative text for screen readers.
     caption : str
-        A line beneath it.
+        Caption below the chart.
     svg, png : str
-        A drawing as markup, or an image as a data URI.
+        A drawing as SVG markup, or an image as a data URI.
     labels : sequence of str
-        Beside the rows of a strip.
+        Labels to the left of the lines of an image grid.
     size : {"wide", "half"}
-        How much of the column it takes.
+        Width: the whole column, or half of it.
     legend : sequence of (colour, name)
-        Shown beneath.
+        Legend below the chart.
     """
 
     alt: str
@@ -39,39 +39,53 @@ class Plate:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Numbers in rows; the first cell of a row is its name."""
+class HtmlTable:
+    """Table of text cells; the first cell of a row is its heading."""
 
     caption: str
-    head: Sequence[str]
+    header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its title, what one sees and how to read it, and what there is to see."""
+    """Section of the page.
+
+    Attributes
+    ----------
+    key : str
+        Anchor of the section, unique in the page.
+    title : str
+        Heading.
+    paragraphs : sequence of str
+        Explanation of the charts and the table.
+    charts : sequence of Chart
+        Charts, in order.
+    table : HtmlTable, optional
+        Table below the charts.
+    """
 
     key: str
     title: str
-    words: Sequence[str]
-    plates: Sequence[Plate] = ()
-    table: Table | None = None
+    paragraphs: Sequence[str]
+    charts: Sequence[Chart] = ()
+    table: HtmlTable | None = None
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number in the headline: the value itself, as it is written, and what it is."""
+class HeadlineNumber:
+    """Number at the top of the page: value, formatted value, label and a note below it."""
 
     value: float
-    shown: str
+    text: str
     label: str
     note: str = ""
 
 
-def number(value: float, digits: int = 2) -> str:
-    """Write a number with a true minus sign, and in words where it is none.
+def format_number(value: float, digits: int = 2) -> str:
+    """Format a number with a fixed number of decimals, a typographic minus sign, and n/a for NaN.
 
-    >>> number(-1234.5), number(float("nan"))
+    >>> format_number(-1234.5), format_number(float("nan"))
     ('−1,234.50', 'n/a')
     """
     if math.isnan(value):
@@ -81,32 +95,33 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:,.{digits}f}".replace("-", MINUS)
 
 
-def short(value: float) -> str:
-    """Write a number with three digits that count.
+def format_significant(value: float) -> str:
+    """Format a number with three significant digits.
 
-    >>> short(0.012345), short(1234.5)
+    >>> format_significant(0.012345), format_significant(1234.5)
     ('0.0123', '1,230')
     """
     if value == 0 or not math.isfinite(value):
-        return number(value, 0)
-    size = math.floor(math.log10(abs(value)))
-    rounded = round(value, 2 - size)
-    return number(rounded, max(0, 2 - size)) if size > -5 else f"{value:.2e}".replace("-", MINUS)
+        return format_number(value, 0)
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent <= -5:
+        return f"{value:.2e}".replace("-", MINUS)
+    return format_number(round(value, 2 - exponent), max(0, 2 - exponent))
 
 
-def count(n: int, noun: str, plural: str = "") -> str:
-    """Write how many there are.
+def format_count(n: int, noun: str, plural: str = "") -> str:
+    """Format a count with its noun in the singular or plural.
 
-    >>> count(1, "row"), count(1500, "row")
+    >>> format_count(1, "row"), format_count(1500, "row")
     ('1 row', '1,500 rows')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
-def listed(words: Sequence[str]) -> str:
-    """Join words as a sentence does.
+def join_words(words: Sequence[str]) -> str:
+    """Join words with commas and a final "and".
 
-    >>> listed(["a", "b", "c"])
+    >>> join_words(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), *words[-1:]])

@@ -1,4 +1,4 @@
-"""What a model of images has learnt: samples, reconstructions, repaired images."""
+"""Sections of models of images: samples, reconstructions and imputation."""
 
 from __future__ import annotations
 
@@ -7,158 +7,153 @@ from collections.abc import Sequence
 import numpy as np
 
 from ancestral.data.preprocessing import corrupt
-from ancestral.experiments.report.context import Subject
-from ancestral.experiments.report.elements import TIMES, Plate, Section, Table, count, short
-from ancestral.experiments.report.figures import sheet, tiles
+from ancestral.experiments.report.context import ReportContext
+from ancestral.experiments.report.elements import (
+    TIMES,
+    Chart,
+    HtmlTable,
+    Section,
+    format_count,
+    format_significant,
+)
+from ancestral.experiments.report.figures import image_row_grid
 
-SHEET_SIDE = 10
+GRID_SIDE, GRID_COLUMNS = 10, 14
 
-STRIP = 14
+MAX_EVALUATED, N_ITERATIONS, N_IMPUTATIONS = 200, 25, 4
 
-REPAIRED_ROWS, ROUNDS, REPAIRS = 200, 25, 4
-
-DROPPED = 0.6
+MISSING_FRACTION = 0.6
 
 
-def samples(subject: Subject) -> Section:
-    """Show what the model draws beside real images."""
-    n = SHEET_SIDE**2
-    drawn = subject.estimator.sample(n, mean=True, random_state=subject.seed)
-    real = _some(subject, n, purpose=1)
-    shape = subject.image_shape
-    words = [
-        "First, images the model made up: latent variables drawn from the prior, decoded, "
-        "and shown as their mean, without pixel noise.",
-        f"Then {subject.split} images for comparison. Good samples are hard to tell apart "
-        "from them and as varied; blurred ones are the usual sign that the model averages over "
-        "what it could not tell apart.",
+def samples_section(context: ReportContext) -> Section:
+    """Section with samples next to real images."""
+    n = GRID_SIDE**2
+    samples = context.estimator.sample(n, mean=True, random_state=context.seed)
+    real = _random_rows(context, n, stream=1)
+    paragraphs = [
+        "Samples: latent variables are drawn from the prior and decoded; the mean of the "
+        "likelihood is shown, without pixel noise.",
+        f"Good samples resemble real {context.split} images and are equally diverse. Blurred "
+        "samples are the mean of several possible images, typical of few latent variables or "
+        "short training.",
     ]
-    plates = [
-        Plate(
-            alt=f"A sheet of {count(n, 'image')} drawn from the model, {_pixels(shape)} each.",
-            caption="Drawn from the model",
-            png=_sheet(subject, drawn, SHEET_SIDE),
+    charts = [
+        Chart(
+            alt=f"Grid of {format_count(n, 'sample')} of the model.",
+            caption="Samples of the model",
+            png=image_row_grid(context, samples, GRID_SIDE),
             size="half",
         ),
-        Plate(
-            alt=f"A sheet of {count(len(real), 'real image')} of the {subject.split} rows.",
-            caption=f"Real: {subject.split} images",
-            png=_sheet(subject, real, SHEET_SIDE),
+        Chart(
+            alt=f"Grid of {format_count(len(real), 'real image')} of the {context.split} set.",
+            caption=f"Real {context.split} images",
+            png=image_row_grid(context, real, GRID_SIDE),
             size="half",
         ),
     ]
-    return Section("samples", "Samples", words, plates)
+    return Section("samples", "Samples", paragraphs, charts)
 
 
-def reconstructions(subject: Subject) -> Section:
-    """Show images above what the model makes of their codes."""
-    chosen = _some(subject, STRIP, purpose=2)
-    rebuilt = subject.estimator.reconstruct(subject.x[:REPAIRED_ROWS])
-    error = np.nanmean(np.square(subject.x[:REPAIRED_ROWS] - rebuilt))
-    strip = np.concatenate([chosen, subject.estimator.reconstruct(chosen)])
-    words = [
-        f"Above, {subject.split} images; below, what comes out when each is encoded to its "
-        f"{subject.code} and decoded again. What the latent variables do not hold is lost: strokes "
-        "get smoother, rare details disappear.",
+def reconstructions_section(context: ReportContext) -> Section:
+    """Section with images above their reconstructions."""
+    images = _random_rows(context, GRID_COLUMNS, stream=2)
+    evaluated = context.x[:MAX_EVALUATED]
+    error = np.nanmean(np.square(evaluated - context.estimator.reconstruct(evaluated)))
+    pairs = np.concatenate([images, context.estimator.reconstruct(images)])
+    paragraphs = [
+        f"Above, {context.split} images; below, their reconstructions: each image is encoded to "
+        f"its {context.encoding} and decoded. Differences are information that the latent "
+        "variables do not represent.",
     ]
-    plate = Plate(
-        alt=f"Two rows of {len(chosen)} images: originals above, reconstructions below.",
-        caption=f"Mean squared error {short(error)} a pixel, over "
-        f"{count(min(REPAIRED_ROWS, len(subject.x)), 'image')}.",
-        png=_sheet(subject, strip, len(chosen)),
-        labels=("original", "rebuilt"),
+    chart = Chart(
+        alt=f"Two rows of {len(images)} images: originals above, reconstructions below.",
+        caption=f"Mean squared error {format_significant(error)} per pixel, over "
+        f"{format_count(len(evaluated), 'image')}.",
+        png=image_row_grid(context, pairs, len(images)),
+        labels=("original", "reconstructed"),
     )
-    return Section("reconstructions", "Reconstructions", words, [plate])
+    return Section("reconstructions", "Reconstructions", paragraphs, [chart])
 
 
-def imputation(subject: Subject) -> Section:
-    """Damage images in three ways, let the model repair them, and measure how well."""
-    x = subject.x[:REPAIRED_ROWS]
-    means = np.nanmean(subject.reference, axis=0)
-    rng = subject.noise(3)
-    shown = np.sort(rng.permutation(len(x))[:STRIP])
-    plates, rows = [], []
-    for name, gaps in damages(len(x), subject.image_shape or (), subject.seed).items():
-        damaged = np.where(gaps, np.nan, x)
-        n_repairs = 1 if subject.is_exact else REPAIRS
-        repairs = [_repair(subject, damaged, number) for number in range(n_repairs)]
-        together = [np.mean(repairs, axis=0)] if n_repairs > 1 else []
-        guesses = (repairs[0], *together, means[None])
-        errors = [_error(x, guess, gaps & ~np.isnan(x)) for guess in guesses]
-        rows.append((name, f"{gaps.mean():.0%}", *map(short, errors)))
-        strip = np.concatenate([x[shown], damaged[shown], repairs[0][shown]])
-        plates.append(
-            Plate(
+def imputation_section(context: ReportContext) -> Section:
+    """Section with imputations of three corruptions and their errors."""
+    x = context.x[:MAX_EVALUATED]
+    shown = np.sort(context.rng(3).permutation(len(x))[:GRID_COLUMNS])
+    charts, rows = [], []
+    for name, mask in corruption_masks(len(x), context.image_shape or (), context.seed).items():
+        corrupted = np.where(mask, np.nan, x)
+        n_imputations = 1 if context.is_exact else N_IMPUTATIONS
+        imputations = [impute(context, corrupted, i) for i in range(n_imputations)]
+        estimates = [imputations[0], np.nanmean(context.training, axis=0)[None]]
+        if n_imputations > 1:
+            estimates.insert(1, np.mean(imputations, axis=0))
+        errors = [_mean_squared_error(x, e, mask & ~np.isnan(x)) for e in estimates]
+        rows.append((name, f"{mask.mean():.0%}", *map(format_significant, errors)))
+        strip = np.concatenate([x[shown], corrupted[shown], imputations[0][shown]])
+        charts.append(
+            Chart(
                 alt=f"Three rows of {len(shown)} images: originals, the same with {name} missing, "
-                "and the model's repair.",
+                "and imputed images.",
                 caption=f"Missing: {name}",
-                png=_sheet(subject, strip, len(shown)),
-                labels=("original", "damaged", "repaired"),
+                png=image_row_grid(context, strip, len(shown)),
+                labels=("original", "corrupted", "imputed"),
             )
         )
-    words = [
-        f"Parts of {subject.split} images are taken away (orange) and the model fills them in: "
-        f"{_how_filled(subject)} What was left is not touched.",
-        "The table has the mean squared error over the missing pixels of "
-        f"{count(len(x), 'image')}; the baseline puts the training mean of a pixel in its place."
-        + _how_varied(subject),
+    columns: tuple[str, ...] = ("imputation",)
+    if not context.is_exact:
+        columns = ("one imputation", f"mean of {N_IMPUTATIONS} imputations")
+    header = ("missing", "fraction", *columns, "training mean")
+    table = HtmlTable("Mean squared error of missing pixels; lower is better", header, rows)
+    paragraphs = _imputation_paragraphs(context, len(x))
+    return Section("imputation", "Imputation", paragraphs, charts, table)
+
+
+def _imputation_paragraphs(context: ReportContext, n_images: int) -> list[str]:
+    method = (
+        "their conditional expectation given the observed pixels"
+        if context.is_exact
+        else f"{N_ITERATIONS} iterations of pseudo-Gibbs sampling: encode, sample the latent "
+        "variables, decode"
+    )
+    spread = "" if context.is_exact else (
+        " One imputation is a sample and can be plausible but different from the original; the "
+        f"mean of {N_IMPUTATIONS} is smoother and usually has a lower error."
+    )  # fmt: skip
+    return [
+        f"Pixels of {context.split} images are removed (orange) and imputed by {method}. Observed "
+        "pixels are unchanged.",
+        f"The table shows the mean squared error of the missing pixels of "
+        f"{format_count(n_images, 'image')}. The baseline is the training mean of each pixel."
+        + spread,
     ]
-    repaired = ("repair",) if subject.is_exact else ("one repair", f"mean of {REPAIRS} repairs")
-    head = ("missing", "share", *repaired, "training mean")
-    table = Table("Mean squared error on missing pixels (lower is better)", head, rows)
-    return Section("imputation", "Filling in what is missing", words, plates, table)
 
 
-def _how_filled(subject: Subject) -> str:
-    if subject.is_exact:
-        return "by what it expects there given the rest."
-    return (
-        f"it encodes, draws latent variables, decodes into the gap, and so on for {ROUNDS} rounds "
-        "(pseudo-Gibbs sampling)."
-    )
+def impute(context: ReportContext, corrupted: np.ndarray, number: int) -> np.ndarray:
+    """Imputation of corrupted images; the number selects the random stream."""
+    seed = int(context.rng(200 + number).integers(2**31))
+    return context.estimator.impute(corrupted, n_iter=N_ITERATIONS, random_state=seed)
 
 
-def _how_varied(subject: Subject) -> str:
-    if subject.is_exact:
-        return ""
-    return (
-        " A single repair is one guess among many, and can be plausible and still differ from the "
-        f"original; the mean of {REPAIRS} is less sharp and closer to it."
-    )
-
-
-def _repair(subject: Subject, damaged: np.ndarray, number: int) -> np.ndarray:
-    seed = int(subject.noise(200 + number).integers(2**31))
-    return subject.estimator.impute(damaged, n_iter=ROUNDS, random_state=seed)
-
-
-def damages(n: int, image_shape: Sequence[int], seed: int) -> dict[str, np.ndarray]:
-    """Return what is taken away of n images in each way, [n, d]: whole pixels, in all colours."""
+def corruption_masks(n: int, image_shape: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+    """Masks of missing entries by name of the corruption, [n, d]; all channels of a pixel alike."""
     plane = tuple(image_shape[-2:])
     side = max(1, min(plane) * 3 // 7)
     blank = np.zeros((n, plane[0] * plane[1]), dtype=np.float32)
-    ways = {
+    corrupted = {
         f"a square of {side} {TIMES} {side}": corrupt(blank, "square", side, image_shape=plane),
         "the left half": corrupt(blank, "half", image_shape=plane),
-        f"{DROPPED:.0%} of the pixels": corrupt(blank, "random", DROPPED, seed=seed),
+        f"{MISSING_FRACTION:.0%} of the pixels": corrupt(
+            blank, "random", MISSING_FRACTION, seed=seed
+        ),
     }
-    n_colours = int(np.prod(image_shape[:-2]))
-    return {name: np.tile(np.isnan(gaps), n_colours) for name, gaps in ways.items()}
+    n_channels = int(np.prod(image_shape[:-2]))
+    return {name: np.tile(np.isnan(x), n_channels) for name, x in corrupted.items()}
 
 
-def _error(x: np.ndarray, guess: np.ndarray, where: np.ndarray) -> float:
-    squares = np.square(x - guess)[where]
+def _mean_squared_error(x: np.ndarray, estimate: np.ndarray, mask: np.ndarray) -> float:
+    squares = np.square(x - estimate)[mask]
     return float(squares.mean()) if len(squares) else float("nan")
 
 
-def _some(subject: Subject, n: int, *, purpose: int) -> np.ndarray:
-    order = subject.noise(purpose).permutation(len(subject.x))
-    return subject.x[order[:n]]
-
-
-def _sheet(subject: Subject, rows: np.ndarray, n_columns: int) -> str:
-    return sheet(tiles(rows, subject.image_shape or (), subject.limits), n_columns)
-
-
-def _pixels(shape: Sequence[int] | None) -> str:
-    return " by ".join(map(str, (shape or ())[-2:])) + " pixels"
+def _random_rows(context: ReportContext, n: int, *, stream: int) -> np.ndarray:
+    return context.x[context.rng(stream).permutation(len(context.x))[:n]]

@@ -1,4 +1,4 @@
-"""What the latent variables of an exact model stand for: classes of rows, or factors."""
+"""Section on the latent variables of exact models: mixture components or factors."""
 
 from __future__ import annotations
 
@@ -8,113 +8,122 @@ import numpy as np
 
 from ancestral.estimators.factor_analysis import FactorAnalysis
 from ancestral.estimators.mixture import MixtureModel
-from ancestral.experiments.report.context import Subject
-from ancestral.experiments.report.elements import MINUS, Plate, Section, count
-from ancestral.experiments.report.figures import draw, sheet, tiles
+from ancestral.experiments.report.context import ReportContext
+from ancestral.experiments.report.elements import MINUS, Chart, Section, format_count
+from ancestral.experiments.report.figures import draw_svg, image_row_grid
+from ancestral.experiments.report.tabular import shorten_name
 
-SHEET_COLUMNS, MOST_FACTORS, MOST_COLUMNS, MOST_NAMED = 10, 10, 40, 24
+GRID_COLUMNS, MAX_FACTORS, MAX_COLUMNS, MAX_NAMED_COLUMNS = 10, 10, 40, 24
 
-FAR = 2.0
-"""Standard deviations of a factor that are shown on either side."""
+N_STDS = 2.0
+"""Standard deviations of a factor by which its images are displaced."""
 
 
-def causes(subject: Subject) -> list[Section]:
-    """Return the section about classes or factors; nothing for other models."""
-    estimator = subject.estimator
+def sections(context: ReportContext) -> list[Section]:
+    """Section on mixture components or factors; empty for other models."""
+    estimator = context.estimator
     if isinstance(estimator, MixtureModel):
-        return [_classes(subject, estimator)]
+        return [_mixture_section(context, estimator)]
     if isinstance(estimator, FactorAnalysis):
-        return [_factors(subject, estimator)]
+        return [_factor_section(context, estimator)]
     return []
 
 
-def _classes(subject: Subject, mixture: MixtureModel) -> Section:
+def _mixture_section(context: ReportContext, mixture: MixtureModel) -> Section:
     order = np.argsort(-mixture.weights_, kind="stable")
-    shares, means = mixture.weights_[order], mixture.means_[order]
-    words = [
-        f"Every row belongs to one of {count(len(shares), 'class', 'classes')}, which nobody has "
-        f"named: the largest holds {shares[0]:.0%} of the rows, the smallest {shares[-1]:.1%}."
+    weights, means = mixture.weights_[order], mixture.means_[order]
+    paragraphs = [
+        f"The mixture has {format_count(len(weights), 'component')} with weights from "
+        f"{weights[0]:.1%} to {weights[-1]:.1%}."
     ]
-    if (told := _agreement(subject, mixture)) is not None:
-        words.append(
-            f"The labels were not shown to the model. Were each class called by its most frequent "
-            f"label, {told:.0%} of the {subject.split} rows would be called rightly."
+    purity = _purity(context, mixture)
+    if purity is not None:
+        paragraphs.append(
+            "Labels are not used in training. If each component predicts its most frequent label, "
+            f"{purity:.0%} of the {context.split} rows are correct (purity)."
         )
-    if subject.image_shape is None:
-        plate = _table_plate(subject, means, "class", [f"{share:.0%}" for share in shares])
-        words.append("A row of the chart is a class, with its share: where its mean lies.")
+    if context.image_shape is None:
+        names = [f"{weight:.1%}" for weight in weights]
+        chart = _heat_map(context, means, "component", names)
+        paragraphs.append("Each row of the chart is the mean of a component, labelled by weight.")
     else:
-        plate = Plate(
-            alt=f"A sheet of {count(len(means), 'image')}, the mean of every class.",
-            caption="The mean of every class, the most frequent first",
-            png=sheet(tiles(means, subject.image_shape, subject.limits), SHEET_COLUMNS),
+        chart = Chart(
+            alt=f"Grid of {format_count(len(means), 'image')}, the mean of each component.",
+            caption="Means of the components, by decreasing weight",
+            png=image_row_grid(context, means, GRID_COLUMNS),
         )
-    return Section("causes", "The classes", words, [plate])
+    return Section("mixture-components", "Mixture components", paragraphs, [chart])
 
 
-def _agreement(subject: Subject, mixture: MixtureModel) -> float | None:
-    """Share of rows whose class has their label for its most frequent one."""
-    y = subject.y
+def _purity(context: ReportContext, mixture: MixtureModel) -> float | None:
+    """Fraction of labelled rows with the most frequent label of their component."""
+    y = context.y
     if y is None or y.dtype.kind != "i" or not (y >= 0).any():
         return None
-    found, labels = mixture.predict(subject.x[y >= 0]), y[y >= 0]
-    right = [np.bincount(labels[found == c]).max() for c in np.unique(found)]
-    return float(sum(right) / len(labels))
+    components, labels = mixture.predict(context.x[y >= 0]), y[y >= 0]
+    correct = [np.bincount(labels[components == c]).max() for c in np.unique(components)]
+    return float(sum(correct) / len(labels))
 
 
-def _factors(subject: Subject, analysis: FactorAnalysis) -> Section:
+def _factor_section(context: ReportContext, analysis: FactorAnalysis) -> Section:
     explained = np.square(analysis.components_ / analysis.scale_).sum(1)
-    order = np.argsort(-explained, kind="stable")[:MOST_FACTORS]
-    spread = explained.sum() + (analysis.noise_variance_ / np.square(analysis.scale_)).sum()
-    words = [
-        f"{explained.sum() / spread:.0%} of the variance of the standardised columns is that of "
-        "the factors, the rest is noise of every column by itself. Another rotation of the "
-        "factors would explain the rows as well."
+    order = np.argsort(-explained, kind="stable")[:MAX_FACTORS]
+    total = explained.sum() + (analysis.noise_variance_ / np.square(analysis.scale_)).sum()
+    paragraphs = [
+        f"The factors explain {explained.sum() / total:.0%} of the variance of the standardised "
+        "columns; the rest is independent noise of each column. Factors are determined up to a "
+        "rotation."
     ]
-    if subject.image_shape is None:
+    if context.image_shape is None:
         names = [f"factor {n + 1}" for n in range(len(order))]
         loadings = analysis.components_[order] + analysis.location_
-        plate = _table_plate(subject, loadings, "factor", names)
-        words.append("The chart shows how a column, in standard deviations, moves with a factor.")
-    else:
-        strip = [analysis.mean_ + way * analysis.components_[order] for way in (-FAR, FAR)]
-        plate = Plate(
-            alt=f"Two rows of {count(len(order), 'image')}: the mean, moved along a factor.",
-            caption="The mean image, moved along each factor, those that explain most first",
-            png=sheet(
-                tiles(np.concatenate(strip), subject.image_shape, subject.limits), len(order)
-            ),
-            labels=(f"{MINUS}{FAR:.0f}", f"+{FAR:.0f}"),
+        chart = _heat_map(context, loadings, "factor", names)
+        paragraphs.append(
+            "The chart shows the loadings: the change of a column, in its standard deviations, per "
+            "unit of a factor."
         )
-    return Section("causes", "The factors", words, [plate])
+    else:
+        shifts = [sign * N_STDS * analysis.components_[order] for sign in (-1, 1)]
+        chart = Chart(
+            alt=f"Two rows of {format_count(len(order), 'image')}: the mean image minus and plus "
+            "each factor.",
+            caption=f"Mean image minus and plus {N_STDS:.0f} standard deviations of each factor, "
+            "by decreasing explained variance",
+            png=image_row_grid(
+                context, np.concatenate([analysis.mean_ + s for s in shifts]), len(order)
+            ),
+            labels=(f"{MINUS}{N_STDS:.0f}", f"+{N_STDS:.0f}"),
+        )
+    return Section("factors", "Factors", paragraphs, [chart])
 
 
-def _table_plate(subject: Subject, rows: np.ndarray, noun: str, names: list[str]) -> Plate:
-    """Draw rows [n, d] of the table, in standard deviations from the mean of their column."""
-    mean = np.nanmean(subject.reference, axis=0)
-    spread = np.nanstd(subject.reference, axis=0)
-    shown = ((rows - mean) / np.where(spread > 0, spread, 1.0))[:, :MOST_COLUMNS]
+def _heat_map(context: ReportContext, rows: np.ndarray, noun: str, names: list[str]) -> Chart:
+    """Heat map of rows [n, d] as standard deviations from the mean of their column."""
+    mean = np.nanmean(context.training, axis=0)
+    std = np.nanstd(context.training, axis=0)
+    shown = ((rows - mean) / np.where(std > 0, std, 1.0))[:, :MAX_COLUMNS]
     limit = max(1.0, float(np.abs(shown).max()))
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
-        how: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "aspect": "auto"}
-        shades = axes.imshow(shown, interpolation="nearest", **how)
+        image = axes.imshow(
+            shown, interpolation="nearest", cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto"
+        )
         axes.set_yticks(range(len(names)), names, fontsize=8)
-        few = shown.shape[1] <= MOST_NAMED
-        labels = subject.names[: shown.shape[1]] if few else []
+        is_named = shown.shape[1] <= MAX_NAMED_COLUMNS
+        labels = [shorten_name(n) for n in context.column_names] if is_named else []
         axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=45, ha="right")
-        for side in axes.spines.values():
-            side.set_visible(False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
         axes.tick_params(length=0)
-        bar = figure.colorbar(shades, label="standard deviations", shrink=0.9)
+        bar = figure.colorbar(image, label="standard deviations", shrink=0.9)
         bar.outline.set_visible(False)
 
-    return Plate(
-        alt=f"Heat map of {count(len(rows), noun, noun + ('es' if noun[-1] == 's' else 's'))} by "
-        "column.",
-        caption=f"The first {shown.shape[1]} columns."
-        if shown.shape[1] < rows.shape[1]
-        else "Blue below the mean of a column, red above.",
-        svg=draw("causes", 7.5, 1.6 + 0.22 * len(rows), paint),
+    caption = "Blue: negative, below the mean of the column. Red: positive."
+    if shown.shape[1] < rows.shape[1]:
+        caption += f" The first {shown.shape[1]} of {rows.shape[1]} columns."
+    return Chart(
+        alt=f"Heat map of {format_count(len(rows), noun)} by column.",
+        caption=caption,
+        svg=draw_svg("latent-structure", 7.5, 2.4 + 0.22 * len(rows), paint),
     )

@@ -1,4 +1,4 @@
-"""A model that can only be drawn from: its samples beside real rows, in pictures and numbers."""
+"""Samples of implicit models and their quality, and samples recorded during training."""
 
 from __future__ import annotations
 
@@ -9,160 +9,171 @@ import numpy as np
 from ancestral.estimators.base.supervised import class_names
 from ancestral.evaluation.sample_quality import SampleQuality, nearest_neighbors, sample_quality
 from ancestral.experiments.report import tabular
-from ancestral.experiments.report.context import Subject
+from ancestral.experiments.report.context import ReportContext
 from ancestral.experiments.report.elements import (
-    Figure,
-    Plate,
+    Chart,
+    HeadlineNumber,
+    HtmlTable,
     Section,
-    Table,
-    count,
-    listed,
-    number,
-    short,
+    format_count,
+    format_significant,
+    join_words,
 )
-from ancestral.experiments.report.figures import sheet, tiles
+from ancestral.experiments.report.figures import image_row_grid
 from ancestral.experiments.scoring import to_model_units
 
-SIDE, STRIP = 10, 14
+GRID_SIDE, GRID_COLUMNS = 10, 14
+
+MMD2 = "MMD\N{SUPERSCRIPT TWO}"
 
 
-@lru_cache(maxsize=1)  # the page at hand: no more is held
-def _found(subject: Subject) -> tuple[np.ndarray, SampleQuality]:
-    """Draw as many samples as there are whole rows, and compare them: once for a page."""
-    real, training = _whole(subject.x), _whole(subject.reference)
-    drawn = subject.estimator.sample(len(real), random_state=subject.seed)
-    compared = (to_model_units(subject.estimator, rows) for rows in (drawn, real, training))
-    return drawn, sample_quality(*compared, random_state=subject.seed)
+@lru_cache(maxsize=1)  # computed once per page
+def _evaluate(context: ReportContext) -> tuple[np.ndarray, SampleQuality]:
+    """Samples, as many as complete rows ``x``, and their quality."""
+    real, training = _complete_rows(context.x), _complete_rows(context.training)
+    generated = context.estimator.sample(len(real), random_state=context.seed)
+    arrays = (to_model_units(context.estimator, rows) for rows in (generated, real, training))
+    return generated, sample_quality(*arrays, random_state=context.seed)
 
 
-def _whole(rows: np.ndarray) -> np.ndarray:
-    """Leave out rows with missing entries."""
+def _complete_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows without missing entries."""
     return rows[~np.isnan(rows).any(1)]
 
 
-def figures(subject: Subject) -> list[Figure]:
-    """Return the numbers of the headline."""
-    found = _found(subject)[1]
-    real = f"{short(found.real_mmd2)} for two halves of real rows"
+def headline(context: ReportContext) -> list[HeadlineNumber]:
+    """Metrics of sample quality."""
+    quality = _evaluate(context)[1]
+    mmd2, accuracy = quality.mmd2, quality.c2st_accuracy
     return [
-        Figure(found.mmd2.value, short(found.mmd2.value), "MMD\N{SUPERSCRIPT TWO}", real),
-        Figure(
-            found.c2st_accuracy.value,
-            f"{found.c2st_accuracy.value:.1%}",
-            "told apart",
-            f"± {found.c2st_accuracy.standard_error:.1%} by neighbours; 50 % is perfect",
+        HeadlineNumber(
+            mmd2.value,
+            format_significant(mmd2.value),
+            MMD2,
+            f"{format_significant(quality.real_mmd2)} between two halves of the real rows",
         ),
-        Figure(found.precision, f"{found.precision:.0%}", "precision", "samples like real rows"),
-        Figure(found.recall, f"{found.recall:.0%}", "recall", "real rows like samples"),
+        HeadlineNumber(
+            accuracy.value,
+            f"{accuracy.value:.1%}",
+            "C2ST accuracy",
+            f"± {accuracy.standard_error:.1%} (standard error); 50% is ideal",
+        ),
+        HeadlineNumber(
+            quality.precision, f"{quality.precision:.0%}", "precision", "quality of samples"
+        ),
+        HeadlineNumber(quality.recall, f"{quality.recall:.0%}", "recall", "diversity of samples"),
     ]
 
 
-def samples(subject: Subject) -> list[Section]:
-    """Show what the model draws, and how far that is from real rows."""
-    if subject.image_shape is None:
-        return [tabular.samples(subject), _comparison(subject)]
-    drawn, _ = _found(subject)
-    n = SIDE**2
-    real = subject.x[subject.noise(1).permutation(len(subject.x))[:n]]
-    plates = [
-        Plate(
-            alt=f"A sheet of {count(n, 'image')} drawn from the model.",
-            caption="Drawn from the model",
-            png=_sheet(subject, drawn[:n], SIDE),
+def sections(context: ReportContext) -> list[Section]:
+    """Sections on samples, their quality and, for images, samples during training."""
+    if context.image_shape is None:
+        return [tabular.samples_section(context), _quality_section(context)]
+    return [_samples_section(context), _quality_section(context), _training_section(context)]
+
+
+def _samples_section(context: ReportContext) -> Section:
+    """Section with samples next to real images."""
+    generated, _ = _evaluate(context)
+    n = GRID_SIDE**2
+    real = context.x[context.rng(1).permutation(len(context.x))[:n]]
+    charts = [
+        Chart(
+            alt=f"Grid of {format_count(n, 'sample')} of the model.",
+            caption="Samples of the model",
+            png=image_row_grid(context, generated[:n], GRID_SIDE),
             size="half",
         ),
-        Plate(
-            alt=f"A sheet of {count(len(real), 'real image')}.",
-            caption=f"Real: {subject.split} images",
-            png=_sheet(subject, real, SIDE),
+        Chart(
+            alt=f"Grid of {format_count(len(real), 'real image')}.",
+            caption=f"Real {context.split} images",
+            png=image_row_grid(context, real, GRID_SIDE),
             size="half",
         ),
     ]
-    words = [
-        "The model turns noise into images; nothing else is known of it. Good samples are hard to "
-        "tell apart from real ones and as varied.",
+    paragraphs = [
+        "The generator maps noise to images; the model has no likelihood. Good samples resemble "
+        "real images and are equally diverse.",
     ]
-    if subject.estimator.target_kind == "classes":
-        plates.append(_classes(subject))
-        words.append("It can be asked for a class: each row of the third sheet is one.")
-    drawn_now = [Section("samples", "Samples", words, plates), _comparison(subject)]
-    return [*drawn_now, _sample_log(subject)]
+    if context.estimator.target_kind == "classes":
+        charts.append(_class_samples(context))
+        paragraphs.append("The third grid shows samples conditioned on a class, one class per row.")
+    return Section("samples", "Samples", paragraphs, charts)
 
 
-def _sample_log(subject: Subject) -> Section:
-    """Show what the same noise became while training went on."""
-    epochs, pages = subject.estimator.sample_log()
-    words = [
-        "Every column is the same noise, after ever more epochs. Where nothing changes any more, "
-        "more training brings nothing; where samples turn into others for good, the game goes on "
-        "in circles."
-    ]
-    held_out = subject.estimator.history_.curve("validation.mmd2")
-    if held_out:
-        best = 1 + int(np.argmin(held_out))
-        words.append(
-            "On rows held out from training, the squared MMD was least after "
-            f"{count(best, 'epoch')} of {len(held_out)}: {short(held_out[best - 1])}, and "
-            f"{short(held_out[-1])} at the end. Training on for long after the least is in vain "
-            "(patience stops there)."
-        )
-    plate = Plate(
-        alt=f"Images of the same noise after {listed([str(e) for e in epochs])} epochs.",
-        caption="The same noise as training goes on; beside the rows, the epochs",
-        png=_sheet(subject, np.concatenate(pages), pages.shape[1]),
-        labels=[str(epoch) for epoch in epochs],
-    )
-    return Section("diary", "As training went on", words, [plate])
-
-
-def _classes(subject: Subject) -> Plate:
-    estimator = subject.estimator
+def _class_samples(context: ReportContext) -> Chart:
+    estimator = context.estimator
     names = class_names(estimator)
-    y = np.repeat(estimator.classes_, STRIP)
-    drawn = estimator.sample(len(y), y, random_state=subject.seed)
-    return Plate(
-        alt=f"Rows of images drawn of the classes {', '.join(names)}.",
-        caption="Drawn of a class",
-        png=_sheet(subject, drawn, STRIP),
+    y = np.repeat(estimator.classes_, GRID_COLUMNS)
+    generated = estimator.sample(len(y), y, random_state=context.seed)
+    return Chart(
+        alt=f"Grid of samples, one row for each of the classes {', '.join(names)}.",
+        caption="Samples of each class",
+        png=image_row_grid(context, generated, GRID_COLUMNS),
         labels=names,
     )
 
 
-def _comparison(subject: Subject) -> Section:
-    drawn, found = _found(subject)
+def _training_section(context: ReportContext) -> Section:
+    """Section with samples of the same noise after several epochs."""
+    epochs, samples = context.estimator.sample_log()
+    paragraphs = [
+        "Each column shows samples of the same noise after increasing numbers of epochs. If they "
+        "no longer change, more training brings little; if they keep changing without improving, "
+        "adversarial training oscillates."
+    ]
+    held_out = context.estimator.history_.curve("validation.mmd2")
+    if held_out:
+        best = 1 + int(np.argmin(held_out))
+        paragraphs.append(
+            f"The squared MMD to held-out rows was lowest after epoch {best} of {len(held_out)}: "
+            f"{format_significant(held_out[best - 1])}, against "
+            f"{format_significant(held_out[-1])} after the last. Early stopping (patience) ends "
+            "training when it no longer decreases."
+        )
+    chart = Chart(
+        alt=f"Samples of the same noise after {join_words([str(e) for e in epochs])} epochs.",
+        caption="Samples of the same noise during training; labels are epochs",
+        png=image_row_grid(context, np.concatenate(samples), samples.shape[1]),
+        labels=[str(epoch) for epoch in epochs],
+    )
+    return Section("sample-log", "Samples during training", paragraphs, [chart])
+
+
+def _quality_section(context: ReportContext) -> Section:
+    """Section with metrics of sample quality and nearest training images."""
+    generated, quality = _evaluate(context)
+    nearest, real_nearest = map(format_significant, (quality.nearest, quality.real_nearest))
     rows = [
-        ("MMD\N{SUPERSCRIPT TWO} to real rows", short(found.mmd2.value), short(found.real_mmd2)),
-        ("p of the permutation test", short(found.p_value), ""),
-        ("told apart by neighbours", f"{found.c2st_accuracy.value:.1%}", "50 %"),
-        ("precision", f"{found.precision:.0%}", ""),
-        ("recall", f"{found.recall:.0%}", ""),
-        ("distance to the nearest training row", short(found.nearest), short(found.real_nearest)),
+        (f"{MMD2} to real rows", *map(format_significant, (quality.mmd2.value, quality.real_mmd2))),
+        ("p-value of the permutation test", format_significant(quality.p_value), ""),
+        ("C2ST accuracy (nearest neighbour)", f"{quality.c2st_accuracy.value:.1%}", "50% (ideal)"),
+        ("precision", f"{quality.precision:.0%}", ""),
+        ("recall", f"{quality.recall:.0%}", ""),
+        ("median distance to the nearest training row", nearest, real_nearest),
     ]
-    words = [
-        "No likelihood can be computed, so samples are compared with rows that the model has not "
-        "seen. The squared maximum mean discrepancy (MMD) is nought where both have the same "
-        "moments; a classifier that tells them apart in half of all cases knows nothing; precision "
-        "is the share of samples that look like real rows, recall the share of real rows that "
-        "look like samples.",
-        "Samples much closer to a training row than real rows are would be remembered, not made: "
-        f"{number(found.nearest)} against {number(found.real_nearest)} here.",
+    paragraphs = [
+        f"The model has no likelihood, so samples are compared with real {context.split} rows. The "
+        "squared maximum mean discrepancy (MMD) is zero in expectation for equal distributions. "
+        "The classifier two-sample test (C2ST) has an accuracy of 50% if a classifier cannot "
+        "distinguish samples from real rows. Precision is the fraction of samples within the "
+        "region of real rows, recall the fraction of real rows within the region of samples.",
+        "Memorisation makes samples much closer to training rows than real rows are. The median "
+        f"distance to the nearest training row is {nearest} for samples and {real_nearest} for "
+        "real rows.",
     ]
-    table = Table("Samples beside real rows", ("", "samples", "real rows"), rows)
-    plates = []
-    if subject.image_shape is not None:
-        training = _whole(subject.reference)
-        _, index = nearest_neighbors(drawn[:STRIP], training)
-        pair = np.concatenate([drawn[:STRIP], training[index]])
-        plates.append(
-            Plate(
-                alt=f"{STRIP} samples, and beneath each the training image nearest to it.",
-                caption="Samples, and the nearest training images",
-                png=_sheet(subject, pair, STRIP),
+    table = HtmlTable("Sample quality", ("metric", "samples", "real rows"), rows)
+    charts = []
+    if context.image_shape is not None:
+        training = _complete_rows(context.training)
+        _, index = nearest_neighbors(generated[:GRID_COLUMNS], training)
+        pairs = np.concatenate([generated[:GRID_COLUMNS], training[index]])
+        charts.append(
+            Chart(
+                alt=f"{GRID_COLUMNS} samples above their nearest training images.",
+                caption="Samples and their nearest training images",
+                png=image_row_grid(context, pairs, GRID_COLUMNS),
                 labels=("sample", "nearest"),
             )
         )
-    return Section("likeness", "How like the data?", words, plates, table)
-
-
-def _sheet(subject: Subject, rows: np.ndarray, n_columns: int) -> str:
-    return sheet(tiles(rows, subject.image_shape or (), subject.limits), n_columns)
+    return Section("sample-quality", "Sample quality", paragraphs, charts, table)
