@@ -35,6 +35,7 @@ from ancestral import (
 )
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator
 from ancestral.estimators.base.em import EMEstimator
+from ancestral.estimators.base.gradient import n_epochs
 from ancestral.objectives import Objective, elbo
 from ancestral.training.optim import adam, iwae_adam, sgd
 from ancestral.utils.serialization import ModelFileError
@@ -350,10 +351,10 @@ def test_validation_curves_in_history():
 
 def test_automatic_number_of_epochs_by_batches_per_epoch():
     """The number of epochs depends on the number of batches per epoch."""
-    assert VAE()._n_epochs(600) == 20
-    assert VAE()._n_epochs(15) == 134
-    assert VAE()._n_epochs(1) == 1000
-    assert VAE(max_epochs=3)._n_epochs(10) == 3
+    assert n_epochs(VAE(), 600) == 20
+    assert n_epochs(VAE(), 15) == 134
+    assert n_epochs(VAE(), 1) == 1000
+    assert n_epochs(VAE(max_epochs=3), 10) == 3
 
 
 def test_default_vae_beats_independent_gaussians_on_iris():
@@ -399,7 +400,7 @@ def test_start_initialises_from_saved_model(tmp_path):
                     value, restarted.model_.state_dict()[name], atol=1e-6, rtol=0
                 )
     restarted.save(tmp_path / "again")
-    assert IWAE.load(tmp_path / "again").start is None
+    assert IWAE.load(tmp_path / "again").init_from is None
     wider = VAE(n_latents=2, hidden=(9,), init_from=str(tmp_path / "run"))
     with pytest.raises(ValueError, match=r"init_from=.* another shape"):
         wider.fit(x)
@@ -413,7 +414,11 @@ def test_optimizers_reduce_loss(optimizer):
     rate = {"adam": 0.01, "iwae_adam": 0.05, "adagrad": 0.1, "sgd": 0.01}[optimizer]
     vae = VAE(n_latents=2, hidden=(8,), max_epochs=60, random_state=0, optimizer=optimizer)
     vae.set_params(
-        learning_rate=rate, warmup_steps=5, clip_norm=5.0, clip_value=1.0, schedule="late"
+        learning_rate=rate,
+        warmup_steps=5,
+        clip_norm=5.0,
+        clip_value=1.0,
+        schedule="delayed_exponential",
     )
     history = vae.fit(x).history_
     assert history[-1]["loss"] < history[0]["loss"] - 0.5
@@ -422,8 +427,8 @@ def test_optimizers_reduce_loss(optimizer):
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
-        ({"momentum": 0.5}, adam(1e-3, (0.5, 0.999))),
-        ({"momentum": 0.5, "optimizer": "iwae_adam"}, iwae_adam(1e-3, (0.5, 0.999))),
+        ({"beta1": 0.5}, adam(1e-3, (0.5, 0.999))),
+        ({"beta1": 0.5, "optimizer": "iwae_adam"}, iwae_adam(1e-3, (0.5, 0.999))),
         ({"momentum": 0.5, "optimizer": "sgd"}, sgd(1e-3, 0.5)),
         ({"optimizer": "sgd"}, sgd(1e-3)),
         ({"optimizer": "iwae_adam", "eps": 0.1}, iwae_adam(1e-3, eps=0.1)),

@@ -70,7 +70,7 @@ def test_objective_terms_match_formulas(settings):
     model = fitted(**frozen, **settings, batch_norm=False, precision="float32")
     x, y = torch.as_tensor(X[:400], dtype=torch.float32), torch.as_tensor(Y[:400])
     scores = torch.zeros(400, 10)  # scores of the zero-initialised classifier
-    weight, c = settings.get("elbo_weight", 1.0), settings.get("c", 15.0)
+    weight, c = settings.get("elbo_weight", 1.0), settings.get("C", 15.0)
     logged = model.history_[0]
     assert logged["hinge"] == pytest.approx(
         c * hinge_loss(scores, y, settings.get("margin", 3.0)).mean().item()
@@ -99,8 +99,8 @@ def test_sparsity_penalty_matches_bernoulli_kl():
     (penalty,) = (t(model.model_, run) for t in sparsity_penalty(3.0).terms.values())
     assert penalty.item() == pytest.approx(3 * expected.sum().item() / 50, rel=1e-4)
     assert (
-        fitted(sparsity_weight=3.0).history_[-1]["sparsity_weight"]
-        < fitted(sparsity_weight=1e-6).history_[-1]["sparsity_weight"] * 3e6
+        fitted(sparsity_weight=3.0).history_[-1]["sparsity"]
+        < fitted(sparsity_weight=1e-6).history_[-1]["sparsity"] * 3e6
     )  # a larger weight reduces the penalty
     with pytest.raises(ValueError, match=r"sparsity_weight=1\.0 requires network='dense'"):
         MaxMarginVAE(**SMALL, **PICTURES, sparsity_weight=1.0).fit(X[:50], Y[:50])
@@ -462,7 +462,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     assert refined["value"] < noisy["value"]
     assert wrong.percent == 100 * (model.predict(imputation.imputed) != digits.y_test).mean()
     ((baseline, _),) = score_corrupted_classification(plain, digits, square, settings, rows)
-    assert baseline["metric"] == "error on noise-filled rows, rect 4, %"
+    assert baseline["metric"] == "error on noise-filled rows, square 4, %"
     assert baseline["value"] > 100 * (1 - plain.score(digits.x_test, digits.y_test))
     with pytest.raises(ValueError, match="error rates require a classifier and class labels"):
         score_corrupted_classification(VAE(), digits, square, settings, rows)
@@ -471,7 +471,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     *_, (two_stage, second_errors) = score_corrupted_classification(
         model, digits, square, settings, rows, **stage
     )
-    assert two_stage["metric"] == "error on imputed rows, rect 4, by Pegasos, %"
+    assert two_stage["metric"] == "error on imputed rows, square 4, by Pegasos, %"
     pegasos.fit(model.features_of(digits.x_train), digits.y_train)
     predicted = pegasos.predict(model.features_of(imputation.imputed))
     np.testing.assert_array_equal(second_errors.misclassified, predicted != digits.y_test)

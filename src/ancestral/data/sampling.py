@@ -116,7 +116,7 @@ def make_batch_sampler(
 
     Examples
     --------
-    >>> make_batch_sampler(50_000, np.arange(50_000) < 100, 100, "share").n_labelled
+    >>> make_batch_sampler(50_000, np.arange(50_000) < 100, 100, "proportional").n_labelled
     1
     """
     if n_labelled is None or labelled is None:

@@ -49,7 +49,7 @@ class FactorAnalysis(EMEstimator):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X = load_iris().data
-    >>> fa = FactorAnalysis(n_latents=2, random_state=0).fit(X)
+    >>> fa = FactorAnalysis(n_components=2, random_state=0).fit(X)
     >>> fa.transform(X).shape, fa.converged_
     ((150, 2), True)
     >>> X_missing = X.copy()

@@ -79,7 +79,7 @@ class MomentMatchingEstimator(ImplicitEstimator, ABC):
         """Set the variances of the kernel, from the data if ``kernel_variances="auto"``."""
         transform = self._codes if isinstance(self.model_, LatentSpaceGenerator) else None
         self.kernel_variances_ = resolve_variances(
-            "variances",
+            "kernel_variances",
             self.kernel_variances,
             data,
             self.batch_size,

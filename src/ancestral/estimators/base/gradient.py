@@ -71,13 +71,14 @@ class GradientEstimator(Estimator, ABC):
     clip_value : float, optional
         Entries of the gradient are clipped to [-clip_value, clip_value], after ``clip_norm``.
     ema_decay : float, optional
-        Decay of an exponential moving average of the parameters, used for evaluation; say 0.999.
+        Decay of an exponential moving average of the parameters, used for evaluation; for example
+        0.999.
     validation_fraction : float
         Fraction of the training rows held out for a validation curve in ``history_``.
     patience : int, optional
         Number of epochs without a lower validation loss after which training stops early; the
-        model of the best epoch is kept. Needs a ``validation_fraction``. GANs use the squared MMD
-        between samples and held-out rows.
+        model of the best epoch is restored. Requires a ``validation_fraction``. GANs use the
+        squared MMD between samples and held-out rows.
     precision : {"auto", "float32", "bfloat16"}
         Precision of matrix products in training; parameters and sums are float32. ``"auto"`` is
         bfloat16 where the hardware has bfloat16 products (GPUs, CPUs with AMX or AVX-512

@@ -49,7 +49,7 @@ def validate(estimator: Estimator, X: Any, *, fit: bool) -> np.ndarray:
     Raises
     ------
     ValueError
-        If X is not a table of numbers that suit the columns; the message says what to do.
+        If X is not a table of numbers, or its values do not suit the columns.
     """
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()
