@@ -49,7 +49,7 @@ class Corruption:
     Examples
     --------
     >>> print(Corruption.parse("square:12"), Corruption.parse("half"), sep=", ")
-    rect 12, half
+    square 12, half
     """
 
     kind: CorruptionKind
@@ -136,7 +136,7 @@ class ImputationResult:
         Record for ``metrics.json``.
     errors : SquaredErrors
         Squared errors of the removed entries.
-    truth, corrupted, filled : array [n, d]
+    truth, corrupted, imputed : array [n, d]
         Original, corrupted and imputed rows in the user's units; bytes as fractions of 255.
     """
 
@@ -165,7 +165,7 @@ def score_imputation(
         Fitted model.
     dataset : Dataset
         Data set of the rows.
-    damage : Corruption
+    corruption : Corruption
         Corruption of the rows.
     settings : ImputationSettings
         Imputation settings.
@@ -222,7 +222,7 @@ def score_corrupted_classification(
     ----------
     estimator : Estimator
         Fitted classifier.
-    dataset, damage, settings, rows
+    dataset, corruption, settings, rows
         As in :func:`score_imputation`.
     imputation : ImputationResult, optional
         Imputed versions of the same rows, to be classified as well.
@@ -295,7 +295,7 @@ def _impute_cached(
     file = None if cache_dir is None else cache_dir / f"{serialization.digest(key)[:16]}.npz"
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as cache:
-            return cache["filled"], float(cache["seconds"])
+            return cache["imputed"], float(cache["seconds"])
     start_time = perf_counter()
     imputed = estimator.impute(corrupted, **options)
     seconds = perf_counter() - start_time
