@@ -90,7 +90,7 @@ def test_class_fidelity_from_the_command_line(tmp_path, capsys):
     command = ["evaluate", str(generator), "--classifier", str(classifier)]
     assert main([*command, "--retrain"]) == 0
     output = capsys.readouterr().out
-    assert "classes of 2000 drawn rows: 0 " in output
+    assert "predicted classes of 2000 samples: 0 " in output
     assert "generated class-consistency error of samples, %" in output
     assert "test error after training on samples, %" in output
     metrics = json.loads((generator / "metrics.json").read_text())

@@ -300,25 +300,25 @@ def test_shipped_model_reproduces_record(workdir, capsys):
 
 def test_reuse_creates_run_folder_from_shipped_model_with_same_settings(workdir, capsys):
     head = workdir / "recipes/digits/table.toml"
-    head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
-    (workdir / "recipes/digits/repairs.toml").write_text(OF.split("[variants.wrong]")[0])
-    repairs = ("reproduce", "digits/repairs-half", "--size", "smoke", "--reuse", "zoo")
+    head.write_text(head.read_text().replace('"iwae"]', '"iwae", "imputation"]'))
+    (workdir / "recipes/digits/imputation.toml").write_text(OF.split("[variants.wrong]")[0])
+    imputation = ("reproduce", "digits/imputation-half", "--size", "smoke", "--reuse", "zoo")
     assert call("reproduce", "digits/vae", "--size", "smoke", "--ship", "zoo") == 0
     shutil.rmtree(workdir / "runs")
     capsys.readouterr()
-    assert call(*repairs[:-1], "no-zoo") == 2
+    assert call(*imputation[:-1], "no-zoo") == 2
     assert "--reuse no-zoo" in capsys.readouterr().err
-    assert call(*repairs) == 0
+    assert call(*imputation) == 0
     out = capsys.readouterr().out
     assert "smoke-0: created from zoo/digits-vae" in out
     assert "training" not in out
-    path = workdir / "results/digits/repairs-half/smoke-0.json"
+    path = workdir / "results/digits/imputation-half/smoke-0.json"
     record = json.loads(path.read_text())
     assert [fit["shipped"] for fit in record["fits"]] == [True]
     shipped = workdir / "zoo/digits-vae/record.json"
     shipped.write_text(shipped.read_text().replace('"max_epochs": 2', '"max_epochs": 3'))
     shutil.rmtree(workdir / "runs")
-    assert call(*repairs) == 0  # a model with other settings is not reused
+    assert call(*imputation) == 0  # a model with other settings is not reused
     assert "training" in capsys.readouterr().out
     assert not any(fit["shipped"] for fit in json.loads(path.read_text())["fits"])
 
@@ -394,21 +394,21 @@ protocol = { metric = "error", corruption = "half", n_iter = 2 }
 
 
 def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
-    (workdir / "recipes/digits/repairs.toml").write_text(OF)
+    (workdir / "recipes/digits/imputation.toml").write_text(OF)
     head, vae = (workdir / f"recipes/digits/{name}.toml" for name in ("table", "vae"))
-    head.write_text(head.read_text().replace('"iwae"]', '"iwae", "repairs"]'))
+    head.write_text(head.read_text().replace('"iwae"]', '"iwae", "imputation"]'))
     vae.write_text(vae.read_text().replace('method = "vae"', 'method = "max-margin-vae"'))
     half, wrong = (
-        recipe_files.find_recipes(f"digits/repairs-{name}")[0] for name in ("half", "wrong")
+        recipe_files.find_recipes(f"digits/imputation-{name}")[0] for name in ("half", "wrong")
     )
     assert (half.title, wrong.title) == ("VAE half", "VAE, a square of 4")
-    rounds = schedule([job("repairs-half"), job("repairs-wrong"), job("vae")])
+    rounds = schedule([job("imputation-half"), job("imputation-wrong"), job("vae")])
     assert [len(jobs) for jobs in rounds] == [1, 2]  # the first job trains the model of all three
-    assert call("reproduce", "digits/repairs-half", "--size", "smoke") == 0
-    assert call("reproduce", "digits/repairs-wrong", "--size", "smoke") == 0
+    assert call("reproduce", "digits/imputation-half", "--size", "smoke") == 0
+    assert call("reproduce", "digits/imputation-wrong", "--size", "smoke") == 0
     assert capsys.readouterr().out.count("training") == 2  # two stages, trained once
     records_ = [
-        json.loads((workdir / f"results/digits/repairs-{name}/smoke-0.json").read_text())
+        json.loads((workdir / f"results/digits/imputation-{name}/smoke-0.json").read_text())
         for name in ("half", "wrong")
     ]
     assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
@@ -423,11 +423,11 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
     assert "0.0123" in lines[1]
     assert f"{records_[0]['value']:.4f}" in lines[1]
     assert f"{records_[1]['value'] - 3.5:+.2f}" in lines[2]
-    assert call("reproduce", "digits/repairs-error", "--size", "smoke") == 0
+    assert call("reproduce", "digits/imputation-error", "--size", "smoke") == 0
     assert (
-        len(list((workdir / RUN).parent.glob("repairs/*.npz"))) == 2
+        len(list((workdir / RUN).parent.glob("imputations/*.npz"))) == 2
     )  # the left half is imputed once
-    record = json.loads((workdir / "results/digits/repairs-error/smoke-0.json").read_text())
+    record = json.loads((workdir / "results/digits/imputation-error/smoke-0.json").read_text())
     assert record["evaluation_seconds"] >= records_[0]["evaluation_seconds"]
 
 
@@ -435,7 +435,7 @@ SAMPLES = {
     "table": """
 title = "Samples"
 source = "none"
-rows = ["gmmn", "cgmmn", "coder", "half", "judge"]
+rows = ["gmmn", "cgmmn", "coder", "half", "classifier"]
 protocol = { metric = "mmd2", n_rows = 100 }
 """,
     "gmmn": """
@@ -448,7 +448,7 @@ submodels = { autoencoder = "samples/coder" }
 published = 20
 protocol = { metric = "parzen" }
 [also_score.rarest]
-protocol = { metric = "rarest_class_frequency", judge = "samples/judge" }
+protocol = { metric = "rarest_class_frequency", classifier = "samples/classifier" }
 [sizes.smoke]
 n_valid = 300
 options = { max_epochs = 1, hidden = [8], batch_size = 200 }
@@ -457,9 +457,9 @@ options = { max_epochs = 1, hidden = [8], batch_size = 200 }
 title = "CGMMN"
 method = "cgmmn"
 data = "digits"
-protocol = { metric = "class_consistency_error", judge = "samples/judge" }
+protocol = { metric = "class_consistency_error", classifier = "samples/classifier" }
 [also_score.taught]
-protocol = { metric = "train_on_generated_error", judge = "samples/judge" }
+protocol = { metric = "train_on_generated_error", classifier = "samples/classifier" }
 [sizes.smoke]
 n_valid = 300
 options = { max_epochs = 1, hidden = [8] }
@@ -483,8 +483,8 @@ protocol = { metric = "target_error" }
 n_valid = 300
 options = { max_epochs = 1, hidden = [8] }
 """,
-    "judge": """
-title = "Judge"
+    "classifier": """
+title = "Classifier"
 method = "network-classifier"
 data = "digits"
 protocol = { metric = "error" }
@@ -510,12 +510,12 @@ def test_sample_metrics_with_classifier_and_parts_from_other_rows(workdir, monke
         "cgmmn-taught",
         "coder",
         "half",
-        "judge",
+        "classifier",
     ]
     assert by_name["gmmn-rarest"].recipe.title == "GMMN rarest"
-    assert by_name["gmmn-rarest"].models() == [by_name[n] for n in ("judge", "coder", "gmmn")]
+    assert by_name["gmmn-rarest"].models() == [by_name[n] for n in ("classifier", "coder", "gmmn")]
     rounds = schedule(jobs)
-    assert rounds[0] == [by_name["coder"], by_name["half"], by_name["judge"]]
+    assert rounds[0] == [by_name["coder"], by_name["half"], by_name["classifier"]]
     assert rounds[1] == [by_name["gmmn"], by_name["cgmmn"]]
     assert call("reproduce", "samples", "--size", "smoke") == 0
     assert capsys.readouterr().out.count(": training") == 5
@@ -620,7 +620,12 @@ def test_ship_quantizes_large_model_within_rounding_error(workdir, monkeypatch, 
             "corruption is required for metric='imputation_error'",
         ),
         ("table", "n_rows = 50", 'corruption = "disc:3"', "expected square:SIDE"),
-        ("table", "n_rows = 50", 'metric = "class_consistency_error"', "a judge is required for"),
+        (
+            "table",
+            "n_rows = 50",
+            'metric = "class_consistency_error"',
+            "a classifier is required for",
+        ),
         ("table", "n_rows = 50", 'linear_classifier = "pegasos"', "requires metric='error'"),
         ("iwae", "[options]", 'model_from = "digits/va"\n[options]', "did you mean 'digits/vae'"),
     ],
@@ -744,10 +749,10 @@ def test_committed_shipped_models_reproduce_records(name):
         result = classification_errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
         assert result.percent == pytest.approx(record["value"], abs=error)
         return
-    judge = recipe_files.find_recipes(record["row"])[0].protocol.judge
-    if judge is not None:
+    classifier = recipe_files.find_recipes(record["row"])[0].protocol.classifier
+    if classifier is not None:
         result = class_consistency_errors(
-            ancestral.load(folder), ancestral.load(ROOT / "zoo" / zoo_name(judge))
+            ancestral.load(folder), ancestral.load(ROOT / "zoo" / zoo_name(classifier))
         )
         assert result.percent == pytest.approx(record["value"], abs=record["standard_error"])
         return

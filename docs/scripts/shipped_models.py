@@ -54,9 +54,9 @@ def _cells(path: Path) -> list[str]:
 
 def _options(record: dict[str, Any]) -> str:
     """Options of ``ancestral evaluate`` that reproduce the evaluation of a record."""
-    judge = recipe_files.find_recipes(record["row"])[0].protocol.judge
-    if judge is not None:
-        return f" --classifier zoo/{zoo_name(judge)}"
+    classifier = recipe_files.find_recipes(record["row"])[0].protocol.classifier
+    if classifier is not None:
+        return f" --classifier zoo/{zoo_name(classifier)}"
     if record["metric"] == ERROR:
         return " --metric error"
     if not record["metric"].startswith("log-likelihood"):

@@ -1,4 +1,4 @@
-"""Commands that evaluate models: evaluate, compare, units, repair."""
+"""Commands that evaluate models: evaluate, active-units."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
         values = [metric["value"] for metric, _ in results]
         print(
             f"mean over {len(results)} binarisations: {np.mean(values):.3f}, "
-            f"spread {np.std(values, ddof=1):.3f}"
+            f"standard deviation {np.std(values, ddof=1):.3f}"
         )
     return run_metrics.likelihoods_to_csv(results[-1][1])
 
@@ -204,9 +204,9 @@ def active_units(options: Namespace) -> None:
 
 def _print_bidirectional_bounds(bounds: BidirectionalBounds) -> None:
     """Print lower and upper bounds on the log-likelihood of samples."""
-    print(f"{len(bounds.lower.values)} rows drawn from the model, log-likelihood")
-    print(f"  from below: {bounds.lower}")
-    print(f"  from above: {bounds.upper}")
+    print(f"{len(bounds.lower.values)} samples of the model, log-likelihood")
+    print(f"  lower bound: {bounds.lower}")
+    print(f"  upper bound: {bounds.upper}")
     print(f"  gap: {bounds.gap:.3f} nats")
 
 
@@ -224,10 +224,10 @@ def evaluate_class_fidelity(options: Namespace, estimator: Any, dataset: dataset
     if not hasattr(estimator, "sample"):
         name = type(estimator).__name__
         raise ValueError(f"{options.run} contains a {name}, which does not generate samples")
-    judge = require_classifier(options.classifier, open_run(options.classifier)[0])
-    if judge.n_features_in_ != estimator.n_features_in_:
+    classifier = require_classifier(options.classifier, open_run(options.classifier)[0])
+    if classifier.n_features_in_ != estimator.n_features_in_:
         raise ValueError(
-            f"{options.classifier} was fitted on {judge.n_features_in_} features, but "
+            f"{options.classifier} was fitted on {classifier.n_features_in_} features, but "
             f"{options.run} generates {estimator.n_features_in_}: choose a classifier of the same "
             "features"
         )
@@ -237,16 +237,17 @@ def evaluate_class_fidelity(options: Namespace, estimator: Any, dataset: dataset
             f"--retrain requires a class-conditional model, but {options.run} contains a {name}"
         )
     rows = EvaluationSettings(split=options.split, n_rows=options.n_rows)
-    metric = rarest_class_frequency(estimator, judge, dataset)
+    metric = rarest_class_frequency(estimator, classifier, dataset)
     pairs = zip(metric["classes"], metric["shares"], strict=True)
     print(
-        f"classes of {metric['n_rows']} drawn rows: {', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
+        f"predicted classes of {metric['n_rows']} samples: "
+        f"{', '.join(f'{c} {s:.1%}' for c, s in pairs)}"
     )
     if is_class_conditional(estimator):
-        _save_metric(options, class_consistency_error(estimator, judge, dataset))
-        print_metric(scoring.score_classification(judge, dataset, rows)[0])
+        _save_metric(options, class_consistency_error(estimator, classifier, dataset))
+        print_metric(scoring.score_classification(classifier, dataset, rows)[0])
     if options.retrain:
-        _save_metric(options, error_after_training_on_samples(estimator, judge, dataset, rows))
+        _save_metric(options, error_after_training_on_samples(estimator, classifier, dataset, rows))
 
 
 def _save_metric(options: Namespace, metric: Metric) -> None:

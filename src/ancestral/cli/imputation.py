@@ -31,7 +31,7 @@ from ancestral.utils import files
 from ancestral.utils.validation import Count, check_field
 
 IMAGES_PER_LINE = 14
-"""Number of images per line of the output image of repair."""
+"""Number of images per line of the output image."""
 
 
 def evaluate_imputation(options: Namespace) -> None:

@@ -88,10 +88,10 @@ class Job:
         prefix = f"{part}."
         return {k.removeprefix(prefix): v for k, v in self.changes if k.startswith(prefix)}
 
-    def judge(self) -> Job | None:
+    def classifier(self) -> Job | None:
         """Job that trains the classifier of generated samples; None if there is none."""
-        judge = self.recipe.protocol.judge
-        return None if judge is None else self._part_job("judge", judge)
+        classifier = self.recipe.protocol.classifier
+        return None if classifier is None else self._part_job("classifier", classifier)
 
     def models(self) -> list[Job]:
         """Jobs that train all models this one requires, in order of dependency."""
@@ -99,8 +99,8 @@ class Job:
             jobs = training.models()
         else:
             jobs = [model for part in self.parts().values() for model in part.models()] + [self]
-        if (judge := self.judge()) is not None:
-            jobs = judge.models() + jobs
+        if (classifier := self.classifier()) is not None:
+            jobs = classifier.models() + jobs
         return list(dict.fromkeys(jobs))
 
     def config(self, runs: Path) -> Config:

@@ -55,7 +55,7 @@ class EvaluationTask:
         Evaluation protocol of the recipe.
     rows : EvaluationSettings
         Evaluation settings.
-    judge : classifier, optional
+    classifier : classifier, optional
         Fitted classifier of generated samples.
     """
 
@@ -65,7 +65,7 @@ class EvaluationTask:
     dataset: Dataset
     protocol: Protocol
     rows: EvaluationSettings
-    judge: Any = None
+    classifier: Any = None
 
 
 def evaluate_task(task: EvaluationTask) -> list[Metric]:
@@ -96,7 +96,7 @@ def _corrupted_metric(task: EvaluationTask) -> Metric:
     settings = ImputationSettings(protocol.n_iter, batch_statistics=protocol.batch_statistics)
     imputation = None
     if isinstance(estimator, LatentEstimator):
-        cache = task.folder / files.REPAIRS
+        cache = task.folder / files.IMPUTATIONS
         imputation = score_imputation(estimator, dataset, corruption, settings, task.rows, cache)
     if protocol.metric == "error":
         stage = _second_stage(task)
@@ -168,16 +168,16 @@ def _sample_quality(task: EvaluationTask) -> list[Metric]:
 
 
 def _class_consistency_error(task: EvaluationTask) -> list[Metric]:
-    return [class_consistency_error(task.estimator, task.judge, task.dataset)]
+    return [class_consistency_error(task.estimator, task.classifier, task.dataset)]
 
 
 def _rarest_class_frequency(task: EvaluationTask) -> list[Metric]:
-    return [rarest_class_frequency(task.estimator, task.judge, task.dataset)]
+    return [rarest_class_frequency(task.estimator, task.classifier, task.dataset)]
 
 
 def _error_after_training_on_samples(task: EvaluationTask) -> list[Metric]:
-    judge = task.judge
-    return [error_after_training_on_samples(task.estimator, judge, task.dataset, task.rows)]
+    classifier = task.classifier
+    return [error_after_training_on_samples(task.estimator, classifier, task.dataset, task.rows)]
 
 
 METRIC_FUNCTIONS: dict[str, Callable[[EvaluationTask], list[Metric]]] = {
@@ -198,18 +198,18 @@ CLASS_FREQUENCY_SAMPLES = 2000
 """Number of samples for estimating class frequencies."""
 
 
-def class_consistency_error(generator: Any, judge: Any, dataset: Dataset) -> Metric:
+def class_consistency_error(generator: Any, classifier: Any, dataset: Dataset) -> Metric:
     """Per cent of class-conditional samples assigned to another class, of 100 per class."""
     start_time = perf_counter()
-    result = class_consistency_errors(generator, judge)
+    result = class_consistency_errors(generator, classifier)
     name = "class-consistency error of samples, %"
     return _error_metric(name, "generated", dataset, result, start_time)
 
 
-def rarest_class_frequency(generator: Any, judge: Any, dataset: Dataset) -> Metric:
+def rarest_class_frequency(generator: Any, classifier: Any, dataset: Dataset) -> Metric:
     """Frequency of the rarest predicted class among unconditional samples, in per cent."""
     start_time = perf_counter()
-    frequencies = predicted_class_frequencies(generator, judge, CLASS_FREQUENCY_SAMPLES)
+    frequencies = predicted_class_frequencies(generator, classifier, CLASS_FREQUENCY_SAMPLES)
     rarest = int(np.argmin(frequencies.frequencies))
     value = Estimate(
         100 * float(frequencies.frequencies[rarest]),
@@ -222,13 +222,13 @@ def rarest_class_frequency(generator: Any, judge: Any, dataset: Dataset) -> Metr
         dataset,
         value,
         start_time,
-        classes=class_names(judge),
+        classes=class_names(classifier),
         shares=frequencies.frequencies.tolist(),
     )
 
 
 def error_after_training_on_samples(
-    generator: Any, judge: Any, dataset: Dataset, rows: EvaluationSettings
+    generator: Any, classifier: Any, dataset: Dataset, rows: EvaluationSettings
 ) -> Metric:
     """Error rate on real rows of a copy of the classifier trained on samples only, in per cent.
 
@@ -240,7 +240,7 @@ def error_after_training_on_samples(
     split, X, y = labelled_rows(dataset, rows)
     start_time = perf_counter()
     real = complete_rows(X, generator.unit_)
-    result = train_on_generated_errors(generator, judge, real, y)
+    result = train_on_generated_errors(generator, classifier, real, y)
     return _error_metric("error after training on samples, %", split, dataset, result, start_time)
 
 

@@ -58,7 +58,7 @@ class Protocol:
         mean squared error of imputed entries. ``reconstruction``: mean squared reconstruction error
         of an autoencoder. ``mmd2``: squared MMD between samples and real rows. ``parzen``:
         log-likelihood by a Parzen window on 10,000 samples, in nats, for comparison with older
-        work. With a ``judge``, a classifier of generated samples: ``class_consistency_error``, per
+        work. With a ``classifier`` of generated samples: ``class_consistency_error``, per
         cent of class-conditional samples that it assigns to another class;
         ``rarest_class_frequency``, frequency of the rarest predicted class among unconditional
         samples in per cent; ``train_on_generated_error``, error rate in per cent on real rows after
@@ -71,7 +71,7 @@ class Protocol:
         Number of scored rows, from the first; by default all.
     n_training_rows : int
         Number of training rows for counting active units.
-    judge : str, optional
+    classifier : str, optional
         Row whose model, of the same size and seed, classifies generated samples.
     corruption : str, optional
         Corruption of the rows, parsed by :class:`~ancestral.experiments.corruption.Corruption`. A
@@ -92,7 +92,7 @@ class Protocol:
     binarize_seeds: tuple[Natural, ...] = (0, 1, 2)
     n_rows: Count | None = None
     n_training_rows: Count = 500
-    judge: str | None = None
+    classifier: str | None = None
     corruption: str | None = None
     n_iter: Count = 100
     batch_statistics: bool = False
@@ -102,10 +102,10 @@ class Protocol:
         """Check that the fields are consistent with the metric."""
         if self.corruption is not None:
             Corruption.parse(self.corruption)
-        if (self.metric in CLASSIFIER_METRICS) != (self.judge is not None):
+        if (self.metric in CLASSIFIER_METRICS) != (self.classifier is not None):
             raise ValueError(
-                f"metric={self.metric!r}, judge={self.judge!r}: a judge is required for, and only "
-                f"allowed with, the metrics {', '.join(CLASSIFIER_METRICS)}"
+                f"metric={self.metric!r}, classifier={self.classifier!r}: a classifier is required "
+                f"for, and only allowed with, the metrics {', '.join(CLASSIFIER_METRICS)}"
             )
         needs = {"imputation_error": True, "error": self.corruption is not None}
         if needs.get(self.metric, False) != (self.corruption is not None):

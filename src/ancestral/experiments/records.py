@@ -188,7 +188,7 @@ def summarize_results(
 def results_table(
     recipes: Sequence[Recipe], records: Sequence[Record] | None = None, split: str = "test"
 ) -> str:
-    """Text table of published and measured values, their difference and the command of each row.
+    """Text table of published and reproduced values, their difference and the command of each row.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def results_table(
     """
     summaries = summarize_results(recipes, read() if records is None else records, split)
     lines: list[tuple[str, ...]] = [
-        ("row", "size", "published", "ours", "", "gap", "seeds", "command")
+        ("row", "size", "published", "reproduced", "", "difference", "seeds", "command")
     ]
     for recipe in recipes:
         of_row = [s for s in summaries if s.recipe is recipe]
@@ -213,18 +213,18 @@ def results_table(
     )
 
 
-def _cells(standing: ResultSummary) -> tuple[str, ...]:
+def _cells(summary: ResultSummary) -> tuple[str, ...]:
     """Cells of a row with records."""
-    recipe = standing.recipe
+    recipe = summary.recipe
     return (
         recipe.row,
-        standing.size,
+        summary.size,
         recipe.format_value(recipe.published),
-        recipe.format_value(standing.value),
-        f"+- {recipe.format_value(standing.standard_error)}",
-        standing.formatted_gap,
-        str(standing.n_seeds),
-        standing.command,
+        recipe.format_value(summary.value),
+        f"+- {recipe.format_value(summary.standard_error)}",
+        summary.formatted_gap,
+        str(summary.n_seeds),
+        summary.command,
     )
 
 

@@ -48,7 +48,7 @@ def run_job(job: Job, runs: Path, results: Path, n_threads: int | None = None) -
     assert config is not None
     estimator.to(estimator.device)
     dataset, protocol = config.dataset(), job.recipe.protocol_of(job.size, select=job.select)
-    judge = job.judge()
+    classifier = job.classifier()
     task = EvaluationTask(
         name=f"{job.recipe.row}, {job.size}, seed {job.seed}",
         folder=folder,
@@ -56,7 +56,9 @@ def run_job(job: Job, runs: Path, results: Path, n_threads: int | None = None) -
         dataset=dataset,
         protocol=protocol,
         rows=EvaluationSettings(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows),
-        judge=None if judge is None else experiment_run.open_run(ensure_fitted(judge, runs))[0],
+        classifier=None
+        if classifier is None
+        else experiment_run.open_run(ensure_fitted(classifier, runs))[0],
     )
     metrics = evaluate_task(task)
     record = _record(job, runs, estimator, config, metrics)

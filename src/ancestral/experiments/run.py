@@ -2,7 +2,7 @@
 
 A run folder contains ``config.toml`` (input of ``ancestral fit --config``), ``versions.json``,
 ``history.csv`` (the learning curves), ``metrics.json``, ``likelihoods/`` (row by row, one file per
-evaluation), ``repairs/`` (imputed rows, written by recipes), ``model/`` and ``report.html``.
+evaluation), ``imputations/`` (imputed rows, written by recipes), ``model/`` and ``report.html``.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MODEL, REPAIRS = "model", "repairs"
+MODEL, IMPUTATIONS = "model", "imputations"
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 RUN_PARTS = {
     *("config.toml", "versions.json", "history.csv", "metrics.json"),
-    *("likelihoods", MODEL, REPAIRS, "report.html"),
+    *("likelihoods", MODEL, IMPUTATIONS, "report.html"),
 }
 
 RECORD = "record.json"
