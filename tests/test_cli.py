@@ -105,7 +105,7 @@ def test_evaluate_annealed_and_two_sided_and_count_active_units(workdir, capsys)
     assert metric["metric"] == "log-likelihood AIS_2, 5 steps from the prior, nats"
     assert run("evaluate", "run", "--bidirectional", 10, *short) == 0
     out = capsys.readouterr().out
-    assert "from below" in out
+    assert "lower bound" in out
     assert "gap" in out
     assert run("active-units", "run", "--n-rows", 50) == 0
     assert " of 2" in capsys.readouterr().out
@@ -155,10 +155,10 @@ def test_evaluate_and_predict_with_classifier(workdir, capsys):
     assert "VAE, which is not a classifier" in capsys.readouterr().err
 
 
-def test_repair_scores_imputation_and_writes_image(workdir, capsys):
+def test_evaluate_imputation_scores_and_writes_image(workdir, capsys):
     assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
     arguments = ("evaluate-imputation", "run", "--n-rows", 40, "--n-iter", 3, "--batch-statistics")
-    assert run(*arguments, "--corruption", "square:3,half", "--out", "repairs.png") == 0
+    assert run(*arguments, "--corruption", "square:3,half", "--out", "imputations.png") == 0
     out = capsys.readouterr().out
     metrics = json.loads((workdir / "run/metrics.json").read_text())[1:]
     assert [m["metric"] for m in metrics] == [
@@ -169,11 +169,11 @@ def test_repair_scores_imputation_and_writes_image(workdir, capsys):
     digits = ancestral.datasets.load("digits")
     model = ancestral.load(workdir / "run/model")
     x = digits.x_test[:40]
-    damaged = preprocessing.corrupt(x, "half", image_shape=(8, 8), seed=0)
-    filled = model.impute(damaged, n_iter=3, batch_statistics=True, random_state=0)
-    missing = np.isnan(damaged)
+    corrupted = preprocessing.corrupt(x, "half", image_shape=(8, 8), seed=0)
+    filled = model.impute(corrupted, n_iter=3, batch_statistics=True, random_state=0)
+    missing = np.isnan(corrupted)
     assert np.square(filled - x)[missing].mean() == pytest.approx(metrics[1]["value"])
-    with Image.open(workdir / "repairs.png") as picture:
+    with Image.open(workdir / "imputations.png") as picture:
         assert picture.size[0] > picture.size[1]
 
 
@@ -181,14 +181,14 @@ def test_impute_and_sample_csv_table_with_target_column(workdir, table, capsys):
     target = ["--target", "kind"]
     assert run("fit", "vae", table, *target, *TINY, "--test-fraction", 0.2, "--out", "r") == 0
     # without --target: the target column is that of the run
-    assert run("impute", "r", table, "--out", "filled.csv") == 0
+    assert run("impute", "r", table, "--out", "imputed.csv") == 0
     assert "imputed 12 missing entries of 120 rows" in capsys.readouterr().out
-    filled, damaged = pl.read_csv("filled.csv"), pl.read_csv(table)
-    assert filled.columns == ["size", "weight", "kind"]
-    assert filled["size"].null_count() == 0
-    assert filled.select("weight", "kind").equals(damaged.select("weight", "kind"))
-    observed = ~damaged["size"].is_null()
-    assert filled["size"].filter(observed).equals(damaged["size"].filter(observed))
+    imputed, original = pl.read_csv("imputed.csv"), pl.read_csv(table)
+    assert imputed.columns == ["size", "weight", "kind"]
+    assert imputed["size"].null_count() == 0
+    assert imputed.select("weight", "kind").equals(original.select("weight", "kind"))
+    observed = ~original["size"].is_null()
+    assert imputed["size"].filter(observed).equals(original["size"].filter(observed))
     before = Path(table).read_bytes()
     assert run("impute", "r", table, "--out", table) == 2
     assert "choose another name" in capsys.readouterr().err
@@ -255,7 +255,7 @@ def test_partly_missing_labels_raise_only_where_labels_are_required(workdir, cap
         predict = ("predict", "classifier", name)
         assert run(*predict, "--out", f"predicted-{name}") == 0
         assert run(*predict, "--target", "kind", "--out", f"target-{name}") == 0
-        assert run("impute", "vae", name, "--out", "filled.csv") == 0
+        assert run("impute", "vae", name, "--out", "imputed.csv") == 0
     assert Path("predicted-complete.csv").read_text() == Path("predicted-partial.csv").read_text()
     assert Path("predicted-complete.csv").read_text() == Path("target-partial.csv").read_text()
     capsys.readouterr()
@@ -275,17 +275,17 @@ def test_split_option_of_predict_and_impute(workdir, capsys):
     np.testing.assert_array_equal(np.load("test.npy").astype(int), model.predict(digits.x_test))
     assert run("predict", "classifier", "digits", "--out", "train.csv") == 0
     assert "predictions for 1500 train rows" in capsys.readouterr().out
-    assert run("impute", "vae", "digits", "--split", "test", "--out", "filled.npy") == 0
-    np.testing.assert_array_equal(np.load("filled.npy"), digits.x_test)
-    assert run("impute", "vae", "digits", "--split", "valid", "--out", "filled.npy") == 2
+    assert run("impute", "vae", "digits", "--split", "test", "--out", "imputed.npy") == 0
+    np.testing.assert_array_equal(np.load("imputed.npy"), digits.x_test)
+    assert run("impute", "vae", "digits", "--split", "valid", "--out", "imputed.npy") == 2
     assert "--split valid: the data set digits has no such rows" in capsys.readouterr().err
     assert run("sample", "vae", "--label", 1, "--out", "s.npy") == 2
     error = capsys.readouterr().err
     assert "--label 1: vae contains a VAE, which is not class-conditional" in error
-    for damage, message in (("square:12", "for images of 8x8"), ("random:2", "from 0 to 1")):
-        assert run("evaluate-imputation", "classifier", "--corruption", damage) == 2
+    for corruption, message in (("square:12", "for images of 8x8"), ("random:2", "from 0 to 1")):
+        assert run("evaluate-imputation", "classifier", "--corruption", corruption) == 2
         error = capsys.readouterr().err
-        assert f"--corruption {damage}: " in error
+        assert f"--corruption {corruption}: " in error
         assert message in error
 
 

@@ -229,7 +229,9 @@ def test_ais_of_generators_api_and_command_line(tmp_path, capsys):
     with pytest.raises(ValueError, match="variance"):
         model.log_likelihood(X[:4], Y[:4], variance=0.0)
     with pytest.raises(ValueError, match="'prior'"):
-        model.log_likelihood(X[:4], Y[:4], variance=0.1, annealing=Annealing(init_from="posterior"))
+        model.log_likelihood(
+            X[:4], Y[:4], variance=0.1, annealing=Annealing(initial_distribution="posterior")
+        )
     with pytest.raises(ValueError, match="bernoulli"):
         fitted(GMMN, noise_distribution="bits").log_likelihood(X[:4], variance=0.1)
     with pytest.raises(ValueError, match="GMMN is not class-conditional"):
@@ -623,7 +625,7 @@ def test_parzen_log_likelihood_matches_formula():
     result = parzen_log_likelihood(generated, rows, rows, widths=(0.25,))
     expected = -0.5 * (0.09 + 0.16) / 2 / 0.0625 - np.log(2 * np.pi * 0.0625)
     assert result.widths == (0.25,)
-    assert result.mean == pytest.approx(expected)
+    assert result.estimate.value == pytest.approx(expected)
 
 
 def test_parzen_matches_sklearn_kernel_density():
@@ -637,8 +639,8 @@ def test_parzen_matches_sklearn_kernel_density():
     best = max((0.2, 0.4, 0.8), key=lambda width: score(width, valid).mean())
     values = score(best, test)
     assert result.widths == (best,)
-    assert result.mean == pytest.approx(values.mean())
-    assert result.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
+    assert result.estimate.value == pytest.approx(values.mean())
+    assert result.estimate.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(61))
 
 
 @pytest.mark.parametrize("widths", [(), (0.0,), (0.1, -1.0), (math.nan,)])
@@ -666,8 +668,8 @@ def test_parzen_cross_validates_width_without_validation_set():
     result = parzen_log_likelihood(generated, None, test, widths=(0.1, 1.0))
     assert result.widths == (1.0, 0.1)  # chosen on even rows (smaller values) and on odd rows
     expected = [norm(0, width).logpdf(x) for x, width in [(0.1, 1.0)] * 3 + [(1.0, 0.1)] * 2]
-    assert result.mean == pytest.approx(np.mean(expected))
-    assert result.standard_error == pytest.approx(np.std(expected, ddof=1) / math.sqrt(5))
+    assert result.estimate.value == pytest.approx(np.mean(expected))
+    assert result.estimate.standard_error == pytest.approx(np.std(expected, ddof=1) / math.sqrt(5))
 
 
 @pytest.mark.parametrize("name", ["gmmn", "cgmmn", "gan", "cgmmn-classifier"])

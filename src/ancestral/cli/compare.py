@@ -55,7 +55,7 @@ def _compare_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     differences = []
     for (metric, first), (_, second) in zip(*results, strict=True):
         difference = compare_likelihoods(first, second)
-        print(f"{options.run} less {options.second}: {difference}")
+        print(f"{options.run} minus {options.second}: {difference}")
         differences.append(
             _shared_fields(metric)
             | {
@@ -76,7 +76,7 @@ def _compare_errors(options: Namespace) -> list[dict[str, Any]]:
     difference = mcnemar(first, second)
     for path, errors in ((options.run, first), (options.second, second)):
         print(f"{path}: {metric['split']} error {errors}")
-    print(f"{options.run} less {options.second}: {difference}")
+    print(f"{options.run} minus {options.second}: {difference}")
     return [
         _shared_fields(metric)
         | {

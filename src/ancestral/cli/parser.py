@@ -21,7 +21,7 @@ examples:
   ancestral fit my_module:MyVAE my_table.csv       fit your own estimator, of a file my_module.py
   ancestral evaluate runs/vae-digits               log-likelihood of the test rows
   ancestral sample runs/vae-digits -n 100 --out samples.png
-  ancestral impute runs/vae-table damaged.csv --out filled.csv
+  ancestral impute runs/vae-table my_table.csv --out imputed.csv
 """
 
 
@@ -138,7 +138,7 @@ def _add_fit(commands: Any, arguments: Sequence[str]) -> None:
 def _add_method_options(fit: Parser, name: str) -> None:
     """Add the options of a method, if its name is known, after importing its class.
 
-    Exit with an error if a ``module:Class`` can't be imported.
+    Exit with an error if a ``module:Class`` cannot be imported.
     """
     try:
         cls = registry.import_class(name)
@@ -226,8 +226,8 @@ def _add_evaluate(commands: Any) -> None:
         "--bidirectional",
         type=int,
         metavar="N",
-        help="draw N samples from the model and bound their log-likelihood from below and above "
-        "by annealing; the gap measures the accuracy of annealing",
+        help="draw N samples from the model and compute lower and upper bounds on their "
+        "log-likelihood by annealing; the gap measures the accuracy of annealing",
     )
     evaluate.add_argument(
         "--classifier",
@@ -243,8 +243,10 @@ def _add_evaluate(commands: Any) -> None:
     )
     _add_second_stage(evaluate)
     compare = _add(commands, "compare", "compare two models on the same held-out rows, row by row")
-    compare.add_argument("run", type=Path, metavar="first", help="run folder, or a saved model")
-    compare.add_argument("second", type=Path, help="second run folder, or saved model")
+    compare.add_argument("run", type=Path, metavar="FIRST", help="run folder, or a saved model")
+    compare.add_argument(
+        "second", type=Path, metavar="SECOND", help="second run folder, or saved model"
+    )
     _add_import(compare)
     _add_evaluation_options(compare)
     compare.add_argument(
@@ -281,7 +283,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_evaluate_imputation(commands: Any) -> None:
-    """Add the subcommand ``repair``."""
+    """Add the subcommand ``evaluate-imputation``."""
     imputation = _add(
         commands,
         "evaluate-imputation",
@@ -294,7 +296,7 @@ def _add_evaluate_imputation(commands: Any) -> None:
     add(
         "--corruption",
         default="square:12,random:0.6,half",
-        metavar="WAYS",
+        metavar="CORRUPTIONS",
         help="comma-separated corruptions: square:SIDE, random:PROBABILITY or half "
         "(default: %(default)s)",
     )
@@ -424,7 +426,7 @@ def _add_reproduce(commands: Any) -> None:
     add(
         "--list",
         action="store_true",
-        help="list published and measured values, their difference and the commands",
+        help="list published and reproduced values, their differences and the commands",
     )
     add(
         "--size",

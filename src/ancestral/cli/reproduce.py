@@ -74,7 +74,7 @@ def _parse_changes(row: Recipe, options: Namespace) -> tuple[tuple[str, Any], ..
 
 
 def _parse_change(row: Recipe, size: str, change: str) -> tuple[str, Any]:
-    """Parse one ``NAME=VALUE``; ``PART.NAME=VALUE`` is for another row, for example its start."""
+    """Parse one ``NAME=VALUE``; ``PART.NAME=VALUE`` is for another row."""
     name, _, text = change.partition("=")
     part, dot, part_name = name.partition(".")
     if dot:

@@ -47,7 +47,7 @@ def fit(options: Namespace) -> None:
     if not options.no_report:
         print(f"report:     {out / 'report.html'}")
     imported = f" --import {module}" if module else ""
-    print(f"to quote:   ancestral evaluate {shlex.quote(str(out))}{imported}")
+    print(f"evaluate:   ancestral evaluate {shlex.quote(str(out))}{imported}")
 
 
 def _read_config(options: Namespace) -> Config:
@@ -102,4 +102,4 @@ def demo(options: Namespace) -> None:
     """Run ``ancestral demo``."""
     from ancestral.experiments.demo import run_demo
 
-    print(f"\nopen this page: {run_demo(options.out)}")
+    print(f"\nreport: {run_demo(options.out)}")

@@ -63,7 +63,7 @@ class Annealing:
     Raises
     ------
     ValueError
-        If a number is not positive or ``start`` is not one of the two values.
+        If a number is not positive or ``initial_distribution`` is not one of the two values.
     """
 
     n_steps: int = 1000

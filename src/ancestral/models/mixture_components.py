@@ -288,7 +288,7 @@ class FullCovariance(Component):
     ) -> Float[Tensor, "b n"]:
         """Sample rows of one-hot classes ``y``, given their observed entries."""
         mean, covariance = condition_gaussian(self.conditional(y), x, mask)
-        regular = covariance + torch.diag_embed(mask)  # invertible; observed entries are kept below
+        regular = covariance + torch.diag_embed(mask)  # invertible; observed entries are restored
         noise = MultivariateNormal(torch.zeros_like(mean), regular, validate_args=False).sample()
         return torch.where(mask > 0, x, mean + noise)
 

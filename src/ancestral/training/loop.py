@@ -41,7 +41,7 @@ def train(
 ) -> History:
     """Train a model by gradient steps.
 
-    Each step uses one minibatch. The players update their parameters in order; each one sees the
+    Each step uses one minibatch. The players update their parameters in order; each one uses the
     updates of those before it. The noise of a step comes from a stream seeded by (random_state,
     step): equal seeds give bitwise equal results on the same machine, and the user's random states
     do not change.

@@ -1,4 +1,4 @@
 """Utilities: validation, docstrings, random seeds, files, serialization, processes.
 
-Nothing here knows of data, models or training; every other package builds on it.
+Independent of data, models and training; imported by all other packages.
 """
