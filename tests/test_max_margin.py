@@ -484,7 +484,7 @@ def test_classification_of_corrupted_and_imputed_samples(tmp_path, capsys):
     for words in (
         "mean squared error of imputations",
         "error on noise-filled rows",
-        "error on imputed rows, rect 4, by L",
+        "error on imputed rows, square 4, by L",
     ):
         assert words in output
     assert main(["evaluate-imputation", str(tmp_path / "p"), "digits", *command[:4]]) == 0
