@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from ancestral import MemoryVAE, datasets
 from ancestral.evaluation import memory_analysis
 from ancestral.experiments.report.figures import to_rgb
-from ancestral.experiments.run import open_run
+from ancestral.experiments.run_folder import open_run
 
 MODEL = Path("zoo/memory-controls-softmax-plus")
 FIGURE = RESULTS.parent / "docs" / "images" / "slots.png"

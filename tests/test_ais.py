@@ -13,7 +13,7 @@ from ancestral import VAE, DeviceData, LatentModel
 from ancestral.evaluation.ais import Annealing, annealed_log_likelihood, bidirectional_bounds
 from ancestral.evaluation.hmc import hmc_step, value_and_grad
 from ancestral.evaluation.log_likelihood import log_likelihood
-from ancestral.experiments.protocol import EvaluationSettings
+from ancestral.experiments.evaluation_settings import EvaluationSettings
 from ancestral.nn import MLP, Constant
 from ancestral.probability.conditionals import Bernoulli, Gaussian, standard_normal
 from ancestral.training import engine

@@ -361,7 +361,7 @@ def test_compare_checks_models_and_data_before_evaluation(workdir, table, capfd,
     assert run("fit", "network-classifier", table, *options, "--out", "c") == 0
     frame.with_columns(pl.col("weight") + 1).write_csv("second.csv")
     monkeypatch.setattr(
-        "ancestral.experiments.run_metrics.evaluate_cached",
+        "ancestral.experiments.metrics_file.evaluate_cached",
         lambda *_, **__: pytest.fail("evaluate_cached"),
     )
     assert run("compare", "a", "c") == 2

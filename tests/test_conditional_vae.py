@@ -15,7 +15,7 @@ from ancestral.data import device_data
 from ancestral.data.batch import Batch
 from ancestral.estimators.class_conditional_vae import ClassConditionalVAE
 from ancestral.evaluation.log_likelihood import log_likelihood
-from ancestral.experiments.run import open_run
+from ancestral.experiments.run_folder import open_run
 from ancestral.models.latent import LatentModel
 from ancestral.nn import ReadContext, Slice
 from ancestral.objectives import semi_supervised_bound

@@ -6,7 +6,7 @@ from scipy.signal import convolve2d
 
 from ancestral import datasets
 from ancestral.cli.main import main
-from ancestral.data.contrast import (
+from ancestral.data.contrast_normalization import (
     contrast_normalization,
     global_contrast_normalization,
     local_contrast_normalization,

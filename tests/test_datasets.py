@@ -26,11 +26,11 @@ from PIL import Image
 
 from ancestral import datasets
 from ancestral.cli.main import main
-from ancestral.datasets import DataError, content_checksum, download, file_formats, load, svhn
+from ancestral.datasets import DataError, archive_formats, content_checksum, download, load, svhn
 from ancestral.datasets.builders import BOSTON_SPLITS, grey_image_builder, read_idx_splits
-from ancestral.datasets.catalogue import load_entry
+from ancestral.datasets.catalogue import ENTRIES, IDX_FILES, Entry, FileLayout
+from ancestral.datasets.catalogue_loading import load_entry
 from ancestral.datasets.download import RemoteFile
-from ancestral.datasets.entries import ENTRIES, IDX_FILES, Entry, FileLayout
 
 DATA = os.environ.get("ANCESTRAL_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder with the data")
@@ -40,7 +40,9 @@ needs_data = pytest.mark.skipif(not DATA, reason="ANCESTRAL_DATA names no folder
 def _isolated(monkeypatch, tmp_path):
     """Replace the user's cache folder, and bypass proxies."""
     monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr("ancestral.datasets.catalogue.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(
+        "ancestral.datasets.catalogue_loading.cache_folder", lambda: tmp_path / "cache"
+    )
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -247,14 +249,16 @@ def test_downsampled_omniglot_drawings_equal_npz():
     with np.load(Path(DATA) / "omniglot" / "images_evaluation.npz") as file:
         drawings = file["images"][::60].reshape(-1, 105, 105)
     assert all(
-        file_formats.downsample_drawing(~drawing).tobytes() in expected for drawing in drawings
+        archive_formats.downsample_drawing(~drawing).tobytes() in expected for drawing in drawings
     )
 
 
 def test_downsampling_of_drawings_preserves_mean():
     ink = np.random.default_rng(0).random((105, 105)) < 0.3
-    assert file_formats.downsample_drawing(ink).mean() / 255 == pytest.approx(ink.mean(), abs=1e-3)
-    assert np.all(file_formats.downsample_drawing(np.ones((105, 105), bool)) == 255)
+    assert archive_formats.downsample_drawing(ink).mean() / 255 == pytest.approx(
+        ink.mean(), abs=1e-3
+    )
+    assert np.all(archive_formats.downsample_drawing(np.ones((105, 105), bool)) == 255)
 
 
 def test_read_drawings_from_zip(tmp_path):
@@ -266,7 +270,7 @@ def test_read_drawings_from_zip(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images/Latin/character02/0683_07.png", stream.getvalue())
         archive.writestr("__MACOSX/images/Latin/._0683_07.png", b"")
-    drawings = file_formats.read_drawings(path)
+    drawings = archive_formats.read_drawings(path)
     assert list(drawings) == [(683, 7)]
     assert drawings[683, 7].sum() == 16 * 255
     assert np.all(drawings[683, 7][:4, :4] == 255)

@@ -36,12 +36,12 @@ from ancestral.evaluation.sample_quality import (
     sample_quality,
 )
 from ancestral.experiments import report
+from ancestral.experiments.evaluation_settings import EvaluationSettings
 from ancestral.experiments.metrics import EvaluationTask, evaluate_task
-from ancestral.experiments.protocol import EvaluationSettings
+from ancestral.experiments.metrics_file import read_metrics
 from ancestral.experiments.recipes import Protocol
 from ancestral.experiments.report import regression
 from ancestral.experiments.report.context import make_context
-from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import score_noisy_generator, score_sample_quality
 from ancestral.models.implicit import Generator
 from ancestral.models.noisy_generator import NoisyGenerator

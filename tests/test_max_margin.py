@@ -37,7 +37,7 @@ from ancestral.experiments.corruption import (
     score_corrupted_classification,
     score_imputation,
 )
-from ancestral.experiments.protocol import EvaluationSettings
+from ancestral.experiments.evaluation_settings import EvaluationSettings
 from ancestral.experiments.scoring import (
     fit_second_stage,
     make_second_stage,

@@ -12,8 +12,8 @@ from scipy import integrate, stats
 import ancestral
 from ancestral import PBP, datasets
 from ancestral.cli.main import main
+from ancestral.experiments.evaluation_settings import EvaluationSettings
 from ancestral.experiments.metrics import EvaluationTask, evaluate_task
-from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.experiments.recipes import Protocol
 from ancestral.models.bayesian_mlp import (
     BayesianMLP,

@@ -19,12 +19,20 @@ from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.class_fidelity import class_consistency_errors
 from ancestral.evaluation.metrics import classification_errors
 from ancestral.evaluation.parzen import PARZEN_BANDWIDTHS
-from ancestral.experiments import corruption, protocol, recipe_files, recipes, records, scoring, zoo
+from ancestral.experiments import (
+    corruption,
+    evaluation_settings,
+    recipe_files,
+    recipes,
+    records,
+    scoring,
+    zoo,
+)
 from ancestral.experiments.jobs import Job
 from ancestral.experiments.launchers import run_on_cluster, run_parallel, run_serial, schedule
 from ancestral.experiments.metrics import EvaluationTask, evaluate_task
+from ancestral.experiments.metrics_file import read_metrics
 from ancestral.experiments.reproduce import run_job
-from ancestral.experiments.run_metrics import read_metrics
 from ancestral.experiments.scoring import ERROR
 from ancestral.experiments.zoo import ship, zoo_name
 from ancestral.utils import files
@@ -82,7 +90,7 @@ def workdir_with_reports(tmp_path, monkeypatch):
 @pytest.fixture
 def workdir(workdir_with_reports, monkeypatch):
     """Working directory without report pages, which take longer than training."""
-    monkeypatch.setattr("ancestral.experiments.run.write_report", lambda *_: None)
+    monkeypatch.setattr("ancestral.experiments.run_folder.write_report", lambda *_: None)
     return workdir_with_reports
 
 
@@ -413,7 +421,7 @@ def test_rows_with_of_score_the_model_of_another_row(workdir, capsys):
     ]
     assert [r["fits"][0]["row"] for r in records_] == ["digits/vae"] * 2
     model, digits = ancestral.load(workdir / RUN), datasets.load("digits")
-    rows = protocol.EvaluationSettings(split="test", n_rows=50)
+    rows = evaluation_settings.EvaluationSettings(split="test", n_rows=50)
     imputation = corruption.score_imputation(
         model, digits, corruption.Corruption("half"), corruption.ImputationSettings(2), rows
     )
@@ -560,7 +568,7 @@ def test_parzen_width_does_not_depend_on_training_rows(
     data = datasets.load("digits", n_valid=n_valid)
     model = ancestral.GMMN(hidden=(8,), max_epochs=1, batch_size=300, random_state=0)
     model.fit(data.x_train)
-    rows = protocol.EvaluationSettings(split=split)
+    rows = evaluation_settings.EvaluationSettings(split=split)
 
     def window(dataset):
         fields = {"name": "", "folder": None, "protocol": recipes.Protocol(metric="parzen")}
@@ -749,7 +757,7 @@ def test_committed_shipped_models_reproduce_records(name):
         result = classification_errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
         assert result.percent == pytest.approx(record["value"], abs=error)
         return
-    classifier = recipe_files.find_recipes(record["row"])[0].protocol.classifier
+    classifier = recipe_files.find_recipes(record["row"])[0].evaluation_settings.classifier
     if classifier is not None:
         result = class_consistency_errors(
             ancestral.load(folder), ancestral.load(ROOT / "zoo" / zoo_name(classifier))
@@ -766,7 +774,7 @@ def test_committed_shipped_models_reproduce_records(name):
         "CGMMNRegressor": scoring.score_regression,
     }
     metric = metrics.get(type(model).__name__, scoring.score_sample_quality)
-    result = metric(model, dataset, protocol.EvaluationSettings())
+    result = metric(model, dataset, evaluation_settings.EvaluationSettings())
     assert result["value"] == pytest.approx(record["value"], abs=record["standard_error"])
 
 

@@ -22,7 +22,7 @@ from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.experiments.report.figures import to_rgb
-from ancestral.experiments.run import open_run
+from ancestral.experiments.run_folder import open_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGES, ZOO = ROOT / "docs" / "images", ROOT / "zoo"

@@ -18,9 +18,9 @@ from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase
 from ancestral.experiments import alignment
 from ancestral.experiments.config import Config
-from ancestral.experiments.protocol import EvaluationSettings, Metric
-from ancestral.experiments.run import CONFIG
-from ancestral.experiments.run_metrics import read_metrics
+from ancestral.experiments.evaluation_settings import EvaluationSettings, Metric
+from ancestral.experiments.metrics_file import read_metrics
+from ancestral.experiments.run_folder import CONFIG
 from ancestral.experiments.scoring import SAMPLE_QUALITY
 from ancestral.training.engine.devices import log_once
 from ancestral.utils import files

@@ -19,9 +19,9 @@ from ancestral.cli.common import (
 from ancestral.cli.options import _evaluation_settings, _row_settings
 from ancestral.evaluation.log_likelihood import compare as compare_likelihoods
 from ancestral.evaluation.metrics import mcnemar
-from ancestral.experiments import provenance, run_metrics, scoring
-from ancestral.experiments.protocol import Metric
-from ancestral.experiments.run import open_run
+from ancestral.experiments import metrics_file, provenance, scoring
+from ancestral.experiments.evaluation_settings import Metric
+from ancestral.experiments.run_folder import open_run
 from ancestral.utils import files
 from ancestral.utils.validation import Count, check_field
 
@@ -47,7 +47,7 @@ def _compare_likelihoods(options: Namespace) -> list[dict[str, Any]]:
     seeds = [seed if estimator.draws_bits_ else None for _, estimator, _ in pair]
     _check_same(options, "binarize_seed", seeds)
     results = [
-        [run_metrics.evaluate_cached(*model, scoring, progress=True) for scoring in settings]
+        [metrics_file.evaluate_cached(*model, scoring, progress=True) for scoring in settings]
         for model in pair
     ]
     for metric, _ in [result for of_model in results for result in of_model]:

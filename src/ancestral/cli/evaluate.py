@@ -29,15 +29,15 @@ from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase
 from ancestral.evaluation.ais import BidirectionalBounds
 from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.evaluation.log_likelihood import LogLikelihood
-from ancestral.experiments import records, run_metrics, scoring
+from ancestral.experiments import metrics_file, records, scoring
 from ancestral.experiments.config import Config
+from ancestral.experiments.evaluation_settings import EvaluationSettings, Metric
 from ancestral.experiments.metrics import (
     class_consistency_error,
     error_after_training_on_samples,
     rarest_class_frequency,
 )
-from ancestral.experiments.protocol import EvaluationSettings, Metric
-from ancestral.experiments.run import open_run
+from ancestral.experiments.run_folder import open_run
 from ancestral.utils import files
 from ancestral.utils.validation import Count, check_field
 
@@ -121,9 +121,9 @@ def _save_likelihoods(options: Namespace, metric: Metric, result: LogLikelihood)
     """Print a log-likelihood, add it to the run's metrics and write row-wise values to --out."""
     print_metric(metric)
     if (options.run / files.MODEL).is_dir():
-        run_metrics.add_metric(options.run, metric)
+        metrics_file.add_metric(options.run, metric)
     if options.out is not None:
-        files.write_file(options.out, run_metrics.likelihoods_to_csv(result))
+        files.write_file(options.out, metrics_file.likelihoods_to_csv(result))
 
 
 def _evaluate_aggregate(
@@ -141,7 +141,7 @@ def _evaluate_aggregate(
     metric = score(estimator, dataset, _row_settings(options))
     print_metric(metric)
     if (options.run / files.MODEL).is_dir():
-        run_metrics.add_metric(options.run, metric)
+        metrics_file.add_metric(options.run, metric)
 
 
 def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.Dataset) -> str:
@@ -150,7 +150,7 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
     # without grey values there is no binarisation: all seeds give the same result
     settings = _evaluation_settings(options)[: None if estimator.draws_bits_ else 1]
     results = [
-        run_metrics.evaluate_cached(
+        metrics_file.evaluate_cached(
             options.run, estimator, dataset, scoring, recompute=True, progress=True
         )
         for scoring in settings
@@ -163,7 +163,7 @@ def _evaluate_likelihood(options: Namespace, estimator: Any, dataset: datasets.D
             f"mean over {len(results)} binarisations: {np.mean(values):.3f}, "
             f"standard deviation {np.std(values, ddof=1):.3f}"
         )
-    return run_metrics.likelihoods_to_csv(results[-1][1])
+    return metrics_file.likelihoods_to_csv(results[-1][1])
 
 
 def _evaluate_errors(
@@ -179,7 +179,7 @@ def _evaluate_errors(
     name = metric["metric"].removesuffix(", %")
     print(f"{metric['split']} {name}: {result} ({metric['n_rows']} rows)")
     if (options.run / files.MODEL).is_dir():
-        run_metrics.add_metric(options.run, metric)
+        metrics_file.add_metric(options.run, metric)
     return pl.DataFrame({"wrong": result.misclassified.astype(np.uint8)}).write_csv()
 
 
@@ -254,4 +254,4 @@ def _save_metric(options: Namespace, metric: Metric) -> None:
     """Print a metric and add it to the metrics of the run."""
     print_metric(metric)
     if (options.run / files.MODEL).is_dir():
-        run_metrics.add_metric(options.run, metric | {"classifier": str(options.classifier)})
+        metrics_file.add_metric(options.run, metric | {"classifier": str(options.classifier)})

@@ -25,7 +25,7 @@ from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.supervised import ClassifierBase, RegressorBase, class_names
 from ancestral.evaluation.class_fidelity import is_class_conditional
 from ancestral.experiments import alignment
-from ancestral.experiments.run import open_run
+from ancestral.experiments.run_folder import open_run
 from ancestral.utils.validation import Count, check_field
 
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from ancestral.cli.common import (
 from ancestral.cli.options import _row_settings, _second_stage
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.supervised import ClassifierBase
-from ancestral.experiments import protocol, run_metrics
+from ancestral.experiments import evaluation_settings, metrics_file
 from ancestral.experiments.corruption import (
     Corruption,
     ImputationSettings,
     score_corrupted_classification,
     score_imputation,
 )
-from ancestral.experiments.protocol import Metric
-from ancestral.experiments.run import open_run
+from ancestral.experiments.evaluation_settings import Metric
+from ancestral.experiments.run_folder import open_run
 from ancestral.utils import files
 from ancestral.utils.validation import Count, check_field
 
@@ -65,7 +65,10 @@ def evaluate_imputation(options: Namespace) -> None:
             strips += [
                 x[:IMAGES_PER_LINE] for x in (result.truth, result.corrupted, result.imputed)
             ]
-        if isinstance(estimator, ClassifierBase) and protocol.labels(dataset, rows) is not None:
+        if (
+            isinstance(estimator, ClassifierBase)
+            and evaluation_settings.labels(dataset, rows) is not None
+        ):
             results = score_corrupted_classification(
                 estimator, dataset, corruption, settings, rows, result, **stage
             )
@@ -79,4 +82,4 @@ def _save_corrupted_metric(options: Namespace, metric: Metric, value: object) ->
     """Print a metric of corrupted rows and add it to the metrics of the run."""
     print(f"{metric['split']} {metric['metric']}: {value} ({metric['n_rows']} rows)")
     if (options.run / files.MODEL).is_dir():
-        run_metrics.add_metric(options.run, metric)
+        metrics_file.add_metric(options.run, metric)

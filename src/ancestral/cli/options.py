@@ -11,7 +11,7 @@ from ancestral.cli.common import training_data
 from ancestral.evaluation.ais import Annealing
 from ancestral.experiments import scoring
 from ancestral.experiments.config import Config
-from ancestral.experiments.protocol import EvaluationSettings
+from ancestral.experiments.evaluation_settings import EvaluationSettings
 from ancestral.utils.validation import Natural, parse_field
 
 

@@ -12,9 +12,9 @@ from ancestral import datasets
 from ancestral.cli.common import data_options, print_metric
 from ancestral.estimators import registry
 from ancestral.estimators.base.latent import LatentEstimator
-from ancestral.experiments import run_metrics
+from ancestral.experiments import metrics_file
 from ancestral.experiments.config import Config, read_config
-from ancestral.experiments.run import (
+from ancestral.experiments.run_folder import (
     CONFIG,
     estimate_metrics,
     open_run,
@@ -41,7 +41,7 @@ def fit(options: Namespace) -> None:
     estimator, _ = open_run(folder)
     if isinstance(estimator, LatentEstimator):
         _print_likelihood(estimator.likelihood_)
-    for metric in run_metrics.read_metrics(folder):
+    for metric in metrics_file.read_metrics(folder):
         print_metric(metric)
     print(f"run folder: {out}")
     if not options.no_report:

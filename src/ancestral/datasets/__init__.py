@@ -1,6 +1,6 @@
 """Data sets: a catalogue with fixed splits and checksums, and readers of user files."""
 
-from ancestral.datasets.catalogue import Description, describe, names
+from ancestral.datasets.catalogue_loading import Description, describe, names
 from ancestral.datasets.dataset import DataError, Dataset, content_checksum
 from ancestral.datasets.load import load, read_table
 from ancestral.datasets.tables import fill_missing

@@ -10,8 +10,8 @@ import numpy as np
 
 from ancestral.data.labels import UNLABELLED, has_label
 from ancestral.data.sampling import row_blocks
+from ancestral.datasets.archive_formats import open_npz, read_npz
 from ancestral.datasets.dataset import ARRAY_NAMES, DataError, file_error
-from ancestral.datasets.file_formats import open_npz, read_npz
 from ancestral.datasets.splits import train_test_split
 
 Fields = dict[str, Any]

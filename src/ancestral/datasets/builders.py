@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ancestral.datasets import file_formats
+from ancestral.datasets import archive_formats
 from ancestral.datasets.dataset import DataError, file_error
 from ancestral.datasets.splits import random_permutation, stratified_split
 
@@ -63,9 +63,11 @@ def read_idx_splits(x_train: Path, y_train: Path, x_test: Path, y_test: Path) ->
     """Read the four idx files of MNIST or Fashion-MNIST."""
     images = {"x_train": x_train, "x_test": x_test}
     labels = {"y_train": y_train, "y_test": y_test}
-    raw = {key: flatten_images(file_formats.read_idx(path, ndim=3)) for key, path in images.items()}
+    raw = {
+        key: flatten_images(archive_formats.read_idx(path, ndim=3)) for key, path in images.items()
+    }
     raw |= {
-        key: file_formats.read_idx(path, ndim=1).astype(np.int64) for key, path in labels.items()
+        key: archive_formats.read_idx(path, ndim=1).astype(np.int64) for key, path in labels.items()
     }
     return raw
 
@@ -78,7 +80,7 @@ def grey_image_builder(*class_names: str) -> Callable[[Raw], Fields]:
 def read_bit_arrays(path: Path) -> Raw:
     """Read the three splits of binarized MNIST from an .npz file."""
     keys = ("x_train", "x_valid", "x_test")
-    arrays = file_formats.read_npz(path, *keys)
+    arrays = archive_formats.read_npz(path, *keys)
     return {
         key: flatten_images(array).astype(bool) for key, array in zip(keys, arrays, strict=True)
     }
@@ -87,18 +89,18 @@ def read_bit_arrays(path: Path) -> Raw:
 def read_bit_texts(train: Path, valid: Path, test: Path) -> Raw:
     """Read the three splits of binarized MNIST from text files."""
     paths = {"x_train": train, "x_valid": valid, "x_test": test}
-    return {key: file_formats.read_bits(path, width=784) for key, path in paths.items()}
+    return {key: archive_formats.read_bits(path, width=784) for key, path in paths.items()}
 
 
 def read_letter_arrays(path: Path) -> Raw:
     """Read the OCR letters from an .npz file."""
-    x, y = file_formats.read_npz(path, "x", "y")
+    x, y = archive_formats.read_npz(path, "x", "y")
     return _ordered_letters(flatten_images(x).astype(bool), y.astype(np.int64))
 
 
 def read_letter_text(path: Path) -> Raw:
     """Read the OCR letters from letter.data(.gz)."""
-    return _ordered_letters(*file_formats.read_letters(path))
+    return _ordered_letters(*archive_formats.read_letters(path))
 
 
 def _ordered_letters(x: np.ndarray, y: np.ndarray) -> Raw:
@@ -119,7 +121,7 @@ def build_letters(raw: Raw) -> Fields:
 
 def read_omniglot_arrays(path: Path) -> Raw:
     """Read the 28 x 28 drawings from an .npz file."""
-    x, character, drawer = file_formats.read_npz(path, "x", "character", "drawer")
+    x, character, drawer = archive_formats.read_npz(path, "x", "character", "drawer")
     return {
         "x": flatten_images(x),
         "y": character.astype(np.int64) - 1,
@@ -129,7 +131,7 @@ def read_omniglot_arrays(path: Path) -> Raw:
 
 def read_omniglot_zips(*paths: Path) -> Raw:
     """Read the two zip files of 105 x 105 drawings and downsample them to 28 x 28."""
-    drawings = {key: x for path in paths for key, x in file_formats.read_drawings(path).items()}
+    drawings = {key: x for path in paths for key, x in archive_formats.read_drawings(path).items()}
     if not drawings:
         raise file_error(paths[0], "contains no drawing")
     keys = np.array(sorted(drawings))
@@ -147,13 +149,13 @@ def build_omniglot(raw: Raw) -> Fields:
 
 def read_frey_arrays(path: Path) -> Raw:
     """Read the Frey faces from an .npz file."""
-    (x,) = file_formats.read_npz(path, "x")
+    (x,) = archive_formats.read_npz(path, "x")
     return {"x": flatten_images(x)}
 
 
 def read_frey_mat(path: Path) -> Raw:
     """Read the Frey faces from frey_rawface.mat, whose columns are the frames."""
-    (frames,) = file_formats.read_mat(path, "ff")
+    (frames,) = archive_formats.read_mat(path, "ff")
     return {"x": np.ascontiguousarray(frames.T)}
 
 
@@ -169,13 +171,13 @@ def build_frey(raw: Raw) -> Fields:
 
 def read_boston_arrays(path: Path) -> Raw:
     """Read the housing table from an .npz file."""
-    x, y = file_formats.read_npz(path, "x", "y")
+    x, y = archive_formats.read_npz(path, "x", "y")
     return {"x": x, "y": y}
 
 
 def read_boston_text(path: Path) -> Raw:
     """Read the housing table from text, one or two lines per row; the last number is the target."""
-    table = file_formats.read_numbers(path, width=14)
+    table = archive_formats.read_numbers(path, width=14)
     return {"x": table[:, :13], "y": table[:, 13]}
 
 

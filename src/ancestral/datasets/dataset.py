@@ -147,15 +147,15 @@ class Dataset:
     def with_contrast_normalization(self) -> Dataset:
         """Return the data set with contrast-normalised images, as float32.
 
-        See `ancestral.data.contrast.contrast_normalization`. The checksum is that of the original
-        images.
+        See `ancestral.data.contrast_normalization.contrast_normalization`. The checksum is that of
+        the original images.
 
         Raises
         ------
         DataError
             If the rows are not images, or contain missing values.
         """
-        from ancestral.data.contrast import contrast_normalization
+        from ancestral.data.contrast_normalization import contrast_normalization
 
         shape = self.image_shape
         if shape is None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ancestral.datasets.arrays import Fields, load_npy, load_npz
-from ancestral.datasets.catalogue import check_options, find_entry, load_entry
+from ancestral.datasets.catalogue import ENTRIES
+from ancestral.datasets.catalogue_loading import check_options, find_entry, load_entry
 from ancestral.datasets.dataset import DataError, Dataset, content_checksum
-from ancestral.datasets.entries import ENTRIES
 from ancestral.datasets.images import load_images
 from ancestral.datasets.splits import subsample_labels
 from ancestral.datasets.tables import load_csv, load_parquet, read_csv, read_parquet

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ancestral.datasets.archive_formats import read_mat, read_npz
 from ancestral.datasets.builders import DIGIT_CLASSES, SPLIT_SEED, Fields, Raw
 from ancestral.datasets.dataset import file_error
-from ancestral.datasets.file_formats import read_mat, read_npz
 from ancestral.datasets.splits import sample_per_class
 
 IMAGE_SHAPE = (32, 32, 3)

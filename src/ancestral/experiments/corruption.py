@@ -24,7 +24,12 @@ from ancestral.evaluation.metrics import (
     classification_errors,
     squared_errors,
 )
-from ancestral.experiments.protocol import EvaluationSettings, Metric, labels, make_metric
+from ancestral.experiments.evaluation_settings import (
+    EvaluationSettings,
+    Metric,
+    labels,
+    make_metric,
+)
 from ancestral.experiments.scoring import fit_second_stage
 from ancestral.utils import files, serialization
 from ancestral.utils.validation import Count, Natural, check_field, field_hints

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ancestral.experiments import run as experiment_run
-from ancestral.experiments import run_metrics
+from ancestral.experiments import metrics_file, run_folder
 from ancestral.experiments.config import Config
 
 COMMON = {
@@ -23,8 +22,8 @@ def run_demo(out: Path) -> Path:
     """Fit a VAE and an IWAE in run folders below ``out``; return the path of the last report."""
     for method, options in (("vae", {}), ("iwae", {"n_importance_samples": 5})):
         config = Config(method, "digits", COMMON | options)
-        folder = experiment_run.run_experiment(config, out / f"{method}-digits", overwrite=True)
-        metric = run_metrics.read_metrics(folder)[-1]
+        folder = run_folder.run_experiment(config, out / f"{method}-digits", overwrite=True)
+        metric = metrics_file.read_metrics(folder)[-1]
         print(
             f"{method}: test {metric['metric']}: {metric['value']:.2f} "
             f"+- {metric['standard_error']:.2f}"

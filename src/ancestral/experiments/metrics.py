@@ -21,14 +21,19 @@ from ancestral.evaluation.class_fidelity import (
 from ancestral.evaluation.estimate import Estimate
 from ancestral.evaluation.metrics import ClassificationErrors
 from ancestral.evaluation.parzen import parzen_log_likelihood
-from ancestral.experiments import run_metrics, scoring
+from ancestral.experiments import metrics_file, scoring
 from ancestral.experiments.corruption import (
     Corruption,
     ImputationSettings,
     score_corrupted_classification,
     score_imputation,
 )
-from ancestral.experiments.protocol import EvaluationSettings, Metric, labelled_rows, make_metric
+from ancestral.experiments.evaluation_settings import (
+    EvaluationSettings,
+    Metric,
+    labelled_rows,
+    make_metric,
+)
 from ancestral.experiments.recipes import Protocol
 from ancestral.experiments.scoring import complete_rows
 from ancestral.utils import files
@@ -81,7 +86,7 @@ def _log_likelihood(task: EvaluationTask) -> list[Metric]:
     for seed in task.protocol.binarize_seeds if estimator.draws_bits_ else (0,):
         settings = replace(task.rows, binarize_seed=seed)
         print(f"{task.name}: {settings}, binarisation seed {seed}")
-        metric, _ = run_metrics.evaluate_cached(
+        metric, _ = metrics_file.evaluate_cached(
             task.folder, estimator, dataset, settings, progress=True
         )
         metrics.append(metric)

@@ -12,12 +12,11 @@ import torch
 
 from ancestral.estimators.base.estimator import Estimator
 from ancestral.estimators.base.latent import LatentEstimator
-from ancestral.experiments import provenance, records, zoo
-from ancestral.experiments import run as experiment_run
+from ancestral.experiments import provenance, records, run_folder, zoo
 from ancestral.experiments.config import Config
+from ancestral.experiments.evaluation_settings import EvaluationSettings
 from ancestral.experiments.jobs import Job
 from ancestral.experiments.metrics import EvaluationTask, evaluate_task
-from ancestral.experiments.protocol import EvaluationSettings
 from ancestral.experiments.records import Record
 from ancestral.utils import files
 
@@ -44,7 +43,7 @@ def run_job(job: Job, runs: Path, results: Path, n_threads: int | None = None) -
     if n_threads is not None:
         torch.set_num_threads(n_threads)
     folder = ensure_fitted(job, runs)
-    estimator, config = experiment_run.open_run(folder)
+    estimator, config = run_folder.open_run(folder)
     assert config is not None
     estimator.to(estimator.device)
     dataset, protocol = config.dataset(), job.recipe.protocol_of(job.size, select=job.select)
@@ -58,7 +57,7 @@ def run_job(job: Job, runs: Path, results: Path, n_threads: int | None = None) -
         rows=EvaluationSettings(protocol.n_importance_samples, job.split, n_rows=protocol.n_rows),
         classifier=None
         if classifier is None
-        else experiment_run.open_run(ensure_fitted(classifier, runs))[0],
+        else run_folder.open_run(ensure_fitted(classifier, runs))[0],
     )
     metrics = evaluate_task(task)
     record = _record(job, runs, estimator, config, metrics)
@@ -73,13 +72,13 @@ def ensure_fitted(job: Job, runs: Path) -> Path:
     job = job.training()
     folder, config = job.folder(runs), job.config(runs)
     if (folder / files.MODEL).is_dir():
-        _check_same(experiment_run.open_run(folder)[1], config, folder)
+        _check_same(run_folder.open_run(folder)[1], config, folder)
     else:
         for part in job.parts().values():
             ensure_fitted(part, runs)
         print(f"{job.recipe.row}, {job.size}, seed {job.seed}: training")
         split: Literal["valid"] | None = "valid" if job.select else None
-        experiment_run.run_experiment(config, folder, report=not job.select, split=split)
+        run_folder.run_experiment(config, folder, report=not job.select, split=split)
     return folder
 
 
@@ -164,12 +163,12 @@ def _record(
 
 def _versions(folder: Path) -> dict[str, Any]:
     """Content of ``versions.json`` of a run folder."""
-    return dict(json.loads((folder / experiment_run.VERSIONS).read_text()))
+    return dict(json.loads((folder / run_folder.VERSIONS).read_text()))
 
 
 def _fit(job: Job, runs: Path) -> dict[str, Any]:
     """Options, training time and learning curve of one fit, for a record."""
-    history = experiment_run.open_run(job.folder(runs))[0].history_
+    history = run_folder.open_run(job.folder(runs))[0].history_
     return {
         "row": job.recipe.row,
         "shipped": (job.folder(runs) / files.RECORD).is_file(),

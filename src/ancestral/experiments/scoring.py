@@ -22,7 +22,7 @@ from ancestral.evaluation.estimate import Estimate, mean_estimate
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.evaluation.metrics import ClassificationErrors, classification_errors, squared_errors
 from ancestral.evaluation.sample_quality import SampleQuality, sample_quality
-from ancestral.experiments.protocol import (
+from ancestral.experiments.evaluation_settings import (
     EvaluationSettings,
     Metric,
     labelled_rows,

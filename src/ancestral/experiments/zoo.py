@@ -18,7 +18,7 @@ from ancestral.estimators.base import persistence
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.log_likelihood import compare
 from ancestral.experiments.config import Config
-from ancestral.experiments.run import CONFIG, VERSIONS, open_run
+from ancestral.experiments.run_folder import CONFIG, VERSIONS, open_run
 from ancestral.experiments.scoring import ERROR
 from ancestral.utils import files
 from ancestral.utils.quantization import Bits

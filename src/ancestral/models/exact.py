@@ -1,4 +1,4 @@
-"""Latent-variable models with closed-form posterior: factor analysis and finite mixtures.
+"""Base class of latent-variable models with a closed-form posterior.
 
 The posterior p(z | x) and the marginal p(x) are exact, also with missing entries. The models are
 fitted by expectation maximisation (EM; Dempster, Laird and Rubin, 1977).

@@ -1,8 +1,7 @@
-"""Explicit and implicit generative models, and the record of a forward pass.
+"""Explicit latent-variable models: prior, likelihood and approximate posterior.
 
-An explicit model has densities (:class:`LatentModel`); an implicit model can only be sampled
-(:class:`Generator`). A training step runs the model once, and all terms of the objective use the
-same :class:`Run`.
+A training step runs the model once, and all terms of the objective use the same :class:`Run`.
+Implicit models, which have samples but no density, are in :mod:`ancestral.models.implicit`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders; serialisation of models as safetensors plus JSON."""
+"""Serialisation of models as safetensors plus JSON."""
 
 from __future__ import annotations
 

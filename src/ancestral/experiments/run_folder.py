@@ -21,9 +21,9 @@ from ancestral.estimators.base.implicit import ImplicitEstimator
 from ancestral.estimators.base.supervised import RegressorBase
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.evaluation.sample_quality import MIN_SAMPLES
-from ancestral.experiments import provenance, run_metrics, scoring
+from ancestral.experiments import metrics_file, provenance, scoring
 from ancestral.experiments.config import Config, read_config
-from ancestral.experiments.protocol import EvaluationSettings, Metric
+from ancestral.experiments.evaluation_settings import EvaluationSettings, Metric
 from ancestral.utils import distributed, files, serialization
 
 QUICK_SAMPLES, QUICK_ROWS = 100, 500
@@ -82,8 +82,10 @@ def run_experiment(
     if not distributed.is_main():
         return out  # only the main process evaluates and writes the report
     metrics, quick = estimate_metrics(estimator, dataset, config, split)
-    if not (out / run_metrics.METRICS).is_file():
-        run_metrics.add_metrics(out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics])
+    if not (out / metrics_file.METRICS).is_file():
+        metrics_file.add_metrics(
+            out, [m | {"fit_seconds": estimator.fit_seconds_} for m in metrics]
+        )
     if report:
         write_report(out, estimator, dataset, quick, config)
     return out
@@ -91,7 +93,7 @@ def run_experiment(
 
 def _needs_evaluation(out: Path, config: Config, report: bool) -> bool:
     """Whether a run folder contains the trained model but not all of its evaluation files."""
-    evaluation_files = [run_metrics.METRICS, *([REPORT] if report else [])]
+    evaluation_files = [metrics_file.METRICS, *([REPORT] if report else [])]
     complete = all((out / name).is_file() for name in evaluation_files)
     if complete or not (out / CONFIG).is_file() or not (out / files.MODEL).is_dir():
         return False

@@ -10,7 +10,7 @@ import numpy as np
 from ancestral import datasets
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.evaluation.log_likelihood import LogLikelihood
-from ancestral.experiments.protocol import EvaluationSettings, Metric
+from ancestral.experiments.evaluation_settings import EvaluationSettings, Metric
 from ancestral.experiments.scoring import score_log_likelihood
 from ancestral.utils import files
 
