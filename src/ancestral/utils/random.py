@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,13 +22,39 @@ def mix_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
+_lock = threading.RLock()
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Run the context in one thread at a time; usable as a decorator.
+
+    Torch's random generators and default dtype belong to the process, and the layers of a model
+    have state during a call. Training and inference hold this lock, so that their results with
+    threads are those without.
+    """
+    with _lock:
+        yield
+
+
+def _reset_lock() -> None:
+    """Replace the lock in a forked process, where its owner may not exist."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_lock)
+
+
 @contextmanager
 def fork_rng(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Save torch's random states and restore them after the context."""
-    on_cuda = torch.device(device).type == "cuda" or torch.cuda.is_initialized()
-    devices = list(range(torch.cuda.device_count())) if on_cuda else []
-    with torch.random.fork_rng(devices=devices):
-        yield
+    """Save torch's random states and restore them after the context, in one thread at a time."""
+    with exclusive():
+        on_cuda = torch.device(device).type == "cuda" or torch.cuda.is_initialized()
+        devices = list(range(torch.cuda.device_count())) if on_cuda else []
+        with torch.random.fork_rng(devices=devices):
+            yield
 
 
 def seed(*parts: int) -> None:

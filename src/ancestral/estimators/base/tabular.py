@@ -25,6 +25,7 @@ from ancestral.data.preprocessing import binarize
 from ancestral.evaluation.log_likelihood import LogLikelihood
 from ancestral.nn import batch_statistics
 from ancestral.training import engine
+from ancestral.utils.random import exclusive
 
 if TYPE_CHECKING:
     from ancestral.estimators.base.estimator import Estimator
@@ -138,6 +139,7 @@ def evaluation_data(estimator: Estimator, X: np.ndarray, binarize_seed: int) -> 
     )
 
 
+@exclusive()
 @torch.no_grad()
 def map_chunks(estimator: Estimator, X: np.ndarray, function: Any) -> np.ndarray:
     """Apply ``function`` to padded chunks of one size; results have the float type of X.
@@ -151,6 +153,7 @@ def map_chunks(estimator: Estimator, X: np.ndarray, function: Any) -> np.ndarray
     return _concatenate(parts, X)
 
 
+@exclusive()
 @torch.no_grad()
 def map_batches(estimator: Estimator, X: np.ndarray, function: Any, size: int) -> np.ndarray:
     """Apply ``function`` to batches of about ``size`` rows, with their batch statistics."""

@@ -14,6 +14,8 @@ from functools import cache
 import torch
 from torch import nn
 
+from ancestral.utils.random import exclusive
+
 LOGGER = logging.getLogger("ancestral")
 
 _logged: set[str] = set()
@@ -114,12 +116,13 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 @contextmanager
 def single_precision() -> Iterator[None]:
     """Set the default dtype to float32 inside the context and restore the user's afterwards."""
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(previous)
+    with exclusive():
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(previous)
 
 
 @contextmanager
