@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -329,7 +330,7 @@ def log_likelihood(
 def exact_log_likelihood(
     model: ExactModel, data: DeviceData, *, rows_per_chunk: int = 100
 ) -> LogLikelihood:
-    """Compute log p(x) of every row under a model with a closed-form marginal likelihood.
+    """Compute log p(x) of every row in double precision, for a model with a closed form.
 
     An importance sample from the exact posterior has weight p(x): the result is L_1 with zero
     Monte Carlo error.
@@ -348,7 +349,9 @@ def exact_log_likelihood(
     LogLikelihood
         Exact values in nats.
     """
-    chunks = data.padded_chunks(min(rows_per_chunk, len(data)))
+    wide = engine.widest_float_dtype(data.device)
+    model = copy.deepcopy(model).to(wide)
+    chunks = data.with_dtype(wide).padded_chunks(min(rows_per_chunk, len(data)))
     parts = [model.log_marginal(batch)[:n_rows].double().cpu() for batch, n_rows in chunks]
     values = torch.cat(parts).numpy()
     return LogLikelihood(values, np.zeros_like(values), np.ones_like(values), 1, "exact")
