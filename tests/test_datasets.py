@@ -1076,6 +1076,16 @@ def test_one_bit_image_is_read_as_0_and_255(tmp_path):
     assert np.array_equal(load(tmp_path).x_train.reshape(4, 4), 255 * np.eye(4))
 
 
+def test_file_of_another_format_is_not_opened_by_its_reader(tmp_path, monkeypatch):
+    """Pillow reads EPS by starting Ghostscript, whatever the suffix of the file."""
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("started"))
+    with pytest.raises(DataError, match=r"a\.png: is not a readable image"):
+        load(tmp_path)
+
+
 def test_images_of_different_sizes_need_size(tmp_path):
     write_image(tmp_path / "a.png", 0)
     write_image(tmp_path / "b.png", 1, size=(7, 5))

@@ -199,7 +199,7 @@ def _drawing_key(name: str) -> tuple[int, int]:
 def _drawing(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     from PIL import Image
 
-    with archive.open(name) as stream, Image.open(stream) as image:
+    with archive.open(name) as stream, Image.open(stream, formats=["PNG"]) as image:
         return downsample_drawing(np.asarray(image.convert("L")) < 128)
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are read, by the content of a file. Other readers of Pillow start programs, such as
+Ghostscript for EPS."""
+
 GREY_MODES = ("1", "L", "LA")
 
 HIGH_DEPTH_MODES = ("I", "F")
@@ -127,7 +131,7 @@ def _open_image(file: Path) -> Iterator[Image.Image]:
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             yield image
     except DataError:
         raise
