@@ -300,6 +300,7 @@ class ClassifierBase(Estimator, ABC):
         self._fit_classifier(training)
         self._fit_temperature(training, held_out)
 
+    @hook
     @torch.no_grad()
     def _fit_temperature(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit the temperature to at most 10,000 labelled rows, evenly spaced."""
