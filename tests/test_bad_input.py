@@ -234,3 +234,29 @@ def test_load_rejects_description_inconsistent_with_weights(saved):
     edit(saved, params=description["params"] | {"no_such_field": 5})
     with pytest.raises(ModelFileError, match="does not fit its weights"):
         ancestral.load(saved)
+
+
+def test_bits_as_bytes_are_refused_by_a_model_of_grey_bytes():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (60, 16), dtype=np.uint8)
+    bits = (grey > 127).astype(np.uint8)
+    model = VAE(n_latents=2, hidden=(8,), max_epochs=1, random_state=0).fit(grey)
+    with pytest.raises(ValueError, match="X: 60 uint8 rows of zeros and ones"):
+        model.transform(bits)
+    np.testing.assert_array_equal(
+        model.transform(bits.astype(bool)), model.transform(bits * np.uint8(255))
+    )
+    assert model.transform(bits[:5]).shape == (5, 2)  # may be dark images
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3)])
+def test_image_shape_with_channels_last_is_refused(shape):
+    X = np.random.default_rng(0).random((20, int(np.prod(shape))))
+    with pytest.raises(ValueError, match=rf"channels, height, width\) = \({shape[2]}, 8, 8\)"):
+        VAE(n_latents=2, hidden=(8,), max_epochs=1, image_shape=shape).fit(X)
+
+
+def test_a_single_training_row_is_refused():
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    with pytest.raises(ValueError, match="one training row"):
+        VAE(n_latents=2, hidden=(8,), max_epochs=1, validation_fraction=0.9).fit(X)

@@ -401,3 +401,9 @@ print("torch._dynamo" in sys.modules)
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "False"
+
+
+def test_repr_of_a_log_likelihood_is_one_short_line():
+    values = np.arange(500.0)
+    text = repr(LogLikelihood(values, values, values, n_samples=50))
+    assert text == "LogLikelihood(249.5 +- 6.5, n=500, n_samples=50, estimator='L')"

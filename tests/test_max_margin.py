@@ -758,3 +758,9 @@ def test_features_are_float32_under_autocast():
         features = mmva._features_from(q, activations)
     assert features.dtype == torch.float32
     assert features.shape == (50, 35)
+
+
+def test_temperature_of_separable_rows_has_the_optimum_of_smoothed_labels():
+    # softmax of (m, 0) / T is (n + 1) / (n + 2) where m / T = log(n + 1)
+    scores = np.array([[2.0, 0.0], [0.0, 2.0]] * 20)
+    assert fit_temperature(scores, np.array([0, 1] * 20)) == pytest.approx(2 / np.log(21), rel=1e-3)

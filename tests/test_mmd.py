@@ -514,3 +514,17 @@ def test_repeated_inputs_with_negligible_regularization_raise_singular_error():
             conditional_mmd2((x, y), (x, y + 1), [1.0], [1.0], regularization)
         with pytest.raises(ValueError, match="singular"):
             ridge_inverse(GaussianKernel((1.0,))(x, x), regularization)
+
+
+def test_two_sample_test_in_blocks_equals_full_gram_matrix(monkeypatch):
+    torch.manual_seed(0)
+    a, b = torch.randn(40, 2), torch.randn(30, 2) + 0.3
+    full = two_sample_test(a, b, [1.0], n_permutations=99)
+    pooled = torch.cat([a, b]).double()
+    w = torch.tensor([1 / 40] * 40 + [-1 / 30] * 30, dtype=torch.float64)
+    expected = w @ torch.exp(-torch.cdist(pooled, pooled).square() / 2) @ w
+    monkeypatch.setattr("ancestral.probability.mmd.GRAM_BLOCK_SIZE", 16)
+    blocks = two_sample_test(a, b, [1.0], n_permutations=99)
+    assert blocks.mmd2 == pytest.approx(expected.item(), rel=1e-10)
+    assert blocks.p_value == full.p_value
+    torch.testing.assert_close(blocks.null_distribution, full.null_distribution)

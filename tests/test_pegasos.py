@@ -7,7 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import softmax
 from sklearn.datasets import load_digits, make_blobs
+from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ancestral import MaxMarginVAE, Pegasos
@@ -105,3 +107,13 @@ def test_second_stage_equals_pegasos_on_features(rule):
         atol=1e-4,
     )
     assert two_stage.score(X[900:], Y[900:]) > 0.7
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_probabilities_are_near_those_of_the_best_temperature(seed):
+    rows = np.random.default_rng(seed).permutation(len(X))
+    train, test = rows[:1200], rows[1200:]
+    model = Pegasos(regularization=0.1, random_state=seed).fit(X[train], Y[train])
+    scores = model.decision_function(X[test])
+    losses = [log_loss(Y[test], softmax(scores / t, 1)) for t in np.geomspace(1e-3, 10, 200)]
+    assert log_loss(Y[test], model.predict_proba(X[test])) < 1.1 * min(losses)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ancestral.data.batch import Batch
 from ancestral.data.columns import ColumnFeatures
 from ancestral.data.device_data import DeviceData
-from ancestral.estimators.base.supervised import LinearClassifierBase
+from ancestral.estimators.base.supervised import MAX_CALIBRATION_ROWS, LinearClassifierBase
+from ancestral.evaluation.calibration import fit_temperature, out_of_fold_scores
 from ancestral.models.deterministic import FeatureModel
 from ancestral.nn import one_hot
 from ancestral.objectives import hinge_loss
@@ -151,7 +152,8 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
     coef_ : array [n_classes, n_features]
         W.
     temperature_ : float
-        Divisor of the scores in ``predict_proba``, which calibrates the probabilities.
+        Divisor of the scores in ``predict_proba``, fitted to the scores of a 3-fold
+        cross-validation (to the training rows if a class has fewer than three rows).
 
     References
     ----------
@@ -191,17 +193,7 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
     def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
         batch = data.batch_at(torch.arange(len(data), device=data.device))
         assert batch.y is not None
-        weights = fit_linear_svm(
-            batch.x,
-            batch.y,
-            len(self.classes_),
-            rule=self.rule,
-            regularization=self.regularization,
-            margin=self.margin,
-            n_steps=self.n_steps,
-            batch_size=self.batch_size,
-            random_state=self.seed_,
-        )
+        weights = self._fit_weights(batch.x, batch.y, self.n_steps)
         self._linear.weight.copy_(weights)
         scores = self._linear(batch.x)
         loss = hinge_loss(scores, batch.y, self.margin).mean()
@@ -209,8 +201,46 @@ class Pegasos(ClassifierMixin, LinearClassifierBase):
         self.history_ = History([{"epoch": 1, "loss": float(loss + penalty)}])
         self._after_training(data, None)
 
+    def _fit_weights(self, x: Tensor, y: Tensor, n_steps: int | None) -> Tensor:
+        """Return W, [n_classes, n_features], of rows x and class codes y."""
+        return fit_linear_svm(
+            x,
+            y,
+            len(self.classes_),
+            rule=self.rule,
+            regularization=self.regularization,
+            margin=self.margin,
+            n_steps=n_steps,
+            batch_size=self.batch_size,
+            random_state=self.seed_,
+        )
+
+    def _fit_temperature(self, training: DeviceData, held_out: DeviceData | None) -> None:
+        """Fit the temperature to out-of-fold scores of at most 10,000 rows, evenly spaced."""
+        n = len(training)
+        evenly = torch.linspace(0, n - 1, min(MAX_CALIBRATION_ROWS, n)).long()
+        batch = training.batch_at(evenly.to(training.device))
+        x, y = batch.x, batch.y
+        assert y is not None
+        n_steps = min(self.n_steps or math.ceil(20 / self.regularization), MAX_FOLD_STEPS)
+
+        def scores_without(train: np.ndarray, scored: np.ndarray) -> np.ndarray:
+            weights = self._fit_weights(x[train], y[train], n_steps)
+            return (x[scored] @ weights.T).double().numpy(force=True)
+
+        codes = y.numpy(force=True)
+        scores = out_of_fold_scores(scores_without, codes)
+        if scores is None:
+            super()._fit_temperature(training, held_out)
+        else:
+            self.temperature_ = fit_temperature(scores, codes)
+
     def _features(self, batch: Batch) -> Tensor:
         return batch.x
+
+
+MAX_FOLD_STEPS = 20_000
+"""Greatest number of steps of a fit without a fold, whose scores set the temperature."""
 
 
 def make_linear_svm(solver: Solver, n_rows: int = 60_000, regularization: float = 1e-4) -> Any:

@@ -63,3 +63,12 @@ class Measurement(ABC):
     def standard_error(self) -> float:
         """Standard error of the headline number."""
         return self.estimate.standard_error
+
+    def __repr__(self) -> str:
+        """Headline number, standard error and scalar fields; only the length of ``values``."""
+        value, error = self.estimate
+        fields = {k: v for k, v in vars(self).items() if isinstance(v, bool | int | float | str)}
+        if isinstance(values := vars(self).get("values"), np.ndarray):
+            fields = {"n": len(values)} | fields
+        rest = "".join(f", {k}={v!r}" for k, v in fields.items())
+        return f"{type(self).__name__}({value:.6g} +- {error:.2g}{rest})"

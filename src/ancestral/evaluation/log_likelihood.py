@@ -21,7 +21,7 @@ from ancestral.training.checkpoint import Checkpoint, Snapshot
 from ancestral.training.engine import CompileChoice, Precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogLikelihood(Measurement):
     """Log-likelihoods of rows, in nats.
 

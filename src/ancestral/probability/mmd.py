@@ -222,6 +222,10 @@ class TwoSampleTest:
         return f"MMD^2 = {self.mmd2:.3g}, p = {self.p_value:.2g} ({n} permutations)"
 
 
+GRAM_BLOCK_SIZE = 2048
+"""Columns of the Gram matrix that a test holds at once."""
+
+
 def two_sample_test(
     a: Float[Tensor, "n d"],
     b: Float[Tensor, "m d"],
@@ -265,13 +269,17 @@ def two_sample_test(
     pooled = torch.cat([a, b]).double()
     order = torch.randperm(len(pooled), generator=torch.Generator().manual_seed(random_state))
     k = as_kernel(kernel if kernel is not None else [median_variance(pooled[order])])
-    gram, n = k(pooled, pooled), len(a)
-    weights = torch.full((len(pooled),), -1 / len(b), dtype=gram.dtype, device=gram.device)
+    n = len(a)
+    weights = torch.full((len(pooled),), -1 / len(b), dtype=pooled.dtype, device=pooled.device)
     weights[:n] = 1 / n
-    statistic = weights @ gram @ weights
     generator = torch.Generator().manual_seed(random_state)
     orders = torch.rand(n_permutations, len(pooled), generator=generator).argsort(1)
-    permuted_weights = weights[orders.to(gram.device)]
-    null_distribution = ((permuted_weights @ gram) * permuted_weights).sum(1)
+    permuted_weights = weights[orders.to(pooled.device)]
+    statistic, null_distribution = torch.zeros_like(weights[0]), 0.0 * permuted_weights[:, 0]
+    for start in range(0, len(pooled), GRAM_BLOCK_SIZE):
+        block = slice(start, start + GRAM_BLOCK_SIZE)
+        gram = k(pooled, pooled[block])
+        statistic = statistic + weights @ gram @ weights[block]
+        null_distribution += ((permuted_weights @ gram) * permuted_weights[:, block]).sum(1)
     n_above = int((null_distribution >= statistic - 1e-12).sum())
     return TwoSampleTest(float(statistic), (1 + n_above) / (1 + n_permutations), null_distribution)

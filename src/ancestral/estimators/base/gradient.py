@@ -183,6 +183,11 @@ class GradientEstimator(Estimator, ABC):
                 f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves "
                 "nothing to train on or nothing to hold out"
             )
+        if len(data) - n_held_out < 2:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves one "
+                "training row: expected at least two"
+            )
         if n_held_out < self._min_held_out:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} holds out {n_held_out} rows: "

@@ -247,9 +247,10 @@ class ClassifierBase(Estimator, ABC):
     """A classifier that scores every class.
 
     The predicted class has the greatest score. Probabilities are the softmax of scores divided by
-    a temperature, which is fitted after training by maximum likelihood to the held-out rows if
-    there are any (``validation_fraction``), otherwise to the training rows (Guo, Pleiss, Sun and
-    Weinberger, 2017). It changes no decision.
+    a temperature, which is fitted after training by maximum likelihood with smoothed labels to the
+    held-out rows if there are any (``validation_fraction``), otherwise to the training rows (Guo,
+    Pleiss, Sun and Weinberger, 2017). Temperatures of training rows that a network has fitted are
+    too low: set ``validation_fraction`` for calibrated probabilities. It changes no decision.
 
     A subclass implements ``_scores``.
     """
@@ -299,6 +300,7 @@ class ClassifierBase(Estimator, ABC):
         self._fit_classifier(training)
         self._fit_temperature(training, held_out)
 
+    @hook
     @torch.no_grad()
     def _fit_temperature(self, training: DeviceData, held_out: DeviceData | None) -> None:
         """Fit the temperature to at most 10,000 labelled rows, evenly spaced."""

@@ -73,6 +73,7 @@ def validate(estimator: Estimator, X: Any, *, fit: bool) -> np.ndarray:
             "them first (for example with VAE.impute) or drop the rows"
         )
     if not fit:
+        _check_byte_scale(checked, estimator.unit_)
         checked = bytes_as_counts(checked, set(estimator.likelihood_))
         check_columns(checked, estimator.columns_, estimator.unit_, names=estimator.column_names)
     # validation returns a view that no longer has the type of an array on disk
@@ -188,12 +189,45 @@ def _has_grey(X: np.ndarray, columns: Columns, mode: str) -> bool:
     return False
 
 
+def _check_byte_scale(X: np.ndarray, unit: float) -> None:
+    """Refuse bits stored as bytes if the model was fitted to bytes 0..255, where 1 means 1/255.
+
+    A few dark images may have the maximum 1; more than ``MAX_DARK_ROWS`` such rows that are not
+    constant, and no greater value, are bits. A model fitted to bytes 0 and 1 reads 255 as 255,
+    which its columns refuse.
+    """
+    if X.dtype != np.uint8 or unit == 1.0 or X.max() != 1:
+        return
+    n = int((X.min(1) != X.max(1)).sum())
+    if n > MAX_DARK_ROWS:
+        raise ValueError(
+            f"X: {n} uint8 rows of zeros and ones, and the model was fitted to bytes of 0 to 255, "
+            "where 1 means 1/255. Multiply bits by 255, or pass them as bool or float"
+        )
+
+
+MAX_DARK_ROWS = 10
+"""Greatest number of uint8 rows of zeros and ones that are read as dark images."""
+
+
 def _check_image_shape(estimator: Estimator) -> None:
     shape, n = estimator.image_shape, estimator.n_features_in_
     if shape is not None and (len(shape) not in (2, 3) or np.prod(shape) != n):
         raise ValueError(
             f"image_shape={shape}: expected (height, width) or (channels, height, width) "
             f"with {n} entries, the number of features"
+        )
+    if (
+        shape is not None
+        and len(shape) == 3
+        and shape[2] in (1, 3, 4)
+        and shape[2] < min(shape[:2])
+    ):
+        height, width, channels = shape
+        raise ValueError(
+            f"image_shape={tuple(shape)} has its channels last: expected (channels, height, width)"
+            f" = {(channels, height, width)}, and rows in that order: "
+            "images.transpose(0, 3, 1, 2).reshape(len(images), -1)"
         )
 
 
