@@ -168,7 +168,7 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
             raise ValueError(f"n_latents={self.n_latents!r}: expected one stochastic layer or more")
         per_layer = [tuple(h) for h in hidden if isinstance(h, tuple | list)]
         if not per_layer:
-            return [hidden] * n_layers  # type: ignore[list-item]
+            return [hidden] * n_layers
         if len(per_layer) != n_layers:
             raise ValueError(
                 f"hidden={self.hidden} describes {len(per_layer)} stochastic layers and "
