@@ -101,7 +101,7 @@ INVALID_PARAMETERS = [
     (VAE, {"random_state": -1}, "random_state=-1"),
     (VAE, {"image_shape": (3, 3)}, r"image_shape=\(3, 3\).*with 4 entries"),
     (VAE, {"binarize": True}, "binarize=True"),
-    (VAE, {"verbose": 7}, "verbose=7"),
+    (VAE, {"verbose": -1}, "verbose=-1"),
     (IWAE, {"n_importance_samples": 0}, "n_importance_samples=0"),
     (IWAE, {"gradient_estimator": "triply"}, "gradient_estimator='triply'"),
     (IWAE, {"gradient_estimator": "doubly", "n_latents": (2, 2)}, "single stochastic layer"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from ancestral.data.columns import ColumnKind, Columns
 from ancestral.data.device_data import DeviceData, rows_per_block
 from ancestral.estimators.base.deep_latent import Modules
+from ancestral.estimators.base.defaults import covariance_type
 from ancestral.estimators.base.em import EMEstimator
 from ancestral.models.exact import Statistics, add_statistics
 from ancestral.models.mixture import MixtureLatentModel
@@ -36,9 +37,11 @@ class MixtureModel(EMEstimator):
     ----------
     n_components : int
         Number of components.
-    covariance_type : {"diag", "spherical", "full", "tied"}
+    covariance_type : {"auto", "diag", "spherical", "full", "tied"}
         Covariance of Gaussian features given the component: a variance for each feature, one for
-        all features, a full matrix, or a full matrix shared by the components.
+        all features, a full matrix, or a full matrix shared by the components. ``"auto"`` is
+        ``"tied"`` for real-valued rows, fewer than 5,000 and at least three per column, that are
+        not images, and ``"diag"`` otherwise.
     prior_count : float
         Number of pseudo-samples, with the statistics of the average sample, added to every
         component. They prevent components from vanishing or from shrinking to a single sample,
@@ -68,7 +71,7 @@ class MixtureModel(EMEstimator):
     """
 
     n_components: Count = 10
-    covariance_type: Literal["diag", "spherical", "full", "tied"] = "diag"
+    covariance_type: Literal["auto", "diag", "spherical", "full", "tied"] = "auto"
     prior_count: Weight = 0.1
     init_params: Literal["kmeans", "random"] = "kmeans"
 
@@ -106,16 +109,25 @@ class MixtureModel(EMEstimator):
         """
         return self.transform(X)
 
+    def _resolve_defaults(self, data: DeviceData) -> None:
+        self.covariance_type_ = self.covariance_type
+        if self.covariance_type == "auto":
+            is_image = self.image_shape is not None
+            self.covariance_type_ = (
+                "diag" if is_image else covariance_type(len(data), self.likelihood_)
+            )
+
     def _build(self) -> Modules:
         columns, k = self._columns(), self.n_components
         kinds = sorted(set(columns.kinds))
-        if self.covariance_type in ("full", "tied"):
+        covariance = self._resolved("covariance_type")
+        if covariance in ("full", "tied"):
             if kinds != ["gaussian"]:
                 raise ValueError(
                     f"covariance_type={self.covariance_type!r} requires Gaussian columns, got "
                     f"{', '.join(kinds)}: set covariance='diag', or likelihood='gaussian'"
                 )
-            tied = self.covariance_type == "tied"
+            tied = covariance == "tied"
             parts: list[Component] = [FullCovariance(k, len(columns.kinds), tied=tied)]
         else:
             parts = [self._independent_columns(kind, columns) for kind in kinds]
@@ -181,7 +193,7 @@ class MixtureModel(EMEstimator):
         return (self.n_components,)
 
     def _n_statistics(self, data: DeviceData) -> int:
-        d, full = self.columns_.n_features, self.covariance_type in ("full", "tied")
+        d, full = self.columns_.n_features, self._resolved("covariance_type") in ("full", "tied")
         return self.n_components * d * d if full and data.missing else max(d, self.n_components)
 
     if TYPE_CHECKING:

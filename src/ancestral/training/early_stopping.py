@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ancestral.data.device_data import DeviceData
@@ -11,6 +13,11 @@ from ancestral.nn import batch_statistics
 from ancestral.training import engine
 from ancestral.training.player import EpochMetrics, History
 from ancestral.training.state import RunningMeans, TrainingState
+
+LOGGER = logging.getLogger("ancestral")
+
+MIN_EPOCHS_OF_TREND = 10
+"""Smallest number of epochs of which a rise is reported."""
 
 
 @torch.no_grad()
@@ -100,6 +107,39 @@ class EarlyStopping:
         return epochs_since_best(history, self.criterion) >= self.patience
 
 
+def report_rise(history: History, name: str, criterion: str, patience: int | None) -> None:
+    """Log one line if the held-out loss at the end is above its minimum by more than noise.
+
+    Noise is twice the standard deviation of the differences between consecutive epochs of the
+    second half of training; the end is the mean of the last tenth of the epochs.
+
+    Parameters
+    ----------
+    history : History
+        Records with held-out terms.
+    name : str
+        Name of the estimator in the message.
+    criterion : str
+        Held-out quantity, lower is better.
+    patience : int or None
+        Patience of early stopping; with a number, the parameters are those of the best epoch.
+    """
+    values = np.asarray(held_out_values(history, criterion))
+    if len(values) < MIN_EPOCHS_OF_TREND:
+        return
+    tenth = len(values) // 10
+    best, end = int(values.argmin()), float(values[-tenth:].mean())
+    if best >= len(values) - tenth:
+        return
+    if end - values[best] <= 2 * float(np.diff(values[len(values) // 2 :]).std()):
+        return
+    rise = f"held-out {criterion} rose from {values[best]:.4g} at epoch {best + 1} to {end:.4g}"
+    if patience is None:
+        LOGGER.warning("%s: %s: set patience, or max_epochs=%d", name, rise, best + 1)
+    else:
+        LOGGER.info("%s: %s: the model is that of epoch %d", name, rise, best + 1)
+
+
 def epochs_since_best(history: History, criterion: str = "loss") -> int:
     """Return the number of epochs since the first minimum of a held-out quantity.
 
@@ -108,9 +148,14 @@ def epochs_since_best(history: History, criterion: str = "loss") -> int:
     >>> epochs_since_best(History({"validation.loss": v} for v in (3.0, 1.0, 2.0, 1.0)))
     2
     """
+    values = held_out_values(history, criterion)
+    return len(values) - 1 - values.index(min(values))
+
+
+def held_out_values(history: History, criterion: str) -> list[float]:
+    """Return a held-out quantity of every epoch, summed over players."""
     name = f".{criterion}"
-    values = [
+    return [
         sum(v for k, v in record.items() if k.startswith("validation.") and k.endswith(name))
         for record in history
     ]
-    return len(values) - 1 - values.index(min(values))

@@ -28,6 +28,8 @@ Weight = Annotated[float, Ge(0), Lt(math.inf)]
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 
+LogVariance = Annotated[float, Ge(-14), Lt(14)]
+
 BelowHalf = Annotated[float, Ge(0), Lt(0.5)]
 
 Sizes = tuple[Count, ...]

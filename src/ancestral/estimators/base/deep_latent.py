@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 
 from ancestral.data.columns import ColumnFeatures, ColumnKind, Columns
 from ancestral.data.device_data import DeviceData, rows_per_block
+from ancestral.estimators.base.defaults import MIN_LOG_VAR, network_defaults
 from ancestral.estimators.base.latent import LatentEstimator
 from ancestral.estimators.base.network import NetworkEstimator
 from ancestral.models.latent import LatentModel
@@ -45,7 +46,7 @@ from ancestral.probability.conditionals import (
 )
 from ancestral.training import Player, engine
 from ancestral.utils.hooks import hook
-from ancestral.utils.validation import BelowHalf, Count, Sizes
+from ancestral.utils.validation import BelowHalf, Count, Fraction, LogVariance, Positive, Sizes
 
 Modules = dict[str, nn.Module]
 
@@ -92,23 +93,64 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
     ----------
     n_latents : int or list of int
         Number of latent variables; a list makes several stochastic layers, from the data upward.
-    hidden : list of int, or list of such lists
+    hidden : list of int, list of such lists, or "auto"
         Widths of the hidden layers of the encoder, mirrored in the decoder; one list for each
-        stochastic layer, or one for all of them.
+        stochastic layer, or one for all of them. ``"auto"`` is a layer of 50 units for small
+        tables (see ``batch_norm``) and two of 500 otherwise.
     network : str
         ``"dense"``, with ``hidden`` layers; for images the convolutional ``"mnist"`` (28 x 28) or
         ``"svhn"`` (3 x 32 x 32) of the max-margin paper, or an encoder and a decoder as text:
         ``"5:32 p2 | 500 -> 500 | 32x14x14 | u2 5:1"`` (see ``networks.written``).
+    batch_norm : bool or "auto"
+        Batch normalisation of the hidden layers; the statistics for evaluation come from one pass
+        over the training rows. ``"auto"`` is False for small tables: fewer than 5,000 rows
+        without targets that are neither images nor all bits.
+    learning_rate : float or "auto"
+        Initial learning rate; ``"auto"`` is 0.003 for small tables and 0.001 otherwise.
+    validation_fraction : float or "auto"
+        Fraction of the training rows held out for a validation curve in ``history_``. ``"auto"``
+        is 0.15 for small tables and 0 otherwise.
+    patience : int, "auto" or None
+        Number of epochs without a lower validation loss after which training stops early; the
+        model of the best epoch is restored. ``"auto"`` is the number of epochs that 200 steps need
+        for small tables, if rows are held out, and None otherwise.
+    min_log_var : float or "auto"
+        Lower limit of the log-variances of Gaussian columns, in standardised units, so that they
+        do not shrink onto training rows; at least -14. ``"auto"`` is -6 for small tables and -14
+        otherwise.
     clip_means : float
         Means of a Bernoulli likelihood are clipped to [clip_means, 1 - clip_means]; the max-margin
         models' code uses 0.001 with grey pixels (``binarize="none"``). 0 for none.
     """
 
     n_latents: Count | Sizes = 50
-    hidden: Sizes | tuple[Sizes, ...] = (500, 500)  # type: ignore[assignment]
+    hidden: Sizes | tuple[Sizes, ...] | Literal["auto"] = "auto"  # type: ignore[assignment]
+    batch_norm: bool | Literal["auto"] = "auto"  # type: ignore[assignment]
+    learning_rate: Positive | Literal["auto"] = "auto"  # type: ignore[assignment]
+    validation_fraction: Fraction | Literal["auto"] = "auto"  # type: ignore[assignment]
+    patience: Count | Literal["auto"] | None = "auto"  # type: ignore[assignment]
+    min_log_var: LogVariance | Literal["auto"] = "auto"
     clip_means: BelowHalf = 0.0
 
     _latent_kind: ClassVar[LatentKind] = GAUSSIAN_LATENTS
+
+    def _resolve_defaults(self, data: DeviceData) -> None:
+        defaults = network_defaults(
+            len(data),
+            self.likelihood_,
+            is_image=self.image_shape is not None or self.network != "dense",
+            has_targets=data.y is not None,
+            batch_size=self.batch_size,
+        )
+        for name, value in asdict(defaults).items():
+            given = getattr(self, name)
+            setattr(self, f"{name}_", value if given == "auto" else given)
+        if self.patience == "auto" and self.validation_fraction_ == 0:
+            self.patience_ = None
+
+    def _log_var_range(self) -> tuple[float, float]:
+        """Range of the log-variances of Gaussian columns; saved models may lack the limit."""
+        return getattr(self, "min_log_var_", MIN_LOG_VAR), -MIN_LOG_VAR
 
     @abstractmethod
     def _objective(self) -> Objective:
@@ -121,12 +163,12 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
         return tuple(int(n) for n in np.atleast_1d(self.n_latents))
 
     def _hidden_sizes(self) -> list[tuple[int, ...]]:
-        hidden, n_layers = tuple(self.hidden), len(self._latent_sizes())
+        hidden, n_layers = tuple(self._resolved("hidden")), len(self._latent_sizes())
         if not n_layers:
             raise ValueError(f"n_latents={self.n_latents!r}: expected one stochastic layer or more")
         per_layer = [tuple(h) for h in hidden if isinstance(h, tuple | list)]
         if not per_layer:
-            return [hidden] * n_layers  # type: ignore[list-item]
+            return [hidden] * n_layers
         if len(per_layer) != n_layers:
             raise ValueError(
                 f"hidden={self.hidden} describes {len(per_layer)} stochastic layers and "
@@ -171,9 +213,12 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
         above = [given(low, widths, high, style) for (low, high), widths in steps]
         below = [given(high, widths[::-1], low, style) for (low, high), widths in steps[::-1]]
         furnished, clip = style | {"layer_transform": self._decoder_layer}, self.clip_means
+        log_vars = self._log_var_range()
         return LatentModel(
             prior=stack([self._latent_kind.prior(sizes[-1]), *below], sizes[::-1], reverse=True),
-            likelihood=decoder(columns, sizes, hidden[0][::-1], furnished, clip=clip),
+            likelihood=decoder(
+                columns, sizes, hidden[0][::-1], furnished, clip=clip, log_var_range=log_vars
+            ),
             posterior=stack([bottom, *above], sizes),
         )
 
@@ -201,7 +246,9 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
         self._check_shape(decoder.output_shape, shape)
         return LatentModel(
             standard_normal(sizes[0]),
-            Bernoulli(decoder, self.clip_means) if bits else Gaussian(decoder),
+            Bernoulli(decoder, self.clip_means)
+            if bits
+            else Gaussian(decoder, log_var_range=self._log_var_range()),
             Gaussian(nn.Sequential(ColumnFeatures(columns), network)),
         )
 
@@ -222,6 +269,7 @@ def decoder(
     style: Mapping[str, Any],
     log_var: float | None = None,
     clip: float = 0.0,
+    log_var_range: tuple[float, float] = (MIN_LOG_VAR, -MIN_LOG_VAR),
 ) -> Conditional:
     """Return p(x | z): a dense network on the lowest latent layer, one head per kind of column.
 
@@ -239,14 +287,16 @@ def decoder(
         Fixed log-variance of Gaussian columns; by default it is an output of the network.
     clip : float
         Means of Bernoulli columns are clipped to [clip, 1 - clip].
+    log_var_range : (float, float)
+        Range of the log-variances of Gaussian columns.
     """
     bottom = [Slice(0, sizes[0])] if len(sizes) > 1 else []
     layers = [*bottom, *dense_layers(sizes[0], widths, **style)]
     n_in = widths[-1] if widths else sizes[0]
     kinds = sorted(set(columns.kinds))
     if len(kinds) == 1:
-        return _head(kinds[0], columns, n_in, layers, log_var, clip)
-    parts = [_head(kind, columns, n_in, [], log_var, clip) for kind in kinds]
+        return _head(kinds[0], columns, n_in, layers, log_var, clip, log_var_range)
+    parts = [_head(kind, columns, n_in, [], log_var, clip, log_var_range) for kind in kinds]
     return Product(parts, [columns.column_indices(k) for k in kinds], nn.Sequential(*layers))
 
 
@@ -257,12 +307,13 @@ def _head(
     below: Sequence[nn.Module],
     log_var: float | None,
     clip: float,
+    log_var_range: tuple[float, float],
 ) -> Conditional:
     chosen = columns.column_indices(kind)
     n = len(chosen)
     if kind == "gaussian":
         moments = Heads(n_in, (n, n)) if log_var is None else linear(n_in, n)
-        return Gaussian(nn.Sequential(*below, moments), log_var)
+        return Gaussian(nn.Sequential(*below, moments), log_var, log_var_range)
     if kind == "categorical":
         codes = [columns.n_categories[j] for j in chosen]
         return Categorical(nn.Sequential(*below, linear(n_in, sum(codes))), codes)

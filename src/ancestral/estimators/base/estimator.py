@@ -27,7 +27,7 @@ from ancestral.utils.docstrings import inherit_parameters
 from ancestral.utils.hooks import hook
 from ancestral.utils.quantization import Bits
 from ancestral.utils.random import draw_seed
-from ancestral.utils.validation import RandomState, Sizes, check_field, field_hints
+from ancestral.utils.validation import Natural, RandomState, Sizes, check_field, field_hints
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -67,8 +67,8 @@ class Estimator(BaseEstimator, ABC):
         File that stores the training state during ``fit``. After an interruption the same call
         resumes from it and, with a fixed ``random_state``, returns the same model to the bit. The
         file is removed when training ends.
-    verbose : {0, 1}
-        0 is silent, 1 shows a progress bar.
+    verbose : int or bool
+        0 is silent, larger numbers show a progress bar.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Estimator(BaseEstimator, ABC):
     random_state: RandomState = None
     log_path: str | None = None
     checkpoint_path: str | None = None
-    verbose: Literal[0, 1] = 0
+    verbose: Natural | bool = 0
 
     target_kind: ClassVar[Literal["classes", "values"] | None] = None
     """Kind of ``y`` that the estimator reads: class labels, real values, or none."""
@@ -152,6 +152,10 @@ class Estimator(BaseEstimator, ABC):
         return None
 
     @hook
+    def _resolve_defaults(self, data: DeviceData) -> None:
+        """Set the fitted attributes of parameters that are ``"auto"``: their names with ``_``."""
+
+    @hook
     def _init_parameters(self, data: DeviceData) -> None:
         """Initialise parameters from the training data."""
 
@@ -192,6 +196,7 @@ class Estimator(BaseEstimator, ABC):
         self.seed_, self._omitted_weights = draw_seed(self.random_state), ()
         data = self._prepare_data(X, y, device)
         self._is_loaded = False
+        self._resolve_defaults(data)
         with engine.fork_rng(device):
             engine.seed(self.seed_)
             with engine.single_precision():
@@ -292,6 +297,11 @@ class Estimator(BaseEstimator, ABC):
         for name, hint in field_hints(type(self)).items():
             check_field(name, getattr(self, name), hint)
         self._check_params()
+
+    def _resolved(self, name: str) -> Any:
+        """Return the value of a parameter; if it is ``"auto"``, the one chosen by ``fit``."""
+        value = getattr(self, name)
+        return getattr(self, f"{name}_") if value == "auto" else value
 
     def _check_fitted(self) -> None:
         check_is_fitted(self, "model_")

@@ -14,6 +14,7 @@ from ancestral.estimators.base.estimator import Estimator
 from ancestral.nn import calibrate
 from ancestral.training import Player, Progress, engine, train
 from ancestral.training.checkpoint import Checkpoint
+from ancestral.training.early_stopping import report_rise
 from ancestral.training.optim import (
     RULES,
     SCHEDULES,
@@ -141,13 +142,12 @@ class GradientEstimator(Estimator, ABC):
         return build_optimizer(self, learning_rate)
 
     def _check_params(self) -> None:
-        if self.patience is not None and self.validation_fraction == 0:
-            raise ValueError(
-                f"patience={self.patience} compares held-out rows: set validation_fraction too"
-            )
+        check_held_out(self.patience, self.validation_fraction)
         check_optimizer_params(self)
 
     def _fit_model(self, data: DeviceData, checkpoint: Checkpoint | None) -> None:
+        patience = self._resolved("patience")
+        check_held_out(patience, self._resolved("validation_fraction"))
         training, validation = self._split(data)
         self.n_rows_ = len(training)
         sampler = training.make_batch_sampler(self.batch_size, self._n_labelled_per_batch)
@@ -160,7 +160,7 @@ class GradientEstimator(Estimator, ABC):
             batch_size=self.batch_size,
             random_state=self.seed_,
             validation=validation,
-            patience=self.patience,
+            patience=patience,
             criterion=self._criterion,
             epoch_metrics=self._epoch_metrics if watches else None,
             callbacks=self._callbacks(),
@@ -170,17 +170,20 @@ class GradientEstimator(Estimator, ABC):
             shuffle=self._shuffle,
             n_labelled=self._n_labelled_per_batch,
         )
+        if validation is not None:
+            report_rise(self.history_, type(self).__name__, self._criterion, patience)
         self._calibrate(training)
         self._after_training(training, validation)
 
     def _split(self, data: DeviceData) -> tuple[DeviceData, DeviceData | None]:
         """Return training and held-out rows."""
-        n_held_out = round(self.validation_fraction * len(data))
-        if self.validation_fraction == 0:
+        fraction = self._resolved("validation_fraction")
+        n_held_out = round(fraction * len(data))
+        if fraction == 0:
             return data, None
         if not 0 < n_held_out < len(data):
             raise ValueError(
-                f"validation_fraction={self.validation_fraction} of {len(data)} rows leaves "
+                f"validation_fraction={fraction} of {len(data)} rows leaves "
                 "nothing to train on or nothing to hold out"
             )
         if len(data) - n_held_out < 2:
@@ -190,7 +193,7 @@ class GradientEstimator(Estimator, ABC):
             )
         if n_held_out < self._min_held_out:
             raise ValueError(
-                f"validation_fraction={self.validation_fraction} holds out {n_held_out} rows: "
+                f"validation_fraction={fraction} holds out {n_held_out} rows: "
                 f"{type(self).__name__} needs at least {self._min_held_out}"
             )
         order = np.random.default_rng(self.seed_).permutation(len(data))
@@ -217,6 +220,12 @@ MIN_EPOCHS, MAX_EPOCHS, TARGET_STEPS = 20, 1000, 2000
 
 ADAM_BETA2 = 0.999
 """Adam's decay of second moments where that of first moments is given."""
+
+
+def check_held_out(patience: int | str | None, validation_fraction: float | str) -> None:
+    """Raise ``ValueError`` for early stopping without held-out rows."""
+    if patience not in (None, "auto") and validation_fraction == 0:
+        raise ValueError(f"patience={patience} compares held-out rows: set validation_fraction too")
 
 
 def check_optimizer_params(params: GradientEstimator) -> None:
@@ -255,7 +264,7 @@ def build_optimizer(params: GradientEstimator, learning_rate: float | None = Non
     learning_rate : float, optional
         Initial learning rate of one of several players; by default that of ``params``.
     """
-    rate = SCHEDULES[params.schedule](learning_rate or params.learning_rate)
+    rate = SCHEDULES[params.schedule](learning_rate or params._resolved("learning_rate"))
     if params.lr_milestones:
         rate = step_decay(rate, _milestone_fractions(params), params.lr_decay)
     if params.warmup_steps:

@@ -40,9 +40,10 @@ class NetworkEstimator(GradientEstimator, ABC):
 
     def _layer_options(self) -> dict[str, Any]:
         """Return the options of all layers."""
-        if self.batch_norm and self.batch_size == 1:
+        batch_norm = self._resolved("batch_norm")
+        if batch_norm and self.batch_size == 1:
             raise ValueError("batch_size=1: batch_norm=True needs at least 2 rows per batch")
-        return {"activation": self.activation, "batch_norm": self.batch_norm}
+        return {"activation": self.activation, "batch_norm": batch_norm}
 
     def _image_maps(self, field: str = "network") -> MapShape:
         """Return the image shape of a row, for the convolutional layers of a field."""
