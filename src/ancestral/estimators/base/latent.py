@@ -138,7 +138,8 @@ class LatentEstimator(
         Returns
         -------
         LogLikelihood
-            Values in nats, in the units of ``X``, with standard errors and effective sample sizes.
+            Values in nats, in the units of ``X``, with standard errors, effective sample sizes and
+            the tail indices of the weights. ``reliable`` is False where a value cannot be trusted.
 
         Raises
         ------
@@ -157,7 +158,14 @@ class LatentEstimator(
             )
         options: dict[str, Any] = {"seed": seed, "progress": progress}
         if checkpoint is not None:
-            settings = [n, annealing and asdict(annealing), seed, precision, data.fingerprint()]
+            settings = [
+                n,
+                annealing and asdict(annealing),
+                seed,
+                precision,
+                data.fingerprint(),
+                "k",
+            ]
             identity = serialization.digest([*settings, serialization.fingerprint(model)])
             options["checkpoint"] = Checkpoint(checkpoint, identity=identity)
         if annealing is None:
