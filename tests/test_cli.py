@@ -158,6 +158,7 @@ def test_evaluate_and_predict_with_classifier(workdir, capsys):
 def test_evaluate_imputation_scores_and_writes_image(workdir, capsys):
     assert run("fit", "vae", "digits", *TINY, "--out", "run", "--no-report") == 0
     arguments = ("evaluate-imputation", "run", "--n-rows", 40, "--n-iter", 3, "--batch-statistics")
+    arguments += ("--method", "pseudo-gibbs")
     assert run(*arguments, "--corruption", "square:3,half", "--out", "imputations.png") == 0
     out = capsys.readouterr().out
     metrics = json.loads((workdir / "run/metrics.json").read_text())[1:]
@@ -170,7 +171,8 @@ def test_evaluate_imputation_scores_and_writes_image(workdir, capsys):
     model = ancestral.load(workdir / "run/model")
     x = digits.x_test[:40]
     corrupted = preprocessing.corrupt(x, "half", image_shape=(8, 8), seed=0)
-    filled = model.impute(corrupted, n_iter=3, batch_statistics=True, random_state=0)
+    options = {"method": "pseudo-gibbs", "n_iter": 3, "batch_statistics": True}
+    filled = model.impute(corrupted, **options, random_state=0)
     missing = np.isnan(corrupted)
     assert np.square(filled - x)[missing].mean() == pytest.approx(metrics[1]["value"])
     with Image.open(workdir / "imputations.png") as picture:

@@ -102,6 +102,8 @@ def test_importance_sum_matches_mpmath(sizes, spread, shift, seed):
             if n > 1:
                 variance = (square - n * mean**2) / (n - 1)
                 error = float(mpmath.sqrt(max(variance, 0) / n) / mean)
+                k = float(np.nan_to_num(total.pareto_k()[column].item(), nan=0.0))
+                error *= 1 + min(max(k, 0.0), 1.0) ** 2  # allowance for heavy tails
                 estimate = total.standard_error()[column].item()
                 assert estimate == pytest.approx(error, rel=1e-6, abs=1e-7)
 

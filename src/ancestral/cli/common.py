@@ -162,6 +162,12 @@ def print_metric(metric: Metric) -> None:
         f"{metric['value']:.{digits}f} +- {metric['standard_error']:.{digits}f} "
         f"({metric['n_rows']} rows{sampling}, {metric['seconds']:.0f} s)"
     )
+    if "n_unreliable" in metric:
+        print(
+            f"  of {metric['n_rows']} rows, {metric['n_unreliable']} have unreliable estimates "
+            "(heavy-tailed weights or a small effective sample size): use --annealed, or more "
+            "importance samples"
+        )
 
 
 def _print_sample_quality(metric: Metric) -> None:

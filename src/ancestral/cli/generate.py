@@ -132,7 +132,7 @@ def impute(options: Namespace) -> None:
         load_with_run_options(config, options, labelled=False), estimator
     )
     description, x = split_rows(options, dataset)
-    names = ("n_iter", "n_chains", "init", "batch_statistics", "random_state")
+    names = ("method", "n_iter", "n_chains", "init", "batch_statistics", "random_state")
     settings = {name: getattr(options, name) for name in names}
     rows = estimator.impute(x, return_mean=options.result == "mean", **settings)
     table = (

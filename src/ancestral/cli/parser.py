@@ -336,13 +336,20 @@ def _add_second_stage(parser: argparse.ArgumentParser) -> None:
 def _add_imputation_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of imputation."""
     add = parser.add_argument
+    add(
+        "--method",
+        choices=["weighted", "pseudo-gibbs"],
+        default="weighted",
+        help="importance-weighted latents, or the unweighted chains of the papers "
+        "(default: %(default)s)",
+    )
     add("--n-iter", type=int, default=100, help="number of imputation iterations (default: 100)")
     add(
         "--n-chains",
         type=int,
         default=1,
         metavar="C",
-        help="number of imputation chains to average (default: 1)",
+        help="number of pseudo-Gibbs chains to average (default: 1)",
     )
     add(
         "--init",
@@ -353,7 +360,8 @@ def _add_imputation_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--batch-statistics",
         action="store_true",
-        help="use the batch statistics of the imputed rows in batch normalisation",
+        help="use the batch statistics of the imputed rows in batch normalisation; requires "
+        "--method pseudo-gibbs",
     )
 
 

@@ -12,13 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from ancestral.data.batch import Batch
 from ancestral.data.device_data import DeviceData
 from ancestral.evaluation.estimate import Estimate, Measurement, mean_estimate
+from ancestral.evaluation.pareto import pareto_k, tail_size
+from ancestral.evaluation.posterior_sampling import gap_proposal
 from ancestral.models.exact import ExactModel
 from ancestral.models.latent import LatentModel
 from ancestral.training import engine
 from ancestral.training.checkpoint import Checkpoint, Snapshot
 from ancestral.training.engine import CompileChoice, Precision
+
+MIN_EFFECTIVE_SAMPLE_SIZE = 50
+"""Effective sample size below which an estimate L_S and its error are flagged as unreliable."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +36,9 @@ class LogLikelihood(Measurement):
     values : array [n]
         Estimate L_S of each row, a stochastic lower bound on log p(x), or log p(x) if exact.
     monte_carlo_errors : array [n]
-        Monte Carlo standard error of each value (delta method).
+        Monte Carlo standard error of each value (delta method), multiplied by 1 + k^2 for a
+        Pareto tail index k in [0, 1] of the weights, whose sample variance is too small. It is
+        not valid where ``reliable`` is False.
     effective_sample_sizes : array [n]
         (sum w)^2 / sum w^2, between 1 and the number of samples. Near 1, a single sample dominates
         and the value is too low.
@@ -38,6 +46,9 @@ class LogLikelihood(Measurement):
         Number of importance samples S, or of chains.
     estimator : {"L", "AIS", "exact"}
         Importance sampling, annealed importance sampling or the exact log-likelihood.
+    pareto_k : array [n], optional
+        Tail index of the weights of each row (:mod:`ancestral.evaluation.pareto`); NaN for too few
+        samples.
     """
 
     values: np.ndarray
@@ -45,6 +56,30 @@ class LogLikelihood(Measurement):
     effective_sample_sizes: np.ndarray
     n_samples: int
     estimator: str = "L"
+    pareto_k: np.ndarray | None = None
+
+    @property
+    def reliable(self) -> np.ndarray:
+        """Whether each value and its error can be trusted, bool [n].
+
+        False if Pareto k is above min(0.7, 1 - 1 / log10 S) (Vehtari et al., 2024), or the
+        effective sample size of L_S is below 50 (below 2 for annealing): then the value is too low
+        and its Monte Carlo error cannot be estimated from the weights.
+        """
+        if self.is_exact:
+            return np.ones(len(self.values), bool)
+        if self.estimator == "AIS":
+            return self.effective_sample_sizes >= min(2, self.n_samples)
+        enough = self.effective_sample_sizes >= min(MIN_EFFECTIVE_SAMPLE_SIZE, self.n_samples / 2)
+        if self.pareto_k is None:
+            return enough
+        limit = min(0.7, 1 - 1 / math.log10(max(self.n_samples, 10)))
+        return enough & ~(self.pareto_k > (limit or 0.7))
+
+    @property
+    def n_unreliable(self) -> int:
+        """Number of rows whose estimate is not :attr:`reliable`."""
+        return int((~self.reliable).sum())
 
     @property
     def estimate(self) -> Estimate:
@@ -58,7 +93,9 @@ class LogLikelihood(Measurement):
 
     def __str__(self) -> str:
         estimator = self.estimator if self.is_exact else f"{self.estimator}_{self.n_samples}"
-        return f"{self.estimate:.2f} nats ({estimator})"
+        n = self.n_unreliable
+        flag = f", {n} of {len(self.values)} rows unreliable" if n else ""
+        return f"{self.estimate:.2f} nats ({estimator}{flag})"
 
     @property
     def is_exact(self) -> bool:
@@ -136,6 +173,10 @@ def compare(first: LogLikelihood, second: LogLikelihood) -> PairedDifference:
     return PairedDifference(first.values - second.values)
 
 
+MAX_TAIL = 300
+"""Maximum number of tail weights of a row that are kept for the fit of its tail index."""
+
+
 class ImportanceSum:
     """Streaming sums of importance weights, on the log scale, in float64 where supported.
 
@@ -153,6 +194,7 @@ class ImportanceSum:
             (n_rows,), -math.inf, dtype=engine.widest_float_dtype(device), device=device
         )
         self.log_w2 = self.log_w.clone()
+        self._largest = self.log_w.new_empty(0, n_rows)
         self.n = 0
 
     def add(self, log_w: Float[Tensor, "k batch"]) -> None:
@@ -161,6 +203,13 @@ class ImportanceSum:
         self.log_w = torch.logaddexp(self.log_w, torch.logsumexp(log_w, 0))
         self.log_w2 = torch.logaddexp(self.log_w2, torch.logsumexp(2 * log_w, 0))
         self.n += len(log_w)
+        largest = torch.cat([self._largest, log_w])
+        n_kept = min(len(largest), MAX_TAIL + 1)
+        self._largest = largest.topk(n_kept, 0).values
+
+    def pareto_k(self) -> Float[Tensor, " batch"]:
+        """Tail index k of the weights, [batch]; NaN for fewer than 25 samples."""
+        return pareto_k(self._largest[: min(tail_size(self.n), MAX_TAIL) + 1])
 
     def log_mean(self) -> Float[Tensor, " batch"]:
         """Log of the mean weight, [batch]."""
@@ -171,15 +220,21 @@ class ImportanceSum:
         return torch.exp(2 * self.log_w - self.log_w2)
 
     def standard_error(self) -> Float[Tensor, " batch"]:
-        """Monte Carlo standard error of :meth:`log_mean` (delta method); NaN for one sample."""
+        """Monte Carlo standard error of :meth:`log_mean`, [batch]; NaN for one sample.
+
+        The delta method, multiplied by 1 + k^2 for a tail index k in [0, 1]: with a heavy tail the
+        sample variance of the weights is usually too small.
+        """
         if self.n < 2:
             return torch.full_like(self.log_w, math.nan)
         relative_variance = self.n / self.effective_sample_size() - 1
-        return torch.sqrt(relative_variance.clamp(min=0) / (self.n - 1))
+        factor = 1 + self.pareto_k().nan_to_num(0.0, neginf=0.0).clamp(0, 1).square()
+        return factor * torch.sqrt(relative_variance.clamp(min=0) / (self.n - 1))
 
     def summary(self) -> list[Tensor]:
-        """Log mean, its standard error and the effective sample size, [batch] each."""
-        return [self.log_mean(), self.standard_error(), self.effective_sample_size()]
+        """Log mean, its standard error, effective sample size and tail index, [batch] each."""
+        size = self.effective_sample_size()
+        return [self.log_mean(), self.standard_error(), size, self.pareto_k()]
 
 
 class ChunkResults:
@@ -193,7 +248,7 @@ class ChunkResults:
     Examples
     --------
     >>> with ChunkResults() as results:
-    ...     results.add([torch.zeros(4)] * 3, n_rows=3)
+    ...     results.add([torch.zeros(4)] * 4, n_rows=3)
     >>> results.n_done, results.result(n_samples=1).values
     (1, array([0., 0., 0.], dtype=float32))
     """
@@ -233,8 +288,8 @@ class ChunkResults:
         """Combine all chunks into one result and delete the checkpoint."""
         if self.checkpoint is not None:
             self.checkpoint.remove()
-        values, errors, sizes = torch.cat([*self._loaded, *self._chunks], 1).numpy()
-        return LogLikelihood(values, errors, sizes, n_samples, estimator)
+        values, errors, sizes, k = torch.cat([*self._loaded, *self._chunks], 1).numpy()
+        return LogLikelihood(values, errors, sizes, n_samples, estimator, k)
 
 
 @torch.no_grad()
@@ -251,7 +306,10 @@ def log_likelihood(
     checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> LogLikelihood:
-    """Estimate log p(x) of every row by importance sampling from q(z | x) (Burda et al., 2016).
+    """Estimate log p(x) of every row by importance sampling (Burda et al., 2016).
+
+    Samples are from q(z | x); for rows with missing entries, which q does not know, from
+    :func:`ancestral.evaluation.posterior_sampling.gap_proposal`.
 
     The estimate is L_S = log (1 / S) sum_s w_s with w_s = p(x, z_s) / q(z_s | x) and S =
     ``n_samples``, a lower bound in expectation. The sum over samples is streamed: memory does not
@@ -322,8 +380,34 @@ def log_likelihood(
             total = ImportanceSum(len(batch.x), data.device)
             while total.n < n_samples:
                 total.add(log_w(batch, min(samples_per_chunk, n_samples - total.n)))
-            results.add(total.summary(), n_rows)
+            results.add(_with_gap_proposal(model, batch, total, samples_per_chunk), n_rows)
     return results.result(n_samples)
+
+
+def _with_gap_proposal(
+    model: LatentModel, batch: Batch, total: ImportanceSum, samples_per_chunk: int
+) -> list[Tensor]:
+    """Summary of a chunk in which rows with gaps have the estimate of their own proposal.
+
+    Complete rows keep the sums over samples of q(z | x); their noise does not depend on the gaps of
+    other rows.
+    """
+    summary = total.summary()
+    if batch.mask is None:
+        return summary
+    gaps = (batch.mask == 0).any(-1).nonzero().flatten()
+    if len(gaps) == 0:
+        return summary
+    rows = Batch(*(None if value is None else value[gaps] for value in batch))  # type: ignore[arg-type]
+    with engine.differentiable_products(model):
+        proposal = gap_proposal(model, rows)
+    refined = ImportanceSum(len(gaps), batch.x.device)
+    while refined.n < total.n:
+        n = min(samples_per_chunk, total.n - refined.n)
+        refined.add(proposal.weigh(model, rows, n)[1])
+    for values, better in zip(summary, refined.summary(), strict=True):
+        values[gaps] = better
+    return summary
 
 
 @torch.no_grad()

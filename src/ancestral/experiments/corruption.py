@@ -122,6 +122,9 @@ class ImputationSettings:
         memory-augmented models.
     seed : int
         Seed of the corruption and of the imputation noise.
+    method : {"pseudo-gibbs", "weighted"}
+        Procedure of the papers, by which recorded numbers were computed, or importance-weighted
+        latents, the default of ``impute``.
     """
 
     n_iter: Count = 100
@@ -129,6 +132,7 @@ class ImputationSettings:
     init: Literal["noise", "zero"] = "noise"
     batch_statistics: bool = False
     seed: Natural = 0
+    method: Literal["weighted", "pseudo-gibbs"] = "pseudo-gibbs"
 
 
 @dataclass(frozen=True, eq=False)

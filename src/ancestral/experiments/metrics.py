@@ -98,7 +98,9 @@ def _corrupted_metric(task: EvaluationTask) -> Metric:
     protocol, estimator, dataset = task.protocol, task.estimator, task.dataset
     assert protocol.corruption is not None
     corruption = Corruption.parse(protocol.corruption)
-    settings = ImputationSettings(protocol.n_iter, batch_statistics=protocol.batch_statistics)
+    settings = ImputationSettings(
+        protocol.n_iter, batch_statistics=protocol.batch_statistics, method="pseudo-gibbs"
+    )
     imputation = None
     if isinstance(estimator, LatentEstimator):
         cache = task.folder / files.IMPUTATIONS

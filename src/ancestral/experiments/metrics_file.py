@@ -82,11 +82,10 @@ def likelihoods_to_csv(result: LogLikelihood) -> str:
     import polars as pl
 
     columns = (result.values, result.monte_carlo_errors, result.effective_sample_sizes)
-    return (
-        pl.DataFrame(dict(zip(LIKELIHOOD_COLUMNS, columns, strict=True)))
-        .cast(pl.Float64)
-        .write_csv()
-    )
+    table = dict(zip(LIKELIHOOD_COLUMNS, columns, strict=True))
+    if result.pareto_k is not None:
+        table["pareto_k"] = result.pareto_k
+    return pl.DataFrame(table).cast(pl.Float64).write_csv()
 
 
 def _read_likelihoods(path: Path, scoring: EvaluationSettings) -> LogLikelihood:
@@ -97,7 +96,8 @@ def _read_likelihoods(path: Path, scoring: EvaluationSettings) -> LogLikelihood:
         n, kind = scoring.n_importance_samples, "L"
     else:
         n, kind = annealing.n_chains, "AIS"
-    return LogLikelihood(columns[0], columns[1], columns[2], n, kind)
+    pareto_k = columns[3] if len(columns) > 3 else None
+    return LogLikelihood(columns[0], columns[1], columns[2], n, kind, pareto_k)
 
 
 def read_metrics(folder: Path) -> list[Metric]:

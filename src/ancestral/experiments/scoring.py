@@ -90,6 +90,8 @@ def score_log_likelihood(
     }
     if not result.is_exact:
         metric["median_effective_sample_size"] = float(np.median(result.effective_sample_sizes))
+    if result.n_unreliable:
+        metric["n_unreliable"] = result.n_unreliable
     return scoring.likelihood_identity(estimator, dataset) | metric, result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base import tabular
 from ancestral.estimators.base.generative import GenerativeEstimator
 from ancestral.evaluation import active_units as evaluation_active_units
-from ancestral.evaluation import ais
+from ancestral.evaluation import ais, posterior_sampling
 from ancestral.evaluation import log_likelihood as evaluation_log_likelihood
 from ancestral.evaluation.ais import Annealing
 from ancestral.evaluation.imputation import pseudo_gibbs
@@ -28,10 +28,32 @@ from ancestral.training.checkpoint import Checkpoint
 from ancestral.training.engine import Precision
 from ancestral.utils import serialization
 from ancestral.utils.random import mix_seed
-from ancestral.utils.validation import Count, Positive, RandomState, check_field
+from ancestral.utils.validation import Count, Positive, RandomState, check_field, field_hints
 
 BATCH_STATISTICS_SIZE = 1000
 """Rows per batch where batch normalisation uses the statistics of the batch."""
+
+
+@dataclass(frozen=True)
+class ImputationOptions:
+    """Settings of :meth:`LatentEstimator.impute`, which describes them."""
+
+    method: Literal["weighted", "pseudo-gibbs"]
+    return_mean: bool
+    n_importance_samples: Count
+    n_iter: Count
+    n_chains: Count
+    init: Literal["noise", "zero"]
+    batch_statistics: bool
+
+    def __post_init__(self) -> None:
+        for name, hint in field_hints(type(self)).items():
+            check_field(name, getattr(self, name), hint)
+        if self.batch_statistics and self.method != "pseudo-gibbs":
+            raise ValueError(
+                f"batch_statistics=True: expected method='pseudo-gibbs', got {self.method!r}; "
+                "weighted latents of a row must not depend on other rows"
+            )
 
 
 class LatentEstimator(
@@ -116,7 +138,8 @@ class LatentEstimator(
         Returns
         -------
         LogLikelihood
-            Values in nats, in the units of ``X``, with standard errors and effective sample sizes.
+            Values in nats, in the units of ``X``, with standard errors, effective sample sizes and
+            the tail indices of the weights. ``reliable`` is False where a value cannot be trusted.
 
         Raises
         ------
@@ -135,7 +158,14 @@ class LatentEstimator(
             )
         options: dict[str, Any] = {"seed": seed, "progress": progress}
         if checkpoint is not None:
-            settings = [n, annealing and asdict(annealing), seed, precision, data.fingerprint()]
+            settings = [
+                n,
+                annealing and asdict(annealing),
+                seed,
+                precision,
+                data.fingerprint(),
+                "k",
+            ]
             identity = serialization.digest([*settings, serialization.fingerprint(model)])
             options["checkpoint"] = Checkpoint(checkpoint, identity=identity)
         if annealing is None:
@@ -194,30 +224,43 @@ class LatentEstimator(
         self,
         X: Any,
         *,
-        n_iter: int = 100,
+        method: Literal["weighted", "pseudo-gibbs"] = "weighted",
         return_mean: bool = True,
+        n_importance_samples: int = 500,
+        n_iter: int = 100,
         n_chains: int = 1,
         init: Literal["noise", "zero"] = "noise",
         batch_statistics: bool = False,
         random_state: RandomState = None,
     ) -> np.ndarray:
-        """Impute missing entries by pseudo-Gibbs sampling; observed entries are unchanged.
+        """Impute missing entries by their conditional mean, or by draws; observed ones are kept.
 
-        A model with an exact posterior imputes E[x_missing | x_observed], or a sample of it,
-        without iterations. Imputed numbers lie in the range of their column at fit. (Bytes cannot
-        be missing and are returned as fractions of 255.)
+        ``method="weighted"`` samples z from a proposal of each row and weights it by p(z)
+        p(x_observed | z) / proposal(z): the result converges to E[x_missing | x_observed] under the
+        model, or to draws of p(x_missing | x_observed), whatever the quality of q(z | x).
+        ``method="pseudo-gibbs"`` is the procedure of the papers: z comes from q(z | x) without
+        weights. A model with an exact posterior uses it with either method.
+
+        Imputed numbers lie in the range of their column at fit. (Bytes cannot be missing and are
+        returned as fractions of 255.)
 
         Parameters
         ----------
         X : array-like [n_samples, n_features]
             Rows; ``NaN`` marks an entry to impute.
-        n_iter : int
-            Iterations of encoding, sampling z, and decoding into the missing entries.
+        method : {"weighted", "pseudo-gibbs"}
+            Importance-weighted latents, or chains of q(z | x) and p(x | z).
         return_mean : bool
-            Impute E[x | z]; with False, a sample of p(x | z).
+            Impute the conditional mean (of a pseudo-Gibbs chain: E[x | z] at its last z); with
+            False, a single draw per row. For categories the mean is the most probable code.
+        n_importance_samples : int
+            Weighted latents per row.
+        n_iter : int
+            Iterations of encoding, sampling z, and decoding into the missing entries. The weighted
+            method starts its proposals at the results, and needs no more than about 20.
         n_chains : int
-            Number of independent chains whose mean is returned (for categories their mode): one
-            chain gives a plausible row, the mean of several is closer to the true values.
+            Number of independent pseudo-Gibbs chains whose mean is returned (for categories their
+            mode). The weighted method starts its proposals at this number of chains, at least 4.
         init : {"noise", "zero"}
             Initial values of missing entries: for bits uniform noise on [0, 1], for other columns
             rows sampled from the model; or zeros, as in the max-margin paper for images of
@@ -225,24 +268,27 @@ class LatentEstimator(
         batch_statistics : bool
             Let batch normalisation use the mean and variance of the given rows, in batches of
             about a thousand, as the memory paper does for imputation: the result of a row then
-            depends on the others.
+            depends on the others. Only for ``method="pseudo-gibbs"``.
         random_state : int, RandomState, Generator or None
             Seed; by default derived from that of the fit.
 
         Returns
         -------
         array [n_samples, n_features]
+
+        Raises
+        ------
+        ValueError
+            If an argument is invalid, or ``batch_statistics`` is set for weighted latents.
         """
         self._check_fitted()
-        check_field("n_iter", n_iter, Count)
-        check_field("return_mean", return_mean, bool)
-        check_field("n_chains", n_chains, Count)
-        check_field("init", init, Literal["noise", "zero"])
-        check_field("batch_statistics", batch_statistics, bool)
+        settings = ImputationOptions(
+            method, return_mean, n_importance_samples, n_iter, n_chains, init, batch_statistics
+        )
         X = self._validate(X, fit=False)
 
         def impute_batch(batch: Batch) -> Tensor:
-            return self._impute_batch(batch, n_chains, init, n_iter=n_iter, return_mean=return_mean)
+            return self._impute_batch(batch, settings)
 
         with self._seeded_rng(random_state):
             if batch_statistics:
@@ -253,34 +299,81 @@ class LatentEstimator(
             return imputed
         return np.where(np.isnan(X), imputed, X)
 
-    def _impute_batch(self, batch: Batch, n_chains: int, init: str, **options: Any) -> Tensor:
+    def _impute_batch(self, batch: Batch, settings: ImputationOptions) -> Tensor:
+        """Impute a batch; the result is in the units of the data."""
         if batch.mask is None:
             return self.columns_.to_data_units(batch.x)
-        if isinstance(self.model_, ExactModel) and options["return_mean"]:
+        if isinstance(self.model_, ExactModel) and settings.return_mean:
             return self.columns_.to_data_units(self.model_.impute(batch))
-        chains = torch.stack([self._impute_chain(batch, init, **options) for _ in range(n_chains)])
-        imputed, codes = chains.mean(0), self.columns_.column_indices("categorical")
+        codes = self.columns_.column_indices("categorical")
+        if settings.method == "weighted" and not isinstance(self.model_, ExactModel):
+            return self._clip_to_range(self._impute_weighted(batch, settings, codes))
+        chains = torch.stack(
+            [self._impute_chain(batch, settings) for _ in range(settings.n_chains)]
+        )
+        imputed = chains.mean(0)
         imputed[:, codes] = chains[:, :, codes].mode(0).values
-        return self.columns_.to_data_units(imputed)
+        if isinstance(self.model_, ExactModel):
+            return self.columns_.to_data_units(imputed)
+        return self._clip_to_range(imputed)
 
-    def _impute_chain(self, batch: Batch, init: str, **options: Any) -> Tensor:
+    def _impute_weighted(
+        self, batch: Batch, settings: ImputationOptions, codes: list[int]
+    ) -> Tensor:
+        proposal = posterior_sampling.gap_proposal(
+            self.model_,
+            batch,
+            self._initial_values(batch, settings.init),
+            n_iter=settings.n_iter,
+            n_chains=max(settings.n_chains, posterior_sampling.N_CHAINS),
+            bounds=self._value_range(batch.x),
+        )
+        z, log_w = posterior_sampling.weighted_samples(
+            self.model_, batch, proposal, settings.n_importance_samples
+        )
+        if settings.return_mean:
+            return posterior_sampling.conditional_mean(
+                self.model_, z, log_w, batch.y, categorical=codes
+            )
+        return posterior_sampling.conditional_draw(self.model_, z, log_w, batch.y)
+
+    def _impute_chain(self, batch: Batch, settings: ImputationOptions) -> Tensor:
         assert batch.mask is not None
         if isinstance(self.model_, ExactModel):
             return self.model_.impute(batch, sample=True)
+        return pseudo_gibbs(
+            self.model_,
+            batch.x,
+            batch.mask,
+            self._initial_values(batch, settings.init),
+            n_iter=settings.n_iter,
+            return_mean=settings.return_mean,
+            bounds=self._value_range(batch.x),
+        )
+
+    def _initial_values(self, batch: Batch, init: str) -> Tensor:
+        """Return initial values of missing entries in model units, [batch, d]."""
         if init == "zero":
-            start = self.columns_.to_model_units(torch.zeros_like(batch.x)).to(batch.x)
-        elif set(self.columns_.kinds) == {"bernoulli"}:
-            start = torch.rand_like(batch.x)
-        else:
-            start = self.model_.sample(len(batch.x))
-        options["bounds"] = self._value_range(batch.x)
-        return pseudo_gibbs(self.model_, batch.x, batch.mask, start, **options)
+            return self.columns_.to_model_units(torch.zeros_like(batch.x)).to(batch.x)
+        if set(self.columns_.kinds) == {"bernoulli"}:
+            return torch.rand_like(batch.x)
+        return self.model_.sample(len(batch.x))
 
     def _value_range(self, like: Tensor) -> Tensor | None:
         """Return minimum and maximum of every column at fit, as the model has them, [2, d]."""
         if self.range_ is None:
             return None
-        return self.columns_.to_model_units(torch.tensor(self.range_).to(like)).to(like)
+        limits = torch.tensor(self.range_, dtype=torch.float64, device=self.columns_.loc.device)
+        return self.columns_.to_model_units(limits).to(like)
+
+    def _clip_to_range(self, x: Tensor) -> Tensor:
+        """Convert to data units and clip to the range of each column at fit, in float64."""
+        x = self.columns_.to_data_units(x)
+        if self.range_ is None:
+            return x
+        low, high = torch.tensor(self.range_, dtype=torch.float64, device=x.device)
+        low, high = low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf)
+        return x.double().clamp(low, high)
 
     def _evaluation_data(self, X: Any, binarize_seed: int) -> DeviceData:
         """Return rows as the model scores them, grey values binarised once."""

@@ -131,7 +131,9 @@ def _imputation_paragraphs(context: ReportContext, n_images: int) -> list[str]:
 def impute(context: ReportContext, corrupted: np.ndarray, number: int) -> np.ndarray:
     """Imputation of corrupted images; the number selects the random stream."""
     seed = int(context.rng(200 + number).integers(2**31))
-    return context.estimator.impute(corrupted, n_iter=N_ITERATIONS, random_state=seed)
+    return context.estimator.impute(
+        corrupted, method="pseudo-gibbs", n_iter=N_ITERATIONS, random_state=seed
+    )
 
 
 def corruption_masks(n: int, image_shape: Sequence[int], seed: int) -> dict[str, np.ndarray]:

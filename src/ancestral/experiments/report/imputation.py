@@ -21,7 +21,7 @@ from ancestral.experiments.report.tabular import observed
 
 MAX_COLUMNS = 40
 
-MAX_EVALUATED, N_ITERATIONS, MISSING_FRACTION = 1000, 50, 0.2
+MAX_EVALUATED, N_ITERATIONS, MISSING_FRACTION = 1000, 20, 0.2
 
 
 def section(context: ReportContext) -> Section:
@@ -39,7 +39,7 @@ def section(context: ReportContext) -> Section:
         (context.column_names[j], _metric(context, j), format_number(model), format_number(mean))
         for j, (model, mean) in zip(columns, errors, strict=True)
     ]
-    method = "exact" if context.is_exact else f"{N_ITERATIONS} iterations of pseudo-Gibbs sampling"
+    method = "exact" if context.is_exact else "mean over importance-weighted latent variables"
     paragraphs = [
         f"{MISSING_FRACTION:.0%} of the entries of "
         f"{format_count(len(x), f'{context.split} row')} are removed at random and imputed from "

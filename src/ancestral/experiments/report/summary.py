@@ -160,7 +160,18 @@ def _effective_sample_size(result: LogLikelihood) -> str:
     return (
         "The effective sample size is the number of equally weighted samples with the same "
         f"variance: {format_number(size, 1)} of {result.n_samples:,} for the median row. "
-        f"{rate_effective_sample_size(size)[1]}"
+        f"{rate_effective_sample_size(size)[1]}{_unreliable(result)}"
+    )
+
+
+def _unreliable(result: LogLikelihood) -> str:
+    """Sentence on rows whose estimates cannot be trusted; empty if there are none."""
+    if not result.n_unreliable:
+        return ""
+    return (
+        f" {result.n_unreliable:,} of {len(result.values):,} rows have unreliable estimates, by "
+        "the tail of their importance weights (Pareto k) or their effective sample size; "
+        "their values are too low and annealing estimates them better."
     )
 
 

@@ -19,7 +19,7 @@ from ancestral.training.engine.devices import (
     widest_float_dtype,
 )
 from ancestral.training.engine.flat_parameters import FlatParameters, set_memory_format
-from ancestral.training.engine.linear import inference_mode
+from ancestral.training.engine.linear import differentiable_products, inference_mode
 from ancestral.utils.random import fork_rng, seed, seeded_rng
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "FlatParameters",
     "Plan",
     "Precision",
+    "differentiable_products",
     "flush_denormals",
     "fork_rng",
     "has_convolutions",

@@ -62,6 +62,17 @@ def inference_mode(model: nn.Module, plan: Plan) -> Iterator[None]:
             del layer.forward
 
 
+@contextmanager
+def differentiable_products(model: nn.Module) -> Iterator[None]:
+    """Use torch's differentiable matrix products inside the context of :func:`inference_mode`."""
+    replaced = [(m, m.__dict__.pop("forward")) for m in model.modules() if "forward" in m.__dict__]
+    try:
+        yield
+    finally:
+        for layer, forward in replaced:
+            layer.forward = forward
+
+
 def _forward(layer: nn.Linear, u: Tensor) -> Tensor:
     product = affine_op if torch.compiler.is_compiling() else affine
     return product(u, layer.weight, layer.bias)
