@@ -8,7 +8,8 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 
 import ancestral
-from ancestral.estimators.base.defaults import NetworkDefaults, covariance_type, network_defaults
+from ancestral.estimators.base.network import NetworkDefaults, network_defaults
+from ancestral.estimators.mixture import covariance_type
 from ancestral.training import History
 from ancestral.training.early_stopping import report_rise
 

@@ -11,7 +11,7 @@ import ancestral
 
 ROOT = Path(ancestral.__file__).parent
 PAGE = ROOT.parents[1] / "docs" / "design.md"
-MAX_FILES = 31
+MAX_FILES = 30
 
 CODE = """
 import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 from ancestral.data.columns import ColumnKind, Columns
 from ancestral.data.device_data import DeviceData, rows_per_block
 from ancestral.estimators.base.deep_latent import Modules
-from ancestral.estimators.base.defaults import covariance_type
 from ancestral.estimators.base.em import EMEstimator
+from ancestral.estimators.base.network import SMALL_ROWS
 from ancestral.models.exact import Statistics, add_statistics
 from ancestral.models.mixture import MixtureLatentModel
 from ancestral.models.mixture_components import Component, FullCovariance, IndependentColumns
@@ -24,6 +25,9 @@ from ancestral.utils.validation import Count, Weight
 
 MAX_INIT_SAMPLES = 20_000
 """Maximum number of samples in the k-means clustering of the initialisation."""
+
+MIN_ROWS_PER_COLUMN = 3
+"""Smallest number of rows per column for which ``"auto"`` selects a covariance matrix."""
 
 
 class MixtureModel(EMEstimator):
@@ -198,3 +202,26 @@ class MixtureModel(EMEstimator):
 
     if TYPE_CHECKING:
         model_: MixtureLatentModel
+
+
+def covariance_type(n_rows: int, kinds: Sequence[str]) -> Literal["diag", "tied"]:
+    """Return the covariance of a mixture for a data set.
+
+    Real-valued tables of fewer than 5,000 rows get one matrix for all components: it models
+    correlations, which a few components with a variance for each column don't.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of training rows.
+    kinds : sequence of str
+        Kind of each column.
+
+    Examples
+    --------
+    >>> covariance_type(100, ["gaussian"] * 4), covariance_type(10, ["gaussian"] * 4)
+    ('tied', 'diag')
+    """
+    is_real = set(kinds) == {"gaussian"}
+    enough = MIN_ROWS_PER_COLUMN * len(kinds) <= n_rows < SMALL_ROWS
+    return "tied" if is_real and enough else "diag"

@@ -15,9 +15,8 @@ from torch import nn
 
 from ancestral.data.columns import ColumnFeatures, ColumnKind, Columns
 from ancestral.data.device_data import DeviceData, rows_per_block
-from ancestral.estimators.base.defaults import MIN_LOG_VAR, network_defaults
 from ancestral.estimators.base.latent import LatentEstimator
-from ancestral.estimators.base.network import NetworkEstimator
+from ancestral.estimators.base.network import MIN_LOG_VAR, NetworkEstimator, network_defaults
 from ancestral.models.latent import LatentModel
 from ancestral.nn import (
     MLP,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -13,6 +15,22 @@ from ancestral.nn import ConvNet, Dropout, GaussianNoise, MapShape, dense_layers
 from ancestral.utils.validation import Fraction, Sizes, Weight
 
 Activation = Literal["tanh", "relu", "softplus", "elu", "leaky_relu", "gelu", "sigmoid"]
+
+
+SMALL_ROWS = 5000
+"""Number of rows from which a table is large."""
+
+MIN_SPLIT_ROWS = 10
+"""Smallest number of rows of which some are held out."""
+
+PATIENCE_STEPS = 200
+"""Steps without a lower held-out loss after which training of a small table stops."""
+
+MIN_LOG_VAR = -14.0
+"""Lower limit of log-variances of Gaussian columns where data do not call for a higher one."""
+
+MIN_LOG_VAR_SMALL = -6.0
+"""The same on small tables, in standardised units: a standard deviation of 0.05."""
 
 
 class NetworkEstimator(GradientEstimator, ABC):
@@ -132,3 +150,77 @@ class RegularizedNetworkEstimator(NetworkEstimator, ABC):
                     f"{name}={getattr(self, name)}: expected at most {n_max} numbers, one for the "
                     "input and one for each hidden layer"
                 )
+
+
+@dataclass(frozen=True)
+class NetworkDefaults:
+    """Parameters of a latent-variable model and its training that follow from the data.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers.
+    batch_norm : bool
+        Batch normalisation of the hidden layers.
+    learning_rate : float
+        Initial learning rate.
+    validation_fraction : float
+        Fraction of the rows held out.
+    patience : int or None
+        Epochs without a lower held-out loss after which training stops; None for no limit.
+    min_log_var : float
+        Lower limit of the log-variances of Gaussian columns, in standardised units.
+    """
+
+    hidden: tuple[int, ...] = (500, 500)
+    batch_norm: bool = True
+    learning_rate: float = 1e-3
+    validation_fraction: float = 0.0
+    patience: int | None = None
+    min_log_var: float = MIN_LOG_VAR
+
+
+def network_defaults(
+    n_rows: int,
+    kinds: Sequence[str],
+    *,
+    is_image: bool = False,
+    has_targets: bool = False,
+    batch_size: int = 100,
+) -> NetworkDefaults:
+    """Return the parameters for a data set.
+
+    Images, bits, rows with targets and tables of 5,000 rows or more have wide networks with batch
+    normalisation and train on all rows. On smaller tables such networks overfit: learnt variances
+    shrink onto training rows. Those have narrow networks, a higher limit of variances, held-out
+    rows and early stopping.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of training rows.
+    kinds : sequence of str
+        Kind of each column.
+    is_image : bool
+        Whether a row is an image.
+    has_targets : bool
+        Whether rows have labels or targets.
+    batch_size : int
+        Rows per step.
+
+    Examples
+    --------
+    >>> network_defaults(100, ["gaussian"] * 4).validation_fraction
+    0.15
+    >>> network_defaults(100, ["bernoulli"] * 4) == NetworkDefaults()
+    True
+    """
+    if is_image or has_targets or n_rows >= SMALL_ROWS or set(kinds) <= {"bernoulli"}:
+        return NetworkDefaults()
+    narrow = NetworkDefaults((50,), False, 3e-3, min_log_var=MIN_LOG_VAR_SMALL)
+    if n_rows < MIN_SPLIT_ROWS:
+        return narrow
+    fraction = 0.15
+    n_batches = -(-round((1 - fraction) * n_rows) // batch_size)
+    patience = -(-PATIENCE_STEPS // n_batches)
+    return replace(narrow, validation_fraction=fraction, patience=patience)
