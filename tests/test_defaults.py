@@ -108,3 +108,9 @@ def test_a_loss_that_only_falls_is_not_reported(caplog):
         falls = History({"validation.loss": v} for v in np.linspace(5, 1, 40))
         report_rise(falls, "VAE", "loss", None)
     assert not caplog.records
+
+
+def test_automatic_hidden_layers_of_a_memory_follow_its_lists():
+    model = ancestral.MemoryVAE(n_slots=(4, 0), max_epochs=1, random_state=0).fit(load_iris().data)
+    assert model.hidden_ == (50, 50)
+    assert model.memories_ == (0,)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ancestral.data.batch import Batch
+from ancestral.data.device_data import DeviceData
 from ancestral.estimators.base.deep_latent import DeepLatentEstimator, Layer
 from ancestral.nn import ActivationTap, Attention, Composition, Memory, ablate_memories, memories
 from ancestral.objectives import Objective, elbo, iwae, local_reconstruction
@@ -156,6 +157,12 @@ class MemoryVAE(DeepLatentEstimator):
             )
         layers = memories(self.model_.likelihood)[::-1]
         return layers[self.memories_.index(number)]
+
+    def _resolve_defaults(self, data: DeviceData) -> None:
+        super()._resolve_defaults(data)
+        if self.hidden == "auto" and len(self.hidden_) == 1:
+            # one layer for each entry of a list of slots or weights
+            self.hidden_ *= max(np.size(self.n_slots), np.size(self.local_weight))
 
     def _check_architecture(self) -> None:
         if not self._values_per_layer("n_slots") and np.any(self.n_slots):

@@ -133,7 +133,9 @@ class DeepLatentEstimator(NetworkEstimator, LatentEstimator, ABC):
 
     _latent_kind: ClassVar[LatentKind] = GAUSSIAN_LATENTS
 
+    @hook
     def _resolve_defaults(self, data: DeviceData) -> None:
+        """Set the parameters that are ``"auto"``, under their names with an underscore."""
         defaults = network_defaults(
             len(data),
             self.likelihood_,
