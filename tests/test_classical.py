@@ -256,7 +256,7 @@ def test_discrete_mixture_probabilities_sum_to_one_and_to_marginals():
 def test_smoothing_prevents_component_collapse():
     """Without smoothing, a component shrinks to five equal outliers."""
     rows = np.concatenate([IRIS, np.full((5, 4), 40.0)])
-    kwargs = {"n_components": 4, "random_state": 0}
+    kwargs = {"n_components": 4, "covariance_type": "diag", "random_state": 0}
     free, smoothed = (MixtureModel(**kwargs, prior_count=s).fit(rows) for s in (0, 1))
     stds = [e.model_.decode(torch.eye(4)).stddev.min().item() for e in (free, smoothed)]
     assert stds[0] < 2e-3 < 0.02 < stds[1]

@@ -436,7 +436,8 @@ def test_optimizers_reduce_loss(optimizer):
 )
 def test_momentum_and_epsilon_are_passed_to_optimizer(fields, rule):
     results = []
-    for optimizer in (VAE(schedule="constant", **fields)._optimizer(), rule):
+    vae = VAE(learning_rate=1e-3, schedule="constant", **fields)
+    for optimizer in (vae._optimizer(), rule):
         x = torch.ones(3)
         state = optimizer.init(x, [x.shape])
         for step in range(5):

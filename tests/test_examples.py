@@ -37,7 +37,7 @@ def test_combined_blocks_exceed_independent_bernoulli_likelihood(variant):
 def test_quickstart_prints_log_likelihood_and_saves_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     load("quickstart")
-    assert "nats (L_1000)" in capsys.readouterr().out
+    assert "nats (L_1000" in capsys.readouterr().out
     assert (tmp_path / "digits-vae" / "model.json").is_file()
 
 

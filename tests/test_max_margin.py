@@ -669,6 +669,8 @@ def test_second_stage_is_fitted_to_training_data_of_the_run(iris_folder):
                 "random:0.1",
                 "--n-iter",
                 "1",
+                "--method",
+                "pseudo-gibbs",
             ]
         )
         == 0

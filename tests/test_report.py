@@ -300,7 +300,7 @@ def test_table_imputation_errors_match_manual_values(mixed_page):
 
     corrupted = corrupt(data.x_test, "random", 0.2, seed=0)
     removed = np.isnan(corrupted) & ~np.isnan(data.x_test)
-    imputed = vae.impute(corrupted, n_iter=50, random_state=0)
+    imputed = vae.impute(corrupted, n_iter=20, random_state=0)
     true, guess, train = (
         data.x_test[removed[:, 0], 0],
         imputed[removed[:, 0], 0],

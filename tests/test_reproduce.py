@@ -757,7 +757,7 @@ def test_committed_shipped_models_reproduce_records(name):
         result = classification_errors(model.predict(dataset.x_test[:n]), dataset.y_test[:n])
         assert result.percent == pytest.approx(record["value"], abs=error)
         return
-    classifier = recipe_files.find_recipes(record["row"])[0].evaluation_settings.classifier
+    classifier = recipe_files.find_recipes(record["row"])[0].protocol.classifier
     if classifier is not None:
         result = class_consistency_errors(
             ancestral.load(folder), ancestral.load(ROOT / "zoo" / zoo_name(classifier))
