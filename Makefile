@@ -1,5 +1,5 @@
 # make demo   fit real models offline and write a report page
-# make check  check style and types and run the tests: make lint, make typecheck, make test
+# make check  check style and types and run the fast tests, in about a minute
 # make docs   build the documentation
 # make bench  measure the speed of this and other libraries; an hour on an idle machine
 PYTHON ?= python3
@@ -14,7 +14,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	touch $(READY)
 
-check: lint typecheck test
+check: lint typecheck
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow' tests src/ancestral/nn src/ancestral/probability
 
 demo: $(READY)
 	$(BIN)/ancestral demo
