@@ -6,7 +6,6 @@ import pytest
 
 SLOW_FILES = [
     "ais",
-    "architecture",
     "autoencoder",
     "bad_input",
     "checkpoint",
@@ -17,7 +16,6 @@ SLOW_FILES = [
     "conditional_vae",
     "convolution",
     "datasets",
-    "defaults",
     "distributed",
     "engine",
     "estimators",
@@ -32,7 +30,6 @@ SLOW_FILES = [
     "memory",
     "mmd",
     "own_estimator",
-    "pareto",
     "pbp",
     "pegasos",
     "report",
